@@ -1,0 +1,1 @@
+"""The compiled core of mrcz: bytes to bytes and pixels to pixels, without the GIL."""

@@ -1,0 +1,52 @@
+/* SIMD kernels: one table of functions, filled by the variant that suits the processor.
+ *
+ * Every kernel works on any length and any alignment unless it says otherwise, reads nothing beyond its input and
+ * writes nothing beyond its output. The variants agree to the last bit. */
+#ifndef MZ_KERNELS_H
+#define MZ_KERNELS_H
+#include <stddef.h>
+#include <stdint.h>
+
+/* Pixel types. MZ_U4 is two pixels a byte, the first in the low nibble. */
+enum { MZ_I8, MZ_U8, MZ_I16, MZ_U16, MZ_I32, MZ_U32, MZ_F16, MZ_F32, MZ_U4, MZ_F64 };
+
+/* Running statistics; NaN pixels are skipped and not counted. Start from n = 0, min = +inf, max = -inf, sums 0. */
+typedef struct {
+    double min, max, sum, sumsq;
+    uint64_t n;
+} mz_stats;
+
+typedef struct {
+    const char *name;
+    /* out[p * n/8 + j] bit i = bit p of in[8 j + i]; n is a multiple of 8 (bytes). in and out do not overlap. */
+    void (*bit_transpose)(const uint8_t *in, uint8_t *out, size_t n);
+    void (*bit_untranspose)(const uint8_t *in, uint8_t *out, size_t n);
+    /* n pixels -> (n + 1) / 2 bytes; returns nonzero if any pixel is above 15 (its high bits are then dropped). */
+    int (*pack4)(const uint8_t *in, uint8_t *out, size_t n);
+    void (*unpack4)(const uint8_t *in, uint8_t *out, size_t n);
+    /* number of bytes that are zero */
+    size_t (*count_zero)(const uint8_t *in, size_t n);
+    /* bit i of out (little endian, (n + 63) / 64 words) = in[i] != 0; unused bits of the last word are 0 */
+    void (*nonzero_mask)(const uint8_t *in, uint64_t *out, size_t n);
+    /* adds to h[256] */
+    void (*histogram8)(const uint8_t *in, size_t n, uint32_t *h);
+    /* adds n pixels of type pt (not MZ_F64) to s; integer sums are exact while below 2^53 */
+    void (*stats)(int pt, const void *in, size_t n, mz_stats *s);
+    /* out[i] = (float)in[i], times gain[i] if gain is not NULL: one float32 multiplication, as NumPy does it.
+     * MZ_U4: starts at the low nibble of in[0]. stream != 0: may use non-temporal stores (out is not read again soon). */
+    void (*to_float)(int pt, const void *in, const float *gain, float *out, size_t n, int stream);
+    /* acc[i] += in[i], for integer pt of 1 byte (or MZ_U4) into uint16/int16; the caller keeps it from overflowing */
+    void (*add_u16)(int pt, const void *in, uint16_t *acc, size_t n);
+    /* acc[i] += in[i] in int64 for integer pt */
+    void (*add_i64)(int pt, const void *in, int64_t *acc, size_t n);
+    /* acc[i] += weight * in[i] (* gain[i]) in float64: the product in float64 from float32 values */
+    void (*add_f64)(int pt, const void *in, double weight, const float *gain, double *acc, size_t n);
+} mz_kernels;
+
+/* The table in use. Chosen once, at first call, by the processor and the environment variable MRCZ_SIMD
+ * ("c", "avx2", "avx512"; an unknown or unsupported name is an error reported as NULL). */
+const mz_kernels *mz_get_kernels(void);
+/* A named variant, or NULL if this processor or build has none. */
+const mz_kernels *mz_kernels_named(const char *name);
+
+#endif

@@ -1,0 +1,30 @@
+# cython: language_level=3
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "kernels.h" nogil:
+    int MZ_I8, MZ_U8, MZ_I16, MZ_U16, MZ_I32, MZ_U32, MZ_F16, MZ_F32, MZ_U4, MZ_F64
+
+    ctypedef struct mz_stats:
+        double min
+        double max
+        double sum
+        double sumsq
+        uint64_t n
+
+    ctypedef struct mz_kernels:
+        const char *name
+        void (*bit_transpose)(const uint8_t *, uint8_t *, size_t) noexcept nogil
+        void (*bit_untranspose)(const uint8_t *, uint8_t *, size_t) noexcept nogil
+        int (*pack4)(const uint8_t *, uint8_t *, size_t) noexcept nogil
+        void (*unpack4)(const uint8_t *, uint8_t *, size_t) noexcept nogil
+        size_t (*count_zero)(const uint8_t *, size_t) noexcept nogil
+        void (*nonzero_mask)(const uint8_t *, uint64_t *, size_t) noexcept nogil
+        void (*histogram8)(const uint8_t *, size_t, uint32_t *) noexcept nogil
+        void (*stats)(int, const void *, size_t, mz_stats *) noexcept nogil
+        void (*to_float)(int, const void *, const float *, float *, size_t, int) noexcept nogil
+        void (*add_u16)(int, const void *, uint16_t *, size_t) noexcept nogil
+        void (*add_i64)(int, const void *, int64_t *, size_t) noexcept nogil
+        void (*add_f64)(int, const void *, double, const float *, double *, size_t) noexcept nogil
+
+    const mz_kernels *mz_get_kernels()
+    const mz_kernels *mz_kernels_named(const char *)

@@ -1,0 +1,189 @@
+"""gzip, bzip2, xz and zstd around a file: what is inside, as a plain file.
+
+An MRC file is read at many places (header, one frame, a window), which none of these formats allows without starting
+over. So the inside is unpacked once, in small pieces, into an unnamed temporary file: memory stays bounded, every
+later read is an ordinary one, and nothing is left behind when the file is closed or the process dies. ``TMPDIR`` says
+where, as for any temporary file.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+from mrcz.errors import FormatError, MissingDependencyError
+
+__all__ = ["SUFFIXES", "is_wrapped", "open_plain", "plain_name", "wrapper_of"]
+
+#: The suffix of each wrapper; a name decides nothing, the first bytes of the file do (`wrapper_of`).
+SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
+
+# RFC 1952 §2.3.1 (with the only method there is), bzip2, the xz file format §2.1.1, RFC 8878 §3.1.1.
+_MAGIC = {b"\x1f\x8b\x08": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+
+_PIECE = 1 << 20  # bytes unpacked at a time
+_ZSTD_PIECE = 1024  # a zstd block of 4 bytes can stand for 128 KiB: 1 KiB of input is at most 32 MiB of output
+
+
+def wrapper_of(head: bytes) -> str | None:
+    """Name the wrapper a file is in.
+
+    Parameters
+    ----------
+    head : bytes
+        The first bytes of the file; six are enough.
+
+    Returns
+    -------
+    str or None
+        ``"gzip"``, ``"bzip2"``, ``"xz"``, ``"zstd"``, or None for anything else.
+    """
+    for magic, name in _MAGIC.items():
+        if head.startswith(magic):
+            return name
+    return None
+
+
+def is_wrapped(path: str | os.PathLike) -> bool:
+    """Whether the file at `path` begins as a gzip, bzip2, xz or zstd file does."""
+    with open(path, "rb") as file:
+        return wrapper_of(file.read(6)) is not None
+
+
+def plain_name(path: str | os.PathLike) -> str:
+    """`path` without its ``.gz``, ``.bz2``, ``.xz`` or ``.zst``: ``movie.mrc.gz`` -> ``movie.mrc``."""
+    name = os.fspath(path)
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in SUFFIXES else name
+
+
+def open_plain(path: str | os.PathLike, *, check: Callable[[bytes], object] | None = None) -> BinaryIO:
+    """Open a file for reading, unpacked if it is a gzip, bzip2, xz or zstd file.
+
+    Parameters
+    ----------
+    path : path
+        The file. Its first bytes decide, not its name.
+    check : callable, optional
+        Called with the first (at most 1024) plain bytes before the rest is unpacked; whatever it raises ends the work.
+        It saves unpacking hundreds of gigabytes only to learn that they hold something else.
+
+    Returns
+    -------
+    binary file
+        Seekable and with a file descriptor, at position 0. For a plain file the file itself, otherwise an unnamed
+        temporary file that disappears when closed.
+
+    Raises
+    ------
+    FormatError
+        The wrapper is damaged, or the file ends before it does.
+    MissingDependencyError
+        The file is a zstd file and ``zstandard`` is not installed.
+    OSError
+        The file cannot be read, or the temporary directory is full.
+    """
+    source = open(path, "rb")
+    plain: BinaryIO | None = None
+    try:
+        wrapper = wrapper_of(source.read(6))
+        source.seek(0)
+        if wrapper is None:
+            if check is not None:
+                check(source.read(1024))
+                source.seek(0)
+            return source
+        plain = tempfile.TemporaryFile(prefix="mrcz-")
+        for piece in _checked(_unpacked(source, wrapper, path), check):
+            plain.write(piece)
+        plain.seek(0)
+        source.close()
+        return plain
+    except BaseException:
+        source.close()
+        if plain is not None:
+            plain.close()
+        raise
+
+
+def _checked(pieces: Iterator[bytes], check: Callable[[bytes], object] | None) -> Iterator[bytes]:
+    """The same bytes, with `check` called on the first 1024 of them as soon as they are there."""
+    head: bytes | None = b"" if check is not None else None
+    for piece in pieces:
+        if head is not None:
+            head += piece
+            if len(head) < 1024:
+                continue
+            piece, head_done, head = head, head, None
+            check(head_done[:1024])  # type: ignore[misc]
+        yield piece
+    if head is not None:  # fewer than 1024 bytes in all
+        check(head)  # type: ignore[misc]
+        yield head
+
+
+def _unpacked(source: BinaryIO, wrapper: str, path: str | os.PathLike) -> Iterator[bytes]:
+    """The plain bytes of `source`, in pieces; FormatError where the wrapper is damaged or cut short."""
+    import zlib
+
+    try:
+        if wrapper == "zstd":
+            yield from _unpacked_zstd(source, path)
+            return
+        # Imported here: `import mrcz` should not load three codecs for files that rarely need one.
+        if wrapper == "gzip":
+            import gzip
+
+            file: BinaryIO = gzip.open(source)  # type: ignore[assignment]
+        elif wrapper == "bzip2":
+            import bz2
+
+            file = bz2.open(source)  # type: ignore[assignment]
+        else:
+            import lzma
+
+            file = lzma.open(source)  # type: ignore[assignment]
+        with file:
+            while piece := file.read(_PIECE):
+                yield piece
+    except EOFError:
+        raise FormatError(f"the {wrapper} data ends too early: the file was cut short", path=path) from None
+    except zlib.error as error:
+        raise FormatError(f"the {wrapper} data is damaged: {error}", path=path) from error
+    except OSError as error:
+        # gzip and bz2 report damage as an OSError without a number; a real one (disk, permission) passes unchanged.
+        if error.errno is not None:
+            raise
+        raise FormatError(f"the {wrapper} data is damaged: {error}", path=path) from error
+    except Exception as error:
+        # lzma.LZMAError and zstandard.ZstdError derive from Exception; naming them would import their modules.
+        if type(error).__name__ not in ("LZMAError", "ZstdError"):
+            raise
+        raise FormatError(f"the {wrapper} data is damaged: {error}", path=path) from error
+
+
+def _unpacked_zstd(source: BinaryIO, path: str | os.PathLike) -> Iterator[bytes]:
+    try:
+        import zstandard
+    except ImportError:
+        raise MissingDependencyError("a .zst file needs zstandard: pip install zstandard", path=path) from None
+    # zstandard's own file reader cannot tell a file that was cut short from a whole one; a decompression object can.
+    decoder = zstandard.ZstdDecompressor().decompressobj()
+    pending, begun = b"", False
+    while True:
+        data = pending or source.read(_ZSTD_PIECE)
+        pending = b""
+        if not data:
+            break
+        if decoder.eof:
+            decoder = zstandard.ZstdDecompressor().decompressobj()
+        begun = True
+        piece = decoder.decompress(data)
+        if decoder.eof:
+            pending = decoder.unused_data
+        if piece:
+            yield piece
+    if begun and not decoder.eof:
+        raise EOFError

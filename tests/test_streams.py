@@ -1,0 +1,138 @@
+"""gzip, bzip2, xz and zstd inputs: the same bytes as the plain file, or a clear error."""
+
+import bz2
+import gzip
+import lzma
+import os
+
+import pytest
+import zstandard
+
+from mrcz.convert import streams
+from mrcz.errors import FormatError
+
+PACKERS = {
+    "gz": lambda data: gzip.compress(data, 1),
+    "bz2": lambda data: bz2.compress(data, 1),
+    "xz": lambda data: lzma.compress(data, preset=0),
+    "zst": zstandard.ZstdCompressor(write_checksum=True).compress,
+}
+
+
+def _noise(rng, size):
+    return rng.poisson(0.7, size).astype("u1").tobytes()
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+@pytest.mark.parametrize("size", [0, 1, 1023, 1024, 1025, 3_000_001])
+def test_plain_bytes_come_back(tmp_path, rng, suffix, size):
+    data = _noise(rng, size)
+    path = tmp_path / f"movie.mrc.{suffix}"
+    path.write_bytes(PACKERS[suffix](data))
+    seen = []
+    with streams.open_plain(path, check=seen.append) as file:
+        assert file.tell() == 0
+        assert os.fstat(file.fileno()).st_size == size
+        assert file.read() == data
+        file.seek(size // 2)
+        assert file.read(10) == data[size // 2 : size // 2 + 10]
+    assert seen == [data[:1024]]
+
+
+def test_a_plain_file_is_itself(tmp_path):
+    path = tmp_path / "a.mrc"
+    path.write_bytes(b"x" * 2000)
+    seen = []
+    with streams.open_plain(path, check=seen.append) as file:
+        assert file.name == os.fspath(path) or file.name == path
+        assert file.read() == b"x" * 2000
+    assert seen == [b"x" * 1024]
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_joined_streams_are_one_file(tmp_path, rng, suffix):
+    data = _noise(rng, 100_000)
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(PACKERS[suffix](data[:33]) + PACKERS[suffix](data[33:]))
+    with streams.open_plain(path) as file:
+        assert file.read() == data
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_a_cut_file_is_an_error(tmp_path, rng, suffix):
+    whole = PACKERS[suffix](_noise(rng, 200_000))
+    path = tmp_path / f"a.mrc.{suffix}"
+    for keep in [7, 20, len(whole) // 2, len(whole) - 9, len(whole) - 1]:
+        path.write_bytes(whole[:keep])
+        with pytest.raises(FormatError, match=r"a\.mrc\.\w+: the \w+ data (ends too early|is damaged)"):
+            streams.open_plain(path)
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_a_changed_byte_is_an_error(tmp_path, rng, suffix):
+    whole = bytearray(PACKERS[suffix](_noise(rng, 200_000)))
+    whole[len(whole) // 2] ^= 4
+    path = tmp_path / f"a.mrc.{suffix}"
+    path.write_bytes(whole)
+    with pytest.raises(FormatError, match=r"damaged|too early"):
+        streams.open_plain(path)
+
+
+def test_check_stops_before_the_rest_is_unpacked(tmp_path, rng):
+    """A corrupt tail is never reached when the head is already refused."""
+    whole = gzip.compress(rng.bytes(8_000_000), 1)
+    path = tmp_path / "a.gz"
+    path.write_bytes(whole[:-1])
+
+    def refuse(head):
+        raise FormatError("not an MRC file")
+
+    with pytest.raises(FormatError, match="not an MRC file"):
+        streams.open_plain(path, check=refuse)
+
+
+def test_nothing_is_left_behind(tmp_path, monkeypatch, rng):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(rng.bytes(100_000)))
+    streams.open_plain(path).close()
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(FormatError):
+        streams.open_plain(path)
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [("a.mrc.gz", "a.mrc"), ("d.x/a.MRC.ZST", "d.x/a.MRC"), ("a.map.bz2", "a.map"), ("a.mrc", "a.mrc"), ("a", "a")],
+)
+def test_plain_name(name, plain):
+    assert streams.plain_name(name) == plain
+
+
+def test_real_files(data_dir):
+    for wrapped, plain in [
+        ("mrcfile/EMD-3001.map.bz2", "mrcfile/EMD-3001.map"),
+        ("mrcfile/emd_3001.map.gz", "mrcfile/EMD-3001.map"),
+        ("mrcfile/EMD-3197.map.bz2", "mrcfile/EMD-3197.map"),
+        ("mrcfile/emd_3197.map.gz", "mrcfile/EMD-3197.map"),
+    ]:
+        with streams.open_plain(data_dir / wrapped) as file:
+            assert file.read() == (data_dir / plain).read_bytes()
+
+
+def test_memory_is_bounded(tmp_path):
+    """200 MB of zeros, 20 kB on disk: unpacked in pieces, never whole."""
+    import tracemalloc
+
+    for suffix in ("gz", "zst"):
+        path = tmp_path / f"a.{suffix}"
+        path.write_bytes(PACKERS[suffix](bytes(200_000_000)))
+        tracemalloc.start()
+        try:
+            with streams.open_plain(path) as file:
+                assert file.seek(0, 2) == 200_000_000
+            assert tracemalloc.get_traced_memory()[1] < 80_000_000
+        finally:
+            tracemalloc.stop()

@@ -41,6 +41,12 @@ typedef struct {
     void (*add_i64)(int pt, const void *in, int64_t *acc, size_t n);
     /* acc[i] += weight * in[i] (* gain[i]) in float64: the product in float64 from float32 values */
     void (*add_f64)(int pt, const void *in, double weight, const float *gain, double *acc, size_t n);
+    /* Blosc's byte shuffle of n = nbytes / size elements: out[k * n + i] = byte k of element i; the nbytes % size bytes
+     * left over are copied to the end as they are. in and out do not overlap. */
+    void (*shuffle)(size_t size, const uint8_t *in, uint8_t *out, size_t nbytes);
+    void (*unshuffle)(size_t size, const uint8_t *in, uint8_t *out, size_t nbytes);
+    /* reverses the bytes of n elements of 2, 4 or 8 bytes; out may be in itself */
+    void (*byteswap)(size_t size, const uint8_t *in, uint8_t *out, size_t n);
 } mz_kernels;
 
 /* The table in use. Chosen once, at first call, by the processor and the environment variable MRCZ_SIMD

@@ -25,6 +25,9 @@ cdef extern from "kernels.h" nogil:
         void (*add_u16)(int, const void *, uint16_t *, size_t) noexcept nogil
         void (*add_i64)(int, const void *, int64_t *, size_t) noexcept nogil
         void (*add_f64)(int, const void *, double, const float *, double *, size_t) noexcept nogil
+        void (*shuffle)(size_t, const uint8_t *, uint8_t *, size_t) noexcept nogil
+        void (*unshuffle)(size_t, const uint8_t *, uint8_t *, size_t) noexcept nogil
+        void (*byteswap)(size_t, const uint8_t *, uint8_t *, size_t) noexcept nogil
 
     const mz_kernels *mz_get_kernels()
     const mz_kernels *mz_kernels_named(const char *)

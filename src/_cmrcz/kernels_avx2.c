@@ -1,3 +1,208 @@
-/* The kernels for this instruction set; see kernels_impl.h. */
+/* The kernels for AVX2: what is worth writing by hand; kernels_impl.h has the rest.
+ *
+ * Each simd_X handles a whole number of vectors from the start of its input and returns how far it came; the plain C
+ * in kernels_impl.h does what is left. */
+#include "kernels.h"
+#include <immintrin.h>
+
 #define MZ_NAME avx2
+#define MZ_SIMD 1
+
+#define LD(p) _mm256_loadu_si256((const void *)(p))
+#define ST(p, v) _mm256_storeu_si256((void *)(p), v)
+
+/* ---- transposes ------------------------------------------------------------------------------------------------
+ * AVX2 shuffles within halves of 128 bits. Loading the halves from two places at once (and storing them so) makes
+ * each half a transpose of its own, and no instruction is spent on crossing. */
+
+static inline __m256i load_halves(const uint8_t *low, const uint8_t *high) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const void *)low)),
+                                   _mm_loadu_si128((const void *)high), 1);
+}
+static inline void store_halves(uint8_t *low, uint8_t *high, __m256i v) {
+    _mm_storeu_si128((void *)low, _mm256_castsi256_si128(v));
+    _mm_storeu_si128((void *)high, _mm256_extracti128_si256(v, 1));
+}
+#define TWICE(...) _mm256_broadcastsi128_si256(_mm_setr_epi8(__VA_ARGS__))
+
+/* 8 x 8 matrix of 16-bit words in each half */
+static inline void transpose_words(__m256i r[8]) {
+    __m256i a[8], b[8];
+    for (int i = 0; i < 4; i++) {
+        a[2 * i] = _mm256_unpacklo_epi16(r[2 * i], r[2 * i + 1]);
+        a[2 * i + 1] = _mm256_unpackhi_epi16(r[2 * i], r[2 * i + 1]);
+    }
+    for (int h = 0; h < 8; h += 4) {
+        b[h] = _mm256_unpacklo_epi32(a[h], a[h + 2]);
+        b[h + 1] = _mm256_unpackhi_epi32(a[h], a[h + 2]);
+        b[h + 2] = _mm256_unpacklo_epi32(a[h + 1], a[h + 3]);
+        b[h + 3] = _mm256_unpackhi_epi32(a[h + 1], a[h + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        r[2 * i] = _mm256_unpacklo_epi64(b[i], b[i + 4]);
+        r[2 * i + 1] = _mm256_unpackhi_epi64(b[i], b[i + 4]);
+    }
+}
+/* 256 bytes, 32 elements of 8 <-> 8 vectors, one for each byte of the element */
+static inline void load_planes8(const uint8_t *in, __m256i r[8]) {
+    const __m256i zip = TWICE(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+    for (int k = 0; k < 8; k++) r[k] = _mm256_shuffle_epi8(load_halves(in + 16 * k, in + 128 + 16 * k), zip);
+    transpose_words(r);
+}
+static inline void store_planes8(uint8_t *out, __m256i r[8]) {
+    const __m256i unzip = TWICE(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+    transpose_words(r);
+    for (int k = 0; k < 8; k++) store_halves(out + 16 * k, out + 128 + 16 * k, _mm256_shuffle_epi8(r[k], unzip));
+}
+/* Bit i of byte j of r[p] <-> bit p of byte j of r[i]: an 8 x 8 bit matrix for every byte position, transposed by
+ * exchanging 4 x 4, 2 x 2, then single bits between vectors. */
+static inline void transpose_bits(__m256i r[8]) {
+#define EXCHANGE(a, b, shift, mask)                                                                   \
+    {                                                                                                 \
+        __m256i t = _mm256_and_si256(_mm256_xor_si256(_mm256_srli_epi16(a, shift), b), mask);         \
+        b = _mm256_xor_si256(b, t);                                                                   \
+        a = _mm256_xor_si256(a, _mm256_slli_epi16(t, shift));                                         \
+    }
+    const __m256i m4 = _mm256_set1_epi8(0x0f), m2 = _mm256_set1_epi8(0x33), m1 = _mm256_set1_epi8(0x55);
+    for (int i = 0; i < 4; i++) EXCHANGE(r[i], r[i + 4], 4, m4)
+    for (int i = 0; i < 8; i += 4)
+        for (int k = i; k < i + 2; k++) EXCHANGE(r[k], r[k + 2], 2, m2)
+    for (int i = 0; i < 8; i += 2) EXCHANGE(r[i], r[i + 1], 1, m1)
+#undef EXCHANGE
+}
+
+static size_t simd_bit_transpose(const uint8_t *in, uint8_t *out, size_t plane) {
+    size_t j = 0;
+    for (; j + 32 <= plane; j += 32) {
+        __m256i r[8];
+        load_planes8(in + 8 * j, r);
+        transpose_bits(r);
+        for (int p = 0; p < 8; p++) ST(out + p * plane + j, r[p]);
+    }
+    return j;
+}
+static size_t simd_bit_untranspose(const uint8_t *in, uint8_t *out, size_t plane) {
+    size_t j = 0;
+    for (; j + 32 <= plane; j += 32) {
+        __m256i r[8];
+        for (int p = 0; p < 8; p++) r[p] = LD(in + p * plane + j);
+        transpose_bits(r);
+        store_planes8(out + 8 * j, r);
+    }
+    return j;
+}
+
+static size_t simd_shuffle2(const uint8_t *in, uint8_t *out, size_t n) {
+    const __m256i low = _mm256_set1_epi16(255);
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        __m256i a = load_halves(in + 2 * i, in + 2 * i + 32), b = load_halves(in + 2 * i + 16, in + 2 * i + 48);
+        ST(out + i, _mm256_packus_epi16(_mm256_and_si256(a, low), _mm256_and_si256(b, low)));
+        ST(out + n + i, _mm256_packus_epi16(_mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8)));
+    }
+    return i;
+}
+static size_t simd_unshuffle2(const uint8_t *in, uint8_t *out, size_t n) {
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        __m256i a = LD(in + i), b = LD(in + n + i);
+        store_halves(out + 2 * i, out + 2 * i + 32, _mm256_unpacklo_epi8(a, b));
+        store_halves(out + 2 * i + 16, out + 2 * i + 48, _mm256_unpackhi_epi8(a, b));
+    }
+    return i;
+}
+/* 4 x 4 matrix of 32-bit words in each half */
+static inline void transpose_dwords(__m256i r[4]) {
+    __m256i a = _mm256_unpacklo_epi32(r[0], r[1]), b = _mm256_unpackhi_epi32(r[0], r[1]);
+    __m256i c = _mm256_unpacklo_epi32(r[2], r[3]), d = _mm256_unpackhi_epi32(r[2], r[3]);
+    r[0] = _mm256_unpacklo_epi64(a, c);
+    r[1] = _mm256_unpackhi_epi64(a, c);
+    r[2] = _mm256_unpacklo_epi64(b, d);
+    r[3] = _mm256_unpackhi_epi64(b, d);
+}
+#define BYTES_4X4 TWICE(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)
+static size_t simd_shuffle4(const uint8_t *in, uint8_t *out, size_t n) {
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        __m256i r[4];
+        for (int k = 0; k < 4; k++)
+            r[k] = _mm256_shuffle_epi8(load_halves(in + 4 * i + 16 * k, in + 4 * i + 64 + 16 * k), BYTES_4X4);
+        transpose_dwords(r);
+        for (int p = 0; p < 4; p++) ST(out + p * n + i, r[p]);
+    }
+    return i;
+}
+static size_t simd_unshuffle4(const uint8_t *in, uint8_t *out, size_t n) {
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        __m256i r[4];
+        for (int p = 0; p < 4; p++) r[p] = LD(in + p * n + i);
+        transpose_dwords(r);
+        for (int k = 0; k < 4; k++)
+            store_halves(out + 4 * i + 16 * k, out + 4 * i + 64 + 16 * k, _mm256_shuffle_epi8(r[k], BYTES_4X4));
+    }
+    return i;
+}
+static size_t simd_shuffle8(const uint8_t *in, uint8_t *out, size_t n) {
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        __m256i r[8];
+        load_planes8(in + 8 * i, r);
+        for (int p = 0; p < 8; p++) ST(out + p * n + i, r[p]);
+    }
+    return i;
+}
+static size_t simd_unshuffle8(const uint8_t *in, uint8_t *out, size_t n) {
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        __m256i r[8];
+        for (int p = 0; p < 8; p++) r[p] = LD(in + p * n + i);
+        store_planes8(out + 8 * i, r);
+    }
+    return i;
+}
+
+/* ---- 4-bit pixels ---------------------------------------------------------------------------------------------- */
+
+static size_t simd_pack4(const uint8_t *in, uint8_t *out, size_t n, int *over) {
+    const __m256i low = _mm256_set1_epi8(15), weights = _mm256_set1_epi16(0x1001);
+    __m256i all = _mm256_setzero_si256();
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        __m256i a = load_halves(in + i, in + i + 32), b = load_halves(in + i + 16, in + i + 48);
+        all = _mm256_or_si256(all, _mm256_or_si256(a, b));
+        a = _mm256_maddubs_epi16(_mm256_and_si256(a, low), weights);
+        b = _mm256_maddubs_epi16(_mm256_and_si256(b, low), weights);
+        ST(out + i / 2, _mm256_packus_epi16(a, b));
+    }
+    *over = !_mm256_testz_si256(all, _mm256_set1_epi8((char)0xf0));
+    return i;
+}
+static size_t simd_unpack4(const uint8_t *in, uint8_t *out, size_t n) {
+    const __m256i low = _mm256_set1_epi8(15);
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        __m256i v = _mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)(in + i / 2)));
+        ST(out + i, _mm256_and_si256(_mm256_or_si256(v, _mm256_slli_epi16(v, 4)), low));
+    }
+    return i;
+}
+
+/* ---- zeros ----------------------------------------------------------------------------------------------------- */
+
+static inline uint32_t zeros32(const uint8_t *in) {
+    return (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(LD(in), _mm256_setzero_si256()));
+}
+static size_t simd_count_zero(const uint8_t *in, size_t n, size_t *count) {
+    size_t c = 0, i = 0;
+    for (; i + 64 <= n; i += 64) c += (size_t)_mm_popcnt_u64(zeros32(in + i) | (uint64_t)zeros32(in + i + 32) << 32);
+    *count = c;
+    return i;
+}
+static size_t simd_nonzero_mask(const uint8_t *in, uint64_t *out, size_t n) {
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) out[i / 64] = ~(zeros32(in + i) | (uint64_t)zeros32(in + i + 32) << 32);
+    return i;
+}
+
 #include "kernels_impl.h"

@@ -1,3 +1,208 @@
-/* The kernels for this instruction set; see kernels_impl.h. */
+/* The kernels for AVX-512 with VBMI and GFNI: what is worth writing by hand; kernels_impl.h has the rest.
+ *
+ * Each simd_X handles a whole number of vectors from the start of its input and returns how far it came; the plain C
+ * in kernels_impl.h does what is left. */
+#include "kernels.h"
+#include <immintrin.h>
+
 #define MZ_NAME avx512
+#define MZ_SIMD 1
+
+#define LD(p) _mm512_loadu_si512((const void *)(p))
+#define ST(p, v) _mm512_storeu_si512((void *)(p), v)
+
+/* ---- transposes ------------------------------------------------------------------------------------------------ */
+
+#define OCT(a, step) a, a + step, a + 2 * step, a + 3 * step, a + 4 * step, a + 5 * step, a + 6 * step, a + 7 * step
+/* out byte 8 p + q = in byte 8 q + p */
+static const uint8_t bytes_8x8[64] = {OCT(0, 8), OCT(1, 8), OCT(2, 8), OCT(3, 8), OCT(4, 8), OCT(5, 8), OCT(6, 8), OCT(7, 8)};
+/* the same with each row of eight then reversed, the order in which GFNI numbers the rows of its bit matrix */
+static const uint8_t bytes_8x8_reversed[64] = {OCT(56, -8), OCT(57, -8), OCT(58, -8), OCT(59, -8),
+                                               OCT(60, -8), OCT(61, -8), OCT(62, -8), OCT(63, -8)};
+/* every row of eight reversed */
+static const uint8_t bytes_reversed[64] = {OCT(7, -1),  OCT(15, -1), OCT(23, -1), OCT(31, -1),
+                                           OCT(39, -1), OCT(47, -1), OCT(55, -1), OCT(63, -1)};
+/* out byte 16 p + q = in byte 4 q + p, and back */
+static const uint8_t bytes_16x4[64] = {OCT(0, 4), OCT(32, 4), OCT(1, 4), OCT(33, 4), OCT(2, 4), OCT(34, 4), OCT(3, 4), OCT(35, 4)};
+#define QUAD2(a) a, a + 16, a + 32, a + 48, a + 1, a + 17, a + 33, a + 49
+static const uint8_t bytes_4x16[64] = {QUAD2(0), QUAD2(2), QUAD2(4), QUAD2(6), QUAD2(8), QUAD2(10), QUAD2(12), QUAD2(14)};
+/* even bytes of a pair of vectors; odd ones are one further */
+static const uint8_t bytes_even[64] = {OCT(0, 2),  OCT(16, 2), OCT(32, 2), OCT(48, 2),
+                                       OCT(64, 2), OCT(80, 2), OCT(96, 2), OCT(112, 2)};
+/* first half of two vectors interleaved; the second half is 32 further */
+#define PAIR4(a) a, a + 64, a + 1, a + 65, a + 2, a + 66, a + 3, a + 67
+static const uint8_t bytes_zip[64] = {PAIR4(0), PAIR4(4), PAIR4(8), PAIR4(12), PAIR4(16), PAIR4(20), PAIR4(24), PAIR4(28)};
+
+#define BITS_IDENTITY _mm512_set1_epi64((long long)0x8040201008040201ULL)
+
+/* 8 x 8 matrix of 64-bit words */
+static inline void transpose_words(__m512i r[8]) {
+    __m512i t[8], s[8];
+    for (int i = 0; i < 4; i++) {
+        t[2 * i] = _mm512_unpacklo_epi64(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm512_unpackhi_epi64(r[2 * i], r[2 * i + 1]);
+    }
+    for (int h = 0; h < 2; h++) {
+        s[4 * h] = _mm512_shuffle_i64x2(t[4 * h], t[4 * h + 2], 0x88);
+        s[4 * h + 1] = _mm512_shuffle_i64x2(t[4 * h], t[4 * h + 2], 0xdd);
+        s[4 * h + 2] = _mm512_shuffle_i64x2(t[4 * h + 1], t[4 * h + 3], 0x88);
+        s[4 * h + 3] = _mm512_shuffle_i64x2(t[4 * h + 1], t[4 * h + 3], 0xdd);
+    }
+    r[0] = _mm512_shuffle_i64x2(s[0], s[4], 0x88);
+    r[4] = _mm512_shuffle_i64x2(s[0], s[4], 0xdd);
+    r[2] = _mm512_shuffle_i64x2(s[1], s[5], 0x88);
+    r[6] = _mm512_shuffle_i64x2(s[1], s[5], 0xdd);
+    r[1] = _mm512_shuffle_i64x2(s[2], s[6], 0x88);
+    r[5] = _mm512_shuffle_i64x2(s[2], s[6], 0xdd);
+    r[3] = _mm512_shuffle_i64x2(s[3], s[7], 0x88);
+    r[7] = _mm512_shuffle_i64x2(s[3], s[7], 0xdd);
+}
+/* 4 x 4 matrix of 128-bit words */
+static inline void transpose_quarters(__m512i r[4]) {
+    __m512i a = _mm512_shuffle_i64x2(r[0], r[1], 0x44), b = _mm512_shuffle_i64x2(r[0], r[1], 0xee);
+    __m512i c = _mm512_shuffle_i64x2(r[2], r[3], 0x44), d = _mm512_shuffle_i64x2(r[2], r[3], 0xee);
+    r[0] = _mm512_shuffle_i64x2(a, c, 0x88);
+    r[1] = _mm512_shuffle_i64x2(a, c, 0xdd);
+    r[2] = _mm512_shuffle_i64x2(b, d, 0x88);
+    r[3] = _mm512_shuffle_i64x2(b, d, 0xdd);
+}
+
+static size_t simd_bit_transpose(const uint8_t *in, uint8_t *out, size_t plane) {
+    const __m512i order = LD(bytes_8x8), reverse = LD(bytes_reversed), identity = BITS_IDENTITY;
+    size_t j = 0;
+    for (; j + 64 <= plane; j += 64) {
+        __m512i r[8];
+        for (int k = 0; k < 8; k++) {
+            __m512i v = _mm512_shuffle_epi8(LD(in + 8 * j + 64 * k), _mm512_and_si512(reverse, _mm512_set1_epi8(15)));
+            r[k] = _mm512_permutexvar_epi8(order, _mm512_gf2p8affine_epi64_epi8(identity, v, 0));
+        }
+        transpose_words(r);
+        for (int p = 0; p < 8; p++) ST(out + p * plane + j, r[p]);
+    }
+    return j;
+}
+static size_t simd_bit_untranspose(const uint8_t *in, uint8_t *out, size_t plane) {
+    const __m512i order = LD(bytes_8x8_reversed), identity = BITS_IDENTITY;
+    size_t j = 0;
+    for (; j + 64 <= plane; j += 64) {
+        __m512i r[8];
+        for (int p = 0; p < 8; p++) r[p] = LD(in + p * plane + j);
+        transpose_words(r);
+        for (int k = 0; k < 8; k++)
+            ST(out + 8 * j + 64 * k, _mm512_gf2p8affine_epi64_epi8(identity, _mm512_permutexvar_epi8(order, r[k]), 0));
+    }
+    return j;
+}
+
+static size_t simd_shuffle2(const uint8_t *in, uint8_t *out, size_t n) {
+    const __m512i even = LD(bytes_even), odd = _mm512_add_epi8(even, _mm512_set1_epi8(1));
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        __m512i a = LD(in + 2 * i), b = LD(in + 2 * i + 64);
+        ST(out + i, _mm512_permutex2var_epi8(a, even, b));
+        ST(out + n + i, _mm512_permutex2var_epi8(a, odd, b));
+    }
+    return i;
+}
+static size_t simd_unshuffle2(const uint8_t *in, uint8_t *out, size_t n) {
+    const __m512i low = LD(bytes_zip), high = _mm512_add_epi8(low, _mm512_set1_epi8(32));
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        __m512i a = LD(in + i), b = LD(in + n + i);
+        ST(out + 2 * i, _mm512_permutex2var_epi8(a, low, b));
+        ST(out + 2 * i + 64, _mm512_permutex2var_epi8(a, high, b));
+    }
+    return i;
+}
+static size_t simd_shuffle4(const uint8_t *in, uint8_t *out, size_t n) {
+    const __m512i order = LD(bytes_16x4);
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        __m512i r[4];
+        for (int k = 0; k < 4; k++) r[k] = _mm512_permutexvar_epi8(order, LD(in + 4 * i + 64 * k));
+        transpose_quarters(r);
+        for (int p = 0; p < 4; p++) ST(out + p * n + i, r[p]);
+    }
+    return i;
+}
+static size_t simd_unshuffle4(const uint8_t *in, uint8_t *out, size_t n) {
+    const __m512i order = LD(bytes_4x16);
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        __m512i r[4];
+        for (int p = 0; p < 4; p++) r[p] = LD(in + p * n + i);
+        transpose_quarters(r);
+        for (int k = 0; k < 4; k++) ST(out + 4 * i + 64 * k, _mm512_permutexvar_epi8(order, r[k]));
+    }
+    return i;
+}
+static size_t simd_shuffle8(const uint8_t *in, uint8_t *out, size_t n) {
+    const __m512i order = LD(bytes_8x8);
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        __m512i r[8];
+        for (int k = 0; k < 8; k++) r[k] = _mm512_permutexvar_epi8(order, LD(in + 8 * i + 64 * k));
+        transpose_words(r);
+        for (int p = 0; p < 8; p++) ST(out + p * n + i, r[p]);
+    }
+    return i;
+}
+static size_t simd_unshuffle8(const uint8_t *in, uint8_t *out, size_t n) {
+    const __m512i order = LD(bytes_8x8);
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        __m512i r[8];
+        for (int p = 0; p < 8; p++) r[p] = LD(in + p * n + i);
+        transpose_words(r);
+        for (int k = 0; k < 8; k++) ST(out + 8 * i + 64 * k, _mm512_permutexvar_epi8(order, r[k]));
+    }
+    return i;
+}
+
+/* ---- 4-bit pixels ---------------------------------------------------------------------------------------------- */
+
+static size_t simd_pack4(const uint8_t *in, uint8_t *out, size_t n, int *over) {
+    const __m512i even = LD(bytes_even), low = _mm512_set1_epi8(15), weights = _mm512_set1_epi16(0x1001);
+    __m512i all = _mm512_setzero_si512();
+    size_t i = 0;
+    for (; i + 128 <= n; i += 128) {
+        __m512i a = LD(in + i), b = LD(in + i + 64);
+        all = _mm512_ternarylogic_epi64(all, a, b, 0xfe);
+        a = _mm512_maddubs_epi16(_mm512_and_si512(a, low), weights);
+        b = _mm512_maddubs_epi16(_mm512_and_si512(b, low), weights);
+        ST(out + i / 2, _mm512_permutex2var_epi8(a, even, b));
+    }
+    *over = _mm512_test_epi8_mask(all, _mm512_set1_epi8((char)0xf0)) != 0;
+    return i;
+}
+static size_t simd_unpack4(const uint8_t *in, uint8_t *out, size_t n) {
+    const __m512i low = _mm512_set1_epi8(15);
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        __m512i v = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)(in + i / 2)));
+        ST(out + i, _mm512_and_si512(_mm512_or_si512(v, _mm512_slli_epi16(v, 4)), low));
+    }
+    return i;
+}
+
+/* ---- zeros ----------------------------------------------------------------------------------------------------- */
+
+static size_t simd_count_zero(const uint8_t *in, size_t n, size_t *count) {
+    size_t c = 0, i = 0;
+    for (; i + 64 <= n; i += 64) {
+        __m512i v = LD(in + i);
+        c += (size_t)_mm_popcnt_u64(_mm512_testn_epi8_mask(v, v));
+    }
+    *count = c;
+    return i;
+}
+static size_t simd_nonzero_mask(const uint8_t *in, uint64_t *out, size_t n) {
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        __m512i v = LD(in + i);
+        out[i / 64] = _mm512_test_epi8_mask(v, v);
+    }
+    return i;
+}
+
 #include "kernels_impl.h"

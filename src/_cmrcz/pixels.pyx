@@ -1,11 +1,77 @@
-"""Pixels to pixels: 4-bit packing, bit transposition, statistics. Thin, size-checked wrappers of the kernels."""
-from libc.stdint cimport uint8_t
+"""Pixels to pixels: thin, size-checked wrappers of the SIMD kernels.
 
-from _cmrcz.kernels cimport mz_get_kernels, mz_kernels, mz_kernels_named
+Every function takes contiguous buffers, writes into memory the caller allocated, releases the GIL and keeps no state.
+``variant`` names a kernel variant ("c", "avx2", "avx512") for tests; ``None`` is the one chosen at import.
+"""
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+import sys
+
+from _cmrcz.kernels cimport (
+    MZ_F16, MZ_F32, MZ_F64, MZ_I8, MZ_I16, MZ_I32, MZ_U4, MZ_U8, MZ_U16, MZ_U32,
+    mz_get_kernels, mz_kernels, mz_kernels_named, mz_stats,
+)
 
 cdef const mz_kernels *_K = mz_get_kernels()
 if _K is NULL:
     raise ImportError("MRCZ_SIMD names no kernel variant this processor can run; use c, avx2 or avx512, or unset it")
+
+# struct format character -> pixel type of kernels.h
+cdef dict _PIXEL_TYPES = {
+    "b": MZ_I8, "B": MZ_U8, "?": MZ_U8, "h": MZ_I16, "H": MZ_U16, "i": MZ_I32, "I": MZ_U32,
+    "e": MZ_F16, "f": MZ_F32, "d": MZ_F64,
+}
+cdef str _NATIVE = "@=<" if sys.byteorder == "little" else "@=>!"
+
+
+cdef const mz_kernels *_kernels(variant) except NULL:
+    cdef const mz_kernels *k = _K
+    if variant is not None:
+        k = mz_kernels_named(variant.encode())
+        if k is NULL:
+            raise ValueError(f"no kernel variant {variant!r} here; there are {', '.join(variants())}")
+    return k
+
+
+cdef class _Pixels:
+    """A contiguous buffer of pixels: its type, its length, its address; released with the object."""
+    cdef Py_buffer view
+    cdef bint held
+    cdef int type
+    cdef size_t n
+
+    def __cinit__(self, obj, packed=None):
+        PyObject_GetBuffer(obj, &self.view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+        self.held = True
+        cdef str code = "B" if self.view.format is NULL else self.view.format.decode()
+        if len(code) == 2 and code[0] in _NATIVE:
+            code = code[1]
+        # the size settles what "l" and "i" are on this platform
+        if code in "lL" and self.view.itemsize == 4:
+            code = "i" if code == "l" else "I"
+        if code not in _PIXEL_TYPES:
+            raise TypeError(f"pixels of buffer format {code!r}: expected native 8, 16 or 32 bit integers or floats")
+        self.type = _PIXEL_TYPES[code]
+        self.n = self.view.len // self.view.itemsize
+        if packed is not None:
+            if self.view.itemsize != 1:
+                raise TypeError("4-bit pixels come as bytes")
+            if packed < 0 or (packed + 1) // 2 > self.view.len:
+                raise ValueError(f"{packed} 4-bit pixels need {(packed + 1) // 2} bytes, {self.view.len} are there")
+            self.type = MZ_U4
+            self.n = packed
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)
+
+
+cdef int _same(size_t got, size_t expected, str what) except -1:
+    if got != expected:
+        raise ValueError(f"{what}: expected {expected}, found {got}")
+    return 0
 
 
 def simd() -> str:
@@ -18,11 +84,241 @@ def variants() -> tuple:
     return tuple(v for v in ("c", "avx2", "avx512") if mz_kernels_named(v.encode()) is not NULL)
 
 
-def unpack4(const uint8_t[::1] data not None, uint8_t[::1] out not None):
-    """Unpack 4-bit pixels, the first of each pair from the low nibble, into ``out`` (uint8, length n)."""
-    cdef size_t n = out.shape[0]
-    if <size_t> data.shape[0] < (n + 1) // 2:
-        raise ValueError(f"{n} pixels need {(n + 1) // 2} bytes, {data.shape[0]} are there")
+def bit_transpose(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, variant=None):
+    """Split ``data`` (n bytes, n a multiple of 8) into eight planes of n / 8 bytes, bit 0 first, into ``out``."""
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef size_t n = data.shape[0]
+    _same(out.shape[0], n, "bytes of out")
+    if n % 8:
+        raise ValueError(f"bit transpose of {n} bytes: expected a multiple of 8")
     if n:
         with nogil:
-            _K.unpack4(&data[0], &out[0], n)
+            k.bit_transpose(&data[0], &out[0], n)
+
+
+def bit_untranspose(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, variant=None):
+    """Undo :func:`bit_transpose`."""
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef size_t n = data.shape[0]
+    _same(out.shape[0], n, "bytes of out")
+    if n % 8:
+        raise ValueError(f"bit transpose of {n} bytes: expected a multiple of 8")
+    if n:
+        with nogil:
+            k.bit_untranspose(&data[0], &out[0], n)
+
+
+def shuffle(const uint8_t[::1] data not None, uint8_t[::1] out not None, size_t size, *, variant=None):
+    """Blosc's byte shuffle of elements of ``size`` bytes: byte 0 of every element first, then byte 1, …; bytes that
+    make no whole element are copied at the end."""
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef size_t n = data.shape[0]
+    _same(out.shape[0], n, "bytes of out")
+    if size == 0:
+        raise ValueError("elements of 0 bytes")
+    if n:
+        with nogil:
+            k.shuffle(size, &data[0], &out[0], n)
+
+
+def unshuffle(const uint8_t[::1] data not None, uint8_t[::1] out not None, size_t size, *, variant=None):
+    """Undo :func:`shuffle`."""
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef size_t n = data.shape[0]
+    _same(out.shape[0], n, "bytes of out")
+    if size == 0:
+        raise ValueError("elements of 0 bytes")
+    if n:
+        with nogil:
+            k.unshuffle(size, &data[0], &out[0], n)
+
+
+def byteswap(const uint8_t[::1] data not None, uint8_t[::1] out not None, size_t size, *, variant=None):
+    """Reverse the bytes of every element of ``size`` (2, 4 or 8) bytes; ``out`` may be ``data`` itself."""
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef size_t n = data.shape[0]
+    _same(out.shape[0], n, "bytes of out")
+    if size not in (2, 4, 8) or n % size:
+        raise ValueError(f"byte swap of {n} bytes in elements of {size}: expected whole elements of 2, 4 or 8 bytes")
+    if n:
+        with nogil:
+            k.byteswap(size, &data[0], &out[0], n // size)
+
+
+cdef size_t _rows(size_t n, size_t nx, size_t nbytes) except? 0:
+    """Rows in n pixels, their packed bytes checked; a row of an odd number of pixels ends in half a byte."""
+    if nx == 0:
+        raise ValueError("rows of 0 pixels")
+    if n % nx:
+        raise ValueError(f"{n} pixels are not whole rows of {nx}")
+    _same(nbytes, n // nx * ((nx + 1) // 2), "packed bytes")
+    return n // nx
+
+
+def pack4(const uint8_t[::1] pixels not None, uint8_t[::1] out not None, nx=None, *, variant=None) -> bool:
+    """Pack pixels of 0 to 15 two to a byte, the first in the low nibble.
+
+    Parameters
+    ----------
+    pixels : uint8, ny * nx of them, row after row
+    out : uint8, ny * ((nx + 1) // 2)
+        A row of odd length ends in a byte whose high nibble is 0.
+    nx : pixels a row; by default all are one row
+
+    Returns
+    -------
+    True if every pixel fitted; False if one was above 15 (``out`` then holds low nibbles only and is of no use).
+    """
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef size_t n = pixels.shape[0], ny, y, row, packed
+    cdef int over = 0
+    if n == 0:
+        _same(out.shape[0], 0, "packed bytes")
+        return True
+    row = n if nx is None else nx
+    ny = _rows(n, row, out.shape[0])
+    packed = (row + 1) // 2
+    with nogil:
+        if row % 2 == 0:
+            over = k.pack4(&pixels[0], &out[0], n)
+        else:
+            for y in range(ny):
+                over |= k.pack4(&pixels[y * row], &out[y * packed], row)
+    return over == 0
+
+
+def unpack4(const uint8_t[::1] data not None, uint8_t[::1] out not None, nx=None, *, variant=None):
+    """Undo :func:`pack4`: ny rows of (nx + 1) // 2 bytes into ``out`` (uint8, ny * nx); by default one row.
+
+    The unused nibble that ends a row of odd length is not looked at.
+    """
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef size_t n = out.shape[0], ny, y, row, packed
+    if n == 0:
+        _same(data.shape[0], 0, "packed bytes")
+        return
+    row = n if nx is None else nx
+    ny = _rows(n, row, data.shape[0])
+    packed = (row + 1) // 2
+    with nogil:
+        if row % 2 == 0:
+            k.unpack4(&data[0], &out[0], n)
+        else:
+            for y in range(ny):
+                k.unpack4(&data[y * packed], &out[y * row], row)
+
+
+def count_zero(const uint8_t[::1] data not None, *, variant=None) -> int:
+    """Number of bytes that are zero."""
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef size_t n = data.shape[0], zeros = 0
+    if n:
+        with nogil:
+            zeros = k.count_zero(&data[0], n)
+    return zeros
+
+
+def nonzero_mask(const uint8_t[::1] data not None, uint64_t[::1] out not None, *, variant=None):
+    """Bit i of ``out`` (uint64, (n + 63) // 64, low bits first) tells whether byte i of ``data`` is not zero."""
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef size_t n = data.shape[0]
+    _same(out.shape[0], (n + 63) // 64, "words of out")
+    if n:
+        with nogil:
+            k.nonzero_mask(&data[0], &out[0], n)
+
+
+def histogram(const uint8_t[::1] data not None, uint32_t[::1] out not None, *, variant=None):
+    """Add the number of bytes of each value to ``out`` (uint32, 256)."""
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef size_t n = data.shape[0]
+    _same(out.shape[0], 256, "entries of out")
+    if n:
+        with nogil:
+            k.histogram8(&data[0], n, &out[0])
+
+
+def stats(pixels, *, packed=None, variant=None) -> tuple:
+    """Count, minimum, maximum, sum and sum of squares of ``pixels``, NaN skipped.
+
+    Parameters
+    ----------
+    pixels : contiguous buffer of native int8 … uint32, float16, float32 or float64, any shape
+    packed : number of 4-bit pixels; ``pixels`` are then bytes of two each
+
+    Returns
+    -------
+    (n, min, max, sum, sumsq): int and floats; (0, inf, -inf, 0.0, 0.0) without pixels. The sums are accumulated in
+    float64 in an order that does not depend on the processor; those of integers are exact below 2**53.
+    """
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef _Pixels x = _Pixels(pixels, packed)
+    cdef mz_stats s
+    s.n = 0
+    s.min = INFINITY
+    s.max = -INFINITY
+    s.sum = s.sumsq = 0
+    if x.n:
+        with nogil:
+            k.stats(x.type, x.view.buf, x.n, &s)
+    return s.n, s.min, s.max, s.sum, s.sumsq
+
+
+def to_float(pixels, float[::1] out not None, const float[::1] gain=None, *, packed=None, bint stream=False,
+             variant=None):
+    """Convert ``pixels`` to float32 in ``out``, times ``gain`` (float32, one a pixel) if given.
+
+    One float32 conversion and one float32 multiplication a pixel, as NumPy's ``pixels.astype("f4") * gain``.
+    ``packed`` as for :func:`stats`; ``stream`` writes past the caches, for output that is not read again soon.
+    """
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef _Pixels x = _Pixels(pixels, packed)
+    cdef const float *g = NULL
+    _same(out.shape[0], x.n, "pixels of out")
+    if gain is not None:
+        _same(gain.shape[0], x.n, "pixels of gain")
+    if x.n:
+        if gain is not None:
+            g = &gain[0]
+        with nogil:
+            k.to_float(x.type, x.view.buf, g, &out[0], x.n, stream)
+
+
+def add_u16(pixels, uint16_t[::1] acc not None, *, packed=None, variant=None):
+    """Add 8-bit or 4-bit ``pixels`` to ``acc`` modulo 2**16; the caller adds at most 257 frames of 8 bits."""
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef _Pixels x = _Pixels(pixels, packed)
+    if x.type not in (MZ_I8, MZ_U8, MZ_U4):
+        raise TypeError("16-bit sums are for 8-bit and 4-bit pixels")
+    _same(acc.shape[0], x.n, "pixels of acc")
+    if x.n:
+        with nogil:
+            k.add_u16(x.type, x.view.buf, &acc[0], x.n)
+
+
+def add_i64(pixels, int64_t[::1] acc not None, *, packed=None, variant=None):
+    """Add integer ``pixels`` to ``acc``."""
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef _Pixels x = _Pixels(pixels, packed)
+    if x.type in (MZ_F16, MZ_F32, MZ_F64):
+        raise TypeError("integer sums are for integer pixels")
+    _same(acc.shape[0], x.n, "pixels of acc")
+    if x.n:
+        with nogil:
+            k.add_i64(x.type, x.view.buf, &acc[0], x.n)
+
+
+def add_f64(pixels, double[::1] acc not None, const float[::1] gain=None, *, double weight=1.0, packed=None,
+            variant=None):
+    """Add ``weight`` * ``pixels`` (times ``gain`` in float32, if given) to ``acc`` in float64."""
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef _Pixels x = _Pixels(pixels, packed)
+    cdef const float *g = NULL
+    _same(acc.shape[0], x.n, "pixels of acc")
+    if gain is not None:
+        _same(gain.shape[0], x.n, "pixels of gain")
+    if x.n:
+        if gain is not None:
+            g = &gain[0]
+        with nogil:
+            k.add_f64(x.type, x.view.buf, weight, g, &acc[0], x.n)

@@ -1,0 +1,929 @@
+"""Blosc chunks, a block at a time: Blosc 1 parse, decode and encode; Blosc 2 decode and encode through C-Blosc2.
+
+Layout of a Blosc 1 chunk (c-blosc, README_CHUNK_FORMAT): 16 header bytes — version, versionlz, flags, typesize, then
+nbytes, blocksize, cbytes as little-endian u4 — a table of u4 block starts, and per block one stream, or typesize streams
+if split, each behind its i4 length; a stream as long as its pixels is stored as it is.
+
+How zstd is used here is what makes the files small and quick; see docs/codec.md.
+"""
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy, memset
+
+from _cmrcz.codecs cimport (
+    LZ4_compress_fast,
+    LZ4_compress_HC,
+    LZ4_decompress_safe,
+    MZ_C_BLOCKDELIMITERS,
+    MZ_C_CHAINLOG,
+    MZ_C_CHECKSUM,
+    MZ_C_HASHLOG,
+    MZ_C_LEVEL,
+    MZ_C_LITERALS,
+    MZ_C_MINMATCH,
+    MZ_C_REPCODES,
+    MZ_C_STRATEGY,
+    MZ_C_VALIDATESEQUENCES,
+    MZ_C_WINDOWLOG,
+    MZ_D_IGNORECHECKSUM,
+    ZSTD_CCtx_setParameter,
+    ZSTD_Sequence,
+    ZSTD_compress2,
+    ZSTD_compressBound,
+    ZSTD_compressSequences,
+    ZSTD_createCCtx,
+    ZSTD_createDCtx,
+    ZSTD_DCtx_setParameter,
+    ZSTD_decompressDCtx,
+    ZSTD_freeCCtx,
+    ZSTD_freeDCtx,
+    ZSTD_isError,
+    ZSTD_maxCLevel,
+    ZSTD_versionNumber,
+    blosc2_compress_ctx,
+    blosc2_context,
+    blosc2_free_ctx,
+    blosc2_get_version_string,
+    blosc2_init,
+    blosc2_shuffle,
+    blosc2_unshuffle,
+    mz_blosc2_cctx,
+    mz_blosc2_dctx,
+    mz_blosc2_decode,
+    mz_blosclz_compress,
+    mz_blosclz_decompress,
+    mz_has_blosclz_encoder,
+    mz_has_sequences,
+    mz_xxh64,
+    mz_zlib_compress,
+    mz_zlib_decompress,
+)
+from _cmrcz.kernels cimport mz_get_kernels, mz_kernels
+from _cmrcz.status cimport (
+    BAD_BLOCK,
+    BAD_BLOCKSIZE,
+    BAD_CBYTES,
+    BAD_CODEC,
+    BAD_FLAGS,
+    BAD_NBYTES,
+    BAD_STREAM,
+    BAD_TABLE,
+    BAD_TYPESIZE,
+    BAD_VERSION,
+    DECODE_FAILED,
+    ENCODE_FAILED,
+    NO_MEMORY,
+    OK,
+    SHORT_HEADER,
+)
+
+from _cmrcz.status import error_for
+
+cdef const mz_kernels *K = mz_get_kernels()
+cdef int HAS_SEQUENCES = mz_has_sequences()
+
+blosc2_init()  # registers C-Blosc2's codecs and filters; starts no thread
+
+cdef enum:
+    HEADER = 16
+    MAX_SPLITS = 16         # Blosc splits a block into at most this many streams,
+    MIN_SPLIT_ITEMS = 128   # and only blocks of at least this many items
+    ZBLOCK = 131072         # zstd's largest block: one Huffman table each
+    MIB = 1048576
+    # The shortest run of zeros worth a sequence of its own, found by trial over the doses.
+    MIN_RUN = 4
+    # A bit plane with more zero bytes than this (per cent) is coded as runs, any other as literals only.
+    SPARSE = 70
+    SAMPLE = 262144         # bytes of a frame that the choice of method is tried on
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------
+
+cdef void scratch_init(Scratch *s) noexcept nogil:
+    memset(s, 0, sizeof(Scratch))
+    s.ready = -1
+    s.ignoring = -1
+
+
+cdef void scratch_free(Scratch *s) noexcept nogil:
+    if s.search is not NULL:
+        ZSTD_freeCCtx(s.search)
+    if s.runs is not NULL:
+        ZSTD_freeCCtx(s.runs)
+    if s.dctx is not NULL:
+        ZSTD_freeDCtx(s.dctx)
+    if s.b2 is not NULL:
+        blosc2_free_ctx(s.b2)
+    free(s.a)
+    free(s.b)
+    free(s.c)
+    free(s.d)
+    free(s.seq)
+    scratch_init(s)
+
+
+cdef int reserve(uint8_t **p, size_t *size, size_t need) noexcept nogil:
+    """Make *p hold need bytes; the old content is lost."""
+    if size[0] >= need and p[0] is not NULL:
+        return OK
+    free(p[0])
+    # Room to read a vector beyond the end does no harm and some kernels' callers round up.
+    p[0] = <uint8_t *> malloc(need + 64)
+    size[0] = need if p[0] is not NULL else 0
+    return OK if p[0] is not NULL else NO_MEMORY
+
+
+cdef inline uint32_t u4(const uint8_t *p) noexcept nogil:
+    return p[0] | (<uint32_t> p[1] << 8) | (<uint32_t> p[2] << 16) | (<uint32_t> p[3] << 24)
+
+
+cdef inline void put_u4(uint8_t *p, uint64_t v) noexcept nogil:
+    p[0] = <uint8_t> v
+    p[1] = <uint8_t> (v >> 8)
+    p[2] = <uint8_t> (v >> 16)
+    p[3] = <uint8_t> (v >> 24)
+
+
+cdef inline int fail(Scratch *s, int status, int64_t found, int64_t expected) noexcept nogil:
+    s.found = found
+    s.expected = expected
+    return status
+
+
+cdef uint64_t hash64(const uint8_t *p, size_t n) noexcept nogil:
+    return mz_xxh64(p, n, 0)
+
+
+# ---- parse -----------------------------------------------------------------------------------------------------
+
+cdef int chunk_parse(const uint8_t *p, size_t avail, size_t nbytes, Chunk *c, Scratch *s) noexcept nogil:
+    """Compare a chunk's header and block table with the avail bytes there and the nbytes expected of it."""
+    cdef int flags
+    cdef size_t table
+    if avail < HEADER:
+        return fail(s, SHORT_HEADER, avail, HEADER)
+    c.data = p
+    c.version = p[0]
+    flags = p[2]
+    c.typesize = p[3]
+    c.nbytes = u4(p + 4)
+    c.blocksize = u4(p + 8)
+    c.cbytes = u4(p + 12)
+    if c.version < 2 or c.version > 5:
+        return fail(s, BAD_VERSION, c.version, 2)
+    if c.nbytes != nbytes:
+        return fail(s, BAD_NBYTES, c.nbytes, nbytes)
+    if c.cbytes < HEADER or c.cbytes > avail:
+        return fail(s, BAD_CBYTES, c.cbytes, avail)
+    if c.typesize == 0:
+        return fail(s, BAD_TYPESIZE, c.typesize, 0)
+    if c.version != 2:
+        if c.cbytes < 32:
+            return fail(s, BAD_CBYTES, c.cbytes, 32)
+        # Byte 31 is blosc2_flags: bit 3 marks a lazy chunk, whose data would be somewhere else.
+        if (flags & 5) == 5 and p[31] & 8:
+            return fail(s, BAD_FLAGS, p[31], 0)
+        c.blocksize = nbytes
+        c.nblocks = 1
+        c.codec = flags >> 5
+        c.filter = 0
+        c.split = 0
+        c.memcpyed = 0
+        return OK
+    c.memcpyed = (flags >> 1) & 1
+    c.filter = 2 if flags & 4 else (flags & 1)
+    c.split = 0 if flags & 0x10 else 1
+    c.codec = flags >> 5
+    if c.blocksize == 0 or c.blocksize > nbytes:
+        # Blosc writes blocksize <= nbytes; a larger one would make blocks that reach beyond the frame.
+        return fail(s, BAD_BLOCKSIZE, c.blocksize, nbytes)
+    c.nblocks = (nbytes + c.blocksize - 1) // c.blocksize
+    if c.memcpyed:
+        if c.cbytes != nbytes + HEADER:
+            return fail(s, BAD_CBYTES, c.cbytes, nbytes + HEADER)
+        return OK
+    table = HEADER + 4 * c.nblocks
+    if c.cbytes < table:
+        return fail(s, BAD_CBYTES, c.cbytes, table)
+    if c.codec == 2 or c.codec > 4:
+        return fail(s, BAD_CODEC, c.codec, 0)
+    return OK
+
+
+cdef void chunk_raw(const uint8_t *p, size_t nbytes, Chunk *c) noexcept nogil:
+    """Present plain bytes as a chunk of stored blocks, so that uncompressed frames take the same road."""
+    memset(c, 0, sizeof(Chunk))
+    c.data = p - HEADER
+    c.cbytes = nbytes + HEADER
+    c.nbytes = nbytes
+    c.blocksize = min(nbytes, <size_t> MIB)
+    c.nblocks = (nbytes + c.blocksize - 1) // c.blocksize
+    c.version = 2
+    c.typesize = 1
+    c.memcpyed = 1
+
+
+cdef size_t block_length(const Chunk *c, size_t b) noexcept nogil:
+    cdef size_t start = b * c.blocksize
+    return min(c.blocksize, c.nbytes - start)
+
+
+# ---- decode ----------------------------------------------------------------------------------------------------
+
+cdef int stream_decode(int codec, const uint8_t *p, size_t n, uint8_t *out, size_t length, Scratch *s,
+                       int verify) noexcept nogil:
+    """One stream of n bytes to exactly length bytes."""
+    cdef int64_t got = 0
+    cdef size_t r
+    if codec == 4:
+        if s.dctx is NULL:
+            s.dctx = ZSTD_createDCtx()
+            if s.dctx is NULL:
+                return NO_MEMORY
+            s.ignoring = -1
+        if s.ignoring != (not verify):
+            # verify == 0: the caller has compared a hash of the stored bytes; hashing the pixels too costs a quarter.
+            s.ignoring = not verify
+            ZSTD_DCtx_setParameter(s.dctx, MZ_D_IGNORECHECKSUM, s.ignoring)
+        r = ZSTD_decompressDCtx(s.dctx, out, length, p, n)
+        got = -1 if ZSTD_isError(r) else <int64_t> r
+    elif codec == 1:
+        got = LZ4_decompress_safe(<const char *> p, <char *> out, <int> n, <int> length)
+    elif codec == 3:
+        got = <int64_t> mz_zlib_decompress(out, length, p, n)
+    elif codec == 0:
+        if reserve(&s.c, &s.c_size, n + 64) != OK:
+            return NO_MEMORY
+        got = mz_blosclz_decompress(p, <int> n, out, <int> length, s.c)
+    return OK if got == <int64_t> length else DECODE_FAILED
+
+
+cdef void unfilter(int filter, int typesize, const uint8_t *p, uint8_t *out, size_t n, uint8_t *tmp) noexcept nogil:
+    """Undo a block's filter. tmp: n bytes, used by the bit filter with typesize > 1."""
+    cdef size_t items = n // typesize
+    cdef size_t whole = items * typesize
+    cdef size_t k
+    if filter == 1:
+        blosc2_unshuffle(typesize, <int> n, p, out)
+    elif typesize == 1:
+        K.bit_untranspose(p, out, n)
+    else:
+        for k in range(<size_t> typesize):
+            K.bit_untranspose(p + k * items, tmp + k * items, items)
+        blosc2_unshuffle(typesize, <int> whole, tmp, out)
+        memcpy(out + whole, p + whole, n - whole)
+
+
+cdef inline int filtered(int filter, int typesize, size_t n) noexcept nogil:
+    """Whether Blosc 1 really filters a block of n bytes: the bit filter only takes multiples of 8 items."""
+    if filter == 1:
+        return typesize > 1
+    if filter == 2:
+        return n >= <size_t> typesize and (n // typesize) % 8 == 0
+    return 0
+
+
+cdef int block_decode(const Chunk *c, size_t b, uint8_t *out, Scratch *s, int verify) noexcept nogil:
+    """Decode block b into out (block_length bytes). verify: let zstd check its content checksums."""
+    cdef size_t n, start, streams, length, left, j
+    cdef uint32_t stored
+    cdef const uint8_t *p
+    cdef uint8_t *target
+    cdef int status, undo
+    if b >= c.nblocks:
+        return fail(s, BAD_BLOCK, b, c.nblocks)
+    n = block_length(c, b)
+    if c.version != 2:
+        if s.b2 is NULL:
+            s.b2 = mz_blosc2_dctx()
+            if s.b2 is NULL:
+                return NO_MEMORY
+        if mz_blosc2_decode(s.b2, c.data, c.cbytes, out, n) != <int> n:
+            return fail(s, DECODE_FAILED, b, c.nblocks)
+        return OK
+    if c.memcpyed:
+        memcpy(out, c.data + HEADER + b * c.blocksize, n)
+        return OK
+    start = u4(c.data + HEADER + 4 * b)
+    if start < HEADER + 4 * c.nblocks or start > c.cbytes:
+        return fail(s, BAD_TABLE, start, c.cbytes)
+    p = c.data + start
+    left = c.cbytes - start
+    streams = 1
+    if (c.split and c.typesize <= MAX_SPLITS and c.blocksize // c.typesize >= MIN_SPLIT_ITEMS and n == c.blocksize):
+        streams = c.typesize
+    length = n // streams
+    undo = filtered(c.filter, c.typesize, n)
+    target = out
+    if undo:
+        if reserve(&s.a, &s.a_size, n) != OK:
+            return NO_MEMORY
+        target = s.a
+    if length * streams != n:
+        # Blosc writes block sizes that are multiples of the type size where it splits.
+        return fail(s, BAD_BLOCKSIZE, c.blocksize, c.nbytes)
+    for j in range(streams):
+        if left < 4:
+            return fail(s, BAD_STREAM, 4, left)
+        stored = u4(p)
+        p += 4
+        left -= 4
+        if stored > left or stored == 0:
+            return fail(s, BAD_STREAM, stored, left)
+        if stored == length:
+            memcpy(target + j * length, p, length)
+        else:
+            status = stream_decode(c.codec, p, stored, target + j * length, length, s, verify)
+            if status != OK:
+                return fail(s, status, b, c.nblocks)
+        p += stored
+        left -= stored
+    if undo:
+        if c.filter == 2 and c.typesize > 1 and reserve(&s.b, &s.b_size, n) != OK:
+            return NO_MEMORY
+        unfilter(c.filter, c.typesize, s.a, out, n, s.b)
+    return OK
+
+
+# ---- encode ----------------------------------------------------------------------------------------------------
+
+cdef size_t chunk_bound(size_t nbytes) noexcept nogil:
+    """Bytes that encoding a chunk may touch; what it returns is at most nbytes + 16 + the block table."""
+    return nbytes + nbytes // 4 + (<size_t> 1 << 16)
+
+
+cdef int prepare(const Params *p, Scratch *s) noexcept nogil:
+    """Create and set up the zstd contexts of this thread for these parameters, once."""
+    cdef int level = p.level
+    cdef int key
+    if p.codec != 6:
+        return OK
+    if p.profile >= 0:
+        level = 9 if p.profile == 2 else 1
+    key = (level + 64) * 2 + p.checksum
+    if s.ready == key:
+        return OK
+    if s.search is NULL:
+        s.search = ZSTD_createCCtx()
+    if s.runs is NULL:
+        s.runs = ZSTD_createCCtx()
+    if s.search is NULL or s.runs is NULL:
+        return NO_MEMORY
+    ZSTD_CCtx_setParameter(s.search, MZ_C_LEVEL, level)
+    ZSTD_CCtx_setParameter(s.search, MZ_C_CHECKSUM, p.checksum)
+    # The runs context never searches, so its tables are as small as zstd allows.
+    ZSTD_CCtx_setParameter(s.runs, MZ_C_LEVEL, 1)
+    ZSTD_CCtx_setParameter(s.runs, MZ_C_STRATEGY, 1)
+    ZSTD_CCtx_setParameter(s.runs, MZ_C_HASHLOG, 6)
+    ZSTD_CCtx_setParameter(s.runs, MZ_C_CHAINLOG, 6)
+    ZSTD_CCtx_setParameter(s.runs, MZ_C_MINMATCH, 3)
+    ZSTD_CCtx_setParameter(s.runs, MZ_C_WINDOWLOG, 23)
+    ZSTD_CCtx_setParameter(s.runs, MZ_C_LITERALS, 1)
+    ZSTD_CCtx_setParameter(s.runs, MZ_C_BLOCKDELIMITERS, 1)
+    ZSTD_CCtx_setParameter(s.runs, MZ_C_VALIDATESEQUENCES, 0)
+    ZSTD_CCtx_setParameter(s.runs, MZ_C_REPCODES, 1)
+    ZSTD_CCtx_setParameter(s.runs, MZ_C_CHECKSUM, p.checksum)
+    s.ready = key
+    return OK
+
+
+cdef struct Runs:
+    ZSTD_Sequence *seq
+    size_t k            # sequences so far
+    size_t anchor       # first byte not yet in a sequence
+    size_t start        # first byte of the current zstd block
+
+
+cdef inline void delimit(Runs *r, size_t at) noexcept nogil:
+    """End a zstd block at byte at; what is left since the last match becomes its trailing literals."""
+    r.seq[r.k].offset = 0
+    r.seq[r.k].matchLength = 0
+    r.seq[r.k].litLength = <unsigned int> (at - r.anchor)
+    r.seq[r.k].rep = 0
+    r.k += 1
+    r.anchor = at
+    r.start = at
+
+
+cdef inline void emit(Runs *r, size_t a, size_t b, size_t distance, size_t lead) noexcept nogil:
+    """A run of zeros a..b becomes a match at this distance. Distance 1 needs one zero before it as a literal (lead)."""
+    cdef size_t m
+    if b - a >= MIN_RUN + lead:
+        m = a + lead
+        r.seq[r.k].offset = <unsigned int> distance
+        r.seq[r.k].litLength = <unsigned int> (m - r.anchor)
+        r.seq[r.k].matchLength = <unsigned int> (b - m)
+        r.seq[r.k].rep = 0
+        r.k += 1
+        r.anchor = b
+
+
+cdef extern from *:
+    """
+    #if defined(_MSC_VER) && !defined(__clang__)
+    #include <intrin.h>
+    static inline unsigned mz_ctz64(uint64_t v) { unsigned long i; _BitScanForward64(&i, v); return i; }
+    #define mz_popcount64 __popcnt64
+    #else
+    #define mz_ctz64(v) ((unsigned)__builtin_ctzll(v))
+    #define mz_popcount64(v) ((unsigned)__builtin_popcountll(v))
+    #endif
+    """
+    unsigned int mz_ctz64(uint64_t) nogil
+    unsigned int mz_popcount64(uint64_t) nogil
+
+
+cdef void scan(Runs *r, const uint64_t *mask, size_t base, size_t a0, size_t a1, size_t distance) noexcept nogil:
+    """Turn the runs of zeros in bytes a0..a1 into matches; mask has a bit per byte from base on, 1 = not zero."""
+    cdef size_t lead = 1 if distance == 1 else 0
+    cdef size_t previous = a0
+    cdef size_t w = (a0 - base) >> 6
+    cdef size_t last = (a1 - base + 63) >> 6
+    cdef size_t position, origin
+    cdef uint64_t m
+    while w < last:
+        m = mask[w]
+        origin = base + (w << 6)
+        if origin < a0:
+            m &= (<uint64_t> -1) << (a0 - origin)
+        if a1 - origin < 64:
+            m &= ((<uint64_t> 1) << (a1 - origin)) - 1
+        while m:
+            position = origin + mz_ctz64(m)
+            m &= m - 1
+            emit(r, previous, position, distance, lead)
+            previous = position + 1
+        w += 1
+    emit(r, previous, a1, distance, lead)
+
+
+cdef int64_t encode_runs(const uint8_t *x, size_t n, size_t plane, int planes_per_byte, uint8_t *out, size_t cap,
+                         Scratch *s) noexcept nogil:
+    """A zstd frame of literals and runs of zeros, without any search.
+
+    x is a filtered block of planes of `plane` bytes (the last may be shorter). A sparse plane is given to zstd as runs
+    of zeros, a dense one as literals alone, and every plane begins a zstd block, so that it gets a Huffman table of its
+    own. planes_per_byte is 8 for bit planes of a type size > 1: there the top plane of the byte before is often empty,
+    and a match into it needs no zero of its own before it.
+    """
+    cdef Runs r
+    cdef size_t a0 = 0, a1, at, e, words, zeros, distance, count, w, index = 0
+    cdef int top_empty = 0, this_empty
+    cdef uint64_t *mask
+    cdef size_t got
+    if reserve(<uint8_t **> &s.seq, &s.seq_size, (n // 3 + n // 64 + 4096) * sizeof(ZSTD_Sequence)) != OK:
+        return -NO_MEMORY
+    if reserve(&s.c, &s.c_size, (min(plane, n) // 64 + 2) * 8) != OK:
+        return -NO_MEMORY
+    mask = <uint64_t *> s.c
+    r.seq = s.seq
+    r.k = 0
+    r.anchor = 0
+    r.start = 0
+    while a0 < n:
+        a1 = min(a0 + plane, n)
+        K.nonzero_mask(x + a0, mask, a1 - a0)
+        words = (a1 - a0 + 63) // 64
+        count = 0
+        for w in range(words):
+            count += mz_popcount64(mask[w])
+        zeros = a1 - a0 - count
+        if zeros * 100 < (a1 - a0) * SPARSE:
+            if r.start < a0:
+                delimit(&r, a0)
+            at = a0
+            while a1 - at > ZBLOCK:
+                at += ZBLOCK
+                delimit(&r, at)
+            delimit(&r, a1)
+        else:
+            distance = 1
+            if count and top_empty and planes_per_byte:
+                distance = (index % planes_per_byte + 1) * plane
+            at = a0
+            while at < a1:
+                e = a1
+                if e - r.start > ZBLOCK:
+                    if at > r.start:
+                        delimit(&r, at)
+                    e = min(e, at + ZBLOCK)
+                scan(&r, mask, a0, at, e, distance)
+                at = e
+                if at < a1:
+                    delimit(&r, at)
+        if planes_per_byte and index % planes_per_byte == <size_t> planes_per_byte - 1:
+            top_empty = count == 0
+        index += 1
+        a0 = a1
+    if r.start < n:
+        delimit(&r, n)
+    got = ZSTD_compressSequences(s.runs, out, cap, r.seq, r.k, x, n)
+    return 0 if ZSTD_isError(got) else <int64_t> got
+
+
+cdef int64_t stream_encode(const uint8_t *x, size_t n, const Params *p, const Plan *plan, size_t plane, int per_byte,
+                           uint8_t *out, size_t cap, Scratch *s) noexcept nogil:
+    """One stream; its length, or 0 if the codec gained nothing, or -status."""
+    cdef size_t got
+    cdef int64_t r
+    if p.codec == 6:
+        if not plan.search:
+            r = encode_runs(x, n, plane, per_byte, out, cap, s)
+            return r
+        got = ZSTD_compress2(s.search, out, cap, x, n)
+        return 0 if ZSTD_isError(got) else <int64_t> got
+    if p.codec == 2:
+        return LZ4_compress_fast(<const char *> x, <char *> out, <int> n, <int> min(cap, n), p.level)
+    if p.codec == 3:
+        return LZ4_compress_HC(<const char *> x, <char *> out, <int> n, <int> min(cap, n), p.level)
+    if p.codec == 5:
+        return <int64_t> mz_zlib_compress(out, min(cap, n), x, n, p.level)
+    if p.codec == 1:
+        r = mz_blosclz_compress(p.level, x, <int> n, out, <int> n)
+        return r if r > 0 else 0
+    return -ENCODE_FAILED
+
+
+cdef int64_t block_encode(const uint8_t *src, size_t n, int whole, const Params *p, const Plan *plan, uint8_t *out,
+                          size_t cap, Scratch *s) noexcept nogil:
+    """Encode one block of n bytes (whole: of full length) into out; its length, or -status.
+
+    cap must be at least n + n/64 + 4 * typesize + 64 bytes; the result is at most n + 4 * streams.
+    """
+    cdef const uint8_t *x = src
+    cdef size_t items, k, j, streams = 1, length, plane
+    cdef int64_t got
+    cdef int per_byte = 0
+    cdef uint8_t *q = out
+    plane = n
+    if filtered(plan.filter, plan.typesize, n):
+        if reserve(&s.a, &s.a_size, n) != OK:
+            return -NO_MEMORY
+        items = n // plan.typesize
+        if plan.filter == 1:
+            blosc2_shuffle(plan.typesize, <int> n, src, s.a)
+            plane = items
+        elif plan.typesize == 1:
+            K.bit_transpose(src, s.a, n)
+            plane = items // 8
+        else:
+            if reserve(&s.b, &s.b_size, n) != OK:
+                return -NO_MEMORY
+            blosc2_shuffle(plan.typesize, <int> n, src, s.b)
+            for k in range(<size_t> plan.typesize):
+                K.bit_transpose(s.b + k * items, s.a + k * items, items)
+            memcpy(s.a + plan.typesize * items, src + plan.typesize * items, n - plan.typesize * items)
+            plane = items // 8
+            per_byte = 8
+        x = s.a
+    if p.split and whole and plan.typesize <= MAX_SPLITS and n // plan.typesize >= MIN_SPLIT_ITEMS:
+        streams = plan.typesize
+        plane = min(plane, n // streams)
+        per_byte = 0
+    length = n // streams
+    for j in range(streams):
+        got = stream_encode(x + j * length, length, p, plan, plane, per_byte, q + 4, cap - (q - out) - 4, s)
+        if got < 0:
+            s.found = p.codec
+            return got
+        if got == 0 or got >= <int64_t> length:
+            memcpy(q + 4, x + j * length, length)
+            got = length
+        put_u4(q, got)
+        q += 4 + got
+    return q - out
+
+
+cdef size_t even_blocks(size_t n, size_t target, int filter, int typesize) noexcept nogil:
+    """Block size near target that divides a frame evenly.
+
+    The bit filter leaves a last block alone unless its items are a multiple of 8, so its blocks are rounded down and
+    the few bytes that remain become a tiny block of their own; any other filter's blocks are rounded up.
+    """
+    cdef size_t count = (n + target - 1) // target
+    cdef size_t grain = 8 * typesize if filter == 2 else typesize
+    cdef size_t size
+    if n < grain or count == 0:
+        return n
+    if n // count >= 65536:
+        grain = 512 * typesize  # whole vectors
+    if filter == 2:
+        size = n // count // grain * grain
+        return size if size else n // (8 * typesize) * (8 * typesize)
+    size = ((n + count - 1) // count + grain - 1) // grain * grain
+    return min(size, n)
+
+
+cdef int64_t trial(const uint8_t *x, size_t n, const Params *p, int filter, int typesize, int search, uint8_t *out,
+                   size_t cap, Scratch *s) noexcept nogil:
+    cdef Plan t
+    t.filter = filter
+    t.typesize = typesize
+    t.search = search
+    t.blocksize = n
+    return block_encode(x, n, 0, p, &t, out, cap, s)
+
+
+cdef int plan_frame(const uint8_t *src, size_t n, const Params *p, int threads, Plan *plan, Scratch *s) noexcept nogil:
+    """Choose filter, type size, search and block size for one frame of n bytes.
+
+    With a profile, each method is tried on a sample of four strips: the entropy of the pixels decides, whatever made
+    them, and trying costs a few per cent of encoding. Without, what the caller said is taken.
+    """
+    cdef size_t target = MIB, size, strip, at, k
+    cdef int64_t best, got, searched
+    cdef int threshold, status
+    cdef uint8_t *sample
+    cdef uint8_t *work
+    cdef uint8_t *out
+    cdef size_t out_size
+    status = prepare(p, s)
+    if status != OK:
+        return status
+    plan.typesize = p.typesize
+    plan.search = p.codec == 6 and (p.profile < 0 or not HAS_SEQUENCES)
+    plan.filter = p.filter if p.filter >= 0 else 2
+    if p.codec == 6 and p.profile >= 0 and n >= 64:
+        size = min(n, <size_t> SAMPLE)
+        if n > SAMPLE:
+            size = SAMPLE
+        size = size // (8 * p.typesize * 4) * (8 * p.typesize * 4)
+        if size == 0:
+            size = n
+        out_size = size + size // 64 + 4096
+        # s.a, s.b and s.c are the encoder's; the sample and its output live behind the sequences.
+        work = <uint8_t *> malloc(size + out_size)
+        if work is NULL:
+            return NO_MEMORY
+        sample = work
+        out = work + size
+        if size == n:
+            memcpy(sample, src, n)
+        else:
+            strip = size // 4
+            for k in range(4):
+                at = (n - strip) // 3 * k // p.typesize * p.typesize
+                memcpy(sample + k * strip, src + at, strip)
+        status = OK
+        best = -1
+        if HAS_SEQUENCES:
+            plan.search = 0
+            if p.filter < 0 or p.filter == 2:
+                got = trial(sample, size, p, 2, p.typesize, 0, out, out_size, s)
+                if got < 0:
+                    status = <int> -got
+                best = got
+                plan.filter = 2
+                if status == OK and p.profile == 2 and p.typesize == 1 and p.filter < 0:
+                    got = trial(sample, size, p, 2, 4, 0, out, out_size, s)
+                    if got >= 0 and got < best:
+                        best = got
+                        plan.typesize = 4
+            if status == OK and p.filter <= 1 and (p.filter >= 0 or p.typesize == 1):
+                got = trial(sample, size, p, max(p.filter, 0), p.typesize, 0, out, out_size, s)
+                if got < 0:
+                    status = <int> -got
+                elif best < 0 or got < best:
+                    best = got
+                    plan.filter = max(p.filter, 0)
+                    plan.typesize = p.typesize
+            if status == OK and p.filter < 0 and p.typesize > 1:
+                got = trial(sample, size, p, 1, p.typesize, 0, out, out_size, s)
+                if got < 0:
+                    status = <int> -got
+                elif got < best:
+                    best = got
+                    plan.filter = 1
+        if status == OK:
+            # Searching for matches takes twice the time: worth it only where it gains.
+            threshold = 80 if p.profile == 0 else (95 if p.profile == 1 else 100)
+            searched = 1 if p.filter < 0 and p.typesize > 1 else max(p.filter, 0)
+            got = trial(sample, size, p, <int> searched, p.typesize, 1, out, out_size, s)
+            if got < 0:
+                status = <int> -got
+            elif best < 0 or got * 100 < best * threshold:
+                plan.search = 1
+                plan.filter = <int> searched
+                plan.typesize = p.typesize
+        free(work)
+        if status != OK:
+            return status
+        if plan.filter == 2:
+            target = MIB * (2 if plan.typesize == 4 and p.typesize == 1 else min(p.typesize, 2))
+    if p.blocksize > 0:
+        # Blocks below 1 KiB would spend more on their table than they hold.
+        plan.blocksize = min(n, max(<size_t> p.blocksize, <size_t> 1024))
+        if plan.filter == 2 and plan.blocksize < n:
+            plan.blocksize = max(plan.blocksize // (8 * plan.typesize), <size_t> 1) * (8 * plan.typesize)
+        elif plan.blocksize < n:
+            plan.blocksize = max(plan.blocksize // plan.typesize, <size_t> 1) * plan.typesize
+        plan.blocksize = min(n, plan.blocksize)
+    else:
+        if p.codec != 6:
+            target = 262144  # fast codecs: a block and its output stay in the second-level cache
+        plan.blocksize = even_blocks(n, target, plan.filter, plan.typesize)
+    return OK
+
+
+cdef void chunk_header(uint8_t *out, size_t nbytes, size_t cbytes, const Params *p, const Plan *plan,
+                       int memcpyed) noexcept nogil:
+    cdef int formats[7]
+    formats[:] = [0, 0, 1, 1, 2, 3, 4]
+    out[0] = 2
+    out[1] = 1
+    out[2] = <uint8_t> ((plan.filter & 1) | (2 if memcpyed else 0) | (4 if plan.filter == 2 else 0)
+                        | (0 if p.split else 0x10) | (formats[p.codec] << 5))
+    out[3] = <uint8_t> plan.typesize
+    put_u4(out + 4, nbytes)
+    put_u4(out + 8, plan.blocksize)
+    put_u4(out + 12, cbytes)
+
+
+cdef int64_t chunk_encode(const uint8_t *src, size_t n, const Params *p, uint8_t *out, size_t cap,
+                          Scratch *s) noexcept nogil:
+    """Encode n bytes as one chunk into out (chunk_bound(n) bytes and 4 a block); its length, or -status."""
+    cdef Plan plan
+    cdef int status = plan_frame(src, n, p, 1, &plan, s)
+    cdef size_t b, blocks, at, length
+    cdef int64_t got
+    if status != OK:
+        return -status
+    blocks = (n + plan.blocksize - 1) // plan.blocksize
+    at = HEADER + 4 * blocks
+    for b in range(blocks):
+        length = min(plan.blocksize, n - b * plan.blocksize)
+        put_u4(out + HEADER + 4 * b, at)
+        got = block_encode(src + b * plan.blocksize, length, length == plan.blocksize, p, &plan, out + at, cap - at, s)
+        if got < 0:
+            s.expected = b
+            return got
+        at += got
+        if at >= n + HEADER:
+            break
+    if at >= n + HEADER:
+        # Stored: never larger than the pixels and one header.
+        memcpy(out + HEADER, src, n)
+        at = n + HEADER
+        chunk_header(out, n, at, p, &plan, 1)
+        return at
+    chunk_header(out, n, at, p, &plan, 0)
+    return at
+
+
+# ---- for Python: one chunk at a time -----------------------------------------------------------------------------
+
+CODEC_NUMBERS = {"blosclz": 1, "lz4": 2, "lz4hc": 3, "zlib": 5, "zstd": 6}
+#: codec names by the number in a Blosc chunk's flags
+FORMAT_NAMES = ("blosclz", "lz4", "snappy", "zlib", "zstd")
+MAX_CHUNK = 2**31 - 1
+
+
+def versions() -> dict:
+    """Versions of the codec libraries linked in."""
+    cdef unsigned int z = ZSTD_versionNumber()
+    return {"zstd": f"{z // 10000}.{z // 100 % 100}.{z % 100}", "c-blosc2": (<bytes> blosc2_get_version_string()).decode(),
+            "blosclz_encoder": bool(mz_has_blosclz_encoder()), "zero_runs": bool(HAS_SEQUENCES)}
+
+
+cdef Params make_params(codec, level, profile, filter, typesize, split, checksum, blocksize) except *:
+    """Check an encoder's settings once, at the border."""
+    cdef Params p
+    p.codec = codec
+    p.level = level
+    p.profile = profile
+    p.filter = filter
+    p.typesize = typesize
+    p.split = bool(split)
+    p.checksum = bool(checksum)
+    p.blocksize = blocksize
+    if p.codec not in (1, 2, 3, 5, 6):
+        raise ValueError(f"codec number {codec} cannot be written; use one of {CODEC_NUMBERS}")
+    if p.codec == 1 and not mz_has_blosclz_encoder():
+        raise ValueError("this build links a C-Blosc2 that exports no blosclz encoder; use lz4")
+    if not 1 <= p.typesize <= 255:
+        raise ValueError(f"typesize must be 1 to 255, got {typesize}")
+    if p.filter not in (-1, 0, 1, 2):
+        raise ValueError(f"filter must be -1 (chosen), 0 (none), 1 (byte shuffle) or 2 (bit shuffle), got {filter}")
+    if p.blocksize < 0 or p.blocksize > MAX_CHUNK // 3 - 4 * 255:
+        raise ValueError(f"blocksize must be 0 (chosen) to {MAX_CHUNK // 3 - 4 * 255}, got {blocksize}")
+    if p.profile not in (-1, 0, 1, 2):
+        raise ValueError(f"profile must be -1 (level counts), 0, 1 or 2, got {profile}")
+    if p.codec == 6 and p.profile < 0 and not -50 <= p.level <= ZSTD_maxCLevel():
+        raise ValueError(f"zstd level must be -50 to {ZSTD_maxCLevel()}, got {level}")
+    if p.codec == 2:
+        p.level = max(p.level, 1)  # lz4's acceleration
+    if p.codec in (1, 5) and not 0 <= p.level <= 9:
+        raise ValueError(f"level must be 0 to 9, got {level}")
+    return p
+
+
+def parse(const uint8_t[::1] head not None) -> dict:
+    """What the first 16 bytes of a chunk say, unchecked: version, codec, filter, typesize, nbytes, blocksize, cbytes."""
+    cdef const uint8_t *p
+    if head.shape[0] < HEADER:
+        raise error_for(SHORT_HEADER, None, head.shape[0], HEADER)
+    p = &head[0]
+    cdef int flags = p[2]
+    number = flags >> 5
+    return {
+        "version": p[0], "versionlz": p[1], "flags": flags, "typesize": p[3],
+        "nbytes": u4(p + 4), "blocksize": u4(p + 8), "cbytes": u4(p + 12),
+        "codec": FORMAT_NAMES[number] if number < 5 else f"codec {number}",
+        "filter": "bitshuffle" if flags & 4 else ("shuffle" if flags & 1 else "none"),
+        "memcpyed": bool(flags & 2), "split": not flags & 0x10,
+    }
+
+
+def decode(const uint8_t[::1] data not None, uint8_t[::1] out not None, bint verify=True) -> int:
+    """Decode one chunk into ``out``, whose length is the size expected; returns the chunk's length in bytes.
+
+    Raises `CoreError` for anything the bytes there contradict.
+    """
+    cdef Chunk c
+    cdef Scratch s
+    cdef int status
+    cdef size_t b = 0
+    cdef const uint8_t *p = &data[0] if data.shape[0] else NULL
+    cdef uint8_t *q = &out[0] if out.shape[0] else NULL
+    if out.shape[0] == 0:
+        raise ValueError("a chunk of no pixels cannot be decoded")
+    with nogil:
+        scratch_init(&s)
+        status = chunk_parse(p, data.shape[0], out.shape[0], &c, &s)
+        if status == OK:
+            for b in range(c.nblocks):
+                status = block_decode(&c, b, q + b * c.blocksize, &s, verify)
+                if status != OK:
+                    break
+        scratch_free(&s)
+    if status != OK:
+        raise error_for(status, None, s.found, s.expected) if s.found or s.expected else error_for(status)
+    return c.cbytes
+
+
+def encode(const uint8_t[::1] data not None, *, int codec=6, int level=1, int profile=-1, int filter=-1, int typesize=1,
+           bint split=False, bint checksum=True, int64_t blocksize=0) -> bytes:
+    """Encode bytes as one Blosc 1 chunk (at most 2^31 - 1 - 16 bytes)."""
+    cdef Params p = make_params(codec, level, profile, filter, typesize, split, checksum, blocksize)
+    cdef Scratch s
+    cdef size_t n = data.shape[0], cap
+    cdef int64_t got
+    cdef uint8_t *out
+    cdef const uint8_t *src
+    if n == 0 or n > MAX_CHUNK - 16:
+        raise ValueError(f"a chunk holds 1 to {MAX_CHUNK - 16} bytes, got {n}")
+    src = &data[0]
+    cap = chunk_bound(n)
+    out = <uint8_t *> malloc(cap)
+    if out is NULL:
+        raise MemoryError(f"no memory for a chunk of {cap} bytes")
+    try:
+        with nogil:
+            scratch_init(&s)
+            got = chunk_encode(src, n, &p, out, cap, &s)
+            scratch_free(&s)
+        if got < 0:
+            raise error_for(<int> -got)
+        return (<char *> out)[:got]
+    finally:
+        free(out)
+
+
+def encode_blosc2(const uint8_t[::1] data not None, *, int codec=5, int level=1, int filter=1, int typesize=1,
+                  int blocksize=0) -> bytes:
+    """Encode bytes as one Blosc 2 (version 5) chunk. codec is C-Blosc2's number: 0 blosclz, 1 lz4, 2 lz4hc, 4 zlib, 5 zstd."""
+    cdef size_t n = data.shape[0], cap = n + 64
+    cdef int got
+    cdef uint8_t *out
+    cdef const uint8_t *src
+    cdef blosc2_context *ctx
+    if n == 0 or n > MAX_CHUNK - 64:
+        raise ValueError(f"a chunk holds 1 to {MAX_CHUNK - 64} bytes, got {n}")
+    if codec not in (0, 1, 2, 4, 5) or not 0 <= level <= 9 or filter not in (0, 1, 2) or not 1 <= typesize <= 255:
+        raise ValueError(f"cannot encode with codec {codec}, level {level}, filter {filter}, typesize {typesize}")
+    src = &data[0]
+    out = <uint8_t *> malloc(cap)
+    if out is NULL:
+        raise MemoryError(f"no memory for a chunk of {cap} bytes")
+    try:
+        with nogil:
+            ctx = mz_blosc2_cctx(codec, level, filter, typesize, blocksize)
+            got = -1
+            if ctx is not NULL:
+                got = blosc2_compress_ctx(ctx, src, <int> n, out, <int> cap)
+                blosc2_free_ctx(ctx)
+        if got <= 0:
+            raise error_for(ENCODE_FAILED, None, codec, 0)
+        return (<char *> out)[:got]
+    finally:
+        free(out)
+
+
+def xxh64(const uint8_t[::1] data not None, uint64_t seed=0) -> int:
+    """XXH64 of some bytes."""
+    cdef const uint8_t *p = &data[0] if data.shape[0] else NULL
+    cdef size_t n = data.shape[0]
+    cdef uint64_t h
+    with nogil:
+        h = mz_xxh64(p, n, seed)
+    return h

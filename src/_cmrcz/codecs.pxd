@@ -1,0 +1,65 @@
+# cython: language_level=3
+"""Extern declarations only: zstd, lz4, zlib, blosclz and C-Blosc2 as codecs.h presents them."""
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+cdef extern from "codecs.h" nogil:
+    ctypedef struct ZSTD_CCtx:
+        pass
+    ctypedef struct ZSTD_DCtx:
+        pass
+    ctypedef struct ZSTD_Sequence:
+        unsigned int offset
+        unsigned int litLength
+        unsigned int matchLength
+        unsigned int rep
+
+    enum:
+        MZ_C_LEVEL
+        MZ_C_WINDOWLOG
+        MZ_C_HASHLOG
+        MZ_C_CHAINLOG
+        MZ_C_MINMATCH
+        MZ_C_TARGETLENGTH
+        MZ_C_STRATEGY
+        MZ_C_CHECKSUM
+        MZ_C_LITERALS
+        MZ_C_BLOCKDELIMITERS
+        MZ_C_VALIDATESEQUENCES
+        MZ_C_REPCODES
+        MZ_D_IGNORECHECKSUM
+
+    unsigned int ZSTD_versionNumber()
+    ZSTD_CCtx *ZSTD_createCCtx()
+    size_t ZSTD_freeCCtx(ZSTD_CCtx *)
+    size_t ZSTD_CCtx_setParameter(ZSTD_CCtx *, int, int)
+    size_t ZSTD_compress2(ZSTD_CCtx *, void *, size_t, const void *, size_t)
+    size_t ZSTD_compressSequences(ZSTD_CCtx *, void *, size_t, const ZSTD_Sequence *, size_t, const void *, size_t)
+    size_t ZSTD_compressBound(size_t)
+    ZSTD_DCtx *ZSTD_createDCtx()
+    size_t ZSTD_freeDCtx(ZSTD_DCtx *)
+    size_t ZSTD_DCtx_setParameter(ZSTD_DCtx *, int, int)
+    size_t ZSTD_decompressDCtx(ZSTD_DCtx *, void *, size_t, const void *, size_t)
+    unsigned int ZSTD_isError(size_t)
+    int ZSTD_maxCLevel()
+    int LZ4_compress_fast(const char *, char *, int, int, int)
+    int LZ4_compress_HC(const char *, char *, int, int, int)
+    int LZ4_decompress_safe(const char *, char *, int, int)
+    size_t mz_zlib_compress(uint8_t *, size_t, const uint8_t *, size_t, int)
+    size_t mz_zlib_decompress(uint8_t *, size_t, const uint8_t *, size_t)
+    int mz_blosclz_compress(int, const uint8_t *, int, uint8_t *, int)
+    int mz_blosclz_decompress(const uint8_t *, int, uint8_t *, int, uint8_t *)
+    int mz_has_blosclz_encoder()
+    int mz_has_sequences()
+    uint64_t mz_xxh64(const void *, size_t, uint64_t)
+
+    ctypedef struct blosc2_context:
+        pass
+    void blosc2_init()
+    void blosc2_free_ctx(blosc2_context *)
+    const char *blosc2_get_version_string()
+    blosc2_context *mz_blosc2_dctx()
+    blosc2_context *mz_blosc2_cctx(int, int, int, int, int)
+    int mz_blosc2_decode(blosc2_context *, const uint8_t *, size_t, uint8_t *, size_t)
+    int blosc2_compress_ctx(blosc2_context *, const void *, int, void *, int)
+    int blosc2_shuffle(int, int, const void *, void *)
+    int blosc2_unshuffle(int, int, const void *, void *)

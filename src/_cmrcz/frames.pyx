@@ -1,0 +1,783 @@
+"""Many frames at once: chunks in a file or buffer <-> pixels, on several threads, the GIL released once a thread.
+
+A job holds what all threads share and a counter; each thread takes the next frame (or, for a single frame, the next
+block) until none is left. Threads are Python threads made for the call and gone after it, so nothing is shared between
+calls, fork is safe, and no thread pool of another library is disturbed. Chunks are written in frame order at positions
+that become known as the chunks before them are finished, whichever thread finishes first.
+"""
+import threading
+
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+
+from _cmrcz.chunk cimport (
+    Chunk,
+    Params,
+    Plan,
+    Scratch,
+    block_decode,
+    block_encode,
+    block_length,
+    chunk_bound,
+    chunk_encode,
+    chunk_header,
+    chunk_parse,
+    chunk_raw,
+    hash64,
+    make_params,
+    plan_frame,
+    reserve,
+    scratch_free,
+    scratch_init,
+)
+from _cmrcz.kernels cimport MZ_U4, MZ_U8, mz_get_kernels, mz_kernels, mz_stats
+from _cmrcz.status cimport BAD_HASH, NO_MEMORY, OK, PIXEL_RANGE, READ_FAILED, SHORT_READ, WRITE_FAILED
+
+from _cmrcz.status import error_for
+
+cdef extern from "platform.h" nogil:
+    int64_t mz_pread(int fd, void *buf, size_t n, int64_t offset)
+    int64_t mz_pwrite(int fd, const void *buf, size_t n, int64_t offset)
+    int64_t mz_fetch_add(int64_t *p, int64_t v)
+    int64_t mz_load(int64_t *p)
+    void mz_store(int64_t *p, int64_t v)
+    void mz_yield(unsigned int spins)
+
+cdef const mz_kernels *K = mz_get_kernels()
+
+cdef enum:
+    HEADER = 16
+    # All threads together keep at most this many bytes of stored frames in memory.
+    BUDGET = 50331648
+    SMALL = 262144          # work below this size is not worth a second thread
+
+# Pixel types by name, for callers that hold dtypes.
+PIXEL_TYPES = {"i1": 0, "u1": 1, "i2": 2, "u2": 3, "i4": 4, "u4": 5, "f2": 6, "f4": 7, "packed": 8}
+cdef int[10] ITEM_BITS
+ITEM_BITS[:] = [8, 8, 16, 16, 32, 32, 16, 32, 4, 64]
+
+
+cdef struct Failure:
+    int status
+    int64_t frame
+    int64_t found
+    int64_t expected
+
+
+def run_threads(job, int n_threads) -> None:
+    """Call ``job.work(i)`` on n_threads threads, this one among them, and wait for all."""
+    threads = [threading.Thread(target=job.work, args=(i,), name="mrcz", daemon=True) for i in range(1, n_threads)]
+    for t in threads:
+        t.start()
+    try:
+        job.work(0)
+    finally:
+        for t in threads:
+            t.join()
+
+
+cdef class _Job:
+    """What the threads of one call share."""
+    cdef int n_threads
+    cdef int64_t next           # the next piece of work
+    cdef int64_t stop           # set by the first failure
+    cdef Failure *failures      # one a thread
+    cdef Scratch *scratch       # one a thread
+
+    cdef int allocate(self, int n_threads) except -1:
+        self.n_threads = n_threads
+        self.failures = <Failure *> calloc(n_threads, sizeof(Failure))
+        self.scratch = <Scratch *> calloc(n_threads, sizeof(Scratch))
+        if self.failures is NULL or self.scratch is NULL:
+            raise MemoryError("no memory for the threads' state")
+        for i in range(n_threads):
+            scratch_init(&self.scratch[i])
+        return 0
+
+    def __dealloc__(self):
+        if self.scratch is not NULL:
+            for i in range(self.n_threads):
+                scratch_free(&self.scratch[i])
+        free(self.scratch)
+        free(self.failures)
+
+    cdef void fail(self, int thread, int status, int64_t frame, int64_t found, int64_t expected) noexcept nogil:
+        cdef Failure *f = &self.failures[thread]
+        f.status = status
+        f.frame = frame
+        f.found = found
+        f.expected = expected
+        mz_store(&self.stop, 1)
+
+    def check(self, int64_t first=0) -> None:
+        """Raise the failure of the lowest frame, if any."""
+        cdef int best = -1
+        for i in range(self.n_threads):
+            if self.failures[i].status != OK and (best < 0 or self.failures[i].frame < self.failures[best].frame):
+                best = i
+        if best >= 0:
+            f = self.failures[best]
+            raise error_for(f.status, f.frame + first, f.found, f.expected)
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------
+
+cdef struct Window:
+    # Pixels y0..y1, x0..x1 of frames whose rows are nx pixels; all: the whole frame, and rows join without gaps.
+    int64_t nx
+    int64_t y0
+    int64_t y1
+    int64_t x0
+    int64_t x1
+    int64_t row_bytes
+    int all
+
+cdef enum Sink:
+    STORE = 0       # pixels as they are (4-bit ones unpacked)
+    FLOAT = 1       # float32, times gain
+
+
+cdef class _Read(_Job):
+    cdef int fd                     # -1: buffer
+    cdef const uint8_t *buffer
+    cdef int64_t buffer_size
+    cdef const int64_t *offsets
+    cdef const int64_t *sizes
+    cdef const uint64_t *hashes     # or NULL
+    cdef int64_t frames
+    cdef int64_t stored             # bytes of a decoded frame
+    cdef uint8_t *out
+    cdef int64_t out_stride         # bytes from one frame of out to the next
+    cdef int pixel_type
+    cdef int raw                    # frames are not chunks but plain pixels
+    cdef int verify
+    cdef int sink
+    cdef const float *gain
+    cdef Window window
+    cdef int by_block
+    cdef Chunk shared               # the chunk of a single frame
+    cdef uint8_t *bytes             # and its bytes
+    cdef uint8_t **bytes_of         # one buffer a thread
+    cdef size_t *bytes_size
+    cdef int stream
+
+    def __dealloc__(self):
+        if self.bytes_of is not NULL:
+            for i in range(self.n_threads):
+                free(self.bytes_of[i])
+        free(self.bytes_of)
+        free(self.bytes_size)
+
+    cdef int fetch(self, int thread, int64_t k, Chunk *c, int *verify) noexcept nogil:
+        """Bring in frame k's stored bytes, compare their hash, parse them."""
+        cdef Scratch *s = &self.scratch[thread]
+        cdef int64_t size = self.sizes[k]
+        cdef int64_t got
+        cdef const uint8_t *p
+        cdef int status
+        if self.fd >= 0:
+            if reserve(&self.bytes_of[thread], &self.bytes_size[thread], size) != OK:
+                return NO_MEMORY
+            got = mz_pread(self.fd, self.bytes_of[thread], size, self.offsets[k])
+            if got < 0:
+                s.found = -got
+                return READ_FAILED
+            if got < size:
+                s.found = got
+                s.expected = size
+                return SHORT_READ
+            p = self.bytes_of[thread]
+        else:
+            if self.offsets[k] < 0 or size < 0 or self.offsets[k] > self.buffer_size - size:
+                s.found = self.buffer_size - self.offsets[k]
+                s.expected = size
+                return SHORT_READ
+            p = self.buffer + self.offsets[k]
+        verify[0] = self.verify
+        if self.hashes is not NULL and self.verify:
+            if hash64(p, size) != self.hashes[k]:
+                s.found = 0
+                s.expected = 0
+                return BAD_HASH
+            verify[0] = 0   # what is stored is what was written; the codec need not hash the pixels again
+        if self.raw:
+            chunk_raw(p, self.stored, c)
+            return OK
+        status = chunk_parse(p, size, self.stored, c, s)
+        return status
+
+    cdef void consume(self, const uint8_t *p, int64_t start, int64_t n, uint8_t *out) noexcept nogil:
+        """Take n decoded bytes that begin at byte start of a frame to where they belong in the frame at out."""
+        cdef Window *w = &self.window
+        cdef int bits = ITEM_BITS[self.pixel_type]
+        cdef int64_t row, a, b, r0, r1, x, nx = w.nx, y, width = w.x1 - w.x0
+        cdef uint8_t *q
+        if w.all and (self.pixel_type != MZ_U4 or nx % 2 == 0):
+            if self.sink == FLOAT:
+                x = start * 8 // bits
+                K.to_float(self.pixel_type, p, self.gain + x if self.gain is not NULL else NULL,
+                           <float *> out + x, n * 8 // bits, self.stream)
+            elif self.pixel_type == MZ_U4:
+                K.unpack4(p, out + 2 * start, 2 * n)
+            else:
+                memcpy(out + start, p, n)
+            return
+        # Row by row: the part of each row that is both in these bytes and in the window.
+        row = start // w.row_bytes
+        if row < w.y0:
+            row = w.y0
+        while row < w.y1 and row * w.row_bytes < start + n:
+            r0 = row * w.row_bytes
+            # a..b: bytes of this row that are here, relative to the row
+            a = max(start - r0, <int64_t> 0)
+            b = min(start + n - r0, w.row_bytes)
+            y = row - w.y0
+            if self.pixel_type == MZ_U4:
+                x = max(2 * a, w.x0)
+                r1 = min(min(2 * b, nx), w.x1)
+                q = out + y * width - w.x0
+                while x < r1:
+                    q[x] = (p[r0 + x // 2 - start] >> (4 * (x & 1))) & 15
+                    x += 1
+            else:
+                bits = <int> (w.row_bytes // nx)    # bytes of a pixel
+                a = max(a, w.x0 * bits)
+                b = min(b, w.x1 * bits)
+                if a < b:
+                    memcpy(out + y * width * bits + a - w.x0 * bits, p + (r0 + a - start), b - a)
+            row += 1
+
+    cdef int block(self, int thread, const Chunk *c, size_t b, uint8_t *out, int verify) noexcept nogil:
+        cdef Scratch *s = &self.scratch[thread]
+        cdef int64_t start = b * c.blocksize, n = block_length(c, b)
+        cdef const uint8_t *p
+        cdef int status
+        cdef Window *w = &self.window
+        if not w.all and (start >= w.y1 * w.row_bytes or start + n <= w.y0 * w.row_bytes):
+            return OK
+        if c.memcpyed and c.version == 2:
+            self.consume(c.data + HEADER + start, start, n, out)
+            return OK
+        if w.all and self.sink == STORE and self.pixel_type != MZ_U4:
+            return block_decode(c, b, out + start, s, verify)
+        if reserve(&s.d, &s.d_size, n) != OK:
+            return NO_MEMORY
+        status = block_decode(c, b, s.d, s, verify)
+        if status != OK:
+            return status
+        self.consume(s.d, start, n, out)
+        return OK
+
+    cdef void loop_frames(self, int thread) noexcept nogil:
+        cdef Scratch *s = &self.scratch[thread]
+        cdef Chunk c
+        cdef int64_t k, got
+        cdef size_t b
+        cdef int status, verify = 0
+        cdef uint8_t *out
+        while not mz_load(&self.stop):
+            k = mz_fetch_add(&self.next, 1)
+            if k >= self.frames:
+                return
+            out = self.out + k * self.out_stride
+            if self.raw and self.fd >= 0 and self.sink == STORE and self.window.all and self.pixel_type != MZ_U4 \
+                    and self.hashes is NULL:
+                got = mz_pread(self.fd, out, self.stored, self.offsets[k])
+                if got != self.stored:
+                    if got < 0:
+                        self.fail(thread, READ_FAILED, k, -got, 0)
+                    else:
+                        self.fail(thread, SHORT_READ, k, got, self.stored)
+                    return
+                continue
+            status = self.fetch(thread, k, &c, &verify)
+            if status == OK:
+                for b in range(c.nblocks):
+                    status = self.block(thread, &c, b, out, verify)
+                    if status != OK:
+                        break
+            if status != OK:
+                self.fail(thread, status, k, s.found, s.expected)
+                return
+
+    cdef void loop_blocks(self, int thread) noexcept nogil:
+        cdef Scratch *s = &self.scratch[thread]
+        cdef int64_t b
+        cdef int status
+        while not mz_load(&self.stop):
+            b = mz_fetch_add(&self.next, 1)
+            if b >= <int64_t> self.shared.nblocks:
+                return
+            status = self.block(thread, &self.shared, b, self.out, self.by_block - 1)
+            if status != OK:
+                self.fail(thread, status, 0, s.found, s.expected)
+                return
+
+    def work(self, int thread):
+        with nogil:
+            if self.by_block:
+                self.loop_blocks(thread)
+            else:
+                self.loop_frames(thread)
+
+    def first_chunk(self):
+        """Fetch the only frame's chunk so that its blocks can be shared out."""
+        cdef int verify = 0
+        cdef int status
+        with nogil:
+            status = self.fetch(0, 0, &self.shared, &verify)
+        if status != OK:
+            self.fail(0, status, 0, self.scratch[0].found, self.scratch[0].expected)
+            self.check()
+        self.by_block = 1 + verify
+        return self.shared.nblocks
+
+
+def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes not None, out, *, int64_t stored,
+         int pixel_type, int64_t nx, int64_t row_bytes, int n_threads=1, const uint64_t[::1] hashes=None, bint raw=False,
+         bint verify=True, bint to_float=False, const float[::1] gain=None, window=None) -> None:
+    """Decode frames into an array.
+
+    Parameters
+    ----------
+    source : int or buffer
+        File descriptor, or the bytes that ``offsets`` refer to.
+    offsets, sizes : (n,) int64
+        Where each frame's stored bytes are.
+    out : (n, ny, nx) array, C-contiguous, of the pixels' dtype (uint8 for 4-bit pixels, float32 with ``to_float``)
+    stored : int
+        Bytes of a decoded frame: ny * row_bytes.
+    pixel_type : int
+        One of `PIXEL_TYPES`; types that are only copied may pass any of the same size.
+    n_threads : int
+        Most threads to use, this one included.
+    hashes : (n,) uint64, optional
+        XXH64 of each frame's stored bytes, compared before decoding (if ``verify``).
+    raw : bool
+        The frames are plain pixels, not chunks.
+    verify : bool
+        Compare checksums: ``hashes`` where given, else the codec's own.
+    gain : (ny * nx,) float32, optional
+        Multiplies each frame (``to_float`` only).
+    window : (y0, y1, x0, x1), optional
+        The part of every frame wanted; ``out`` is (n, y1 - y0, x1 - x0).
+
+    Raises
+    ------
+    CoreError
+        A frame's bytes contradict themselves, their checksum or the size expected; ``frame`` is its place in offsets.
+    OSError
+        The system refused to read.
+    """
+    cdef _Read job
+    cdef uint8_t[::1] flat
+    cdef const uint8_t[::1] view
+    cdef int64_t n = offsets.shape[0], k, ny, total = 0, largest = 0, need
+    cdef int threads
+    if n == 0:
+        return
+    if sizes.shape[0] != n or (hashes is not None and hashes.shape[0] != n):
+        raise ValueError("offsets, sizes and hashes differ in length")
+    if stored <= 0 or row_bytes <= 0 or stored % row_bytes or nx <= 0 or not 0 <= pixel_type < 9:
+        raise ValueError("stored must be a positive multiple of row_bytes")
+    ny = stored // row_bytes
+    job = _Read()
+    job.window.nx = nx
+    job.window.row_bytes = row_bytes
+    job.window.y0, job.window.y1, job.window.x0, job.window.x1 = window if window is not None else (0, ny, 0, nx)
+    if not (0 <= job.window.y0 <= job.window.y1 <= ny and 0 <= job.window.x0 <= job.window.x1 <= nx):
+        raise ValueError(f"window {window} is not inside a frame of {ny} x {nx}")
+    job.window.all = window is None or tuple(window) == (0, ny, 0, nx)
+    if pixel_type == MZ_U4:
+        if row_bytes != (nx + 1) // 2:
+            raise ValueError("4-bit rows have (nx + 1) // 2 bytes")
+    elif row_bytes % nx:
+        raise ValueError("row_bytes must be a multiple of nx")
+    if to_float and not job.window.all:
+        raise ValueError("to_float takes whole frames")
+    if to_float and pixel_type == MZ_U4 and nx % 2:
+        raise ValueError("to_float takes 4-bit frames of even width")
+    if to_float and pixel_type != MZ_U4 and row_bytes * 8 != nx * ITEM_BITS[pixel_type]:
+        raise ValueError("row_bytes does not fit the pixel type")
+    # Bytes per frame of out, and out as flat bytes: NumPy refuses the cast if out is not contiguous or read-only.
+    need = (job.window.y1 - job.window.y0) * (job.window.x1 - job.window.x0)
+    need *= 4 if to_float else (1 if pixel_type == MZ_U4 else row_bytes // nx)
+    if need == 0:
+        return
+    flat = memoryview(out).cast("B")
+    if flat.shape[0] != n * need:
+        raise ValueError(f"out has {flat.shape[0]} bytes, {n} frames of {need} are asked for")
+    if gain is not None:
+        if not to_float or gain.shape[0] != ny * nx:
+            raise ValueError(f"gain must have {ny * nx} float32 values")
+        job.gain = &gain[0]
+    for k in range(n):
+        if sizes[k] < 0 or offsets[k] < 0:
+            raise ValueError(f"frame {k}: negative offset or size")
+        if raw and sizes[k] != stored:
+            raise ValueError(f"frame {k}: {sizes[k]} bytes stored, a plain frame has {stored}")
+        largest = max(largest, sizes[k])
+        total += stored
+    if isinstance(source, int):
+        job.fd = source
+    else:
+        view = memoryview(source).cast("B")
+        job.fd = -1
+        job.buffer = &view[0] if view.shape[0] else NULL
+        job.buffer_size = view.shape[0]
+    job.offsets = &offsets[0]
+    job.sizes = &sizes[0]
+    job.hashes = &hashes[0] if hashes is not None else NULL
+    job.frames = n
+    job.stored = stored
+    job.out = &flat[0]
+    job.out_stride = need
+    job.pixel_type = pixel_type
+    job.raw = raw
+    job.verify = verify
+    job.sink = FLOAT if to_float else STORE
+    job.stream = total > 4 * BUDGET
+    threads = max(1, n_threads)
+    if total < SMALL:
+        threads = 1
+    # Few or huge frames: share out the blocks of one frame at a time instead of the frames.
+    by_block = threads > 1 and (n < threads or threads * largest > BUDGET)
+    if not by_block:
+        threads = <int> min(<int64_t> threads, n)
+    job.allocate(threads)
+    job.bytes_of = <uint8_t **> calloc(threads, sizeof(uint8_t *))
+    job.bytes_size = <size_t *> calloc(threads, sizeof(size_t))
+    if job.bytes_of is NULL or job.bytes_size is NULL:
+        raise MemoryError("no memory for the threads' state")
+    if not by_block:
+        run_threads(job, threads)
+        job.check()
+        return
+    for k in range(n):
+        job.offsets = &offsets[k]
+        job.sizes = &sizes[k]
+        job.hashes = &hashes[k] if hashes is not None else NULL
+        job.out = &flat[k * need]
+        job.next = 0
+        try:
+            blocks = job.first_chunk()
+            run_threads(job, min(threads, blocks))
+            job.check()
+        except Exception as error:
+            if hasattr(error, "frame"):
+                raise error_for(error.status, k, error.found, error.expected) from None
+            raise
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------
+
+cdef class _Write(_Job):
+    cdef int fd
+    cdef const uint8_t **frames_of
+    cdef int64_t frames
+    cdef int64_t pixels             # of a frame
+    cdef int64_t ny
+    cdef int64_t nx
+    cdef int64_t stored             # bytes of a frame before encoding
+    cdef int pixel_type             # of the source: statistics
+    cdef int pack
+    cdef int raw
+    cdef Params params
+    cdef int64_t published          # frames whose place in the file is known
+    cdef int64_t tail               # where the next one goes
+    cdef int64_t *sizes
+    cdef int64_t *offsets
+    cdef uint64_t *hashes
+    cdef mz_stats *stats            # one a frame
+    cdef uint8_t **out_of           # one buffer a thread
+    cdef size_t *out_size
+    cdef uint8_t **packed_of
+    cdef size_t *packed_size
+    # one frame, shared out by blocks
+    cdef int by_block
+    cdef const uint8_t *source
+    cdef Plan plan
+    cdef size_t slot
+    cdef int64_t *lengths
+    cdef mz_stats *block_stats
+
+    def __dealloc__(self):
+        for i in range(self.n_threads):
+            if self.out_of is not NULL:
+                free(self.out_of[i])
+            if self.packed_of is not NULL:
+                free(self.packed_of[i])
+        free(self.out_of)
+        free(self.out_size)
+        free(self.packed_of)
+        free(self.packed_size)
+        free(self.frames_of)
+        free(self.stats)
+        free(self.lengths)
+        free(self.block_stats)
+
+    cdef int pack_frame(self, int thread, const uint8_t *src) noexcept nogil:
+        cdef int64_t y, row = (self.nx + 1) // 2
+        cdef uint8_t *q
+        cdef int over = 0
+        if reserve(&self.packed_of[thread], &self.packed_size[thread], self.stored) != OK:
+            return NO_MEMORY
+        q = self.packed_of[thread]
+        if self.nx % 2 == 0:
+            over = K.pack4(src, q, self.pixels)
+        else:
+            for y in range(self.ny):
+                over |= K.pack4(src + y * self.nx, q + y * row, self.nx)
+        return PIXEL_RANGE if over else OK
+
+    cdef void measure(self, const uint8_t *p, int64_t pixels, mz_stats *st) noexcept nogil:
+        st.min = INFINITY
+        st.max = -INFINITY
+        st.sum = 0
+        st.sumsq = 0
+        st.n = 0
+        if self.pixel_type >= 0:
+            K.stats(self.pixel_type, p, pixels, st)
+
+    cdef int64_t place(self, int64_t k, int64_t size) noexcept nogil:
+        """The file offset of frame k, once those before it are placed; -1 if another thread failed."""
+        cdef unsigned int spins = 0
+        cdef int64_t at
+        while mz_load(&self.published) != k:
+            if mz_load(&self.stop):
+                return -1
+            mz_yield(spins)
+            spins += 1
+        at = self.tail
+        self.tail = at + size
+        self.offsets[k] = at
+        self.sizes[k] = size
+        mz_store(&self.published, k + 1)
+        return at
+
+    cdef void loop_frames(self, int thread) noexcept nogil:
+        cdef Scratch *s = &self.scratch[thread]
+        cdef int64_t k, got, at
+        cdef const uint8_t *src
+        cdef const uint8_t *out
+        cdef int status
+        while not mz_load(&self.stop):
+            k = mz_fetch_add(&self.next, 1)
+            if k >= self.frames:
+                return
+            src = self.frames_of[k]
+            s.found = 0
+            s.expected = 0
+            self.measure(src, self.pixels, &self.stats[k])
+            if self.pack:
+                status = self.pack_frame(thread, src)
+                if status != OK:
+                    self.fail(thread, status, k, 0, 0)
+                    return
+                src = self.packed_of[thread]
+            if self.raw:
+                out = src
+                got = self.stored
+            else:
+                if reserve(&self.out_of[thread], &self.out_size[thread], chunk_bound(self.stored)) != OK:
+                    self.fail(thread, NO_MEMORY, k, 0, 0)
+                    return
+                got = chunk_encode(src, self.stored, &self.params, self.out_of[thread], self.out_size[thread], s)
+                if got < 0:
+                    self.fail(thread, <int> -got, k, s.found, s.expected)
+                    return
+                out = self.out_of[thread]
+                self.hashes[k] = hash64(out, got)
+            at = self.place(k, got)
+            if at < 0:
+                return
+            self.write(thread, k, out, got, at)
+
+    cdef void write(self, int thread, int64_t k, const uint8_t *p, int64_t n, int64_t at) noexcept nogil:
+        cdef int64_t got = mz_pwrite(self.fd, p, n, at)
+        if got != n:
+            self.fail(thread, WRITE_FAILED, k, -got if got < 0 else 28, 0)   # 28: ENOSPC, a full disk
+
+    cdef void loop_blocks(self, int thread) noexcept nogil:
+        cdef Scratch *s = &self.scratch[thread]
+        cdef int64_t b, got, start, n, blocks = (self.stored + self.plan.blocksize - 1) // self.plan.blocksize
+        cdef int status
+        cdef Plan unused
+        while not mz_load(&self.stop):
+            b = mz_fetch_add(&self.next, 1)
+            if b >= blocks:
+                return
+            start = b * self.plan.blocksize
+            n = min(<int64_t> self.plan.blocksize, self.stored - start)
+            # plan_frame on an empty sample only prepares this thread's contexts
+            status = plan_frame(self.source, 1, &self.params, 1, &unused, s)
+            got = -status
+            if status == OK:
+                got = block_encode(self.source + start, n, n == <int64_t> self.plan.blocksize, &self.params, &self.plan,
+                                   self.out_of[0] + HEADER + 4 * blocks + b * self.slot, self.slot, s)
+            if got < 0:
+                self.fail(thread, <int> -got, 0, s.found, b)
+                return
+            self.lengths[b] = got
+
+    def work(self, int thread):
+        with nogil:
+            if self.by_block:
+                self.loop_blocks(thread)
+            else:
+                self.loop_frames(thread)
+
+    def one_frame(self, int64_t k, int threads):
+        """Encode frame k with its blocks shared out, then write it."""
+        cdef int64_t blocks, b, at, base
+        cdef uint8_t *out
+        cdef int status
+        cdef const uint8_t *src = self.frames_of[k]
+        with nogil:
+            self.measure(src, self.pixels, &self.stats[k])
+            status = OK
+            if self.pack:
+                status = self.pack_frame(0, src)
+                src = self.packed_of[0]
+            if status == OK:
+                status = plan_frame(src, self.stored, &self.params, threads, &self.plan, &self.scratch[0])
+        if status != OK:
+            raise error_for(status, k)
+        self.source = src
+        self.slot = self.plan.blocksize + self.plan.blocksize // 64 + 4096
+        blocks = (self.stored + self.plan.blocksize - 1) // self.plan.blocksize
+        if reserve(&self.out_of[0], &self.out_size[0], HEADER + 4 * blocks + blocks * self.slot) != OK:
+            raise MemoryError("no memory for a chunk")
+        free(self.lengths)
+        self.lengths = <int64_t *> malloc(blocks * sizeof(int64_t))
+        if self.lengths is NULL:
+            raise MemoryError("no memory for a block table")
+        self.next = 0
+        self.by_block = 1
+        run_threads(self, min(threads, blocks))
+        self.check(k)
+        with nogil:
+            out = self.out_of[0]
+            base = HEADER + 4 * blocks
+            at = base
+            for b in range(blocks):
+                if at != base + b * <int64_t> self.slot:
+                    # forward, to a lower address: memmove, as the two may overlap
+                    move(out + at, out + base + b * self.slot, self.lengths[b])
+                out[HEADER + 4 * b] = <uint8_t> at
+                out[HEADER + 4 * b + 1] = <uint8_t> (at >> 8)
+                out[HEADER + 4 * b + 2] = <uint8_t> (at >> 16)
+                out[HEADER + 4 * b + 3] = <uint8_t> (at >> 24)
+                at += self.lengths[b]
+            if at >= self.stored + HEADER:
+                at = self.stored + HEADER
+                memcpy(out + HEADER, self.source, self.stored)
+                chunk_header(out, self.stored, at, &self.params, &self.plan, 1)
+            else:
+                chunk_header(out, self.stored, at, &self.params, &self.plan, 0)
+            self.hashes[k] = hash64(out, at)
+            self.offsets[k] = self.tail
+            self.sizes[k] = at
+            self.write(0, k, out, at, self.tail)
+            self.tail += at
+        self.check()
+
+cdef extern from "string.h" nogil:
+    void *move "memmove"(void *, const void *, size_t)
+
+
+def write(int fd, frames, int64_t offset, int64_t[::1] offsets not None, int64_t[::1] sizes not None,
+          uint64_t[::1] hashes not None, double[:, ::1] stats not None, *, int64_t ny, int64_t nx, int64_t stored,
+          int pixel_type, bint pack=False, bint raw=False, int codec=6, int level=1, int profile=1, int filter=-1,
+          int typesize=1, bint split=False, bint checksum=True, int64_t blocksize=0, int n_threads=1) -> int:
+    """Encode frames and write their chunks back to back from byte ``offset`` on; returns the byte after the last.
+
+    Parameters
+    ----------
+    fd : int
+        File descriptor open for writing.
+    frames : sequence of n (ny, nx) arrays
+        C-contiguous, of the stored dtype (uint8 with ``pack``).
+    offsets, sizes : (n,) int64; hashes : (n,) uint64; stats : (n, 5) float64
+        Filled in: where each chunk went, its length, its XXH64, and (min, max, sum, sum of squares, count) of its
+        pixels (all but the last are 0 for ``pixel_type`` -1, whose pixels have no order).
+    stored : int
+        Bytes of a frame as stored, before encoding.
+    pack : bool
+        Store 4 bits a pixel; a pixel above 15 raises CoreError.
+    raw : bool
+        Write plain pixels instead of chunks.
+    codec, level, profile, filter, typesize, split, checksum, blocksize
+        See `_cmrcz.chunk.encode`.
+
+    Raises
+    ------
+    OSError
+        The system refused to write: the bytes from ``offset`` on are then undefined.
+    """
+    cdef _Write job = _Write()
+    cdef int64_t n = len(frames), k, total
+    cdef const uint8_t[::1] view
+    cdef int threads
+    if n == 0:
+        return offset
+    if min(offsets.shape[0], sizes.shape[0], hashes.shape[0], stats.shape[0]) < n or stats.shape[1] != 5:
+        raise ValueError("offsets, sizes, hashes and stats must have a row a frame")
+    if ny <= 0 or nx <= 0 or stored <= 0 or not -1 <= pixel_type < 8:
+        raise ValueError("frames must have pixels")
+    if pack and (stored != ny * ((nx + 1) // 2) or pixel_type != MZ_U8):
+        raise ValueError("4-bit rows have (nx + 1) // 2 bytes and come from uint8")
+    if stored > 2**31 - 1 - 65536 and not raw:
+        raise ValueError(f"a frame of {stored} bytes does not fit a Blosc chunk, which is below 2 GiB")
+    job.params = make_params(codec, level, profile, filter, typesize, split, checksum, blocksize)
+    job.fd = fd
+    job.frames = n
+    job.ny, job.nx, job.pixels = ny, nx, ny * nx
+    job.stored = stored
+    job.pixel_type = pixel_type
+    job.pack = pack
+    job.raw = raw
+    job.tail = offset
+    job.sizes = &sizes[0]
+    job.offsets = &offsets[0]
+    job.hashes = &hashes[0]
+    job.frames_of = <const uint8_t **> malloc(n * sizeof(uint8_t *))
+    job.stats = <mz_stats *> calloc(n, sizeof(mz_stats))
+    if job.frames_of is NULL or job.stats is NULL:
+        raise MemoryError("no memory for a list of frames")
+    need = ny * nx if pack else stored
+    for k in range(n):
+        view = memoryview(frames[k]).cast("B")
+        if view.shape[0] != need:
+            raise ValueError(f"frame {k} has {view.shape[0]} bytes, expected {need}")
+        job.frames_of[k] = &view[0]
+    total = n * stored
+    threads = max(1, n_threads)
+    if total < SMALL:
+        threads = 1
+    # A chunk buffer grows to the size of a frame that does not compress; count half as the usual worst.
+    by_block = not raw and threads > 1 and (n < threads or threads * stored > 2 * BUDGET)
+    if not by_block:
+        threads = <int> min(<int64_t> threads, n)
+    job.allocate(threads)
+    job.out_of = <uint8_t **> calloc(threads, sizeof(uint8_t *))
+    job.out_size = <size_t *> calloc(threads, sizeof(size_t))
+    job.packed_of = <uint8_t **> calloc(threads, sizeof(uint8_t *))
+    job.packed_size = <size_t *> calloc(threads, sizeof(size_t))
+    if job.out_of is NULL or job.out_size is NULL or job.packed_of is NULL or job.packed_size is NULL:
+        raise MemoryError("no memory for the threads' state")
+    if by_block:
+        for k in range(n):
+            job.one_frame(k, threads)
+    else:
+        run_threads(job, threads)
+        job.check()
+    for k in range(n):
+        stats[k, 0] = job.stats[k].min
+        stats[k, 1] = job.stats[k].max
+        stats[k, 2] = job.stats[k].sum
+        stats[k, 3] = job.stats[k].sumsq
+        stats[k, 4] = job.stats[k].n
+    return job.tail

@@ -596,8 +596,14 @@ cdef class _Write(_Job):
             self.write(thread, k, out, got, at)
 
     cdef void write(self, int thread, int64_t k, const uint8_t *p, int64_t n, int64_t at) noexcept nogil:
-        cdef int64_t got = mz_pwrite(self.fd, p, n, at)
-        if got != n:
+        # A chunk's header goes last: one that is only begun when the process dies is then no chunk to a walk.
+        cdef int64_t head = 0 if self.raw else HEADER
+        cdef int64_t left = n - head
+        cdef int64_t got = mz_pwrite(self.fd, p + head, left, at + head)
+        if got == left and head:
+            left = head
+            got = mz_pwrite(self.fd, p, head, at)
+        if got != left:
             self.fail(thread, WRITE_FAILED, k, -got if got < 0 else 28, 0)   # 28: ENOSPC, a full disk
 
     cdef void loop_blocks(self, int thread) noexcept nogil:

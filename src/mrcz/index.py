@@ -34,6 +34,7 @@ __all__ = [
     "encode_footer",
     "find_footer",
     "load_footer",
+    "move_footer",
     "parse_chunk_header",
     "parse_trailer",
     "plan_reads",
@@ -639,6 +640,15 @@ def encode_footer(
         start, len(stored), len(raw), xxh64(stored), n, FOOTER_VERSION, _COMPRESSION[codec], TRAILER_SIZE
     )
     return b"".join((FOOTER_MARK, section, stored, trailer, xxh64(trailer).to_bytes(8, "little"), TRAILER_MAGIC))
+
+
+def move_footer(footer: bytes, start: int) -> bytes:
+    """The same footer, to be written at byte *start*; the frames it speaks of stay where they are."""
+    values = _TRAILER.unpack(footer[-TRAILER_SIZE:-16])
+    if values[0] == start:
+        return footer
+    trailer = _TRAILER.pack(start, *values[1:])
+    return footer[:-TRAILER_SIZE] + trailer + xxh64(trailer).to_bytes(8, "little") + TRAILER_MAGIC
 
 
 _KNOWN = frozenset("writer frames first sizes offsets xxh64 stats header extended source_header metadata".split())

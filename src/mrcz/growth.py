@@ -1,0 +1,430 @@
+"""The order of writes that keeps a growing file readable whatever instant its writer dies.
+
+A `GrowingFile` knows bytes, places and footers; what the bytes mean is the Writer's business. ``docs/container.md`` §6
+gives the protocol with its reasons.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrcz.errors import MrczError
+from mrcz.index import CHUNK_HEADER_SIZE, FrameIndex, encode_footer, move_footer
+
+__all__ = ["Disk", "GrowingFile"]
+
+_GAP = 4 << 20
+"""Least room, in bytes, made for frames to come before a footer is moved: a hole, which takes no disk space."""
+
+
+class Disk:
+    """The calls that change a disk, in one place so that tests can make each of them fail."""
+
+    def open_new(self, path: Path, mode: int) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        return os.open(path, flags, mode)
+
+    def open_existing(self, path: Path) -> int:
+        return os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+
+    def pwrite(self, fd: int, data: memoryview, offset: int) -> int:
+        if hasattr(os, "pwrite"):
+            return os.pwrite(fd, data, offset)
+        os.lseek(fd, offset, os.SEEK_SET)  # Windows: one writer, one thread
+        return os.write(fd, data)
+
+    def fsync(self, fd: int) -> None:
+        os.fsync(fd)
+
+    def truncate(self, fd: int, size: int) -> None:
+        os.ftruncate(fd, size)
+
+    def replace(self, source: Path, target: Path) -> None:
+        os.replace(source, target)
+
+    def unlink(self, path: Path) -> None:
+        os.unlink(path)
+
+
+class GrowingFile:
+    """A file that frames are added to; `create` starts a new one, `reopen` continues a finished one.
+
+    A new file grows under a temporary name beside *path* (``temporary``) and takes its place at the first `flush` or at
+    `close`, so whatever stood there stays whole until then. From then on, and in a reopened file from the start, every
+    instant leaves a file that opens with the frames of the last `flush` at least.
+
+    To add frames: ``room(n)``, write the n bytes at ``end`` (with `pwrite`, or through ``fd``), then `added`.
+
+    Attributes
+    ----------
+    path : Path
+        The name asked for, symbolic links resolved.
+    temporary : Path or None
+        Where the file lies as long as it is not published under *path*.
+    fd : int
+        Its file descriptor.
+    end : int
+        Byte after the last frame: where the next one goes.
+    fields : dict
+        Keyword arguments for `mrcz.index.encode_footer`: metadata, source_header, extra, writer, compress.
+    """
+
+    disk = Disk()
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        fd: int,
+        *,
+        temporary: Path | None,
+        header: bytes,
+        extended: bytes,
+        index: FrameIndex,
+        end: int,
+        with_footer: bool,
+        sync: bool,
+        fields: Mapping[str, Any] | None,
+    ) -> None:
+        self.path = Path(path)
+        self.temporary = temporary
+        self.fd = fd
+        self.end = end
+        self.fields = dict(fields or {})
+        self._header, self._extended = header, extended
+        self._parts = [index]
+        self._with_footer, self._sync = with_footer, sync
+        self._footer: bytes | None = None  # the valid footer the file ends in, and where it starts
+        self._footer_start = 0
+        self._size = end
+        # What the last flush promised: a footer of later frames must not be believed before these are on disk.
+        self._flushed_end, self._flushed_index, self._flushed_header = end, index, header
+        self._touched = temporary is not None
+
+    # --- opening ---
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike,
+        header: bytes,
+        extended: bytes = b"",
+        *,
+        with_footer: bool = True,
+        sync: bool = True,
+        fields: Mapping[str, Any] | None = None,
+    ) -> GrowingFile:
+        """Start a new file with these header bytes; an existing file of that name is replaced when this one is flushed
+        or closed, and keeps its permissions."""
+        target = Path(os.path.realpath(path))
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        fd = cls.disk.open_new(temporary, 0o666)
+        new = cls(
+            target,
+            fd,
+            temporary=temporary,
+            header=header,
+            extended=extended,
+            index=FrameIndex.from_sizes([], 0),
+            end=len(header) + len(extended),
+            with_footer=with_footer,
+            sync=sync,
+            fields=fields,
+        )
+        try:
+            if target.exists() and hasattr(os, "fchmod"):
+                os.fchmod(fd, stat.S_IMODE(target.stat().st_mode))
+            _lock(fd, target)
+            new.pwrite(0, header + extended)
+        except BaseException:
+            new.abort()
+            raise
+        return new
+
+    @classmethod
+    def reopen(
+        cls,
+        path: str | os.PathLike,
+        header: bytes,
+        extended: bytes,
+        index: FrameIndex,
+        *,
+        end: int,
+        footer: bytes | None = None,
+        with_footer: bool = True,
+        sync: bool = True,
+        fields: Mapping[str, Any] | None = None,
+    ) -> GrowingFile:
+        """Continue a file in place.
+
+        Parameters
+        ----------
+        path : path-like
+        header, extended : bytes
+            As they stand in the file.
+        index : FrameIndex
+            Its frames.
+        end : int
+            Byte after the last of them.
+        footer : bytes, optional
+            The footer from byte *end* to the end of the file. Without one, the file must end at *end*.
+
+        Raises
+        ------
+        MrczError
+            If other bytes follow the last frame (left by a writer that was killed: see ``mrcz recover``), or another
+            process is writing the file.
+        """
+        target = Path(os.path.realpath(path))
+        fd = cls.disk.open_existing(target)
+        try:
+            _lock(fd, target)
+            size = os.fstat(fd).st_size
+            if size != end + len(footer or b""):
+                raise MrczError(
+                    f"{size - end - len(footer or b'')} bytes follow the last frame: see `mrcz recover`",
+                    path=target,
+                )
+        except BaseException:
+            os.close(fd)
+            raise
+        old = cls(
+            target,
+            fd,
+            temporary=None,
+            header=header,
+            extended=extended,
+            index=index,
+            end=end,
+            with_footer=with_footer,
+            sync=sync,
+            fields=fields,
+        )
+        old._footer, old._footer_start, old._size = footer, end, size
+        return old
+
+    # --- growing ---
+
+    @property
+    def closed(self) -> bool:
+        return self.fd < 0
+
+    @property
+    def name(self) -> Path:
+        """Where the bytes are now."""
+        return self.temporary or self.path
+
+    @property
+    def index(self) -> FrameIndex:
+        """All frames added so far."""
+        if len(self._parts) > 1:
+            self._parts = [FrameIndex.concatenate(self._parts)]
+        return self._parts[0]
+
+    def pwrite(self, offset: int, data: Any) -> None:
+        """Write all of *data* at *offset*; short writes are continued.
+
+        Raises
+        ------
+        OSError
+            As the system says; the file keeps what the last flush promised.
+        """
+        view = memoryview(data).cast("B")
+        self._touched = True
+        while view:
+            done = self.disk.pwrite(self.fd, view, offset)
+            view, offset = view[done:], offset + done
+            self._size = max(self._size, offset)
+
+    def room(self, nbytes: int) -> None:
+        """Make bytes ``end`` to ``end + nbytes`` free to be written, by moving the footer on if it is in the way."""
+        if self._footer is None or self.end + nbytes <= self._footer_start:
+            return
+        gap = max(_GAP, 2 * nbytes, (self.end - len(self._header)) // 8)
+        self._put_footer(self._footer, max(self._size, self.end + nbytes + gap))
+
+    def added(self, sizes: Sequence[int], hashes: Sequence[int] | None = None, stats: Any = None) -> None:
+        """Take frames into the index that were written back to back at ``end``.
+
+        Parameters
+        ----------
+        sizes : sequence of int, shape (n,)
+            Stored bytes of each.
+        hashes : sequence of int, shape (n,), optional
+            XXH64 of the stored bytes of each.
+        stats : array_like of float, shape (n, 4), optional
+            Minimum, maximum, mean, standard deviation of each.
+        """
+        part = FrameIndex.from_sizes(sizes, self.end, hashes, stats)
+        if len(part):
+            self._parts.append(part)
+            self.end = part.end
+
+    def append(self, stored: Any, hash: int | None = None, stats: Any = None) -> None:
+        """Write one frame's stored bytes and take it into the index."""
+        view = memoryview(stored).cast("B")
+        nbytes = view.nbytes
+        self.room(nbytes)
+        # A chunk's header goes last: a chunk that is only begun is then no chunk to a walk.
+        self.pwrite(self.end + CHUNK_HEADER_SIZE, view[CHUNK_HEADER_SIZE:])
+        self.pwrite(self.end, view[:CHUNK_HEADER_SIZE])
+        self.added([nbytes], None if hash is None else [hash], None if stats is None else np.reshape(stats, (1, 4)))
+
+    # --- keeping ---
+
+    def flush(self, header: bytes) -> None:
+        """Make the frames added so far, and *header*, which says how many there are, durable and visible.
+
+        Raises
+        ------
+        OSError
+            If the disk refuses; the previous flush still holds, and another try may succeed.
+        """
+        published = self.temporary is None
+        self._barrier()  # the frames, before anything that says they are there
+        if header != self._header or not published:
+            self.pwrite(0, header)
+            self._header = header
+            self._barrier()
+        if self._with_footer:
+            index = self.index
+            footer = self._encode(index, self.end)
+            if self._footer is None:
+                self._put_footer(footer, self.end)
+            elif footer != self._footer or self._footer_start != self.end:
+                # In the gap if the file can end there afterwards, else behind everything.
+                inside = self._footer_start - self.end >= _GAP // 2 + len(footer)
+                start = self._footer_start - len(footer) if inside else self._size
+                self._put_footer(self._encode(index, start), start)
+                self._cut(start + len(footer))
+        else:
+            self._cut(self.end)
+        self._flushed_end, self._flushed_index, self._flushed_header = self.end, self.index, header
+        if not published:
+            self._publish()
+
+    def close(self, header: bytes) -> None:
+        """`flush`, leave nothing behind the last frame but the footer, and close."""
+        if self.closed:
+            return
+        if self.temporary is not None:
+            # Nobody has seen it yet, so the order of writes is free until it gets its name.
+            self.pwrite(0, header)
+            self._header = header
+            size = self.end
+            if self._with_footer:
+                footer = self._encode(self.index, self.end)
+                self.pwrite(self.end, footer)
+                size += len(footer)
+            if self._size != size:
+                self._cut(size)
+            self._barrier()
+            self._publish()
+        elif self._touched or header != self._header:
+            self.flush(header)
+            self._compact()
+        self._release()
+
+    def abort(self) -> None:
+        """Drop what was added since the last flush; a new file that was never flushed disappears. Never raises because
+        of the disk: what the last flush promised holds without it."""
+        if self.closed:
+            return
+        with contextlib.suppress(OSError):
+            if self.temporary is not None:
+                self.disk.unlink(self.temporary)
+            elif self._touched:
+                self._parts, self.end = [self._flushed_index], self._flushed_end
+                # First the header, which a failed flush may have left half written: the frames it speaks of go next.
+                self._header = self._flushed_header
+                self.pwrite(0, self._header)
+                self._barrier()
+                self._compact()
+        self._release()
+
+    # --- steps ---
+
+    def _encode(self, index: FrameIndex, start: int) -> bytes:
+        return encode_footer(
+            index, header_bytes=self._header, extended_header_bytes=self._extended, start=start, **self.fields
+        )
+
+    def _put_footer(self, footer: bytes, start: int) -> None:
+        """Write a footer where nothing valid lies, and rely on it from then on."""
+        footer = move_footer(footer, start)
+        before = self._size
+        try:
+            self.pwrite(start, footer)
+            self._barrier()
+        except OSError:
+            # The file must again end in the footer it had.
+            if self._size > before:
+                with contextlib.suppress(OSError):
+                    self._cut(before)
+            raise
+        old_start, old_stop = self._footer_start, self._footer_start + len(self._footer or b"")
+        had = self._footer is not None
+        self._footer, self._footer_start = footer, start
+        if had and old_start < self._size and old_stop <= start:
+            # Remnants of the old footer must not pass for the beginnings of a frame.
+            self.pwrite(old_start, bytes(old_stop - old_start))
+
+    def _compact(self) -> None:
+        """Put the footer directly behind the last frame and end the file there."""
+        size = self.end
+        if self._footer is not None:
+            footer = self._encode(self.index, self.end)
+            if footer != self._footer:
+                if self.end + len(footer) > self._footer_start:
+                    self._put_footer(self._footer, max(self._size, self.end + len(footer)))
+                self.pwrite(self.end, footer)
+                self._barrier()
+                self._footer, self._footer_start = footer, self.end
+            size += len(footer)
+        if self._size != size:
+            self._cut(size)
+            self._barrier()
+
+    def _cut(self, size: int) -> None:
+        self.disk.truncate(self.fd, size)
+        self._size = size
+
+    def _barrier(self) -> None:
+        if self._sync:
+            self.disk.fsync(self.fd)
+
+    def _publish(self) -> None:
+        assert self.temporary is not None
+        self.disk.replace(self.temporary, self.path)
+        self.temporary = None
+        if self._sync and hasattr(os, "O_DIRECTORY"):
+            # The new name is durable only with its directory; some network file systems cannot, and need not.
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            with contextlib.suppress(OSError):
+                self.disk.fsync(folder)
+            os.close(folder)
+
+    def _release(self) -> None:
+        fd, self.fd = self.fd, -1
+        os.close(fd)
+
+
+def _lock(fd: int, path: Path) -> None:
+    """One writer a file. The lock goes with the process, however it ends."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise MrczError("another process is writing this file", path=path) from None
+    except OSError:
+        pass  # a file system without locks

@@ -4,6 +4,7 @@
  * in kernels_impl.h does what is left. */
 #include "kernels.h"
 #include <immintrin.h>
+#include <math.h>
 
 #define MZ_NAME avx2
 #define MZ_SIMD 1
@@ -202,6 +203,189 @@ static size_t simd_count_zero(const uint8_t *in, size_t n, size_t *count) {
 static size_t simd_nonzero_mask(const uint8_t *in, uint64_t *out, size_t n) {
     size_t i = 0;
     for (; i + 64 <= n; i += 64) out[i / 64] = ~(zeros32(in + i) | (uint64_t)zeros32(in + i + 32) << 32);
+    return i;
+}
+
+/* ---- histogram ------------------------------------------------------------------------------------------------- */
+
+static inline int64_t sum_words(__m256i v) {
+    __m128i s = _mm_add_epi64(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    return _mm_cvtsi128_si64(s) + _mm_extract_epi64(s, 1);
+}
+static inline int32_t sum_dwords(__m256i v) {
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+static inline uint32_t above15(const uint8_t *in) {
+    __m256i limit = _mm256_set1_epi8(16), v = LD(in);
+    return (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(v, limit), v));
+}
+/* A block of at most 254 vectors of mostly small counts: compare with each value and count in 8 bits. 0, and nothing
+ * done, where more than one pixel in 32 is above 15. */
+static size_t simd_histogram8(const uint8_t *in, size_t n, uint32_t *h) {
+    const __m256i zero = _mm256_setzero_si256();
+    size_t whole = n / 32 * 32, large = 0, found = 0;
+    for (size_t i = 0; i < whole; i += 32) large += (size_t)_mm_popcnt_u32(above15(in + i));
+    if (large > n / 32) return 0;
+    for (int first = 0; first < 16 && found + large < whole; first += 8) {
+        __m256i count[8];
+        for (int k = 0; k < 8; k++) count[k] = zero;
+        for (size_t i = 0; i < whole; i += 32) {
+            __m256i v = LD(in + i);
+            for (int k = 0; k < 8; k++)
+                count[k] = _mm256_sub_epi8(count[k], _mm256_cmpeq_epi8(v, _mm256_set1_epi8((char)(first + k))));
+        }
+        for (int k = 0; k < 8; k++) {
+            uint32_t c = (uint32_t)sum_words(_mm256_sad_epu8(count[k], zero));
+            h[first + k] += c;
+            found += c;
+        }
+    }
+    for (size_t i = 0; large && i < whole; i += 32)
+        for (uint32_t m = above15(in + i); m; m &= m - 1, large--) h[in[i + _tzcnt_u32(m)]]++;
+    return whole;
+}
+
+/* ---- statistics ------------------------------------------------------------------------------------------------ */
+
+static inline size_t stats8(const uint8_t *in, size_t n, int64_t t[4], int is_signed) {
+    const __m256i zero = _mm256_setzero_si256(), sign = _mm256_set1_epi8((char)0x80);
+    __m256i lo = _mm256_set1_epi8((char)0xff), hi = zero, sum = zero, squares = zero;
+    size_t i = 0;
+    if (n < 32) return 0;
+    for (; i + 32 <= n; i += 32) {
+        __m256i v = LD(in + i), shifted = is_signed ? _mm256_xor_si256(v, sign) : v;
+        __m256i magnitude = is_signed ? _mm256_abs_epi8(v) : v;
+        __m256i a = _mm256_unpacklo_epi8(magnitude, zero), b = _mm256_unpackhi_epi8(magnitude, zero);
+        lo = _mm256_min_epu8(lo, shifted);
+        hi = _mm256_max_epu8(hi, shifted);
+        sum = _mm256_add_epi64(sum, _mm256_sad_epu8(shifted, zero));
+        squares = _mm256_add_epi32(squares, _mm256_add_epi32(_mm256_madd_epi16(a, a), _mm256_madd_epi16(b, b)));
+    }
+    uint8_t los[32], his[32], least = 255, most = 0;
+    ST(los, lo);
+    ST(his, hi);
+    for (int k = 0; k < 32; k++) {
+        least = los[k] < least ? los[k] : least;
+        most = his[k] > most ? his[k] : most;
+    }
+    int64_t offset = is_signed ? 128 : 0;
+    t[0] = least - offset;
+    t[1] = most - offset;
+    t[2] = sum_words(sum) - offset * (int64_t)i;
+    t[3] = (uint32_t)sum_dwords(squares);
+    return i;
+}
+static size_t simd_stats_i8(const uint8_t *in, size_t n, int64_t t[4]) { return stats8(in, n, t, 1); }
+static size_t simd_stats_u8(const uint8_t *in, size_t n, int64_t t[4]) { return stats8(in, n, t, 0); }
+
+/* Unsigned pixels are taken 32768 lower: (w + 32768)^2 = w^2 + 65536 w + 2^30 */
+static inline size_t stats16(const uint8_t *in, size_t n, int64_t t[4], int is_signed) {
+    const __m256i one = _mm256_set1_epi16(1), sign = _mm256_set1_epi16((short)0x8000);
+    const __m256i low = _mm256_set1_epi64x(0xffffffffLL);
+    __m256i lo = _mm256_set1_epi16(0x7fff), hi = sign, sum = _mm256_setzero_si256(), squares = sum;
+    size_t i = 0;
+    if (n < 16) return 0;
+    for (; i + 16 <= n; i += 16) {
+        __m256i v = LD(in + 2 * i);
+        if (!is_signed) v = _mm256_xor_si256(v, sign);
+        __m256i s = _mm256_madd_epi16(v, v); /* up to 2^31: an unsigned number */
+        lo = _mm256_min_epi16(lo, v);
+        hi = _mm256_max_epi16(hi, v);
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(v, one));
+        squares = _mm256_add_epi64(squares, _mm256_add_epi64(_mm256_and_si256(s, low), _mm256_srli_epi64(s, 32)));
+    }
+    int16_t los[16], his[16], least = INT16_MAX, most = INT16_MIN;
+    ST(los, lo);
+    ST(his, hi);
+    for (int k = 0; k < 16; k++) {
+        least = los[k] < least ? los[k] : least;
+        most = his[k] > most ? his[k] : most;
+    }
+    int64_t offset = is_signed ? 0 : 32768, total = sum_dwords(sum), m = (int64_t)i;
+    t[0] = least + offset;
+    t[1] = most + offset;
+    t[2] = total + offset * m;
+    t[3] = sum_words(squares) + 2 * offset * total + offset * offset * m;
+    return i;
+}
+static size_t simd_stats_i16(const uint8_t *in, size_t n, int64_t t[4]) { return stats16(in, n, t, 1); }
+static size_t simd_stats_u16(const uint8_t *in, size_t n, int64_t t[4]) { return stats16(in, n, t, 0); }
+
+/* Sixteen pixels a turn as four vectors of float64. min and max give their second argument where the first is NaN, and
+ * for two zeros, as the plain C does. */
+#define STATS_FLOAT(name, LOAD)                                                                                   \
+    static size_t simd_stats_##name(const uint8_t *in, size_t n, double *lo, double *hi, double *sum,             \
+                                    double *squares, size_t *nan) {                                               \
+        __m256d s[4], q[4], least[4], most[4];                                                                    \
+        __m256i bad = _mm256_setzero_si256();                                                                     \
+        size_t i = 0;                                                                                             \
+        for (int k = 0; k < 4; k++) {                                                                             \
+            s[k] = q[k] = _mm256_setzero_pd();                                                                    \
+            least[k] = _mm256_set1_pd(INFINITY);                                                                  \
+            most[k] = _mm256_set1_pd(-INFINITY);                                                                  \
+        }                                                                                                         \
+        for (; i + 16 <= n; i += 16)                                                                              \
+            for (int k = 0; k < 4; k++) {                                                                         \
+                __m256d v = LOAD(i + 4 * k), is_nan = _mm256_cmp_pd(v, v, _CMP_UNORD_Q);                          \
+                least[k] = _mm256_min_pd(v, least[k]);                                                            \
+                most[k] = _mm256_max_pd(v, most[k]);                                                              \
+                bad = _mm256_sub_epi64(bad, _mm256_castpd_si256(is_nan));                                         \
+                v = _mm256_andnot_pd(is_nan, v);                                                                  \
+                s[k] = _mm256_add_pd(s[k], v);                                                                    \
+                q[k] = _mm256_add_pd(q[k], _mm256_mul_pd(v, v));                                                  \
+            }                                                                                                     \
+        for (int k = 0; k < 4; k++) {                                                                             \
+            _mm256_storeu_pd(lo + 4 * k, least[k]);                                                               \
+            _mm256_storeu_pd(hi + 4 * k, most[k]);                                                                \
+            _mm256_storeu_pd(sum + 4 * k, s[k]);                                                                  \
+            _mm256_storeu_pd(squares + 4 * k, q[k]);                                                              \
+        }                                                                                                         \
+        *nan = (size_t)sum_words(bad);                                                                            \
+        return i;                                                                                                 \
+    }
+#define LOAD_F32(i) _mm256_cvtps_pd(_mm_loadu_ps((const void *)(in + 4 * (i))))
+#define LOAD_F64(i) _mm256_loadu_pd((const void *)(in + 8 * (i)))
+STATS_FLOAT(f32, LOAD_F32)
+STATS_FLOAT(f64, LOAD_F64)
+
+/* ---- conversion to float --------------------------------------------------------------------------------------- */
+
+/* both halves are exact, so that only their sum is rounded */
+static inline __m256 float_of_u32(__m256i v) {
+    __m256 high = _mm256_cvtepi32_ps(_mm256_srli_epi32(v, 16));
+    __m256 low = _mm256_cvtepi32_ps(_mm256_and_si256(v, _mm256_set1_epi32(0xffff)));
+    return _mm256_add_ps(_mm256_mul_ps(high, _mm256_set1_ps(65536.0f)), low);
+}
+static size_t simd_to_float(int pt, const uint8_t *in, const float *gain, float *out, size_t n, int stream) {
+    size_t i = 0;
+#define CONVERT(size, VECTOR)                                                    \
+    for (; i + 8 <= n; i += 8) {                                                 \
+        const void *x = in + i * size;                                           \
+        __m256 v = VECTOR;                                                       \
+        if (gain) v = _mm256_mul_ps(v, _mm256_loadu_ps((const void *)(gain + i))); \
+        if (stream)                                                              \
+            _mm256_stream_ps(out + i, v);                                        \
+        else                                                                     \
+            _mm256_storeu_ps((void *)(out + i), v);                              \
+    }                                                                            \
+    break;
+    switch (pt) {
+    case MZ_I8: CONVERT(1, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(x))))
+    case MZ_U8: CONVERT(1, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(x))))
+    case MZ_I16: CONVERT(2, _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_loadu_si128(x))))
+    case MZ_U16: CONVERT(2, _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(_mm_loadu_si128(x))))
+    case MZ_I32: CONVERT(4, _mm256_cvtepi32_ps(LD(x)))
+    case MZ_U32: CONVERT(4, float_of_u32(LD(x)))
+    case MZ_F16: CONVERT(2, _mm256_cvtph_ps(_mm_loadu_si128(x)))
+    case MZ_F32: CONVERT(4, _mm256_loadu_ps(x))
+    case MZ_F64:
+        CONVERT(8, _mm256_set_m128(_mm256_cvtpd_ps(_mm256_loadu_pd((const double *)x + 4)),
+                                   _mm256_cvtpd_ps(_mm256_loadu_pd(x))))
+    }
+#undef CONVERT
+    if (stream) _mm_sfence();
     return i;
 }
 

@@ -4,6 +4,7 @@
  * in kernels_impl.h does what is left. */
 #include "kernels.h"
 #include <immintrin.h>
+#include <math.h>
 
 #define MZ_NAME avx512
 #define MZ_SIMD 1
@@ -202,6 +203,194 @@ static size_t simd_nonzero_mask(const uint8_t *in, uint64_t *out, size_t n) {
         __m512i v = LD(in + i);
         out[i / 64] = _mm512_test_epi8_mask(v, v);
     }
+    return i;
+}
+
+/* ---- histogram ------------------------------------------------------------------------------------------------- */
+
+/* A block of at most 254 vectors of mostly small counts: compare with each value and count in 8 bits. 0, and nothing
+ * done, where more than one pixel in 32 is above 15. */
+static size_t simd_histogram8(const uint8_t *in, size_t n, uint32_t *h) {
+    const __m512i one = _mm512_set1_epi8(1), limit = _mm512_set1_epi8(16), zero = _mm512_setzero_si512();
+    size_t whole = n / 64 * 64, large = 0, found = 0;
+    for (size_t i = 0; i < whole; i += 64) large += (size_t)_mm_popcnt_u64(_mm512_cmpge_epu8_mask(LD(in + i), limit));
+    if (large > n / 32) return 0;
+    for (int first = 0; first < 16 && found + large < whole; first += 8) {
+        __m512i count[8];
+        for (int k = 0; k < 8; k++) count[k] = zero;
+        for (size_t i = 0; i < whole; i += 64) {
+            __m512i v = LD(in + i);
+            for (int k = 0; k < 8; k++)
+                count[k] = _mm512_mask_add_epi8(
+                    count[k], _mm512_cmpeq_epi8_mask(v, _mm512_set1_epi8((char)(first + k))), count[k], one);
+        }
+        for (int k = 0; k < 8; k++) {
+            uint32_t c = (uint32_t)_mm512_reduce_add_epi64(_mm512_sad_epu8(count[k], zero));
+            h[first + k] += c;
+            found += c;
+        }
+    }
+    for (size_t i = 0; large && i < whole; i += 64)
+        for (uint64_t m = _mm512_cmpge_epu8_mask(LD(in + i), limit); m; m &= m - 1, large--) h[in[i + _tzcnt_u64(m)]]++;
+    return whole;
+}
+
+/* ---- statistics ------------------------------------------------------------------------------------------------ */
+
+static inline size_t stats8(const uint8_t *in, size_t n, int64_t t[4], int is_signed) {
+    const __m512i zero = _mm512_setzero_si512(), sign = _mm512_set1_epi8((char)0x80);
+    __m512i lo = _mm512_set1_epi8((char)0xff), hi = zero, sum = zero, squares = zero;
+    size_t i = 0;
+    if (n < 64) return 0;
+    for (; i + 64 <= n; i += 64) {
+        __m512i v = LD(in + i), shifted = is_signed ? _mm512_xor_si512(v, sign) : v;
+        __m512i magnitude = is_signed ? _mm512_abs_epi8(v) : v;
+        __m512i a = _mm512_unpacklo_epi8(magnitude, zero), b = _mm512_unpackhi_epi8(magnitude, zero);
+        lo = _mm512_min_epu8(lo, shifted);
+        hi = _mm512_max_epu8(hi, shifted);
+        sum = _mm512_add_epi64(sum, _mm512_sad_epu8(shifted, zero));
+        squares = _mm512_add_epi32(squares, _mm512_add_epi32(_mm512_madd_epi16(a, a), _mm512_madd_epi16(b, b)));
+    }
+    uint8_t los[64], his[64], least = 255, most = 0;
+    ST(los, lo);
+    ST(his, hi);
+    for (int k = 0; k < 64; k++) {
+        least = los[k] < least ? los[k] : least;
+        most = his[k] > most ? his[k] : most;
+    }
+    int64_t offset = is_signed ? 128 : 0;
+    t[0] = least - offset;
+    t[1] = most - offset;
+    t[2] = _mm512_reduce_add_epi64(sum) - offset * (int64_t)i;
+    t[3] = (uint32_t)_mm512_reduce_add_epi32(squares);
+    return i;
+}
+static size_t simd_stats_i8(const uint8_t *in, size_t n, int64_t t[4]) { return stats8(in, n, t, 1); }
+static size_t simd_stats_u8(const uint8_t *in, size_t n, int64_t t[4]) { return stats8(in, n, t, 0); }
+
+/* Unsigned pixels are taken 32768 lower: (w + 32768)^2 = w^2 + 65536 w + 2^30 */
+static inline size_t stats16(const uint8_t *in, size_t n, int64_t t[4], int is_signed) {
+    const __m512i one = _mm512_set1_epi16(1), sign = _mm512_set1_epi16((short)0x8000);
+    const __m512i low = _mm512_set1_epi64(0xffffffffLL);
+    __m512i lo = _mm512_set1_epi16(0x7fff), hi = sign, sum = _mm512_setzero_si512(), squares = sum;
+    size_t i = 0;
+    if (n < 32) return 0;
+    for (; i + 32 <= n; i += 32) {
+        __m512i v = LD(in + 2 * i);
+        if (!is_signed) v = _mm512_xor_si512(v, sign);
+        __m512i s = _mm512_madd_epi16(v, v); /* up to 2^31: an unsigned number */
+        lo = _mm512_min_epi16(lo, v);
+        hi = _mm512_max_epi16(hi, v);
+        sum = _mm512_add_epi32(sum, _mm512_madd_epi16(v, one));
+        squares = _mm512_add_epi64(squares, _mm512_add_epi64(_mm512_and_si512(s, low), _mm512_srli_epi64(s, 32)));
+    }
+    int16_t los[32], his[32], least = INT16_MAX, most = INT16_MIN;
+    ST(los, lo);
+    ST(his, hi);
+    for (int k = 0; k < 32; k++) {
+        least = los[k] < least ? los[k] : least;
+        most = his[k] > most ? his[k] : most;
+    }
+    int64_t offset = is_signed ? 0 : 32768, total = _mm512_reduce_add_epi32(sum), m = (int64_t)i;
+    t[0] = least + offset;
+    t[1] = most + offset;
+    t[2] = total + offset * m;
+    t[3] = _mm512_reduce_add_epi64(squares) + 2 * offset * total + offset * offset * m;
+    return i;
+}
+static size_t simd_stats_i16(const uint8_t *in, size_t n, int64_t t[4]) { return stats16(in, n, t, 1); }
+static size_t simd_stats_u16(const uint8_t *in, size_t n, int64_t t[4]) { return stats16(in, n, t, 0); }
+
+/* min and max give their second argument where the first is NaN, and for two zeros, as the plain C does */
+static size_t simd_stats_f32(const uint8_t *in, size_t n, double *lo, double *hi, double *sum, double *squares,
+                             size_t *nan) {
+    __m512 least = _mm512_set1_ps(INFINITY), most = _mm512_set1_ps(-INFINITY);
+    __m512d s0 = _mm512_setzero_pd(), s1 = s0, q0 = s0, q1 = s0;
+    size_t i = 0, good = 0;
+    for (; i + 16 <= n; i += 16) {
+        __m512 v = _mm512_loadu_ps((const void *)(in + 4 * i));
+        __mmask16 m = _mm512_cmp_ps_mask(v, v, _CMP_ORD_Q);
+        least = _mm512_min_ps(v, least);
+        most = _mm512_max_ps(v, most);
+        good += (size_t)_mm_popcnt_u32(m);
+        v = _mm512_maskz_mov_ps(m, v);
+        __m512d a = _mm512_cvtps_pd(_mm512_castps512_ps256(v)), b = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
+        s0 = _mm512_add_pd(s0, a);
+        s1 = _mm512_add_pd(s1, b);
+        q0 = _mm512_add_pd(q0, _mm512_mul_pd(a, a));
+        q1 = _mm512_add_pd(q1, _mm512_mul_pd(b, b));
+    }
+    _mm512_storeu_pd(lo, _mm512_cvtps_pd(_mm512_castps512_ps256(least)));
+    _mm512_storeu_pd(lo + 8, _mm512_cvtps_pd(_mm512_extractf32x8_ps(least, 1)));
+    _mm512_storeu_pd(hi, _mm512_cvtps_pd(_mm512_castps512_ps256(most)));
+    _mm512_storeu_pd(hi + 8, _mm512_cvtps_pd(_mm512_extractf32x8_ps(most, 1)));
+    _mm512_storeu_pd(sum, s0);
+    _mm512_storeu_pd(sum + 8, s1);
+    _mm512_storeu_pd(squares, q0);
+    _mm512_storeu_pd(squares + 8, q1);
+    *nan = i - good;
+    return i;
+}
+static size_t simd_stats_f64(const uint8_t *in, size_t n, double *lo, double *hi, double *sum, double *squares,
+                             size_t *nan) {
+    __m512d least[2], most[2], s[2], q[2];
+    size_t i = 0, good = 0;
+    for (int k = 0; k < 2; k++) {
+        least[k] = _mm512_set1_pd(INFINITY);
+        most[k] = _mm512_set1_pd(-INFINITY);
+        s[k] = q[k] = _mm512_setzero_pd();
+    }
+    for (; i + 16 <= n; i += 16)
+        for (int k = 0; k < 2; k++) {
+            __m512d v = _mm512_loadu_pd((const void *)(in + 8 * i + 64 * k));
+            __mmask8 m = _mm512_cmp_pd_mask(v, v, _CMP_ORD_Q);
+            least[k] = _mm512_min_pd(v, least[k]);
+            most[k] = _mm512_max_pd(v, most[k]);
+            good += (size_t)_mm_popcnt_u32(m);
+            v = _mm512_maskz_mov_pd(m, v);
+            s[k] = _mm512_add_pd(s[k], v);
+            q[k] = _mm512_add_pd(q[k], _mm512_mul_pd(v, v));
+        }
+    for (int k = 0; k < 2; k++) {
+        _mm512_storeu_pd(lo + 8 * k, least[k]);
+        _mm512_storeu_pd(hi + 8 * k, most[k]);
+        _mm512_storeu_pd(sum + 8 * k, s[k]);
+        _mm512_storeu_pd(squares + 8 * k, q[k]);
+    }
+    *nan = i - good;
+    return i;
+}
+
+/* ---- conversion to float --------------------------------------------------------------------------------------- */
+
+static size_t simd_to_float(int pt, const uint8_t *in, const float *gain, float *out, size_t n, int stream) {
+    size_t i = 0;
+#define CONVERT(size, VECTOR)                                                    \
+    for (; i + 16 <= n; i += 16) {                                               \
+        const void *x = in + i * size;                                           \
+        __m512 v = VECTOR;                                                       \
+        if (gain) v = _mm512_mul_ps(v, _mm512_loadu_ps((const void *)(gain + i))); \
+        if (stream)                                                              \
+            _mm512_stream_ps(out + i, v);                                        \
+        else                                                                     \
+            _mm512_storeu_ps((void *)(out + i), v);                              \
+    }                                                                            \
+    break;
+    switch (pt) {
+    case MZ_I8: CONVERT(1, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x))))
+    case MZ_U8: CONVERT(1, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(x))))
+    case MZ_I16: CONVERT(2, _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256(x))))
+    case MZ_U16: CONVERT(2, _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256(x))))
+    case MZ_I32: CONVERT(4, _mm512_cvtepi32_ps(LD(x)))
+    case MZ_U32: CONVERT(4, _mm512_cvtepu32_ps(LD(x)))
+    case MZ_F16: CONVERT(2, _mm512_cvtph_ps(_mm256_loadu_si256(x)))
+    case MZ_F32: CONVERT(4, _mm512_loadu_ps(x))
+    case MZ_F64:
+        CONVERT(8, _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(_mm512_loadu_pd(x))),
+                                      _mm512_cvtpd_ps(_mm512_loadu_pd((const uint8_t *)x + 64)), 1))
+    }
+#undef CONVERT
+    if (stream) _mm_sfence();
     return i;
 }
 

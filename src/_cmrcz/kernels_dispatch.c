@@ -3,6 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The SIMD variants are built with GCC and Clang only (see meson.build), so that their builtins are there. */
+#if defined(MZ_HAVE_AVX2) || defined(MZ_HAVE_AVX512)
+#include <cpuid.h>
+#define MZ_X86_64 1
+#endif
+
 extern const mz_kernels mz_kernels_c;
 #ifdef MZ_HAVE_AVX2
 extern const mz_kernels mz_kernels_avx2;
@@ -11,33 +17,55 @@ extern const mz_kernels mz_kernels_avx2;
 extern const mz_kernels mz_kernels_avx512;
 #endif
 
-const mz_kernels *mz_kernels_named(const char *name) {
-    if (!strcmp(name, "c")) return &mz_kernels_c;
-#if defined(MZ_HAVE_AVX2) || defined(MZ_HAVE_AVX512)
+#ifdef MZ_X86_64
+/* Every flag meson.build compiles with is asked for. The builtin also knows whether the system saves the registers. */
+static int has_avx2(void) {
+    unsigned a, b, c, d;
     __builtin_cpu_init();
-#endif
-#ifdef MZ_HAVE_AVX2
-    if (!strcmp(name, "avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) return &mz_kernels_avx2;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    int f16c = (c & bit_F16C) != 0; /* older compilers' builtin does not know this one */
+    return f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+           __builtin_cpu_supports("popcnt");
+}
 #endif
 #ifdef MZ_HAVE_AVX512
-    if (!strcmp(name, "avx512") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("gfni"))
-        return &mz_kernels_avx512;
+static int has_avx512(void) {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("gfni");
+}
+#endif
+
+const mz_kernels *mz_kernels_named(const char *name) {
+    if (!strcmp(name, "c")) return &mz_kernels_c;
+#ifdef MZ_HAVE_AVX2
+    if (!strcmp(name, "avx2") && has_avx2()) return &mz_kernels_avx2;
+#endif
+#ifdef MZ_HAVE_AVX512
+    if (!strcmp(name, "avx512") && has_avx512()) return &mz_kernels_avx512;
 #endif
     return NULL;
 }
 
+static const mz_kernels *choose(void) {
+    const char *forced = getenv("MRCZ_SIMD");
+    if (forced && *forced) return mz_kernels_named(forced);
+    const mz_kernels *k = mz_kernels_named("avx512");
+    if (!k) k = mz_kernels_named("avx2");
+    return k ? k : &mz_kernels_c;
+}
+
+/* No lock: threads that race here store the same pointer, to constants, and the store is atomic. An extension that calls
+ * this while it is imported reads the environment before threads of its own could be changing it. */
 const mz_kernels *mz_get_kernels(void) {
-    /* No lock: every thread that races here stores the same pointer. */
+#if defined(__GNUC__) || defined(__clang__)
     static const mz_kernels *chosen;
-    if (!chosen) {
-        const char *forced = getenv("MRCZ_SIMD");
-        const mz_kernels *k = NULL;
-        if (forced && *forced) return chosen = mz_kernels_named(forced);
-        if (!k) k = mz_kernels_named("avx512");
-        if (!k) k = mz_kernels_named("avx2");
-        if (!k) k = &mz_kernels_c;
-        chosen = k;
-    }
-    return chosen;
+    const mz_kernels *k = __atomic_load_n(&chosen, __ATOMIC_RELAXED);
+    if (!k) __atomic_store_n(&chosen, k = choose(), __ATOMIC_RELAXED);
+#else
+    static const mz_kernels *volatile chosen;
+    const mz_kernels *k = chosen;
+    if (!k) chosen = k = choose();
+#endif
+    return k;
 }

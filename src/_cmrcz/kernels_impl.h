@@ -164,8 +164,8 @@ static void K(unshuffle)(size_t size, const uint8_t *in, uint8_t *out, size_t nb
     case 4: K(unshuffle4)(in, out, n); break;
     case 8: K(unshuffle8)(in, out, n); break;
     default:
-        for (size_t i = 0; i < n; i++)
-            for (size_t p = 0; p < size; p++) out[size * i + p] = in[p * n + i];
+        for (size_t p = 0; p < size; p++)
+            for (size_t i = 0; i < n; i++) out[size * i + p] = in[p * n + i];
     }
     if (nbytes > whole) memcpy(out + whole, in + whole, nbytes - whole);
 }
@@ -277,155 +277,346 @@ static void K(nonzero_mask)(const uint8_t *in, uint64_t *out, size_t n) {
     }
 }
 
-/* ---- statistics ------------------------------------------------------------------------------------------------ */
+/* ---- histogram ------------------------------------------------------------------------------------------------- */
 
+/* Several tables, because adding twice to one counter waits for the first addition to reach memory. */
 static void K(histogram8)(const uint8_t *in, size_t n, uint32_t *h) {
-    for (size_t i = 0; i < n; i++) h[in[i]]++;
-}
-static float K(half)(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = (h >> 10) & 31, m = h & 1023, u;
-    if (e == 31) u = sign | 0x7f800000u | (m << 13);
-    else if (e) u = sign | ((e + 112) << 23) | (m << 13);
-    else {
-        float f = (float)m * 5.9604644775390625e-8f;
-        memcpy(&u, &f, 4);
-        u |= sign;
-    }
-    float r;
-    memcpy(&r, &u, 4);
-    return r;
-}
-#define MZ_INT_STATS(T)                                            \
-    {                                                              \
-        const T *x = in;                                           \
-        for (size_t a = 0; a < n; a += 4096) {                     \
-            size_t e = n - a < 4096 ? n - a : 4096;                \
-            int64_t sum = 0;                                       \
-            double sq = 0;                                         \
-            T lo = x[a], hi = x[a];                                \
-            for (size_t i = a; i < a + e; i++) {                   \
-                lo = x[i] < lo ? x[i] : lo;                        \
-                hi = x[i] > hi ? x[i] : hi;                        \
-                sum += x[i];                                       \
-                sq += (double)x[i] * (double)x[i];                 \
-            }                                                      \
-            if (lo < s->min) s->min = lo;                          \
-            if (hi > s->max) s->max = hi;                          \
-            s->sum += (double)sum;                                 \
-            s->sumsq += sq;                                        \
-            s->n += e;                                             \
-        }                                                          \
-        break;                                                     \
-    }
-#define MZ_FLOAT_STATS(T, GET)                                     \
-    {                                                              \
-        const T *x = in;                                           \
-        for (size_t i = 0; i < n; i++) {                           \
-            double v = GET(x[i]);                                  \
-            if (isnan(v)) continue;                                \
-            if (v < s->min) s->min = v;                            \
-            if (v > s->max) s->max = v;                            \
-            s->sum += v;                                           \
-            s->sumsq += v * v;                                     \
-            s->n++;                                                \
-        }                                                          \
-        break;                                                     \
-    }
-#define MZ_ID(x) (x)
-static void K(stats)(int pt, const void *in, size_t n, mz_stats *s) {
-    switch (pt) {
-    case MZ_I8: MZ_INT_STATS(int8_t)
-    case MZ_U8: MZ_INT_STATS(uint8_t)
-    case MZ_I16: MZ_INT_STATS(int16_t)
-    case MZ_U16: MZ_INT_STATS(uint16_t)
-    case MZ_I32: MZ_INT_STATS(int32_t)
-    case MZ_U32: MZ_INT_STATS(uint32_t)
-    case MZ_F16: MZ_FLOAT_STATS(uint16_t, K(half))
-    case MZ_F32: MZ_FLOAT_STATS(float, MZ_ID)
-    case MZ_F64: MZ_FLOAT_STATS(double, MZ_ID)
-    case MZ_U4:
-        for (size_t a = 0; a < n; a += 4096) {
-            uint8_t t[4096];
-            size_t e = n - a < 4096 ? n - a : 4096;
-            K(unpack4)((const uint8_t *)in + a / 2, t, e);
-            K(stats)(MZ_U8, t, e, s);
+    enum { TABLES = 4, BLOCK = 8128 }; /* a block is what fits counters of 8 bits, see simd_histogram8 */
+    uint32_t t[TABLES][256];
+    int used = 0;
+    for (size_t a = 0; a < n; a += BLOCK) {
+        const uint8_t *x = in + a;
+        size_t e = n - a < BLOCK ? n - a : BLOCK, i = SIMD(histogram8, (x, e, h));
+        if (i == 0 && e >= 64) {
+            if (!used) memset(t, 0, sizeof t);
+            used = 1;
+            for (; i + 8 <= e; i += 8) {
+                uint64_t v;
+                memcpy(&v, x + i, 8);
+                for (int k = 0; k < 8; k++) t[k % TABLES][v >> 8 * k & 255]++;
+            }
         }
+        for (; i < e; i++) h[x[i]]++;
+    }
+    if (used)
+        for (int i = 0; i < 256; i++)
+            for (int k = 0; k < TABLES; k++) h[i] += t[k][i];
+}
+
+/* ---- pixels of any type ---------------------------------------------------------------------------------------- */
+
+static inline float K(half)(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = h & 0x7c00, m = h & 0x3ff, special, normal, small;
+    float f = (float)(int32_t)m * 5.9604644775390625e-8f; /* 2^-24, exact */
+    memcpy(&small, &f, 4);
+    normal = ((uint32_t)(h & 0x7fff) << 13) + (112u << 23);
+    special = 0x7f800000u | m << 13 | (m ? 0x400000u : 0); /* a NaN comes out quiet, as the processor's own does */
+    small = e == 0 ? small : normal;
+    small = e == 0x7c00 ? special : small;
+    small |= sign;
+    memcpy(&f, &small, 4);
+    return f;
+}
+/* pixel i of type T at any address */
+#define MZ_GET(T, v, p, i) \
+    T v;                   \
+    memcpy(&v, (const uint8_t *)(p) + (i) * sizeof(T), sizeof(T));
+#define MZ_PUT(T, v, p, i) memcpy((uint8_t *)(p) + (i) * sizeof(T), &(v), sizeof(T));
+#define MZ_AS_IS(v) (v)
+#define MZ_CHUNK 4096
+#define MZ_MIN(a, b) ((a) < (b) ? (a) : (b))
+
+/* ---- conversion to float --------------------------------------------------------------------------------------- */
+
+static void K(to_float_range)(int pt, const uint8_t *MZ_RESTRICT in, const float *MZ_RESTRICT gain,
+                              float *MZ_RESTRICT out, size_t begin, size_t end) {
+#define CONVERT(T, AS)                                                            \
+    if (gain)                                                                     \
+        for (size_t i = begin; i < end; i++) {                                    \
+            MZ_GET(T, v, in, i)                                                   \
+            MZ_GET(float, g, gain, i)                                             \
+            float f = (float)AS(v);                                               \
+            f *= g;                                                               \
+            MZ_PUT(float, f, out, i)                                              \
+        }                                                                         \
+    else                                                                          \
+        for (size_t i = begin; i < end; i++) {                                    \
+            MZ_GET(T, v, in, i)                                                   \
+            float f = (float)AS(v);                                               \
+            MZ_PUT(float, f, out, i)                                              \
+        }                                                                         \
+    break;
+    switch (pt) {
+    case MZ_I8: CONVERT(int8_t, MZ_AS_IS)
+    case MZ_U8: CONVERT(uint8_t, MZ_AS_IS)
+    case MZ_I16: CONVERT(int16_t, MZ_AS_IS)
+    case MZ_U16: CONVERT(uint16_t, MZ_AS_IS)
+    case MZ_I32: CONVERT(int32_t, MZ_AS_IS)
+    case MZ_U32: CONVERT(uint32_t, MZ_AS_IS)
+    case MZ_F16: CONVERT(uint16_t, K(half))
+    case MZ_F32: CONVERT(float, MZ_AS_IS)
+    case MZ_F64: CONVERT(double, MZ_AS_IS)
+    }
+#undef CONVERT
+}
+/* bytes a pixel, of every type but MZ_U4 */
+static inline size_t K(pixel_size)(int pt) {
+    switch (pt) {
+    case MZ_I8:
+    case MZ_U8: return 1;
+    case MZ_I16:
+    case MZ_U16:
+    case MZ_F16: return 2;
+    case MZ_F64: return 8;
+    default: return 4;
     }
 }
-/* Runs BODY with the accessor X(i) for every pixel type but MZ_U4 */
-#define MZ_EACH_TYPE(BODY)                                                                          \
-    switch (pt) {                                                                                   \
-    case MZ_I8: { const int8_t *x = in; BODY(x[i]) break; }                                         \
-    case MZ_U8: { const uint8_t *x = in; BODY(x[i]) break; }                                        \
-    case MZ_I16: { const int16_t *x = in; BODY(x[i]) break; }                                       \
-    case MZ_U16: { const uint16_t *x = in; BODY(x[i]) break; }                                      \
-    case MZ_I32: { const int32_t *x = in; BODY(x[i]) break; }                                       \
-    case MZ_U32: { const uint32_t *x = in; BODY(x[i]) break; }                                      \
-    case MZ_F16: { const uint16_t *x = in; BODY(K(half)(x[i])) break; }                             \
-    case MZ_F32: { const float *x = in; BODY(x[i]) break; }                                         \
-    case MZ_F64: { const double *x = in; BODY(x[i]) break; }                                        \
-    }
 static void K(to_float)(int pt, const void *in, const float *gain, float *out, size_t n, int stream) {
     if (pt == MZ_U4) {
-        uint8_t t[4096];
-        for (size_t a = 0; a < n; a += 4096) {
-            size_t e = n - a < 4096 ? n - a : 4096;
+        uint8_t t[MZ_CHUNK];
+        for (size_t a = 0; a < n; a += MZ_CHUNK) {
+            size_t e = MZ_MIN(n - a, MZ_CHUNK);
             K(unpack4)((const uint8_t *)in + a / 2, t, e);
             K(to_float)(MZ_U8, t, gain ? gain + a : NULL, out + a, e, stream);
         }
         return;
     }
-    if (gain) {
-#define B(v) for (size_t i = 0; i < n; i++) out[i] = (float)(v) * gain[i];
-        MZ_EACH_TYPE(B)
-#undef B
-    } else {
-#define B(v) for (size_t i = 0; i < n; i++) out[i] = (float)(v);
-        MZ_EACH_TYPE(B)
-#undef B
+    /* Non-temporal stores fill whole lines: the pixels before the first are done here. */
+    size_t i = 0;
+    stream = stream && (uintptr_t)out % sizeof(float) == 0;
+    if (stream) {
+        i = (64 - (uintptr_t)out % 64) % 64 / sizeof(float);
+        i = MZ_MIN(i, n);
+        K(to_float_range)(pt, in, gain, out, 0, i);
     }
+    i += SIMD(to_float, (pt, (const uint8_t *)in + i * K(pixel_size)(pt), gain ? gain + i : NULL, out + i, n - i, stream));
+    K(to_float_range)(pt, in, gain, out, i, n);
 }
-static void K(add_u16)(int pt, const void *in, uint16_t *acc, size_t n) {
-    const uint8_t *u = in;
-    const int8_t *c = in;
-    if (pt == MZ_U4)
-        for (size_t i = 0; i < n; i++) acc[i] = (uint16_t)(acc[i] + ((u[i / 2] >> (4 * (i & 1))) & 15));
-    else if (pt == MZ_I8)
-        for (size_t i = 0; i < n; i++) acc[i] = (uint16_t)(acc[i] + c[i]);
-    else
-        for (size_t i = 0; i < n; i++) acc[i] = (uint16_t)(acc[i] + u[i]);
-}
-static void K(add_i64)(int pt, const void *in, int64_t *acc, size_t n) {
-    switch (pt) {
-    case MZ_I8: for (size_t i = 0; i < n; i++) acc[i] += ((const int8_t *)in)[i]; break;
-    case MZ_U8: for (size_t i = 0; i < n; i++) acc[i] += ((const uint8_t *)in)[i]; break;
-    case MZ_I16: for (size_t i = 0; i < n; i++) acc[i] += ((const int16_t *)in)[i]; break;
-    case MZ_U16: for (size_t i = 0; i < n; i++) acc[i] += ((const uint16_t *)in)[i]; break;
-    case MZ_I32: for (size_t i = 0; i < n; i++) acc[i] += ((const int32_t *)in)[i]; break;
-    case MZ_U32: for (size_t i = 0; i < n; i++) acc[i] += ((const uint32_t *)in)[i]; break;
-    case MZ_U4: for (size_t i = 0; i < n; i++) acc[i] += (((const uint8_t *)in)[i / 2] >> (4 * (i & 1))) & 15; break;
+
+/* ---- statistics ------------------------------------------------------------------------------------------------ */
+
+/* 8 and 16 bits: exact integers over a block, t = min, max, sum, sum of squares; only the totals are rounded. A block
+ * is small enough for 32-bit sums of pixels, and of squares of 8-bit pixels. */
+#define MZ_STATS_INTEGER(name, T, square_t)                                   \
+    static void K(stats_##name)(const uint8_t *in, size_t n, mz_stats *s) {   \
+        const size_t block = 16384;                                           \
+        for (size_t a = 0; a < n; a += block) {                               \
+            const uint8_t *x = in + a * sizeof(T);                            \
+            size_t e = MZ_MIN(n - a, block);                                  \
+            int64_t t[4] = {INT32_MAX, INT32_MIN, 0, 0};                      \
+            size_t i = SIMD(stats_##name, (x, e, t));                         \
+            if (i < e) {                                                      \
+                MZ_GET(T, lo, x, i)                                           \
+                T hi = lo;                                                    \
+                int32_t sum = 0;                                              \
+                square_t squares = 0;                                         \
+                for (; i < e; i++) {                                          \
+                    MZ_GET(T, v, x, i)                                        \
+                    lo = v < lo ? v : lo;                                     \
+                    hi = v > hi ? v : hi;                                     \
+                    sum += v;                                                 \
+                    squares += (uint32_t)((int32_t)v * (int64_t)v);           \
+                }                                                             \
+                t[0] = MZ_MIN(t[0], lo);                                      \
+                t[1] = t[1] > hi ? t[1] : hi;                                 \
+                t[2] += sum;                                                  \
+                t[3] += (int64_t)squares;                                     \
+            }                                                                 \
+            if ((double)t[0] < s->min) s->min = (double)t[0];                 \
+            if ((double)t[1] > s->max) s->max = (double)t[1];                 \
+            s->sum += (double)t[2];                                           \
+            s->sumsq += (double)t[3];                                         \
+            s->n += e;                                                        \
+        }                                                                     \
     }
-}
-static void K(add_f64)(int pt, const void *in, double weight, const float *gain, double *acc, size_t n) {
-    if (pt == MZ_U4) {
-        uint8_t t[4096];
-        for (size_t a = 0; a < n; a += 4096) {
-            size_t e = n - a < 4096 ? n - a : 4096;
-            K(unpack4)((const uint8_t *)in + a / 2, t, e);
-            K(add_f64)(MZ_U8, t, weight, gain ? gain + a : NULL, acc + a, e);
+MZ_STATS_INTEGER(i8, int8_t, uint32_t)
+MZ_STATS_INTEGER(u8, uint8_t, uint32_t)
+MZ_STATS_INTEGER(i16, int16_t, uint64_t)
+MZ_STATS_INTEGER(u16, uint16_t, uint64_t)
+
+/* Floats: pixel i of a chunk belongs to lane i % 16; each lane is accumulated in order, then the lanes are added in
+ * pairs 8, 4, 2, 1 apart. Every variant adds in this order, so that all give the same bits. A NaN adds 0. */
+typedef struct {
+    double lo[16], hi[16], sum[16], squares[16];
+    size_t nan;
+} K(lanes);
+
+static void K(reduce)(K(lanes) *l, size_t n, mz_stats *s) {
+    for (int w = 8; w; w /= 2)
+        for (int k = 0; k < w; k++) {
+            l->lo[k] = l->lo[k + w] < l->lo[k] ? l->lo[k + w] : l->lo[k];
+            l->hi[k] = l->hi[k + w] > l->hi[k] ? l->hi[k + w] : l->hi[k];
+            l->sum[k] += l->sum[k + w];
+            l->squares[k] += l->squares[k + w];
         }
-        return;
+    if (l->lo[0] < s->min) s->min = l->lo[0];
+    if (l->hi[0] > s->max) s->max = l->hi[0];
+    s->sum += l->sum[0];
+    s->sumsq += l->squares[0];
+    s->n += n - l->nan;
+}
+#define MZ_LANE(T, k, i)                            \
+    {                                               \
+        MZ_GET(T, x, in, i)                         \
+        double v = x, w = v == v ? v : 0;           \
+        l.lo[k] = v < l.lo[k] ? v : l.lo[k];        \
+        l.hi[k] = v > l.hi[k] ? v : l.hi[k];        \
+        l.sum[k] += w;                              \
+        l.squares[k] += w * w;                      \
+        nan += v != v;                              \
     }
-    if (gain) {
-#define B(v) for (size_t i = 0; i < n; i++) acc[i] += weight * (double)((float)(v) * gain[i]);
-        MZ_EACH_TYPE(B)
-#undef B
-    } else {
-#define B(v) for (size_t i = 0; i < n; i++) acc[i] += weight * (double)(v);
-        MZ_EACH_TYPE(B)
-#undef B
+#define MZ_STATS_FLOAT(name, T)                                                                        \
+    static void K(stats_##name)(const uint8_t *in, size_t n, mz_stats *s) {                            \
+        K(lanes) l;                                                                                    \
+        size_t i = 0, nan = 0;                                                                         \
+        for (int k = 0; k < 16; k++) {                                                                 \
+            l.lo[k] = INFINITY;                                                                        \
+            l.hi[k] = -INFINITY;                                                                       \
+            l.sum[k] = l.squares[k] = 0;                                                               \
+        }                                                                                              \
+        l.nan = 0;                                                                                     \
+        i = SIMD(stats_##name, (in, n, l.lo, l.hi, l.sum, l.squares, &l.nan));                         \
+        for (; i + 16 <= n; i += 16)                                                                   \
+            for (int k = 0; k < 16; k++) MZ_LANE(T, k, i + k)                                          \
+        for (int k = 0; i < n; i++, k++) MZ_LANE(T, k, i)                                              \
+        l.nan += nan;                                                                                  \
+        K(reduce)(&l, n, s);                                                                           \
+    }
+MZ_STATS_FLOAT(f32, float)
+MZ_STATS_FLOAT(f64, double)
+
+static void K(stats)(int pt, const void *in, size_t n, mz_stats *s) {
+    const uint8_t *x = in;
+    switch (pt) {
+    case MZ_I8: K(stats_i8)(x, n, s); break;
+    case MZ_U8: K(stats_u8)(x, n, s); break;
+    case MZ_I16: K(stats_i16)(x, n, s); break;
+    case MZ_U16: K(stats_u16)(x, n, s); break;
+    case MZ_U4:
+        for (size_t a = 0; a < n; a += MZ_CHUNK) {
+            uint8_t t[MZ_CHUNK];
+            size_t e = MZ_MIN(n - a, MZ_CHUNK);
+            K(unpack4)(x + a / 2, t, e);
+            K(stats_u8)(t, e, s);
+        }
+        break;
+    case MZ_F32:
+        for (size_t a = 0; a < n; a += MZ_CHUNK) K(stats_f32)(x + 4 * a, MZ_MIN(n - a, MZ_CHUNK), s);
+        break;
+    case MZ_F64:
+        for (size_t a = 0; a < n; a += MZ_CHUNK) K(stats_f64)(x + 8 * a, MZ_MIN(n - a, MZ_CHUNK), s);
+        break;
+    case MZ_F16:
+        for (size_t a = 0; a < n; a += MZ_CHUNK) {
+            float t[MZ_CHUNK];
+            size_t e = MZ_MIN(n - a, MZ_CHUNK);
+            K(to_float)(MZ_F16, x + 2 * a, NULL, t, e, 0);
+            K(stats_f32)((const uint8_t *)t, e, s);
+        }
+        break;
+    case MZ_I32:
+    case MZ_U32: /* squares do not fit integers: through float64, which holds the pixels exactly */
+        for (size_t a = 0; a < n; a += MZ_CHUNK / 2) {
+            double t[MZ_CHUNK / 2];
+            size_t e = MZ_MIN(n - a, MZ_CHUNK / 2);
+            if (pt == MZ_I32)
+                for (size_t i = 0; i < e; i++) {
+                    MZ_GET(int32_t, v, x, a + i)
+                    t[i] = v;
+                }
+            else
+                for (size_t i = 0; i < e; i++) {
+                    MZ_GET(uint32_t, v, x, a + i)
+                    t[i] = v;
+                }
+            K(stats_f64)((const uint8_t *)t, e, s);
+        }
+        break;
     }
 }
+
+/* ---- sums of frames: plain loops, which compilers turn into the vectors of the variant ------------------------- */
+
+#define MZ_ADD(T, A)                   \
+    for (size_t i = 0; i < n; i++) {   \
+        MZ_GET(T, v, in, i)            \
+        MZ_GET(A, a, acc, i)           \
+        a = (A)(a + (A)v);             \
+        MZ_PUT(A, a, acc, i)           \
+    }                                  \
+    break;
+/* RUN(a, e) for 4-bit pixels a to a + e, unpacked in t */
+#define MZ_UNPACKED(RUN)                                      \
+    {                                                         \
+        uint8_t t[MZ_CHUNK];                                  \
+        for (size_t a = 0; a < n; a += MZ_CHUNK) {            \
+            size_t e = MZ_MIN(n - a, MZ_CHUNK);               \
+            K(unpack4)((const uint8_t *)in + a / 2, t, e);    \
+            RUN;                                              \
+        }                                                     \
+        break;                                                \
+    }
+static void K(add_u16)(int pt, const void *MZ_RESTRICT in, uint16_t *MZ_RESTRICT acc, size_t n) {
+    switch (pt) {
+    case MZ_I8: MZ_ADD(int8_t, uint16_t)
+    case MZ_U8: MZ_ADD(uint8_t, uint16_t)
+    case MZ_U4: MZ_UNPACKED(K(add_u16)(MZ_U8, t, acc + a, e))
+    }
+}
+static void K(add_i64)(int pt, const void *MZ_RESTRICT in, int64_t *MZ_RESTRICT acc, size_t n) {
+    switch (pt) {
+    case MZ_I8: MZ_ADD(int8_t, int64_t)
+    case MZ_U8: MZ_ADD(uint8_t, int64_t)
+    case MZ_I16: MZ_ADD(int16_t, int64_t)
+    case MZ_U16: MZ_ADD(uint16_t, int64_t)
+    case MZ_I32: MZ_ADD(int32_t, int64_t)
+    case MZ_U32: MZ_ADD(uint32_t, int64_t)
+    case MZ_U4: MZ_UNPACKED(K(add_i64)(MZ_U8, t, acc + a, e))
+    }
+}
+static void K(add_f64)(int pt, const void *MZ_RESTRICT in, double weight, const float *MZ_RESTRICT gain,
+                       double *MZ_RESTRICT acc, size_t n) {
+#define ADD(T)                                \
+    if (gain)                                 \
+        for (size_t i = 0; i < n; i++) {      \
+            MZ_GET(T, v, in, i)               \
+            MZ_GET(float, g, gain, i)         \
+            MZ_GET(double, a, acc, i)         \
+            float f = (float)v;               \
+            f *= g;                           \
+            a += weight * (double)f;          \
+            MZ_PUT(double, a, acc, i)         \
+        }                                     \
+    else                                      \
+        for (size_t i = 0; i < n; i++) {      \
+            MZ_GET(T, v, in, i)               \
+            MZ_GET(double, a, acc, i)         \
+            a += weight * (double)v;          \
+            MZ_PUT(double, a, acc, i)         \
+        }                                     \
+    break;
+    switch (pt) {
+    case MZ_I8: ADD(int8_t)
+    case MZ_U8: ADD(uint8_t)
+    case MZ_I16: ADD(int16_t)
+    case MZ_U16: ADD(uint16_t)
+    case MZ_I32: ADD(int32_t)
+    case MZ_U32: ADD(uint32_t)
+    case MZ_F32: ADD(float)
+    case MZ_F64: ADD(double)
+    case MZ_U4: MZ_UNPACKED(K(add_f64)(MZ_U8, t, weight, gain ? gain + a : NULL, acc + a, e))
+    case MZ_F16: {
+        float t[MZ_CHUNK];
+        for (size_t a = 0; a < n; a += MZ_CHUNK) {
+            size_t e = MZ_MIN(n - a, MZ_CHUNK);
+            K(to_float)(MZ_F16, (const uint8_t *)in + 2 * a, NULL, t, e, 0);
+            K(add_f64)(MZ_F32, t, weight, gain ? gain + a : NULL, acc + a, e);
+        }
+    }
+    }
+#undef ADD
+}
+
 const mz_kernels MZ_CAT(mz_kernels_, MZ_NAME) = {
     MZ_STR(MZ_NAME), K(bit_transpose), K(bit_untranspose), K(pack4), K(unpack4), K(count_zero), K(nonzero_mask),
     K(histogram8), K(stats), K(to_float), K(add_u16), K(add_i64), K(add_f64), K(shuffle), K(unshuffle), K(byteswap),

@@ -45,8 +45,6 @@ from _cmrcz.codecs cimport (
     blosc2_free_ctx,
     blosc2_get_version_string,
     blosc2_init,
-    blosc2_shuffle,
-    blosc2_unshuffle,
     mz_blosc2_cctx,
     mz_blosc2_dctx,
     mz_blosc2_decode,
@@ -264,13 +262,13 @@ cdef void unfilter(int filter, int typesize, const uint8_t *p, uint8_t *out, siz
     cdef size_t whole = items * typesize
     cdef size_t k
     if filter == 1:
-        blosc2_unshuffle(typesize, <int> n, p, out)
+        K.unshuffle(typesize, p, out, n)
     elif typesize == 1:
         K.bit_untranspose(p, out, n)
     else:
         for k in range(<size_t> typesize):
             K.bit_untranspose(p + k * items, tmp + k * items, items)
-        blosc2_unshuffle(typesize, <int> whole, tmp, out)
+        K.unshuffle(typesize, tmp, out, whole)
         memcpy(out + whole, p + whole, n - whole)
 
 
@@ -561,7 +559,7 @@ cdef int64_t block_encode(const uint8_t *src, size_t n, int whole, const Params 
             return -NO_MEMORY
         items = n // plan.typesize
         if plan.filter == 1:
-            blosc2_shuffle(plan.typesize, <int> n, src, s.a)
+            K.shuffle(plan.typesize, src, s.a, n)
             plane = items
         elif plan.typesize == 1:
             K.bit_transpose(src, s.a, n)
@@ -569,7 +567,7 @@ cdef int64_t block_encode(const uint8_t *src, size_t n, int whole, const Params 
         else:
             if reserve(&s.b, &s.b_size, n) != OK:
                 return -NO_MEMORY
-            blosc2_shuffle(plan.typesize, <int> n, src, s.b)
+            K.shuffle(plan.typesize, src, s.b, n)
             for k in range(<size_t> plan.typesize):
                 K.bit_transpose(s.b + k * items, s.a + k * items, items)
             memcpy(s.a + plan.typesize * items, src + plan.typesize * items, n - plan.typesize * items)

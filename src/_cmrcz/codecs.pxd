@@ -61,5 +61,3 @@ cdef extern from "codecs.h" nogil:
     blosc2_context *mz_blosc2_cctx(int, int, int, int, int)
     int mz_blosc2_decode(blosc2_context *, const uint8_t *, size_t, uint8_t *, size_t)
     int blosc2_compress_ctx(blosc2_context *, const void *, int, void *, int)
-    int blosc2_shuffle(int, int, const void *, void *)
-    int blosc2_unshuffle(int, int, const void *, void *)

@@ -1,8 +1,15 @@
-"""MRC and compressed MRCZ files for electron microscopy."""
+"""MRC and compressed MRCZ files for electron microscopy.
 
-import importlib
+>>> import numpy as np, mrcz
+>>> movie = np.random.default_rng(0).poisson(1.0, (4, 64, 64)).astype(np.uint8)
+>>> mrcz.write("movie.mrcz", movie, pixel_size=0.83)      # doctest: +SKIP
+>>> with mrcz.open("movie.mrcz") as reader:               # doctest: +SKIP
+...     frame = reader[2]
+"""
+
 from typing import Any
 
+from mrcz.codec import Codec
 from mrcz.errors import (
     ChunkError,
     FormatError,
@@ -11,40 +18,42 @@ from mrcz.errors import (
     MissingDependencyError,
     MrczError,
 )
+from mrcz.header import Header
+from mrcz.reader import Reader, read
+from mrcz.writer import Writer, write
 
 __version__ = "1.0.0.dev0"
 
 __all__ = [
     "ChunkError",
+    "Codec",
     "FormatError",
     "FormatWarning",
+    "Header",
     "HeaderError",
     "MissingDependencyError",
     "MrczError",
+    "Reader",
+    "Writer",
     "__version__",
+    "open",
+    "read",
+    "write",
 ]
 
-# The surface of mrcz 0.x, loaded when one of its names is used.
-_LEGACY = {
-    name: module
-    for module, names in {
-        "mrcz.ioDM": ["readDM4", "asyncReadDM4", "read_dm4", "async_read_dm4"],
-    }.items()
-    for name in names
-}
-_MODULES = ("ioDM",)
 
+def open(path: Any, mode: str = "r", **options: Any) -> Any:
+    """Open a file: ``"r"`` gives a `Reader`, ``"w"`` a `Writer` of a new file.
 
-def __getattr__(name: str) -> Any:
-    if name in _LEGACY:
-        value = getattr(importlib.import_module(_LEGACY[name]), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f"mrcz.{name}")
-    else:
-        raise AttributeError(f"module 'mrcz' has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LEGACY, *_MODULES})
+    Parameters
+    ----------
+    path : path, or a binary file object for reading
+    mode : {"r", "w"}
+    **options
+        Of `Reader` or `Writer`.
+    """
+    if mode == "r":
+        return Reader(path, **options)
+    if mode == "w":
+        return Writer(path, **options)
+    raise ValueError(f"mode is {mode!r}, expected 'r' or 'w'")

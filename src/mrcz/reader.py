@@ -1,0 +1,623 @@
+"""Reading: a file as a lazy array of frames.
+
+path -> header -> extended header -> index (footer, else a walk over the chunks) -> ``reader[key]`` -> frames decoded on
+threads, straight into the array they belong in.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from mrcz.codec import default_threads
+from mrcz.errors import ChunkError, FormatError, FormatWarning
+from mrcz.header import Header
+from mrcz.index import FrameIndex, Footer, load_footer, plan_reads, walk_chunks
+from mrcz.modes import CODEC_NAMES
+from mrcz.source import FileSource, ObjectSource, open_source
+
+__all__ = ["Reader", "read"]
+
+_BATCH = 32 << 20  # bytes of pixels converted at a time where a conversion needs memory of its own
+_PIXEL_TYPES = {"i1": 0, "u1": 1, "i2": 2, "u2": 3, "i4": 4, "u4": 5, "f2": 6, "f4": 7}
+_PACKED = 8
+
+
+class Reader:
+    """A file of frames, opened for reading: indexes like an array of shape (nz, ny, nx), decodes what is asked for.
+
+    Parameters
+    ----------
+    path : path or binary file object
+        An MRC or MRCZ file, or one of them inside gzip, bzip2, xz or zstd.
+    permissive : bool
+        Open damaged files too: every defect is a `FormatWarning` and an entry of `oddities`, and the frames are those
+        that are really there.
+    n_threads : int, optional
+        Most threads a read may use. Default: the processors this process may use.
+    signed_bytes : bool, optional
+        Mode 0 holds signed (True) or unsigned (False) bytes, whatever the header says.
+    verify : bool
+        Compare checksums on every read. Costs little; off only for recovering damaged files.
+
+    Attributes
+    ----------
+    path : str
+    header : Header
+    shape : tuple of int
+        (nz, ny, nx); RGB files have a last axis of 3 more.
+    dtype : numpy.dtype
+        Of the pixels, in the byte order of the file.
+    index : FrameIndex
+        Where each frame's bytes are.
+    oddities : tuple of str
+        What is unusual about this file.
+
+    Raises
+    ------
+    FormatError
+        This is no MRC file, or it is damaged.
+    OSError
+        The system refused.
+
+    Notes
+    -----
+    Reading is safe from many threads and after a fork; a Reader of a path can be pickled (it is opened again).
+
+    Examples
+    --------
+    >>> with mrcz.open("movie.mrcz") as movie:      # doctest: +SKIP
+    ...     first = movie[0]                        # decodes one frame
+    ...     total = movie.sum()
+    """
+
+    def __init__(
+        self,
+        path: Any,
+        *,
+        permissive: bool = False,
+        n_threads: int | None = None,
+        signed_bytes: bool | None = None,
+        verify: bool = True,
+    ) -> None:
+        if n_threads is not None and n_threads < 1:
+            raise ValueError(f"n_threads must be at least 1, got {n_threads}")
+        self._options = {
+            "permissive": permissive, "n_threads": n_threads, "signed_bytes": signed_bytes, "verify": verify
+        }
+        self.n_threads = n_threads
+        self.verify = verify
+        self._source: FileSource | ObjectSource = open_source(path)
+        self._reopen = None if hasattr(path, "read") else os.path.abspath(os.fspath(path))
+        self.path = self._source.name
+        self._data: np.ndarray | None = None
+        try:
+            self._open(permissive, signed_bytes)
+        except BaseException:
+            self._source.close()
+            raise
+
+    def _open(self, permissive: bool, signed_bytes: bool | None) -> None:
+        source = self._source
+        raw = source.read(0, 4096)
+        self.header = Header.parse(
+            raw, file_size=source.size, permissive=permissive, signed_bytes=signed_bytes, path=self.path
+        )
+        self.pixel_format = self.header.pixel_format
+        start = self.header.data_offset
+        self._extended = raw[1024:start] if start <= len(raw) else source.read(1024, start - 1024)
+        self._oddities = list(self.header.oddities)
+        self.footer: Footer | None = None
+        nz = self.header.nz
+        self._stored = self.pixel_format.frame_nbytes(self.header.ny, self.header.nx)
+        if self.header.compressed:
+            self.index = self._find_chunks(start, nz, permissive)
+            nz = len(self.index)
+        else:
+            offsets = start + np.arange(nz, dtype=np.int64) * self._stored
+            self.index = FrameIndex(offsets, np.full(nz, self._stored, np.int64))
+        self.shape = self.pixel_format.array_shape(nz, self.header.ny, self.header.nx)
+        self.dtype = self.pixel_format.dtype
+
+    def _find_chunks(self, start: int, nz: int, permissive: bool) -> FrameIndex:
+        """The index: the footer's if it is sound, else from the chunks themselves."""
+        source = self._source
+        footer = None
+        try:
+            footer = load_footer(source.read, source.size, data_offset=start)
+        except FormatError as error:
+            self._note(f"{error.message}; the frames were found without it", FormatWarning)
+        if footer is not None and len(footer.index) >= nz:
+            self.footer = footer
+            if footer.header_hash is not None:
+                from mrcz.index import xxh64
+
+                if footer.header_hash != xxh64(self.header.tobytes()):
+                    self._note("the header does not match its checksum: it was edited or damaged", FormatWarning)
+                if footer.extended_header_hash not in (None, xxh64(self._extended)):
+                    self._note("the extended header does not match its checksum: it is damaged", FormatWarning)
+            if len(footer.index) > nz:
+                self._note(f"the footer knows {len(footer.index)} frames, the header {nz}", FormatWarning)
+                return footer.index[:nz]
+            return footer.index
+        limit = source.size if footer is None else footer.trailer.start
+        walk = walk_chunks(source.read, start, limit, nz, nbytes=self._stored)
+        if walk.defect is not None:
+            walk.defect.path = self.path
+            if not permissive or not len(walk.index):
+                raise walk.defect
+            self._note(f"{walk.defect.message}: {len(walk.index)} of {nz} frames are there", FormatWarning)
+        return walk.index
+
+    def _note(self, text: str, category: type[Warning]) -> None:
+        self._oddities.append(text)
+        warnings.warn(f"{self.path}: {text}", category, stacklevel=5)
+
+    # ---- what it is ------------------------------------------------------------------------------------------
+
+    @property
+    def oddities(self) -> tuple[str, ...]:
+        return tuple(self._oddities)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=object))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels as an array."""
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def kind(self) -> str:
+        """``"image"``, ``"stack"``, ``"volume"`` or ``"volume stack"``."""
+        return self.header.kind
+
+    @property
+    def pixel_size(self) -> tuple[float, float, float]:
+        """(x, y, z) in Å: CELLA / (MX, MY, MZ); 0 where the header does not say."""
+        return self.header.pixel_size
+
+    @property
+    def is_compressed(self) -> bool:
+        return self.header.compressed
+
+    @property
+    def codec(self) -> str:
+        """Name of the codec of the MODE word, ``"none"`` for a plain file."""
+        if not self.header.compressed:
+            return "none"
+        return CODEC_NAMES.get(self.header.codec_number, f"codec {self.header.codec_number}")
+
+    @property
+    def extended_header(self) -> Any:
+        """The extended header (`mrcz.metadata.ExtendedHeader`): ``raw`` bytes, ``type`` and ``decoded``."""
+        from mrcz.metadata import decode_extended
+
+        return decode_extended(self.header.exttyp, self._extended, self.header)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Metadata as a dict: the footer's, else the JSON of the extended header, else empty."""
+        if self.footer is not None:
+            found = self.footer.metadata(self._source.read)
+            if found is not None:
+                return found
+        if self.header.exttyp.strip() == "json":
+            decoded = self.extended_header.decoded
+            return dict(decoded) if isinstance(decoded, dict) else {}
+        return {}
+
+    def __repr__(self) -> str:
+        how = self.codec if self.is_compressed else "not compressed"
+        return f"<mrcz.Reader {self.path!r}: {self.kind} {self.shape} {self.dtype}, {how}>"
+
+    # ---- names users of mrcfile know ---------------------------------------------------------------------------
+
+    @property
+    def data(self) -> np.ndarray:
+        """All pixels, shaped as mrcfile shapes them: 2-D for an image, 4-D for a stack of volumes.
+
+        Decoded once and kept until the Reader is closed; a memory map if the file is not compressed.
+        """
+        if self._data is None:
+            data = self.memmap() if self._mappable else self.read()
+            if self.kind == "image" and data.shape[0] == 1:
+                data = data[0]
+            elif self.kind == "volume stack":
+                mz = self.header.mz
+                data = data.reshape(data.shape[0] // mz, mz, *data.shape[1:])
+            self._data = data
+        return self._data
+
+    @property
+    def voxel_size(self) -> np.recarray:
+        """Pixel size in Å as a record with fields x, y and z."""
+        record = np.rec.array(np.zeros((), dtype=[("x", "f4"), ("y", "f4"), ("z", "f4")]))
+        record[...] = self.pixel_size
+        return record
+
+    def is_single_image(self) -> bool:
+        return self.kind == "image"
+
+    def is_image_stack(self) -> bool:
+        return self.kind == "stack"
+
+    def is_volume(self) -> bool:
+        return self.kind == "volume"
+
+    def is_volume_stack(self) -> bool:
+        return self.kind == "volume stack"
+
+    # ---- reading -----------------------------------------------------------------------------------------------
+
+    @property
+    def _mappable(self) -> bool:
+        pixels = self.pixel_format
+        return (
+            not self.is_compressed and not pixels.packed and pixels.stored == pixels.dtype
+            and isinstance(self._source, FileSource) and self._source.size > self.header.data_offset
+        )
+
+    def memmap(self, mode: str = "r") -> np.memmap:
+        """The pixels of a file that is not compressed as a memory map, (nz, ny, nx).
+
+        Raises
+        ------
+        ValueError
+            The file is compressed or its pixels need unpacking.
+        """
+        if not self._mappable or not isinstance(self._source, FileSource):
+            raise ValueError(f"{self.path}: only plain pixels of a local file can be mapped; index the Reader instead")
+        with open(os.dup(self._source.fd), "r+b" if mode == "r+" else "rb") as file:
+            return np.memmap(file, self.dtype, mode, self.header.data_offset, self.shape)  # type: ignore[call-overload]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for k in range(len(self)):
+            yield self[k]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("a file cannot become an array without copying; use memmap() for one that is not compressed")
+        return self.read() if dtype is None else self.read().astype(dtype, copy=False)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        key = _expand(key, self.ndim)
+        frames, drop = _frame_numbers(key[0], len(self))
+        ny, nx = self.shape[1:3]
+        y, y_rest = _span(key[1], ny, 1)
+        x, x_rest = _span(key[2], nx, 2)
+        rest = (slice(None), y_rest, x_rest, *key[3:])
+        array = self._decode(frames, (y[0], y[1], x[0], x[1]))
+        array = array[rest]
+        return array[0] if drop else array
+
+    def read(
+        self,
+        frames: int | slice | Sequence[int] | None = None,
+        *,
+        out: np.ndarray | None = None,
+        dtype: Any = None,
+        gain: np.ndarray | None = None,
+        n_threads: int | None = None,
+    ) -> np.ndarray:
+        """Decode frames.
+
+        Parameters
+        ----------
+        frames : int, slice or sequence of int, optional
+            Which; default all.
+        out : ndarray, optional
+            (n, ny, nx), C-contiguous, of the result's dtype: filled and returned, nothing else is allocated.
+        dtype : dtype, optional
+            Of the result; default that of the file, or float32 with `gain`. float32 is converted while decoding, in
+            pieces that stay in cache.
+        gain : (ny, nx) float32 array, optional
+            Multiplies every frame: float32(pixel) * gain, one rounding, the same bits as NumPy gives.
+        n_threads : int, optional
+            Most threads; default that of the Reader.
+
+        Returns
+        -------
+        (n, ny, nx) ndarray, or (ny, nx) if `frames` is an int.
+        """
+        numbers, drop = _frame_numbers(slice(None) if frames is None else frames, len(self))
+        if gain is not None and dtype is None:
+            dtype = np.float32
+        target = self.dtype if dtype is None else np.dtype(dtype)
+        shape = (len(numbers), *self.shape[1:])
+        result = out
+        if out is None:
+            result = out = np.empty(shape, target)
+        elif drop and out.shape == shape[1:]:
+            out = out[np.newaxis]
+        if out.shape != shape or out.dtype != target:
+            raise ValueError(f"out is {out.shape} {out.dtype}, the frames are {shape} {target}")
+        if gain is not None:
+            gain = np.ascontiguousarray(gain, np.float32)
+            if gain.shape != self.shape[1:3] or self.ndim != 3:
+                raise ValueError(f"gain is {gain.shape}, frames are {self.shape[1:]}")
+        threads = n_threads or self.n_threads or default_threads()
+        if target == self.dtype and gain is None and out.flags.c_contiguous and out.flags.writeable:
+            self._decode(numbers, None, out, threads)
+        elif self._fusable and target == np.float32 and out.flags.c_contiguous:
+            self._decode(numbers, None, out, threads, to_float=True, gain=gain)
+        else:
+            self._convert(numbers, out, gain, threads)
+        return out[0] if drop and result is not None and result.ndim == len(shape) else result  # type: ignore[return-value]
+
+    @property
+    def _fusable(self) -> bool:
+        pixels = self.pixel_format
+        if pixels.packed:
+            return self.shape[2] % 2 == 0
+        native = pixels.stored.isnative and pixels.stored == pixels.dtype
+        return native and pixels.components == 1 and pixels.stored.str[1:] in _PIXEL_TYPES
+
+    def _convert(self, numbers: np.ndarray, out: np.ndarray, gain: np.ndarray | None, threads: int) -> None:
+        """Any other dtype: decode a batch, convert it with NumPy."""
+        per = max(1, _BATCH // max(1, self._stored))
+        for a in range(0, len(numbers), per):
+            batch = self._decode(numbers[a : a + per], None, None, threads)
+            if gain is not None:
+                batch = batch.astype(np.float32) * gain
+            out[a : a + per] = batch
+
+    def _decode(
+        self,
+        numbers: np.ndarray,
+        window: tuple[int, int, int, int] | None,
+        out: np.ndarray | None = None,
+        threads: int | None = None,
+        *,
+        to_float: bool = False,
+        gain: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Frames into out, or into a new array of the file's dtype."""
+        pixels = self.pixel_format
+        ny, nx = self.shape[1:3]
+        if threads is None:
+            threads = self.n_threads or default_threads()
+        if window == (0, ny, 0, nx):
+            window = None
+        height, width = (ny, nx) if window is None else (window[1] - window[0], window[3] - window[2])
+        shape = pixels.array_shape(len(numbers), height, width)
+        if out is None:
+            out = np.empty(shape, self.dtype)
+        if out.size == 0:
+            return out
+        target = out
+        if pixels.mode == 3:
+            # complex int16: NumPy has no such dtype, so pairs are decoded and widened a batch at a time
+            target = np.empty((len(numbers), height, width, 2), pixels.stored)
+        code = _PACKED if pixels.packed else _PIXEL_TYPES.get(pixels.stored.str[1:], 0)
+        arguments = {
+            "stored": self._stored, "pixel_type": code, "nx": nx, "row_bytes": self._stored // ny, "n_threads": threads,
+            "raw": not self.is_compressed, "verify": self.verify, "window": window, "to_float": to_float,
+            "gain": None if gain is None else gain.reshape(-1),
+        }  # fmt: skip
+        index = self.index
+        # An index of part of the frames keeps their order; the core takes plain arrays.
+        offsets, sizes = index.offsets[numbers], index.sizes[numbers]
+        hashes = None if index.hashes is None else index.hashes[numbers]
+        self._fetch(numbers, offsets, sizes, hashes, target, arguments)
+        if target is not out:
+            pixels.from_stored(target, out=out)
+        return out
+
+    def _fetch(
+        self, numbers: np.ndarray, offsets: np.ndarray, sizes: np.ndarray, hashes: np.ndarray | None, out: np.ndarray,
+        arguments: dict[str, Any],
+    ) -> None:  # fmt: skip
+        from _cmrcz import frames as core
+
+        flat = out.view(np.uint8)  # the core takes bytes: no byte order, no complex numbers
+        if self._source.fd is not None:
+            if self._source.fd < 0:
+                raise ValueError(f"{self.path}: the Reader is closed")
+            with self._core_errors(numbers):
+                core.read(self._source.fd, offsets, sizes, flat, hashes=hashes, **arguments)
+            return
+        # No descriptor: bring in merged byte ranges and decode from memory.
+        positions = FrameIndex(offsets, sizes)
+        order = np.argsort(offsets, kind="stable")
+        place = {int(n): i for i, n in enumerate(order)}
+        for part in plan_reads(positions, [int(n) for n in order], max_gap=1 << 16, max_size=16 << 20):
+            data = self._source.read(part.start, part.stop - part.start)
+            chosen = np.array(sorted(part.frames, key=place.__getitem__), dtype=np.int64)
+            for n in chosen:
+                with self._core_errors(numbers[n : n + 1]):
+                    core.read(
+                        data, offsets[n : n + 1] - part.start, sizes[n : n + 1], flat[n : n + 1],
+                        hashes=None if hashes is None else hashes[n : n + 1], **arguments,
+                    )  # fmt: skip
+
+    def _core_errors(self, numbers: np.ndarray) -> _CoreErrors:
+        return _CoreErrors(self, numbers)
+
+    def sum(
+        self,
+        frames: int | slice | Sequence[int] | None = None,
+        *,
+        weights: Sequence[float] | None = None,
+        gain: np.ndarray | None = None,
+        n_threads: int | None = None,
+    ) -> np.ndarray:
+        """Sum over frames without holding the stack.
+
+        Parameters
+        ----------
+        frames : int, slice or sequence of int, optional
+            Which; default all.
+        weights : sequence of float, optional
+            One a frame.
+        gain : (ny, nx) float32 array, optional
+            Multiplies every frame.
+
+        Returns
+        -------
+        (ny, nx) ndarray
+            int64 for integer pixels without weights and gain (exact); else float64 (complex128 for complex pixels),
+            added up frame by frame in order.
+        """
+        numbers, _ = _frame_numbers(slice(None) if frames is None else frames, len(self))
+        exact = self.dtype.kind in "iu" and weights is None and gain is None
+        kind = np.int64 if exact else (np.complex128 if self.dtype.kind == "c" else np.float64)
+        total = np.zeros(self.shape[1:], kind)
+        if weights is not None and len(weights) != len(numbers):
+            raise ValueError(f"{len(weights)} weights for {len(numbers)} frames")
+        threads = n_threads or self.n_threads or default_threads()
+        per = max(threads, _BATCH // max(1, self._stored), 1)
+        for a in range(0, len(numbers), per):
+            batch = self.read(numbers[a : a + per], gain=gain, n_threads=threads)
+            for k, frame in enumerate(batch):
+                total += frame if weights is None else frame * kind(weights[a + k])
+        return total
+
+    # ---- life ----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the file; arrays read from it stay valid."""
+        self._data = None
+        self._source.close()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple:
+        if self._reopen is None:
+            raise TypeError("a Reader of a file object cannot be pickled; open it by path")
+        return (_reopen, (self._reopen, self._options))
+
+
+def _reopen(path: str, options: dict[str, Any]) -> Reader:
+    return Reader(path, **options)
+
+
+class _CoreErrors:
+    """Turns the core's errors into ours, with the file's name and the frame's number and offset."""
+
+    def __init__(self, reader: Reader, numbers: np.ndarray) -> None:
+        self.reader, self.numbers = reader, numbers
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if kind is None:
+            return
+        from _cmrcz.status import CoreError
+
+        if isinstance(error, CoreError):
+            number = int(self.numbers[error.frame]) if error.frame is not None else None
+            offset = int(self.reader.index.offsets[number]) if number is not None else None
+            raise ChunkError(error.message, frame=number, offset=offset, path=self.reader.path) from None
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = self.reader.path
+
+
+def _expand(key: Any, ndim: int) -> tuple:
+    """Any index -> one entry an axis."""
+    if not isinstance(key, tuple):
+        key = (key,)
+    if sum(1 for k in key if k is Ellipsis) > 1:
+        raise IndexError("an index can have one ellipsis ('...')")
+    if any(k is None for k in key):
+        raise IndexError("np.newaxis has no meaning for a file; index the result")
+    given = sum(1 for k in key if k is not Ellipsis)
+    if given > ndim:
+        raise IndexError(f"{given} indices for {ndim} axes")
+    fill = (slice(None),) * (ndim - given)
+    for i, k in enumerate(key):
+        if k is Ellipsis:
+            return (*key[:i], *fill, *key[i + 1 :])
+    return (*key, *fill)
+
+
+def _frame_numbers(key: Any, n: int) -> tuple[np.ndarray, bool]:
+    """Frames asked for, and whether their axis disappears."""
+    if isinstance(key, slice):
+        return np.arange(n, dtype=np.int64)[key], False
+    if isinstance(key, (int, np.integer)) and not isinstance(key, (bool, np.bool_)):
+        k = int(key)
+        if not -n <= k < n:
+            raise IndexError(f"frame {k} of {n}")
+        return np.array([k % n], np.int64), True
+    array = np.asarray(key)
+    if array.dtype == bool:
+        if array.shape != (n,):
+            raise IndexError(f"a mask of shape {array.shape} for {n} frames")
+        return np.flatnonzero(array), False
+    if array.ndim > 1 or (array.size and array.dtype.kind not in "iu"):
+        raise IndexError(f"frames are chosen by integers, slices or lists of them, not {key!r}")
+    array = array.reshape(-1).astype(np.int64)
+    if array.size and not (array.min() >= -n and array.max() < n):
+        raise IndexError(f"frames {array.min()} to {array.max()} of {n}")
+    return array % n if n else array, False
+
+
+def _span(key: Any, n: int, axis: int) -> tuple[tuple[int, int], Any]:
+    """Rows (or columns) that must be decoded, and the index to apply to them afterwards."""
+    if isinstance(key, slice):
+        chosen = range(n)[key]
+        if not chosen:
+            return (0, 0), slice(0, 0)
+        low, high = min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1])
+        if chosen.step < 0:
+            return (low, high + 1), slice(None, None, chosen.step)
+        return (low, high + 1), slice(None, None, chosen.step)
+    if isinstance(key, (int, np.integer)) and not isinstance(key, (bool, np.bool_)):
+        if not -n <= key < n:
+            raise IndexError(f"index {key} is out of bounds for axis {axis} of size {n}")
+        return (int(key) % n, int(key) % n + 1), 0
+    return (0, n), key
+
+
+def read(
+    path: Any,
+    *,
+    out: np.ndarray | None = None,
+    dtype: Any = None,
+    n_threads: int | None = None,
+    permissive: bool = False,
+    signed_bytes: bool | None = None,
+) -> np.ndarray:
+    """Read all frames of a file.
+
+    Parameters
+    ----------
+    path : path or binary file object
+    out : (nz, ny, nx) ndarray, optional
+        Filled and returned.
+    dtype : dtype, optional
+        Of the result; default that of the file.
+    n_threads, permissive, signed_bytes
+        See `Reader`.
+
+    Returns
+    -------
+    (nz, ny, nx) ndarray
+        nz is 1 for a single image; RGB files have a last axis of 3 more.
+
+    Raises
+    ------
+    FormatError
+        This is no MRC file, or it is damaged.
+    """
+    with Reader(path, permissive=permissive, n_threads=n_threads, signed_bytes=signed_bytes) as reader:
+        return reader.read(out=out, dtype=dtype)

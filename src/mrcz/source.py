@@ -1,0 +1,99 @@
+"""Where the bytes of a file come from: a local file (by descriptor), or anything that can seek and read."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any, BinaryIO
+
+__all__ = ["FileSource", "ObjectSource", "open_source"]
+
+
+class FileSource:
+    """A local file, read by position: any number of threads may read at once, and a forked child may too.
+
+    Attributes
+    ----------
+    fd : int
+        The descriptor, for the core.
+    size : int
+        Bytes of the file when it was opened.
+    """
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.file = file
+        self.name = name
+        self.fd = file.fileno()
+        self.size = os.fstat(self.fd).st_size
+
+    def read(self, offset: int, n: int) -> bytes:
+        """n bytes from offset on; fewer only at the end of the file."""
+        n = max(0, min(n, self.size - offset))
+        if hasattr(os, "pread"):
+            parts = []
+            while n > 0:
+                part = os.pread(self.fd, n, offset)
+                if not part:
+                    break
+                parts.append(part)
+                offset += len(part)
+                n -= len(part)
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        with _seek_lock:
+            self.file.seek(offset)
+            return self.file.read(n)
+
+    def close(self) -> None:
+        self.file.close()
+        self.fd = -1
+
+
+_seek_lock = threading.Lock()
+
+
+class ObjectSource:
+    """A file-like object: bytes come through its seek and read, one caller at a time.
+
+    Attributes
+    ----------
+    fd : None
+        There is no descriptor: frames are fetched as bytes first.
+    """
+
+    fd = None
+
+    def __init__(self, file: Any, name: str, *, owned: bool) -> None:
+        self.file = file
+        self.name = name
+        self.owned = owned
+        self._lock = threading.Lock()
+        self.size = file.seek(0, os.SEEK_END)
+
+    def read(self, offset: int, n: int) -> bytes:
+        n = max(0, min(n, self.size - offset))
+        with self._lock:
+            self.file.seek(offset)
+            parts = []
+            while n > 0:
+                part = self.file.read(n)
+                if not part:
+                    break
+                parts.append(part)
+                n -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        if self.owned:
+            self.file.close()
+
+
+def open_source(path: Any) -> FileSource | ObjectSource:
+    """Open a path or a binary file-like object; gzip, bzip2, xz and zstd files are unpacked on the way."""
+    if hasattr(path, "read") and hasattr(path, "seek"):
+        return ObjectSource(path, str(getattr(path, "name", "<file object>")), owned=False)
+    name = os.fspath(path)
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+    from mrcz.convert.streams import open_plain
+
+    return FileSource(open_plain(name), name)

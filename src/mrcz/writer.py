@@ -1,0 +1,675 @@
+"""Writing: frames to a file that is whole or absent.
+
+array -> ``Writer.append`` -> stored dtype -> chunk -> its place in the file; on close footer, header, fsync, rename. A
+file grows under a temporary name beside its own until `flush` or `close` has made it complete.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mrcz.codec import Codec, default_threads
+from mrcz.errors import MrczError
+from mrcz.header import Header
+from mrcz.index import FrameIndex, encode_footer
+from mrcz.modes import PixelFormat, format_for
+
+__all__ = ["PLAIN_SUFFIXES", "Writer", "write"]
+
+#: suffixes of files written without compression unless a codec is asked for
+PLAIN_SUFFIXES = frozenset((".mrc", ".mrcs", ".map", ".ccp4", ".st", ".rec", ".ali", ".preali"))
+_BATCH = 32 << 20  # bytes converted at a time where frames are not yet as they are stored
+_PIXEL_TYPES = {"i1": 0, "u1": 1, "i2": 2, "u2": 3, "i4": 4, "u4": 5, "f2": 6, "f4": 7}
+
+
+class _Refit(Exception):
+    """The pixels turned out not to fit the format chosen for them; carries the format that does."""
+
+    def __init__(self, pixels: PixelFormat, codec: Codec) -> None:
+        super().__init__()
+        self.pixels, self.codec = pixels, codec
+
+
+class Writer:
+    """Write frames one by one or many at a time; the file appears when it is complete.
+
+    Parameters
+    ----------
+    path : path
+        Its suffix chooses compression if `codec` is not given: ``.mrc`` and the like are plain, all others zstd.
+    codec : str or Codec, optional
+        "none", "zstd", "lz4", "lz4hc", "zlib" or "blosclz", or a ready `Codec`.
+    level, profile, filter, blocksize, checksum, pack, backend
+        See `Codec`.
+    dtype : dtype, optional
+        Frames are cast to it; default theirs.
+    mode : int, optional
+        MRC mode to use in place of the table in docs/modes.md: 0 keeps uint8 as bytes, 3 stores complex integers, 16
+        takes (ny, nx, 3) uint8 frames as RGB.
+    round_to : float, optional
+        Round float pixels to multiples of this power of two below it, which makes them compressible; the error is at
+        most half of `round_to`. Never a default. Recorded in the metadata.
+    pixel_size : float or (x, y, z), optional
+        Å.
+    kind : {"image", "stack", "volume", "volume stack"}, optional
+        Default: that of `header`, else an image or a stack.
+    metadata : dict, optional
+        Goes into the footer of compressed files, and as JSON into the extended header unless one is given.
+    extended_header : ExtendedHeader or (type, bytes), optional
+        Written as it is.
+    header : Header, optional
+        Every field that describes the specimen is taken from it.
+    byteorder : {"<", ">"}, optional
+    voltage, c3, gain : float, optional
+        kV, mm, counts an electron.
+    n_threads : int, optional
+        Most threads; default: the processors this process may use.
+    source_header : bytes, optional
+        The 1024 header bytes of the file these frames come from, kept so that converting back restores it exactly.
+    labels : sequence of str
+    slices : int
+        What older versions of this package return: 0 one array, 1 a list of images, n a list of n-section volumes.
+    overwrite : bool
+        Replace a file of that name.
+    sync : bool
+        Flush to the disk before the file appears under its name.
+
+    Notes
+    -----
+    An exception inside ``with`` removes what was written. Not for several threads at once.
+    """
+
+    def __init__(
+        self,
+        path: Any,
+        *,
+        codec: str | Codec | None = None,
+        level: int | None = None,
+        profile: str = "balanced",
+        filter: str = "auto",
+        blocksize: int | None = None,
+        checksum: bool = True,
+        pack: bool | str = False,
+        backend: str = "blosc",
+        dtype: Any = None,
+        mode: int | None = None,
+        round_to: float | None = None,
+        pixel_size: float | Sequence[float] | None = None,
+        kind: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        extended_header: Any = None,
+        header: Header | None = None,
+        byteorder: str | None = None,
+        voltage: float | None = None,
+        c3: float | None = None,
+        gain: float | None = None,
+        n_threads: int | None = None,
+        source_header: bytes | None = None,
+        labels: Sequence[str] = (),
+        slices: int = 0,
+        mz: int | None = None,
+        overwrite: bool = True,
+        sync: bool = True,
+    ) -> None:
+        self.path = os.path.abspath(os.fspath(path))
+        if not isinstance(codec, Codec):
+            if codec is None:
+                codec = "none" if os.path.splitext(self.path)[1].lower() in PLAIN_SUFFIXES else "zstd"
+            codec = Codec(
+                codec, level=level, profile=profile, filter=filter, blocksize=blocksize, checksum=checksum, pack=pack,
+                backend=backend,
+            )  # fmt: skip
+        if n_threads is not None and n_threads < 1:
+            raise ValueError(f"n_threads must be at least 1, got {n_threads}")
+        if round_to is not None and not (round_to > 0 and math.isfinite(round_to)):
+            raise ValueError(f"round_to must be positive, got {round_to}")
+        self.codec = codec
+        self.n_threads = n_threads
+        self.round_to = round_to
+        self._dtype = None if dtype is None else np.dtype(dtype)
+        self._mode = mode
+        self._metadata = dict(metadata) if metadata else {}
+        if round_to is not None:
+            self._metadata["round_to"] = float(round_to)
+        self._source_header = source_header
+        self._sync = sync
+        order = byteorder or (header.byteorder if header is not None else "<")
+        self._byteorder = order
+        self._build: dict[str, Any] = {
+            "pixel_size": pixel_size, "kind": kind, "like": header, "byteorder": order, "voltage": voltage, "c3": c3,
+            "gain": gain, "labels": tuple(labels), "slices": slices, "mz": mz,
+        }  # fmt: skip
+        self._extended_type, self._extended = self._extended_bytes(extended_header)
+        self._fd = -1
+        self._temporary: str | None = None
+        self._pixels: PixelFormat | None = None
+        self._shape: tuple[int, ...] | None = None  # of a frame
+        self._footer_extra: dict[str, Any] = {}
+        self._reset()
+        if os.path.exists(self.path) and not overwrite:
+            raise FileExistsError(f"{self.path} exists; pass overwrite=True to replace it")
+        if os.path.isdir(self.path):
+            raise IsADirectoryError(f"{self.path} is a directory")
+        self._create()
+
+    def _reset(self) -> None:
+        self._parts: list[FrameIndex] = []
+        self._moments: list[np.ndarray] = []  # (n, 5) a batch: min, max, sum, sum of squares, count
+        self._count = 0
+        self._tail = 1024 + len(self._extended)
+
+    def _extended_bytes(self, given: Any) -> tuple[str, bytes]:
+        if given is None:
+            if not self._metadata:
+                return "", b""
+            from mrcz.metadata import encode_json
+
+            raw = encode_json(self._metadata)
+            return "json", raw + b" " * (-len(raw) % 16)  # chunks begin on 16 bytes; JSON readers skip blanks
+        if isinstance(given, tuple):
+            exttyp, raw = given
+        else:
+            exttyp, raw = given.type, given.raw
+        if self._metadata and not self.codec.is_compressed:
+            raise ValueError("a plain MRC file has one extended header: metadata and extended_header cannot both be kept")
+        return exttyp, bytes(raw)
+
+    def _create(self) -> None:
+        folder, name = os.path.split(self.path)
+        self._temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        self._fd = os.open(self._temporary, flags, 0o666)
+
+    # ---- state ---------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Frames written so far."""
+        return self._count
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(nz, ny, nx) so far."""
+        return (self._count, *(self._shape or (0, 0)))
+
+    @property
+    def dtype(self) -> np.dtype | None:
+        """Of the pixels as a reader will give them; None before the first frame."""
+        return None if self._pixels is None else self._pixels.dtype
+
+    # ---- writing -------------------------------------------------------------------------------------------------
+
+    def append(self, frame: Any) -> None:
+        """Write one (ny, nx) frame."""
+        self.extend(np.asarray(frame)[np.newaxis])
+
+    def extend(self, frames: Any) -> None:
+        """Write many frames.
+
+        Parameters
+        ----------
+        frames : (n, ny, nx) array, array-like that slices (dask, h5py, zarr, a Reader), or iterable of (ny, nx) arrays
+            Arrays in memory are compressed from where they are; others are brought in a bounded batch at a time.
+
+        Raises
+        ------
+        ValueError
+            A frame's shape differs from the first one's, or a pixel does not fit.
+        TypeError
+            MRC has no mode for the dtype.
+        """
+        self._check_open()
+        for batch in self._batches(frames):
+            try:
+                self._put(batch)
+            except _Refit as refit:
+                self._rewrite(refit)
+                self._put(batch)
+
+    def _check_open(self) -> None:
+        if self._fd < 0:
+            raise ValueError(f"{self.path}: the Writer is closed")
+
+    def _batches(self, frames: Any) -> Iterable[Any]:
+        """Pieces of frames: sequences of arrays of one dtype."""
+        if isinstance(frames, np.ndarray) or (hasattr(frames, "shape") and hasattr(frames, "__getitem__")):
+            if len(frames.shape) < 3:
+                raise ValueError(f"frames must be (n, ny, nx), got an array of shape {tuple(frames.shape)}")
+            n = frames.shape[0]
+            nbytes = max(1, math.prod(frames.shape[1:]) * np.dtype(frames.dtype).itemsize)
+            if isinstance(frames, np.ndarray):
+                # Enough to keep the threads busy; small enough that Ctrl-C and a pixel out of range are seen soon.
+                per = max(32, (256 << 20) // nbytes)
+            else:
+                per = max(1, _BATCH // nbytes)
+            for a in range(0, n, per):
+                piece = frames[a : a + per]
+                yield piece if isinstance(frames, np.ndarray) else np.asarray(piece)
+            return
+        batch: list[np.ndarray] = []
+        size = 0
+        for frame in frames:
+            frame = np.asarray(frame)
+            if batch and (frame.dtype != batch[0].dtype or frame.shape != batch[0].shape or size >= _BATCH):
+                yield batch
+                batch, size = [], 0
+            batch.append(frame)
+            size += frame.nbytes
+        if batch:
+            yield batch
+
+    def _begin(self, frame: np.ndarray) -> None:
+        """Settle shape and pixel format by the first frame."""
+        dtype = self._dtype or frame.dtype
+        rgb = self._mode == 16
+        if frame.ndim != (3 if rgb else 2) or (rgb and frame.shape[2] != 3):
+            raise ValueError(f"a frame must be {'(ny, nx, 3)' if rgb else '(ny, nx)'}, got shape {frame.shape}")
+        if 0 in frame.shape:
+            raise ValueError(f"a frame must have pixels, got shape {frame.shape}")
+        packed = bool(self.codec.pack)
+        # uint8 starts as bytes: counted electrons stay below 128. The first larger pixel makes the file start over.
+        self._pixels = format_for(
+            dtype, packed=packed, byteorder=self._byteorder, mode=self._mode,
+            max_value=None if packed or dtype != np.uint8 else 127,
+        )  # fmt: skip
+        self._shape = frame.shape
+        if self.codec.is_compressed and self._pixels.frame_nbytes(*frame.shape[:2]) > 2**31 - 1 - 65536:
+            raise ValueError(f"a frame of shape {frame.shape} is too large for one chunk (2 GiB); write it as plain MRC")
+
+    def _stored(self, batch: Any) -> tuple[list[np.ndarray], int]:
+        """The batch as C-contiguous arrays of stored elements, and the core's pixel type (-1: no statistics)."""
+        pixels = self._pixels
+        assert pixels is not None
+        out = []
+        for frame in batch:
+            if frame.shape != self._shape:
+                raise ValueError(f"frame {self._count + len(out)} is {frame.shape}, the first was {self._shape}")
+            if self._dtype is not None and frame.dtype != self._dtype:
+                frame = frame.astype(self._dtype)
+            if self.round_to is not None and frame.dtype.kind in "fc":
+                frame = round_to(frame, self.round_to)
+            if frame.dtype == bool:
+                frame = np.ascontiguousarray(frame).view(np.uint8)
+            if pixels.packed:
+                if frame.dtype != np.uint8:
+                    if frame.size and (frame.min() < 0 or frame.max() > 15):
+                        self._too_large(frame)
+                    frame = frame.astype(np.uint8)
+            elif pixels.mode == 3:
+                frame = pixels.to_stored(frame)
+            else:
+                if frame.dtype.newbyteorder("=") != pixels.stored.newbyteorder("="):
+                    if not np.can_cast(frame.dtype, pixels.stored):
+                        raise TypeError(
+                            f"frame {self._count + len(out)} is {frame.dtype}, this file holds {pixels.dtype}; pass dtype="
+                        )
+                frame = frame.astype(pixels.stored.newbyteorder("="), copy=False)
+            out.append(np.ascontiguousarray(frame))
+        code = -1
+        if pixels.packed:
+            code = 1
+        elif pixels.components == 1 and pixels.stored.kind in "iuf" and pixels.mode != 3:
+            code = _PIXEL_TYPES[pixels.stored.str[1:]]
+        return out, code
+
+    def _too_large(self, frame: np.ndarray) -> None:
+        if self.codec.pack == "auto":
+            dtype = self._dtype or frame.dtype
+            raise _Refit(
+                format_for(dtype, byteorder=self._byteorder, mode=self._mode, max_value=127), _unpacked(self.codec)
+            )
+        raise ValueError(
+            f"{self.path}: a pixel does not fit 4 bits (0 to 15); write without pack, or with pack='auto' to fall back"
+        )
+
+    def _put(self, batch: Any) -> None:
+        """Encode and write a batch at the tail."""
+        if not len(batch):
+            return
+        if self._shape is None:
+            self._begin(np.asarray(batch[0]))
+        step = len(batch)
+        first = batch[0]
+        assert self._pixels is not None
+        if not (self._is_stored(first) and first.flags.c_contiguous):
+            step = max(1, _BATCH // max(1, self._pixels.frame_nbytes(*self._shape[:2])))  # type: ignore[index]
+        for a in range(0, len(batch), step):
+            self._encode(*self._stored(batch[a : a + step]))
+
+    def _is_stored(self, frame: np.ndarray) -> bool:
+        pixels = self._pixels
+        assert pixels is not None
+        if self.round_to is not None or pixels.mode == 3 or not pixels.stored.isnative:
+            return False
+        return frame.dtype == pixels.stored and (self._dtype is None or self._dtype == frame.dtype)
+
+    def _encode(self, frames: list[np.ndarray], code: int) -> None:
+        from _cmrcz import frames as core
+        from _cmrcz.status import RANGE, CoreError
+
+        pixels, shape = self._pixels, self._shape
+        assert pixels is not None and shape is not None
+        n = len(frames)
+        ny, nx = shape[:2]
+        offsets, sizes, hashes = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.uint64)
+        moments = np.zeros((n, 5))
+        threads = self.n_threads or default_threads()
+        if not pixels.stored.isnative and pixels.stored.itemsize > 1:
+            if code >= 0:
+                moments = np.array([_moments(f) for f in frames])
+            frames = [f.byteswap() for f in frames]
+            code = -1
+        measured = moments if code < 0 else None
+        if self.codec.is_compressed and self.codec.backend == "blosc2":
+            tail = self._encode_blosc2(frames, offsets, sizes, hashes, moments, code)
+        else:
+            arguments = self.codec.arguments(pixels)
+            scratch = np.zeros((n, 5))
+            try:
+                tail = core.write(
+                    self._fd, [f.view(np.uint8) for f in frames], self._tail, offsets, sizes, hashes, scratch,
+                    ny=ny, nx=nx, stored=pixels.frame_nbytes(ny, nx), pixel_type=code, pack=pixels.packed,
+                    n_threads=threads, **arguments,
+                )  # fmt: skip
+            except CoreError as error:
+                if error.status == RANGE:
+                    self._too_large(frames[error.frame])
+                raise MrczError(str(error), path=self.path) from None
+            except OSError as error:
+                error.filename = error.filename or self.path
+                raise
+            moments = scratch if measured is None else measured
+        if pixels.mode == 0 and pixels.stored == np.uint8 and self._mode is None and moments[:, 1].max() > 127:
+            if self._temporary is None:
+                raise ValueError(
+                    f"{self.path} stores bytes up to 127 and was finished; pixels up to {moments[:, 1].max():.0f} need a new file"
+                )
+            raise _Refit(format_for(np.uint8, byteorder=self._byteorder), self.codec)
+        self._parts.append(FrameIndex(offsets, sizes, hashes if self.codec.is_compressed else None, None))
+        self._moments.append(moments)
+        self._count += n
+        self._tail = tail
+
+    def _encode_blosc2(
+        self, frames: list[np.ndarray], offsets: np.ndarray, sizes: np.ndarray, hashes: np.ndarray, moments: np.ndarray,
+        code: int,
+    ) -> int:  # fmt: skip
+        """Version 5 chunks, one frame at a time: a format for compatibility, not for speed."""
+        from _cmrcz.chunk import encode_blosc2, xxh64
+
+        pixels = self._pixels
+        assert pixels is not None
+        at = self._tail
+        for k, frame in enumerate(frames):
+            if code >= 0:
+                moments[k] = _moments(frame)
+            if pixels.packed:
+                if frame.max() > 15:
+                    self._too_large(frame)
+                frame = pixels.to_stored(frame)
+            data = encode_blosc2(frame.reshape(-1).view(np.uint8), **self.codec.blosc2_arguments(pixels))
+            _write_at(self._fd, data, at)
+            offsets[k], sizes[k], hashes[k] = at, len(data), xxh64(data)
+            at += len(data)
+        return at
+
+    def _rewrite(self, refit: _Refit) -> None:
+        """Start over with another pixel format: frames written so far are read back and written again."""
+        if self._temporary is None:
+            raise ValueError(f"{self.path} was finished with {self._pixels}; its frames cannot change their pixel format")
+        from _cmrcz import frames as core
+
+        old_fd, old_name, old = self._fd, self._temporary, self._pixels
+        parts, shape = self._parts, self._shape
+        assert old is not None and shape is not None
+        compressed = self.codec.is_compressed
+        self.codec = refit.codec
+        self._pixels = refit.pixels
+        self._reset()
+        self._create()
+        try:
+            ny, nx = shape[:2]
+            row = old.frame_nbytes(1, nx)
+            for part in parts:
+                for k in range(len(part)):
+                    frame = np.empty((1, ny, nx), np.uint8)
+                    core.read(
+                        old_fd, part.offsets[k : k + 1], part.sizes[k : k + 1], frame, stored=ny * row,
+                        pixel_type=8 if old.packed else 1, nx=nx, row_bytes=row, raw=not compressed,
+                    )  # fmt: skip
+                    self._put(frame)
+        finally:
+            os.close(old_fd)
+            os.unlink(old_name)
+
+    # ---- finishing -----------------------------------------------------------------------------------------------
+
+    @property
+    def index(self) -> FrameIndex:
+        """Where the frames written so far are, with checksums and statistics."""
+        if not self._parts:
+            return FrameIndex(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        whole = FrameIndex.concatenate(self._parts)
+        m = np.concatenate(self._moments)
+        return FrameIndex(whole.offsets, whole.sizes, whole.hashes, _frame_stats(m))
+
+    def _header(self) -> Header:
+        assert self._pixels is not None and self._shape is not None
+        index_bytes = self._tail - 1024 - len(self._extended)
+        stats = _total_stats(np.concatenate(self._moments))
+        return Header.build(
+            (self._count, *self._shape[:2]), self._pixels, codec=None if not self.codec.is_compressed else self.codec.name,
+            stats=stats, exttyp=self._extended_type, nsymbt=len(self._extended), packed_bytes=index_bytes, **self._build,
+        )  # fmt: skip
+
+    def flush(self) -> None:
+        """Complete the file with the frames written so far; it opens under its name from now on, and can grow.
+
+        Footer first, header last: at every instant the file on disk opens with the frames of the last flush.
+        """
+        self._check_open()
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self._count:
+            raise ValueError(f"{self.path}: no frame was written")
+        header = self._header().tobytes()
+        at = self._tail
+        if self._extended and self._temporary is not None:
+            _write_at(self._fd, self._extended, 1024)
+        if self.codec.is_compressed:
+            from mrcz import __version__
+
+            footer = encode_footer(
+                self.index, header_bytes=header, extended_header_bytes=self._extended, metadata=self._metadata or None,
+                source_header=self._source_header, writer=f"mrcz {__version__}", extra=self._footer_extra,
+            )  # fmt: skip
+            _write_at(self._fd, footer, at)
+            at += len(footer)
+        os.ftruncate(self._fd, at)
+        if self._sync:
+            os.fsync(self._fd)
+        _write_at(self._fd, header, 0)
+        if self._sync:
+            os.fsync(self._fd)
+        if self._temporary is not None:
+            _adopt_permissions(self._fd, self.path)
+            os.replace(self._temporary, self.path)
+            self._temporary = None
+            if self._sync:
+                _sync_folder(os.path.dirname(self.path))
+
+    def close(self) -> None:
+        """Complete the file and close it; without a frame there is no file."""
+        if self._fd < 0:
+            return
+        try:
+            if not self._count:
+                raise ValueError(f"{self.path}: no frame was written")
+            self._finish()
+        except BaseException:
+            self.abort()
+            raise
+        os.close(self._fd)
+        self._fd = -1
+
+    def abort(self) -> None:
+        """Give up: what was written since the last flush is not in the file; without a flush there is no file."""
+        if self._fd < 0:
+            return
+        os.close(self._fd)
+        self._fd = -1
+        if self._temporary is not None:
+            os.unlink(self._temporary)
+            self._temporary = None
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            self.abort()
+
+
+def _unpacked(codec: Codec) -> Codec:
+    from dataclasses import replace
+
+    return replace(codec, pack=False)
+
+
+def round_to(array: np.ndarray, step: float) -> np.ndarray:
+    """Round to multiples of the largest power of two that is at most `step`: a copy, its error at most step / 2.
+
+    A power of two because only then do the low bits of every mantissa become zero, which is what compresses (McLeod et
+    al. 2018, section 2.2). NaN and infinities stay. Values too large for the step to change are left as they are.
+    """
+    unit = array.dtype.type(2.0 ** math.floor(math.log2(step)))
+    if array.dtype.kind == "c":
+        out = np.empty_like(array)
+        out.real, out.imag = round_to(array.real, step), round_to(array.imag, step)
+        return out
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = np.rint(array / unit) * unit
+    return np.where(np.isfinite(rounded), rounded, array).astype(array.dtype, copy=False)
+
+
+def _moments(frame: np.ndarray) -> tuple[float, ...]:
+    """(min, max, sum, sum of squares, count) of a frame's pixels, NaN apart."""
+    values = frame.astype(np.float64).reshape(-1)
+    values = values[~np.isnan(values)]
+    if not values.size:
+        return (math.inf, -math.inf, 0.0, 0.0, 0.0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return (values.min(), values.max(), values.sum(), np.square(values).sum(), float(values.size))
+
+
+def _frame_stats(m: np.ndarray) -> np.ndarray | None:
+    """(n, 5) moments -> (n, 4) min, max, mean, standard deviation; None if the pixels have no order."""
+    if not (m[:, 4] > 0).any():
+        return None
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        mean = m[:, 2] / m[:, 4]
+        std = np.sqrt(np.maximum(m[:, 3] / m[:, 4] - mean * mean, 0.0))
+    return np.stack([m[:, 0], m[:, 1], mean, std], axis=1)
+
+
+def _total_stats(m: np.ndarray) -> tuple[float, float, float, float] | None:
+    """DMIN, DMAX, DMEAN and RMS of the whole stack; None (not computed) where there is no order or no finite sum."""
+    count = m[:, 4].sum()
+    if count <= 0:
+        return None
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = m[:, 2].sum() / count
+        variance = m[:, 3].sum() / count - mean * mean
+    if not (math.isfinite(mean) and math.isfinite(variance)):
+        return None
+    return float(m[:, 0].min()), float(m[:, 1].max()), float(mean), math.sqrt(max(variance, 0.0))
+
+
+def _write_at(fd: int, data: bytes, offset: int) -> None:
+    """All of data at offset."""
+    view = memoryview(data)
+    if hasattr(os, "pwrite"):
+        while len(view):
+            done = os.pwrite(fd, view, offset)
+            view, offset = view[done:], offset + done
+        return
+    os.lseek(fd, offset, os.SEEK_SET)
+    while len(view):
+        view = view[os.write(fd, view) :]
+
+
+def _adopt_permissions(fd: int, path: str) -> None:
+    """A file that replaces another keeps its permissions."""
+    if hasattr(os, "fchmod"):
+        try:
+            os.fchmod(fd, stat.S_IMODE(os.stat(path).st_mode))
+        except FileNotFoundError:
+            pass
+
+
+def _sync_folder(folder: str) -> None:
+    """Make a rename last through a power failure, where folders can be synced."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    except OSError:
+        pass  # some network file systems refuse
+    finally:
+        os.close(fd)
+
+
+def write(path: Any, array: Any, **options: Any) -> None:
+    """Write an array as one file.
+
+    Parameters
+    ----------
+    path : path
+        ``.mrc`` and the like are written plain, all other suffixes compressed with zstd, unless `codec` says otherwise.
+    array : (nz, ny, nx) array, (ny, nx) array, or iterable of (ny, nx) arrays
+        NumPy, dask, h5py, zarr, a `Reader`: what slices is read a batch at a time. With ``mode=16`` there is a last
+        axis of 3. 4-D arrays (volumes, nz, ny, nx) are written as a volume stack.
+    **options
+        Of `Writer`: codec, level, profile, filter, blocksize, pack, dtype, pixel_size, kind, metadata, extended_header,
+        header, byteorder, voltage, c3, gain, n_threads, round_to, overwrite, …
+
+    Raises
+    ------
+    ValueError, TypeError
+        The array cannot be written as it is; the message says what would help.
+    OSError
+        The system refused; nothing is left behind, an existing file is untouched.
+    """
+    ndim = len(array.shape) if hasattr(array, "shape") else None
+    rgb = options.get("mode") == 16
+    if ndim is not None:
+        plain = ndim - rgb
+        if plain == 2:
+            array = np.asarray(array)[np.newaxis]
+            options.setdefault("kind", "image" if options.get("header") is None else None)
+        elif plain == 4:
+            options.setdefault("mz", int(array.shape[1]))
+            options.setdefault("kind", "volume stack")
+            array = array.reshape((array.shape[0] * array.shape[1], *array.shape[2:]))
+        elif plain != 3:
+            raise ValueError(f"an array of {ndim} axes cannot be written: frames are 2-D, stacks 3-D, volume stacks 4-D")
+        if 0 in array.shape:
+            raise ValueError(f"an array of shape {tuple(array.shape)} has no pixels to write")
+    with Writer(path, **options) as writer:
+        writer.extend(array)
+
+

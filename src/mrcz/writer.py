@@ -226,11 +226,7 @@ class Writer:
         """
         self._check_open()
         for batch in self._batches(frames):
-            try:
-                self._put(batch)
-            except _Refit as refit:
-                self._rewrite(refit)
-                self._put(batch)
+            self._put(batch)
 
     def _check_open(self) -> None:
         if self._fd < 0:
@@ -340,7 +336,12 @@ class Writer:
         if not (self._is_stored(first) and first.flags.c_contiguous):
             step = max(1, _BATCH // max(1, self._pixels.frame_nbytes(*self._shape[:2])))  # type: ignore[index]
         for a in range(0, len(batch), step):
-            self._encode(*self._stored(batch[a : a + step]))
+            try:
+                self._encode(*self._stored(batch[a : a + step]))
+            except _Refit as refit:
+                self._rewrite(refit)
+                self._put(batch[a:])
+                return
 
     def _is_stored(self, frame: np.ndarray) -> bool:
         pixels = self._pixels

@@ -742,7 +742,7 @@ class _Parser:
             note(f"machine stamp {self.raw[212:216].hex(' ')} is unknown; the byte order follows from the sizes")
         elif stamp != self.order:
             note(f"machine stamp {self.raw[212:216].hex(' ')} contradicts the byte order of the sizes")
-        elif self.raw[214:216] not in (b"\0\0", self.raw[212:214]) and self.raw[214:216] != b"\0\0":
+        elif self.raw[214:216] != b"\0\0":
             note(f"machine stamp {self.raw[212:216].hex(' ')} has more than two bytes")
         if (version := int(record["nversion"])) not in (20140, 20141):
             note(f"NVERSION {version}: " + ("older than MRC2014" if version == 0 else "no version of MRC2014"))

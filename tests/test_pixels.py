@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -442,3 +443,13 @@ def test_environment_with_an_unknown_variant():
     done = run_with("bogus")
     assert done.returncode != 0
     assert "ImportError: MRCZ_SIMD names no kernel variant this processor can run; use c, avx2 or avx512" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="mprotect is POSIX")
+@each_variant
+def test_nothing_beyond_the_buffers_is_touched(variant):
+    program = Path(__file__).parent / "reference" / "guard_pages.py"
+    done = subprocess.run(
+        [sys.executable, str(program), variant], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "intact"), done.stderr

@@ -18,14 +18,22 @@ extern const mz_kernels mz_kernels_avx512;
 #endif
 
 #ifdef MZ_X86_64
-/* Every flag meson.build compiles with is asked for. The builtin also knows whether the system saves the registers. */
+/* Every flag meson.build compiles with is asked for. The builtin also knows whether the system saves the registers; what
+ * older compilers' builtin does not know is F16C. Virtual machines take microseconds for a cpuid: once is enough. */
+static int has_f16c(void) {
+    static int known; /* 0: not asked yet, 1: no, 2: yes */
+    int k = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (!k) {
+        unsigned a, b, c, d;
+        k = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) ? 2 : 1;
+        __atomic_store_n(&known, k, __ATOMIC_RELAXED);
+    }
+    return k == 2;
+}
 static int has_avx2(void) {
-    unsigned a, b, c, d;
     __builtin_cpu_init();
-    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
-    int f16c = (c & bit_F16C) != 0; /* older compilers' builtin does not know this one */
-    return f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
-           __builtin_cpu_supports("popcnt");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+           __builtin_cpu_supports("popcnt") && has_f16c();
 }
 #endif
 #ifdef MZ_HAVE_AVX512

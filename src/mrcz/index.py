@@ -454,6 +454,8 @@ class Footer:
     index : FrameIndex
     header_hash, extended_header_hash : int or None
         XXH64 of the file's 1024 header bytes and of its NSYMBT extended header bytes when it was closed or flushed.
+    header_copy : bytes or None
+        Those 1024 header bytes: what `mrcz recover` puts back where they are damaged.
     source_header : bytes or None
         The 1024 header bytes of the file this one was converted from.
     writer : str
@@ -468,6 +470,7 @@ class Footer:
     index: FrameIndex
     header_hash: int | None
     extended_header_hash: int | None
+    header_copy: bytes | None
     source_header: bytes | None
     writer: str
     extra: dict
@@ -575,7 +578,7 @@ def encode_footer(
     ----------
     index : FrameIndex
     header_bytes, extended_header_bytes : bytes, optional
-        As they stand in the file (1024 and NSYMBT bytes); their checksums are stored.
+        As they stand in the file (1024 and NSYMBT bytes): their checksums are stored, and a copy of the former.
     metadata : dict or bytes, optional
         A dict, packed with `mrcz.metadata.pack`, or such packed bytes as they are.
     source_header : bytes, optional
@@ -616,6 +619,7 @@ def encode_footer(
         body["stats"] = np.ascontiguousarray(index.stats.T, dtype="<f8").tobytes()
     if header_bytes is not None:
         body["header"] = xxh64(header_bytes)
+        body["header_copy"] = bytes(header_bytes)
     if extended_header_bytes is not None:
         body["extended"] = xxh64(extended_header_bytes)
     if source_header is not None:
@@ -651,7 +655,9 @@ def move_footer(footer: bytes, start: int) -> bytes:
     return footer[:-TRAILER_SIZE] + trailer + xxh64(trailer).to_bytes(8, "little") + TRAILER_MAGIC
 
 
-_KNOWN = frozenset("writer frames first sizes offsets xxh64 stats header extended source_header metadata".split())
+_KNOWN = frozenset(
+    "writer frames first sizes offsets xxh64 stats header header_copy extended source_header metadata".split()
+)
 
 
 def parse_trailer(tail: bytes, end: int) -> Trailer | None:
@@ -755,6 +761,7 @@ def decode_footer(tail: bytes, end: int, *, data_offset: int = 0) -> Footer | No
         index=index,
         header_hash=_integer(body, "header"),
         extended_header_hash=_integer(body, "extended"),
+        header_copy=_binary(body, "header_copy"),
         source_header=_binary(body, "source_header"),
         writer=str(body.get("writer", "")),
         extra={name: value for name, value in body.items() if name not in _KNOWN},

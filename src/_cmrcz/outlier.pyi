@@ -1,0 +1,25 @@
+import numpy as np
+
+def time_sum(
+    dtype: str, stack: np.ndarray, gain: np.ndarray | None, start: int, stop: int, out: np.ndarray
+) -> None: ...
+def histogram(
+    x: np.ndarray, start: int, stop: int, low: float, width: float, counts: np.ndarray, outside: np.ndarray
+) -> None: ...
+def select_outside(x: np.ndarray, start: int, stop: int, low: float, high: float, out: np.ndarray) -> int: ...
+def fill(
+    image: np.ndarray,
+    bad: np.ndarray,
+    index: np.ndarray,
+    kernel: np.ndarray,
+    widest: int,
+    scale: float,
+    fallback: float,
+    start: int,
+    stop: int,
+    out: np.ndarray,
+    clustered: np.ndarray,
+) -> None: ...
+def blend(
+    frame: np.ndarray, index: np.ndarray, weight: np.ndarray, fill: np.ndarray, seed: int, number: int, noise: float
+) -> None: ...

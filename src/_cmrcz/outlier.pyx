@@ -1,0 +1,356 @@
+"""Pixels of a stack: sum over time, histogram, the pixels outside an interval, their 5x5 fill and the blend.
+
+Every function works on a range of pixels, rows or entries and releases the GIL, so that the caller decides how many
+threads share an image. No function keeps anything between calls.
+"""
+from libc.math cimport ceil, cos, floor, isfinite, log, sqrt
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from _cmrcz.kernels cimport (
+    MZ_F16, MZ_F32, MZ_F64, MZ_I8, MZ_I16, MZ_I32, MZ_U8, MZ_U16, MZ_U32, mz_get_kernels, mz_kernels
+)
+
+cdef const mz_kernels *_K = mz_get_kernels()
+if _K is NULL:
+    raise ImportError("MRCZ_SIMD names no kernel variant this processor can run; use c, avx2 or avx512, or unset it")
+
+cdef double TWO_PI = 6.283185307179586
+
+ctypedef fused sum_t:
+    uint16_t
+    int16_t
+    uint32_t
+    int32_t
+    int64_t
+    float
+    double
+
+ctypedef fused pixel_t:
+    uint8_t
+    int8_t
+    uint16_t
+    int16_t
+    uint32_t
+    int32_t
+    float
+    double
+
+cdef int _code(str name) except -1:
+    codes = {"int8": MZ_I8, "uint8": MZ_U8, "int16": MZ_I16, "uint16": MZ_U16, "int32": MZ_I32, "uint32": MZ_U32,
+             "float16": MZ_F16, "float32": MZ_F32, "float64": MZ_F64}
+    if name not in codes:
+        raise TypeError(f"no sum for pixels of type {name}")
+    return codes[name]
+
+
+# ---- sum over time -------------------------------------------------------------------------------------------------
+# Tile by tile: one tile of every frame goes through accumulators that stay in cache, so each pixel is read from memory
+# once and each sum written once.
+cdef enum:
+    TILE = 16384
+
+cdef void _sum_bytes(int pt, const uint8_t *x, Py_ssize_t nz, Py_ssize_t stride, Py_ssize_t n, uint16_t *acc,
+                     sum_t *out) noexcept nogil:
+    # A byte adds at most 255, or 128 below zero: 250 frames fit 16 bits, with the sign for int8.
+    cdef Py_ssize_t t, i
+    cdef Py_ssize_t t0 = 0
+    cdef Py_ssize_t limit = 250
+    for i in range(n):
+        out[i] = 0
+    while t0 < nz:
+        memset(acc, 0, n * sizeof(uint16_t))
+        for t in range(t0, min(t0 + limit, nz)):
+            _K.add_u16(pt, x + t * stride, acc, n)
+        if pt == MZ_I8:
+            for i in range(n):
+                out[i] += <sum_t> (<int16_t *> acc)[i]
+        else:
+            for i in range(n):
+                out[i] += <sum_t> acc[i]
+        t0 += limit
+
+
+cdef void _sum_range(int pt, int itemsize, const uint8_t *x, Py_ssize_t nz, Py_ssize_t npix, const float *gain,
+                     Py_ssize_t start, Py_ssize_t stop, void *work, sum_t *out) noexcept nogil:
+    cdef Py_ssize_t a, n, t, i
+    cdef Py_ssize_t stride = npix * itemsize
+    cdef const uint8_t *first
+    a = start
+    while a < stop:
+        n = min(<Py_ssize_t> TILE, stop - a)
+        first = x + a * itemsize
+        if itemsize == 1 and gain is NULL:
+            _sum_bytes[sum_t](pt, first, nz, stride, n, <uint16_t *> work, out + a)
+        elif gain is NULL and pt != MZ_F16 and pt != MZ_F32 and pt != MZ_F64:
+            memset(work, 0, n * sizeof(int64_t))
+            for t in range(nz):
+                _K.add_i64(pt, first + t * stride, <int64_t *> work, n)
+            for i in range(n):
+                out[a + i] = <sum_t> (<int64_t *> work)[i]
+        else:
+            memset(work, 0, n * sizeof(double))
+            for t in range(nz):
+                _K.add_f64(pt, first + t * stride, 1.0, NULL if gain is NULL else gain + a, <double *> work, n)
+            for i in range(n):
+                out[a + i] = <sum_t> (<double *> work)[i]
+        a += TILE
+
+
+def time_sum(str dtype not None, const uint8_t[:, ::1] stack not None, const float[::1] gain,
+             Py_ssize_t start, Py_ssize_t stop, sum_t[::1] out not None):
+    """Sum over frames of pixels ``start:stop`` into ``out``.
+
+    ``stack`` is the (nz, ny·nx) stack seen as bytes; ``gain``, or None, multiplies each pixel in float32 first. The
+    caller chooses a type for ``out`` that holds the sum.
+    """
+    cdef int pt = _code(dtype)
+    cdef int itemsize = int(dtype.lstrip("abcdefghijklmnopqrstuvwxyz")) // 8
+    cdef Py_ssize_t npix = out.shape[0]
+    cdef Py_ssize_t nz = stack.shape[0]
+    if stack.shape[1] != npix * itemsize or not 0 <= start <= stop <= npix:
+        raise ValueError(f"{stack.shape[1]} bytes a frame, {npix} sums of {itemsize}-byte pixels, range {start}:{stop}")
+    if gain is not None and gain.shape[0] != npix:
+        raise ValueError(f"a gain of {gain.shape[0]} pixels for frames of {npix}")
+    if start == stop:
+        return
+    cdef const float *g = NULL if gain is None else &gain[0]
+    cdef void *work = malloc(TILE * sizeof(double))
+    if work is NULL:
+        raise MemoryError
+    with nogil:
+        if nz:
+            _sum_range[sum_t](pt, itemsize, &stack[0, 0], nz, npix, g, start, stop, work, &out[0])
+        else:
+            memset(&out[start], 0, (stop - start) * sizeof(sum_t))
+    free(work)
+
+
+# ---- histogram and selection ---------------------------------------------------------------------------------------
+def histogram(const sum_t[::1] x not None, Py_ssize_t start, Py_ssize_t stop, double low, double width,
+              int64_t[::1] counts not None, int64_t[::1] outside not None):
+    """Add ``x[start:stop]`` to ``counts``: bin i holds low + i·width ≤ x < low + (i + 1)·width.
+
+    ``outside`` receives the numbers below, above and not finite.
+    """
+    cdef Py_ssize_t i, nbins = counts.shape[0]
+    cdef int64_t below = 0
+    cdef int64_t above = 0
+    cdef int64_t bad = 0
+    cdef double v
+    cdef double inverse = 1.0 / width
+    cdef int64_t k, ilow
+    cdef int64_t *c
+    if not 0 <= start <= stop <= x.shape[0] or outside.shape[0] != 3 or not nbins or not width > 0:
+        raise ValueError("histogram: range, bins or counters do not fit")
+    c = &counts[0]
+    with nogil:
+        if sum_t is float or sum_t is double:
+            for i in range(start, stop):
+                v = (x[i] - low) * inverse
+                if v >= 0 and v < nbins:
+                    c[<Py_ssize_t> v] += 1
+                elif not isfinite(<double> x[i]):
+                    bad += 1
+                elif v < 0:
+                    below += 1
+                else:
+                    above += 1
+        elif width == 1.0 and low == floor(low):
+            ilow = <int64_t> low
+            for i in range(start, stop):
+                k = <int64_t> x[i] - ilow
+                if <uint64_t> k < <uint64_t> nbins:
+                    c[k] += 1
+                elif k < 0:
+                    below += 1
+                else:
+                    above += 1
+        else:
+            for i in range(start, stop):
+                v = (<double> x[i] - low) * inverse
+                if v >= 0 and v < nbins:
+                    c[<Py_ssize_t> v] += 1
+                elif v < 0:
+                    below += 1
+                else:
+                    above += 1
+    outside[0] += below
+    outside[1] += above
+    outside[2] += bad
+
+
+def select_outside(const sum_t[::1] x not None, Py_ssize_t start, Py_ssize_t stop, double low, double high,
+                   int64_t[::1] out not None):
+    """Indices of the pixels of ``x[start:stop]`` not inside [low, high] (NaN is not inside), into ``out``.
+
+    Returns how many there are; writes no more than fit.
+    """
+    cdef Py_ssize_t i
+    cdef Py_ssize_t n = 0
+    cdef Py_ssize_t room = out.shape[0]
+    cdef Py_ssize_t inside
+    cdef Py_ssize_t a, b
+    cdef int64_t ilow, ihigh, iv
+    cdef double v
+    if not 0 <= start <= stop <= x.shape[0]:
+        raise ValueError("select_outside: range beyond the image")
+    # Whole numbers are compared as such: the integer interval has the same members.
+    ilow = <int64_t> ceil(max(low, -9e18))
+    ihigh = <int64_t> floor(min(high, 9e18))
+    with nogil:
+        a = start
+        while a < stop:
+            b = min(a + 256, stop)
+            inside = 0
+            if sum_t is float or sum_t is double:
+                for i in range(a, b):
+                    inside += (x[i] >= low) & (x[i] <= high)
+            else:
+                for i in range(a, b):
+                    iv = x[i]
+                    inside += (iv >= ilow) & (iv <= ihigh)
+            if inside != b - a:
+                for i in range(a, b):
+                    v = <double> x[i]
+                    if not (v >= low and v <= high):
+                        if n < room:
+                            out[n] = i
+                        n += 1
+            a = b
+    return n
+
+
+# ---- fill ----------------------------------------------------------------------------------------------------------
+cdef double _fill_one(const sum_t *image, const uint8_t *bad, Py_ssize_t ny, Py_ssize_t nx, Py_ssize_t index,
+                      const double *kernel, Py_ssize_t widest, double fallback, uint8_t *clustered) noexcept nogil:
+    cdef Py_ssize_t y = index // nx
+    cdef Py_ssize_t x = index - y * nx
+    cdef Py_ssize_t y0, y1, x0, x1, i, j, r, good
+    cdef double total = 0.0
+    cdef double norm = 0.0
+    cdef double plain = 0.0
+    cdef double weight
+    y0 = max(y - 2, <Py_ssize_t> 0)
+    y1 = min(y + 3, ny)
+    x0 = max(x - 2, <Py_ssize_t> 0)
+    x1 = min(x + 3, nx)
+    clustered[0] = 0
+    good = 0
+    for j in range(y0, y1):
+        for i in range(x0, x1):
+            if j == y and i == x:
+                continue
+            if bad[j * nx + i]:
+                clustered[0] = 1
+            else:
+                weight = kernel[(j - y + 2) * 5 + i - x + 2]
+                total += weight * image[j * nx + i]
+                norm += weight
+                plain += image[j * nx + i]
+                good += 1
+    if clustered[0] == 0 and norm > 0:
+        return total / norm
+    if good:
+        return plain / good
+    # Nothing good within two pixels: rings further out, until one holds a good pixel.
+    for r in range(3, widest + 1):
+        plain = 0
+        good = 0
+        for j in range(max(y - r, <Py_ssize_t> 0), min(y + r + 1, ny)):
+            for i in range(max(x - r, <Py_ssize_t> 0), min(x + r + 1, nx)):
+                if (j == y - r or j == y + r or i == x - r or i == x + r) and not bad[j * nx + i]:
+                    plain += image[j * nx + i]
+                    good += 1
+        if good:
+            return plain / good
+    return fallback
+
+
+def fill(const sum_t[:, ::1] image not None, const uint8_t[:, ::1] bad not None, const int64_t[::1] index not None,
+         const double[:, ::1] kernel not None, Py_ssize_t widest, double scale, double fallback,
+         Py_ssize_t start, Py_ssize_t stop, float[::1] out not None, uint8_t[::1] clustered not None):
+    """Replacement values of the pixels ``index[start:stop]`` from the good pixels around them.
+
+    ``out`` receives ``scale`` times the kernel's weighted mean where no pixel within two is bad, else ``scale`` times
+    the plain mean of the good ones (``clustered`` is then 1), else of the nearest ring up to ``widest`` pixels away,
+    else ``fallback``.
+    """
+    cdef Py_ssize_t k
+    cdef Py_ssize_t ny = image.shape[0]
+    cdef Py_ssize_t nx = image.shape[1]
+    if bad.shape[0] != ny or bad.shape[1] != nx or kernel.shape[0] != 5 or kernel.shape[1] != 5:
+        raise ValueError("fill: mask and image differ in shape, or the kernel is not 5 x 5")
+    if not 0 <= start <= stop <= index.shape[0] or out.shape[0] != index.shape[0] or \
+            clustered.shape[0] != index.shape[0]:
+        raise ValueError("fill: range beyond the list of pixels")
+    if scale == 0:
+        raise ValueError("fill: scale is zero")
+    for k in range(start, stop):
+        if not 0 <= index[k] < ny * nx:
+            raise ValueError(f"fill: pixel {index[k]} of an image of {ny * nx}")
+    with nogil:
+        for k in range(start, stop):
+            out[k] = <float> (scale * _fill_one(&image[0, 0], &bad[0, 0], ny, nx, index[k], &kernel[0, 0], widest,
+                                                fallback / scale, &clustered[k]))
+
+
+# ---- blend ---------------------------------------------------------------------------------------------------------
+cdef inline uint64_t _mix(uint64_t z) noexcept nogil:
+    # SplitMix64's finaliser: a number of its own for every (seed, frame, pixel), whatever the order of the work.
+    z = (z ^ (z >> 30)) * <uint64_t> 0xbf58476d1ce4e5b9
+    z = (z ^ (z >> 27)) * <uint64_t> 0x94d049bb133111eb
+    return z ^ (z >> 31)
+
+
+cdef inline double _uniform(uint64_t z) noexcept nogil:
+    return <double> (z >> 11) * (1.0 / 9007199254740992.0)
+
+
+def blend(pixel_t[::1] frame not None, const int64_t[::1] index not None, const float[::1] weight not None,
+          const float[::1] fill not None, uint64_t seed, uint64_t number, double noise):
+    """Replace pixels ``index`` of one frame by weight·x + (1 − weight)·(fill + noise·normal), in place.
+
+    Weight 0 takes the fill whatever x is, NaN included. Whole-number frames are rounded up or down by chance with
+    the mean kept, the chance a function of (``seed``, ``number``, pixel) alone, and clipped to their range.
+    """
+    cdef Py_ssize_t k, i
+    cdef Py_ssize_t n = frame.shape[0]
+    cdef double v, w, f
+    cdef double lowest = 0
+    cdef double highest = 0
+    cdef uint64_t stream, z
+    if weight.shape[0] != index.shape[0] or fill.shape[0] != index.shape[0]:
+        raise ValueError("blend: pixels, weights and fills differ in number")
+    for k in range(index.shape[0]):
+        if not 0 <= index[k] < n:
+            raise ValueError(f"blend: pixel {index[k]} of a frame of {n}")
+    if pixel_t is uint8_t:
+        highest = 255
+    elif pixel_t is int8_t:
+        lowest, highest = -128, 127
+    elif pixel_t is uint16_t:
+        highest = 65535
+    elif pixel_t is int16_t:
+        lowest, highest = -32768, 32767
+    elif pixel_t is uint32_t:
+        highest = 4294967295.0
+    elif pixel_t is int32_t:
+        lowest, highest = -2147483648.0, 2147483647.0
+    with nogil:
+        stream = _mix(seed + <uint64_t> 0x9e3779b97f4a7c15) ^ _mix(number + <uint64_t> 0x632be59bd9b4e019)
+        for k in range(index.shape[0]):
+            i = index[k]
+            w = weight[k]
+            f = fill[k]
+            z = _mix(stream + <uint64_t> i * <uint64_t> 0x9e3779b97f4a7c15)
+            if noise > 0:
+                # Box and Muller's normal deviate from two uniform ones.
+                f += noise * sqrt(-2.0 * log(1.0 - _uniform(_mix(z + 1)))) * cos(TWO_PI * _uniform(_mix(z + 2)))
+            v = f if w <= 0 else w * frame[i] + (1.0 - w) * f
+            if pixel_t is float or pixel_t is double:
+                frame[i] = <pixel_t> v
+            else:
+                v = floor(v + _uniform(z))
+                frame[i] = <pixel_t> min(max(v, lowest), highest)

@@ -1,4 +1,4 @@
-/* SIMD kernels: one table of functions, filled by the variant that suits the processor.
+/* Pixel and byte kernels: one table of functions, filled by the variant that suits the processor.
  *
  * Every kernel works on any length and any alignment unless it says otherwise, reads nothing beyond its input and
  * writes nothing beyond its output. The variants agree to the last bit. */
@@ -30,7 +30,9 @@ typedef struct {
     void (*nonzero_mask)(const uint8_t *in, uint64_t *out, size_t n);
     /* adds to h[256] */
     void (*histogram8)(const uint8_t *in, size_t n, uint32_t *h);
-    /* adds n pixels of type pt (not MZ_F64) to s; integer sums are exact while below 2^53 */
+    /* Adds n pixels of type pt to s. Sums of integers are exact while below 2^53; those of floats are accumulated in
+     * float64 in a fixed order (kernels_impl.h), so that they depend on how the pixels are divided between calls, but
+     * not on the variant. */
     void (*stats)(int pt, const void *in, size_t n, mz_stats *s);
     /* out[i] = (float)in[i], times gain[i] if gain is not NULL: one float32 multiplication, as NumPy does it.
      * MZ_U4: starts at the low nibble of in[0]. stream != 0: may use non-temporal stores (out is not read again soon). */

@@ -204,9 +204,9 @@ class Reader:
     @property
     def extended_header(self) -> Any:
         """The extended header (`mrcz.metadata.ExtendedHeader`): ``raw`` bytes, ``type`` and ``decoded``."""
-        from mrcz.metadata import decode_extended
+        from mrcz.metadata import ExtendedHeader
 
-        return decode_extended(self.header.exttyp, self._extended, self.header)
+        return ExtendedHeader(self._extended, self.header.exttyp, self.header)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -443,6 +443,11 @@ class Reader:
                         data, offsets[n : n + 1] - part.start, sizes[n : n + 1], flat[n : n + 1],
                         hashes=None if hashes is None else hashes[n : n + 1], **arguments,
                     )  # fmt: skip
+
+    def stored(self, frame: int) -> bytes:
+        """The bytes of a frame as they are in the file: its chunk, or its plain pixels."""
+        (number,), _ = _frame_numbers(frame, len(self))
+        return self._source.read(int(self.index.offsets[number]), int(self.index.sizes[number]))
 
     def _core_errors(self, numbers: np.ndarray) -> _CoreErrors:
         return _CoreErrors(self, numbers)

@@ -73,6 +73,8 @@ class Writer:
         Most threads; default: the processors this process may use.
     source_header : bytes, optional
         The 1024 header bytes of the file these frames come from, kept so that converting back restores it exactly.
+    source_name : str, optional
+        Name of that file, without folders; kept in the footer, so that converting back gives it the same suffix.
     labels : sequence of str
     slices : int
         What older versions of this package return: 0 one array, 1 a list of images, n a list of n-section volumes.
@@ -112,6 +114,7 @@ class Writer:
         gain: float | None = None,
         n_threads: int | None = None,
         source_header: bytes | None = None,
+        source_name: str | None = None,
         labels: Sequence[str] = (),
         slices: int = 0,
         mz: int | None = None,
@@ -151,7 +154,7 @@ class Writer:
         self._temporary: str | None = None
         self._pixels: PixelFormat | None = None
         self._shape: tuple[int, ...] | None = None  # of a frame
-        self._footer_extra: dict[str, Any] = {}
+        self._footer_extra: dict[str, Any] = {} if source_name is None else {"source_name": source_name}
         self._reset()
         if os.path.exists(self.path) and not overwrite:
             raise FileExistsError(f"{self.path} exists; pass overwrite=True to replace it")

@@ -1,0 +1,160 @@
+"""The ``mrcz`` command. docs/cli.md describes it, exit codes included.
+
+A command is a module here with ``HELP``, ``add_arguments(parser)`` and ``run(args) -> exit code``; it parses, calls one
+public function, formats the result. Results go to stdout, everything else to stderr. Modules are imported when their
+command is used, and only their light parts for ``--help``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError
+
+__all__ = ["EXIT_DAMAGED", "EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "main"]
+
+#: Modules of this package, in the order ``--help`` lists them.
+COMMANDS = ("compress", "decompress", "info", "verify", "demo")
+
+_DESCRIPTION = "Compress electron microscopy stacks and volumes (MRC) and check, describe and restore them (MRCZ)."
+_EPILOG = """\
+mrcz COMMAND --help explains a command. Exit codes: 0 all went well, 1 a file failed, 2 wrong usage, 3 a file is
+damaged or two files differ, 130 interrupted.
+
+The form of c-mrcz works too:  mrcz -i IN -o OUT [-c CODEC] [-B BYTES] [-l LEVEL] [-f FILTER] [-n THREADS]"""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends the command; every open output is dropped on the way out."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments after the program's name; ``sys.argv[1:]`` by default.
+
+    Returns
+    -------
+    int
+        Exit code: 0 all went well, 1 at least one file failed, 2 wrong usage, 3 a file is damaged or two files
+        differ, 128 + n ended by signal n (130 for Ctrl-C).
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with _signals(), _notes():
+            return _run(arguments)
+    except KeyboardInterrupt as stop:
+        number = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
+        print("interrupted; nothing unfinished is left behind", file=sys.stderr)
+        return 128 + int(number)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has seen enough. Python would complain again when it flushes at exit.
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        os.close(devnull)
+        return EXIT_FAILED
+
+
+def _run(arguments: list[str]) -> int:
+    # c-mrcz knows no commands, only options.
+    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
+        from mrcz.cli import cmrcz
+
+        parser = argparse.ArgumentParser(prog="mrcz", description=cmrcz.HELP)
+        module: Any = cmrcz
+        module.add_arguments(parser)
+    else:
+        parser, modules = _parser()
+        if not arguments:
+            parser.print_help(sys.stderr)
+            return EXIT_USAGE
+    try:
+        args = parser.parse_args(arguments)
+        if hasattr(args, "command"):
+            module = modules[args.command]
+        return module.run(args)
+    except SystemExit as stop:  # argparse: 0 after --help, 2 after a wrong argument
+        return stop.code if isinstance(stop.code, int) else EXIT_USAGE
+    except UsageError as error:
+        print(f"mrcz: {error}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, Any]]:
+    parser = argparse.ArgumentParser(
+        prog="mrcz", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"mrcz {_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    modules = {}
+    for name in COMMANDS:
+        module = importlib.import_module(f"mrcz.cli.{name}")
+        modules[name] = module
+        sub = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(sub)
+    return parser, modules
+
+
+def _version() -> str:
+    import mrcz
+
+    return mrcz.__version__
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the command as Ctrl-C does: a batch system's kill leaves no half-written file either."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise Interrupted(signum)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {}
+    for name in names:
+        number = getattr(signal, name)
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP; so do we then
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Our own warnings as one line on stderr, without the place in the source."""
+    from mrcz.errors import FormatWarning
+
+    def show(message: Any, category: type[Warning], filename: str, lineno: int, *rest: Any, **more: Any) -> None:
+        print(f"mrcz: note: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", FormatWarning)
+        warnings.showwarning = show  # catch_warnings puts the old one back
+        yield

@@ -1,0 +1,187 @@
+"""What several commands have in common: exit codes, arguments, running a plan and reporting on it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from mrcz.cli import _text
+from mrcz.cli._progress import Progress
+
+__all__ = [
+    "EXIT_DAMAGED",
+    "EXIT_FAILED",
+    "EXIT_OK",
+    "EXIT_USAGE",
+    "UsageError",
+    "add_batch_arguments",
+    "add_inputs",
+    "add_reading",
+    "emit",
+    "exit_code",
+    "run_plan",
+    "threads",
+]
+
+EXIT_OK = 0  # everything asked for was done
+EXIT_FAILED = 1  # at least one file could not be read, written, or was refused
+EXIT_USAGE = 2  # the command line makes no sense
+EXIT_DAMAGED = 3  # at least one file is damaged, or two files differ
+
+
+class UsageError(Exception):
+    """A command line that parses and still makes no sense; the message is shown as it is."""
+
+
+def threads(text: str) -> int:
+    """A number of threads: 1 or more."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1 thread is needed")
+    return number
+
+
+def add_inputs(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the list of inputs, ``-r`` and ``--json``."""
+    parser.add_argument("inputs", nargs="+", metavar="FILE", help=what)
+    parser.add_argument("-r", "--recursive", action="store_true", help="take the files in directories, at any depth")
+    parser.add_argument("--json", action="store_true", help="one JSON object a file, a line each, instead of text")
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add how files are read: ``--permissive``, ``--signed``/``--unsigned``, ``-n``."""
+    parser.add_argument(
+        "--permissive", action="store_true", help="take files that contradict themselves, and what is whole in them"
+    )
+    sign = parser.add_mutually_exclusive_group()
+    sign.add_argument(
+        "--signed", dest="signed_bytes", action="store_true", default=None, help="read bytes (mode 0) as -128 .. 127"
+    )
+    sign.add_argument(
+        "--unsigned", dest="signed_bytes", action="store_false", default=None, help="read bytes (mode 0) as 0 .. 255"
+    )
+    parser.add_argument(
+        "-n", "--threads", type=threads, metavar="N", help="threads (default: the cores this process may use)"
+    )
+
+
+def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add where files go and what becomes of the originals."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="file, for one input; directory, for several or if it is there or ends in / (default: beside the input)",
+    )
+    parser.add_argument("-f", "--force", action="store_true", help="replace files that are there")
+    parser.add_argument("--skip-existing", action="store_true", help="leave files that are there, as done already")
+    parser.add_argument("--check", action="store_true", help="read every new file back and compare it bit for bit")
+    parser.add_argument(
+        "--remove",
+        action="store_true",
+        help="remove each original, after the new file was read back and found to hold the same, bit for bit",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar, no summary")
+
+
+def emit(record: dict[str, Any]) -> None:
+    """Print one JSON object on one line."""
+    print(json.dumps(record, ensure_ascii=False, allow_nan=False, default=str), flush=True)
+
+
+def exit_code(results: Iterable[Any]) -> int:
+    """Exit code for many results: damage outweighs failure outweighs success."""
+    code = EXIT_OK
+    for result in results:
+        if result.damaged:
+            return EXIT_DAMAGED
+        if not result.ok:
+            code = EXIT_FAILED
+    return code
+
+
+def run_plan(action: str, args: argparse.Namespace, options: dict[str, Any]) -> int:
+    """Plan, run and report `action` on ``args.inputs``; return the exit code."""
+    from mrcz import batch
+
+    try:
+        plan = batch.plan(
+            action,
+            args.inputs,
+            output=args.output,
+            recursive=args.recursive,
+            overwrite=args.force,
+            skip_existing=args.skip_existing,
+            remove=args.remove,
+            options={**options, "check": args.check or args.remove},
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    results: list[batch.Result] = []
+
+    def report(result: batch.Result) -> None:
+        results.append(result)
+        bar.clear()
+        if args.json:
+            emit(result.asdict())
+        elif result.ok:
+            print(_result_line(result), flush=True)
+        if not result.ok:
+            print(f"mrcz: {result.source}: {result.error}", file=sys.stderr, flush=True)
+
+    bar = Progress(len(plan.jobs), quiet=args.quiet)
+    try:
+        for result in plan.refused:
+            report(result)
+        if args.dry_run:
+            for job in plan.jobs:
+                report(batch.Result(job.action, job.source, job.destination, "planned"))
+        else:
+            for result in batch.run(plan.jobs, progress=lambda job, done, total: bar.update(job.source, done, total)):
+                report(result)
+    finally:
+        bar.clear()
+    if len(results) > 1 and not args.quiet:
+        print(_summary(results), file=sys.stderr)
+    return exit_code(results)
+
+
+def _result_line(result: Any) -> str:
+    line = f"{result.source} -> {result.destination}"
+    if result.status == "planned":
+        return line
+    if result.status == "skipped":
+        return f"{result.source}: skipped, {result.error}"
+    sizes = [_text.size(result.plain_bytes), _text.size(result.stored_bytes)]
+    if result.action == "decompress":
+        sizes.reverse()
+    line += f"  {sizes[0]} -> {sizes[1]}  {_text.ratio(result.plain_bytes, result.stored_bytes)}"
+    line += f"  {_text.duration(result.seconds)}"
+    if result.removed:
+        line += "  checked, original removed"
+    elif result.checked:
+        line += "  checked"
+    return line
+
+
+def _summary(results: list[Any]) -> str:
+    done = [result for result in results if result.status == "done"]
+    planned = sum(result.status == "planned" for result in results)
+    parts = []
+    if done:
+        plain, stored = sum(r.plain_bytes for r in done), sum(r.stored_bytes for r in done)
+        parts.append(
+            f"{_text.plural(len(done), 'file')}, {_text.size(plain)} plain, {_text.size(stored)} compressed, "
+            f"{_text.ratio(plain, stored)}, {_text.duration(sum(r.seconds for r in done))}"
+        )
+    if planned:
+        parts.append(f"{_text.plural(planned, 'file')} to do")
+    for status, word in (("skipped", "skipped"), ("refused", "refused"), ("failed", "failed")):
+        count = sum(result.status == status for result in results)
+        if count:
+            parts.append(f"{count} {word}")
+    return "mrcz: " + "; ".join(parts)

@@ -1,0 +1,70 @@
+"""Compress MRC files to MRCZ.
+
+  mrcz compress movie.mrc                      movie.mrcz beside it
+  mrcz compress -r session/ -o archive/        every MRC file below session/, same tree below archive/
+  mrcz compress --remove *.mrc                 each original goes once its copy was read back and is identical
+
+Inputs may be inside gzip, bzip2, xz or zstd (movie.mrc.gz), or MRCZ files to compress anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from mrcz.cli._shared import add_batch_arguments, add_inputs, add_reading, run_plan
+
+HELP = "compress MRC files"
+
+CODECS = ("zstd", "lz4", "lz4hc", "zlib")
+PROFILES = ("fast", "balanced", "small")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    add_inputs(parser, "file, pattern or (with -r) directory")
+    add_batch_arguments(parser)
+    group = parser.add_argument_group("compression")
+    group.add_argument(
+        "--profile",
+        choices=PROFILES,
+        default="balanced",
+        help="fast, balanced (default) or small: how much time to spend for how few bytes",
+    )
+    group.add_argument("-c", "--codec", choices=CODECS, default="zstd", help="default: zstd")
+    group.add_argument("-l", "--level", type=int, metavar="N", help="the codec's own level, instead of a profile")
+    group.add_argument(
+        "--filter",
+        choices=("auto", "none", "shuffle", "bitshuffle"),
+        default="auto",
+        help="what is done to the bytes before the codec (default: what suits each frame)",
+    )
+    group.add_argument(
+        "-B", "--blocksize", type=int, metavar="BYTES", help="block size (default: what suits each frame)"
+    )
+    group.add_argument(
+        "--pack",
+        nargs="?",
+        const=True,
+        default=False,
+        choices=(True, "auto"),
+        metavar="auto",
+        help="two pixels a byte: smaller, but only this program reads it. Pixels above 15 are an error; with "
+        "--pack=auto that file is stored with 8 bits",
+    )
+    add_reading(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run this command."""
+    options = {
+        "codec": args.codec,
+        "level": args.level,
+        "profile": args.profile,
+        "filter": args.filter,
+        "blocksize": args.blocksize,
+        "pack": args.pack,
+        "permissive": args.permissive,
+        "signed_bytes": args.signed_bytes,
+        "n_threads": args.threads,
+    }
+    return run_plan("compress", args, options)

@@ -1,0 +1,26 @@
+"""Restore plain MRC files from MRCZ files.
+
+mrcz decompress movie.mrcz                   movie.mrc beside it, the same bytes as before it was compressed
+mrcz decompress -r archive/ -o session/      every .mrcz below archive/, same tree below session/
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from mrcz.cli._shared import add_batch_arguments, add_inputs, add_reading, run_plan
+
+HELP = "restore plain MRC files"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    add_inputs(parser, "file, pattern or (with -r) directory")
+    add_batch_arguments(parser)
+    add_reading(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run this command."""
+    options = {"permissive": args.permissive, "signed_bytes": args.signed_bytes, "n_threads": args.threads}
+    return run_plan("decompress", args, options)

@@ -1,0 +1,423 @@
+"""The commands as a user calls them: what they print, what they leave on disk, what they return."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import mrcz
+from mrcz import cli
+from mrcz.convert import mrc as convert_mrc
+
+
+@pytest.fixture
+def movie(tmp_path, rng):
+    """A small counted movie, and its bytes."""
+    path = tmp_path / "movie.mrc"
+    mrcz.write(path, rng.poisson(0.8, (7, 50, 61)).astype("u1"), pixel_size=1.05, kind="stack")
+    return path
+
+
+def run(capsys, *args):
+    code = cli.main([str(arg) for arg in args])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+# --- compress and decompress --------------------------------------------------------------------------------------
+
+
+def test_there_and_back(capsys, movie, tmp_path):
+    whole = movie.read_bytes()
+    code, out, err = run(capsys, "compress", movie)
+    assert code == 0 and err == ""
+    assert out.count("\n") == 1 and out.startswith(f"{movie} -> {tmp_path / 'movie.mrcz'}  ")
+    assert names(tmp_path) == ["movie.mrc", "movie.mrcz"]
+    assert np.array_equal(mrcz.read(tmp_path / "movie.mrcz"), mrcz.read(movie))
+    movie.unlink()
+    assert run(capsys, "decompress", tmp_path / "movie.mrcz")[0] == 0
+    assert movie.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--profile", "fast"],
+        ["--profile", "small"],
+        ["--codec", "lz4"],
+        ["--codec", "lz4hc", "--level", "3"],
+        ["--codec", "zlib"],
+        ["--level", "7", "--filter", "bitshuffle", "-B", "4096", "-n", "1"],
+        ["--filter", "none"],
+        ["--pack"],
+        ["--pack=auto"],
+    ],
+    ids=" ".join,
+)
+def test_every_way_of_compressing_comes_back(capsys, movie, tmp_path, options):
+    assert run(capsys, "compress", movie, *options)[0] == 0
+    assert run(capsys, "decompress", tmp_path / "movie.mrcz", "-o", tmp_path / "back.mrc")[0] == 0
+    assert (tmp_path / "back.mrc").read_bytes() == movie.read_bytes()
+
+
+def test_pack_refuses_what_does_not_fit(capsys, tmp_path):
+    path = tmp_path / "bright.mrc"
+    mrcz.write(path, np.full((2, 8, 8), 16, "u1"))
+    code, _, err = run(capsys, "compress", path, "--pack")
+    assert code == 1 and "15" in err
+    assert names(tmp_path) == ["bright.mrc"]
+    assert run(capsys, "compress", path, "--pack=auto")[0] == 0
+    assert mrcz.read(tmp_path / "bright.mrcz").max() == 16
+
+
+def test_suffix_comes_back(capsys, movie, tmp_path):
+    stack = movie.rename(tmp_path / "particles.mrcs")
+    whole = stack.read_bytes()
+    run(capsys, "compress", "--remove", stack)
+    assert names(tmp_path) == ["particles.mrcz"]
+    run(capsys, "decompress", tmp_path / "particles.mrcz")
+    assert stack.read_bytes() == whole
+
+
+def test_tree(capsys, movie, tmp_path):
+    session = tmp_path / "session"
+    (session / "a/b").mkdir(parents=True)
+    for name in ["one.mrc", "a/two.mrcs", "a/b/three.map"]:
+        (session / name).write_bytes(movie.read_bytes())
+    (session / "a/three.mrc.gz").write_bytes(gzip.compress(movie.read_bytes()))
+    code, out, err = run(capsys, "compress", "-r", session, "-o", tmp_path / "archive")
+    assert code == 0 and out.count("\n") == 4 and "4 files" in err
+    assert names(tmp_path / "archive") == ["a/b/three.mrcz", "a/three.mrcz", "a/two.mrcz", "one.mrcz"]
+    assert run(capsys, "decompress", "-q", "-r", tmp_path / "archive", "-o", tmp_path / "back")[0] == 0
+    assert names(tmp_path / "back") == ["a/b/three.map", "a/three.mrc", "a/two.mrcs", "one.mrc"]
+    for name in names(tmp_path / "back"):
+        assert (tmp_path / "back" / name).read_bytes() == movie.read_bytes()
+
+
+def test_wrapped_input(capsys, movie, tmp_path):
+    wrapped = tmp_path / "w.mrc.gz"
+    wrapped.write_bytes(gzip.compress(movie.read_bytes()))
+    assert run(capsys, "compress", "--check", wrapped)[0] == 0
+    assert run(capsys, "decompress", tmp_path / "w.mrcz")[0] == 0
+    assert (tmp_path / "w.mrc").read_bytes() == movie.read_bytes()
+    code, out, _ = run(capsys, "info", wrapped)
+    assert code == 0 and "7 frames of 61 x 50" in out
+
+
+def test_compressed_anew(capsys, movie, tmp_path):
+    run(capsys, "compress", movie)
+    assert run(capsys, "compress", "--check", tmp_path / "movie.mrcz", "-c", "lz4", "-o", tmp_path / "x.mrcz")[0] == 0
+    assert run(capsys, "decompress", tmp_path / "x.mrcz", "-o", tmp_path / "back.mrc")[0] == 0
+    assert (tmp_path / "back.mrc").read_bytes() == movie.read_bytes()
+
+
+def test_nothing_is_overwritten(capsys, movie, tmp_path):
+    target = tmp_path / "movie.mrcz"
+    target.write_bytes(b"mine")
+    code, out, err = run(capsys, "compress", movie)
+    assert code == 1 and out == "" and "--force" in err and target.read_bytes() == b"mine"
+    code, out, _ = run(capsys, "compress", movie, "--skip-existing")
+    assert code == 0 and "skipped" in out and target.read_bytes() == b"mine"
+    assert run(capsys, "compress", movie, "--force")[0] == 0 and target.read_bytes() != b"mine"
+
+
+def test_dry_run_does_nothing(capsys, movie, tmp_path):
+    code, out, _ = run(capsys, "compress", "--dry-run", "--remove", movie, "-o", f"{tmp_path / 'new'}/")
+    assert code == 0 and out == f"{movie} -> {tmp_path / 'new/movie.mrcz'}\n"
+    assert names(tmp_path) == ["movie.mrc"] and not (tmp_path / "new").exists()
+
+
+def test_times_and_permissions_are_kept(capsys, movie, tmp_path):
+    os.chmod(movie, 0o640)
+    os.utime(movie, (1_000_000_000, 1_000_000_000))
+    run(capsys, "compress", movie)
+    after = (tmp_path / "movie.mrcz").stat()
+    assert after.st_mtime == 1_000_000_000 and after.st_mode & 0o777 == 0o640
+
+
+# --- --remove -----------------------------------------------------------------------------------------------------
+
+
+def test_remove(capsys, movie, tmp_path):
+    whole = movie.read_bytes()
+    code, out, _ = run(capsys, "compress", "--remove", movie)
+    assert code == 0 and "original removed" in out and names(tmp_path) == ["movie.mrcz"]
+    code, out, _ = run(capsys, "decompress", "--remove", tmp_path / "movie.mrcz")
+    assert code == 0 and names(tmp_path) == ["movie.mrc"] and movie.read_bytes() == whole
+
+
+@pytest.mark.parametrize("place", [5, 1023, 1024 + 7 * 50 * 61 - 1], ids=["header", "label", "last pixel"])
+def test_an_original_is_kept_when_the_copy_differs(capsys, movie, tmp_path, monkeypatch, place):
+    """The original changes while it is compressed, in one byte: the read-back sees it, whatever byte it is."""
+    real = convert_mrc._check
+
+    def change_first(reader, source, destination, tell):
+        whole = bytearray(movie.read_bytes())
+        whole[place] ^= 1
+        movie.write_bytes(whole)
+        real(reader, source, destination, tell)
+
+    monkeypatch.setattr(convert_mrc, "_check", change_first)
+    code, _, err = run(capsys, "compress", "--remove", movie)
+    assert code == 1 and "not the same" in err and f"byte {place} differs" in err
+    assert names(tmp_path) == ["movie.mrc"]
+
+
+def test_an_original_is_kept_when_the_copy_is_damaged_on_disk(capsys, movie, tmp_path, monkeypatch):
+    real = convert_mrc._check
+
+    def damage(reader, source, name, tell):
+        destination = tmp_path / "movie.mrcz"
+        assert str(destination) == name
+        whole = bytearray(destination.read_bytes())
+        whole[1024 + 300] ^= 64
+        destination.write_bytes(whole)
+        real(reader, source, name, tell)
+
+    monkeypatch.setattr(convert_mrc, "_check", damage)
+    code, _, err = run(capsys, "compress", "--remove", movie)
+    assert code == 1 and "not the same" in err and names(tmp_path) == ["movie.mrc"]
+
+
+def test_bytes_after_the_last_frame_are_not_dropped_silently(capsys, movie, tmp_path):
+    with open(movie, "ab") as file:
+        file.write(b"notes of the operator")
+    code, _, err = run(capsys, "compress", "--remove", movie)
+    assert code == 3 and "21 bytes after the last frame" in err and names(tmp_path) == ["movie.mrc"]
+    assert run(capsys, "compress", "--permissive", movie)[0] == 0
+    (tmp_path / "movie.mrcz").unlink()
+    code, _, err = run(capsys, "compress", "--permissive", "--remove", movie)
+    assert code == 1 and names(tmp_path) == ["movie.mrc"]
+
+
+# --- interruption -------------------------------------------------------------------------------------------------
+
+
+_SLOW = """
+import sys, time
+import mrcz.convert.mrc as m
+blocks = m._blocks
+m._BLOCK = 1
+def slow(reader):
+    for i, block in enumerate(blocks(reader)):
+        yield block
+        if i == 2:
+            print("going", flush=True)
+            time.sleep(60)
+m._blocks = slow
+from mrcz.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("action", ["compress", "decompress"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_nothing_behind(capsys, movie, tmp_path, action, number):
+    if action == "decompress":
+        run(capsys, "compress", "--remove", movie)
+    before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
+    (source,) = before
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SLOW, action, "--remove", str(tmp_path / source)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "going\n"
+    assert len(names(tmp_path)) == 2  # the unfinished file is there
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + number and "interrupted" in err
+    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
+
+
+# --- errors and exit codes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["explode"], ["compress"], ["compress", "a", "--level", "x"], ["compress", "a", "-n", "0"], ["-i", "a"]],
+)
+def test_usage(capsys, arguments):
+    code, out, err = run(capsys, *arguments)
+    assert code == 2 and out == "" and "usage" in err
+
+
+def test_one_output_for_many_inputs(capsys, movie, tmp_path):
+    code, _, err = run(capsys, "compress", movie, movie.parent / "b.mrc", "-o", tmp_path / "x.mrcz")
+    assert code == 2 and "several inputs" in err
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress", "info", "verify"])
+def test_missing_file(capsys, tmp_path, command):
+    code, out, err = run(capsys, command, tmp_path / "none.mrc")
+    assert code == 1 and out == "" and err == f"mrcz: {tmp_path / 'none.mrc'}: no such file\n"
+
+
+@pytest.mark.parametrize("command", ["compress", "info", "verify"])
+def test_not_an_mrc_file(capsys, tmp_path, command):
+    path = tmp_path / "letter.mrc"
+    path.write_text("Dear operator, " * 100)
+    code, _, err = run(capsys, command, path)
+    assert code == 3 and err.count("\n") == 1 and "letter.mrc" in err and "Traceback" not in err
+
+
+def test_one_bad_file_does_not_stop_the_others(capsys, movie, tmp_path):
+    (tmp_path / "a.mrc").write_bytes(b"short")
+    code, out, err = run(capsys, "compress", tmp_path / "a.mrc", tmp_path / "none.mrc", movie)
+    assert code == 3 and out.count("\n") == 1 and "1 refused" in err and "1 failed" in err
+    assert names(tmp_path) == ["a.mrc", "movie.mrc", "movie.mrcz"]
+
+
+def test_unwritable_place(capsys, movie, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    code, _, err = run(capsys, "compress", movie, "-o", tmp_path / "file/x.mrcz")
+    assert code == 1 and err.startswith(f"mrcz: {movie}: ") and str(tmp_path / "file") in err
+
+
+def test_json(capsys, movie, tmp_path):
+    (tmp_path / "a.mrc").write_bytes(b"short")
+    code, out, _ = run(capsys, "compress", "--json", movie, tmp_path / "a.mrc")
+    good, bad = [json.loads(line) for line in out.splitlines()]
+    assert code == 3
+    assert good["status"] == "done" and good["plain_bytes"] == movie.stat().st_size and good["error"] is None
+    assert good["stored_bytes"] == (tmp_path / "movie.mrcz").stat().st_size
+    assert bad["status"] == "failed" and bad["damaged"] and "header" in bad["error"]
+
+
+def test_version_and_help(capsys):
+    assert run(capsys, "--version")[:2] == (0, f"mrcz {mrcz.__version__}\n")
+    code, out, _ = run(capsys, "--help")
+    assert code == 0 and all(command in out for command in cli.COMMANDS)
+    for command in cli.COMMANDS:
+        assert run(capsys, command, "--help")[0] == 0
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys, mrcz.cli\n"
+        "mrcz.cli.main(['compress', '--help'])\n"
+        "heavy = {'scipy', 'msgpack', 'zstandard', 'lz4', 'dask', 'gzip'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_as_a_program(movie, tmp_path):
+    done = subprocess.run([sys.executable, "-m", "mrcz", "compress", movie], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "" and done.stdout.startswith(str(movie))
+
+
+# --- info ---------------------------------------------------------------------------------------------------------
+
+
+def test_info(capsys, movie, tmp_path):
+    code, out, err = run(capsys, "info", movie)
+    assert code == 0 and err == ""
+    assert "stack" in out and "7 frames of 61 x 50" in out and "1.05 Å" in out and "unsigned 8-bit" in out
+    run(capsys, "compress", movie)
+    code, out, _ = run(capsys, "info", tmp_path / "movie.mrcz")
+    assert code == 0 and "zstd" in out and "smaller" in out and "bits a pixel" in out and "made from   movie.mrc" in out
+
+
+def test_info_json(capsys, movie, tmp_path):
+    run(capsys, "compress", movie)
+    code, out, _ = run(capsys, "info", "--json", movie, tmp_path / "movie.mrcz")
+    plain, packed = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert plain["shape"] == packed["shape"] == [7, 50, 61]
+    assert plain["codec"] == "none" and plain["ratio"] is None
+    assert packed["codec"] == "zstd" and packed["ratio"] > 1
+    assert plain["entropy_bits"] == packed["entropy_bits"] == pytest.approx(1.7, abs=0.2)
+    assert 0 < packed["entropy_fraction"] < 1.1
+    assert packed["plain_bytes"] == movie.stat().st_size == plain["file_bytes"]
+
+
+def test_info_of_an_odd_file(capsys, movie, tmp_path):
+    whole = bytearray(movie.read_bytes())
+    whole[8:12] = (32766).to_bytes(4, "little")
+    movie.write_bytes(whole)
+    code, out, _ = run(capsys, "info", movie)
+    assert code == 0 and "7 frames" in out and "32766" in out
+    code, _, err = run(capsys, "info", "--strict", movie)
+    assert code == 3 and "nz" in err
+
+
+# --- verify -------------------------------------------------------------------------------------------------------
+
+
+def test_verify(capsys, movie, tmp_path):
+    run(capsys, "compress", movie)
+    packed = tmp_path / "movie.mrcz"
+    for arguments in ([packed], [movie], ["--fast", packed], ["--each", movie, packed], ["-r", tmp_path]):
+        code, out, _ = run(capsys, "verify", *arguments)
+        assert code == 0 and "ok" in out
+    code, out, _ = run(capsys, "verify", movie, packed)
+    assert code == 0 and "same" in out
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_verify_finds_damage(capsys, movie, tmp_path, fast):
+    run(capsys, "compress", movie)
+    packed = tmp_path / "movie.mrcz"
+    with mrcz.open(packed) as reader:
+        offset = int(reader.index.offsets[3]) + 40
+    whole = bytearray(packed.read_bytes())
+    whole[offset] ^= 8
+    packed.write_bytes(whole)
+    code, out, err = run(capsys, "verify", packed, *(["--fast"] if fast else []))
+    assert code == 3 and "frame 3" in out + err
+    code, out, _ = run(capsys, "verify", "--json", packed, *(["--fast"] if fast else []))
+    assert code == 3 and json.loads(out)["faults"]
+
+
+def test_verify_compares(capsys, movie, tmp_path):
+    changed = mrcz.read(movie)
+    changed[4, 20, 30] ^= 1
+    other = tmp_path / "other.mrcz"
+    mrcz.write(other, changed, pixel_size=1.05, kind="stack")
+    code, out, err = run(capsys, "verify", movie, other)
+    assert code == 3 and "1 of 21350 pixels differ" in out + err and "(4, 20, 30)" in out + err
+    code, out, _ = run(capsys, "verify", "--json", movie, other)
+    found = json.loads(out.splitlines()[-1])
+    assert code == 3 and found["pixels"] == 1 and found["first"] == [4, 20, 30]
+
+
+# --- c-mrcz's form ------------------------------------------------------------------------------------------------
+
+
+def test_form_of_cmrcz(capsys, movie, tmp_path):
+    packed, plain = tmp_path / "out.mrcz", tmp_path / "back.mrc"
+    arguments = ["-c", "lz4hc", "-B", 16384, "-l", 3, "-f", 2, "-n", 1]
+    assert run(capsys, "-i", movie, "-o", packed, *arguments)[0] == 0
+    with mrcz.open(packed) as reader:
+        assert "lz4" in str(reader.codec)
+    assert run(capsys, "-i", packed, "-o", plain)[0] == 0
+    assert plain.read_bytes() == movie.read_bytes()
+    assert run(capsys, "-i", movie, "-o", packed)[0] == 1
+    assert run(capsys, "-i", movie, "-o", packed, "--force")[0] == 0
+    with mrcz.open(packed) as reader:
+        assert "zstd" in str(reader.codec)
+    assert run(capsys, "-i", packed, "-o", tmp_path / "none.mrcz", "-c", "none")[0] == 0
+    assert (tmp_path / "none.mrcz").read_bytes() == movie.read_bytes()
+
+
+# --- demo ---------------------------------------------------------------------------------------------------------
+
+
+def test_demo(capsys, tmp_path):
+    code, out, err = run(capsys, "demo", "--frames", 6, "--size", 128, "--keep", tmp_path / "kept")
+    assert code == 0 and "identical" in out and "CHANGED" not in out + err
+    assert "movie.mrc" in names(tmp_path / "kept")
+    code, out, _ = run(capsys, "demo", "--frames", 3, "--size", 64, "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and len(rows) >= 4 and all(row["identical"] and row["verified"] for row in rows)

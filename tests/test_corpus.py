@@ -1,0 +1,124 @@
+"""The main job on every real file: compressed, verified and restored to identical bytes, or refused with a reason.
+
+`REFUSED` is the list of what is refused and why; a file that is in no list has to come back as it was.
+"""
+
+import fnmatch
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mrcz
+from mrcz import cli
+from mrcz.convert.streams import is_wrapped, open_plain
+
+ROOT = Path(os.environ.get("MRCZ_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*") if path.is_file()) if ROOT.is_dir() else []
+
+# Pattern -> part of the message; the first that fits counts.
+REFUSED = {
+    # other formats
+    "*.seq.Missing_Frame_Info.txt": "",  # one is text of 34 bytes, one is binary
+    "*.md": "text file",
+    "*.txt": "text file",
+    "*.csv": "text file",
+    "*.xml": "text file",
+    "*.star": "text file",
+    "*.mdoc": "text file",
+    "*.hdr": "text file",
+    "*.mib": "not an MRC file",
+    "*.tif": "TIFF",
+    "*.dm3": "DM3",
+    "*.dm4": "DM4",
+    "pytom/int2.em": "not an MRC file",
+    "pytom/human_ribo_21A.em": "field mode is 32",
+    "*.seq.metadata": "field mode is 224",
+    "*/test.seq": "field mode is 7864425",
+    "*.seq": "not an MRC file",
+    "leginon/leginoncatcheck.mrc": "text file",
+    # headers whose pixels were removed
+    "exiftool/MRC.mrc": "field nz is 2, expected at most 0",
+    "pytom/header_only.mrc": "field nz is 32, expected at most 0",
+    "sfftk/test_data_corrupt_header.map": "field nz is 71, expected at most 0",
+}
+
+# Refused because NZ claims 32766 frames; with --permissive the frames that are there, and the same bytes back.
+OVERSTATED = {
+    "rsciio-de-celeritas/128x256_PRebuffer128/test.seq.dark.mrc": 1,
+    "rsciio-de-celeritas/128x256_PRebuffer128/test.seq.gain.mrc": 1,
+    "rsciio-de-celeritas/256x256_Prebuffer1/Movie_00784.seq.gain.mrc": 1,
+    "rsciio-de-celeritas/256x256_Prebuffer1/Movie_00785.seq.dark.mrc": 1,
+    "rsciio-de-celeritas/data/test.seq.dark.mrc": 8,
+    "rsciio-de-celeritas/data/test.seq.gain.mrc": 8,
+}
+
+
+def reason(name):
+    for pattern, text in REFUSED.items():
+        if fnmatch.fnmatch(name, pattern):
+            return text
+    return f"field nz is 32766, expected at most {OVERSTATED[name]}" if name in OVERSTATED else None
+
+
+PLAIN = [name for name in FILES if reason(name) is None and not name.endswith(".mrcz")]
+
+
+def there_and_back(source, folder, *options):
+    """compress --check, verify, decompress; the restored file."""
+    packed, restored = folder / "packed.mrcz", folder / "restored.mrc"
+    assert cli.main(["compress", "--check", *options, str(source), "-o", str(packed)]) == 0
+    assert cli.main(["verify", str(packed)]) == 0
+    assert cli.main(["decompress", str(packed), "-o", str(restored)]) == 0
+    return restored
+
+
+def content(path):
+    with open_plain(path) as file:
+        return file.read()
+
+
+@pytest.mark.skipif(not FILES, reason=f"no real files at {ROOT}; set MRCZ_TEST_DATA")
+def test_lists_are_about_files_that_exist():
+    for pattern in [*REFUSED, *OVERSTATED]:
+        assert any(fnmatch.fnmatch(name, pattern) for name in FILES), pattern
+    assert len(PLAIN) > 60
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_comes_back_identical(name, tmp_path, capsys):
+    assert content(there_and_back(ROOT / name, tmp_path)) == content(ROOT / name)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if reason(name) is not None])
+def test_is_refused(name, tmp_path, capsys):
+    code = cli.main(["compress", "--json", str(ROOT / name), "-o", str(tmp_path / "packed.mrcz")])
+    result = json.loads(capsys.readouterr().out)
+    assert code == 3 and result["damaged"]
+    assert reason(name) in result["error"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name in OVERSTATED])
+@pytest.mark.filterwarnings("ignore::mrcz.FormatWarning")
+def test_overstated_files_come_back_when_asked(name, tmp_path, capsys):
+    restored = there_and_back(ROOT / name, tmp_path, "--permissive")
+    assert content(restored) == content(ROOT / name)
+    with mrcz.open(tmp_path / "packed.mrcz") as reader:
+        assert len(reader) == OVERSTATED[name]
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".mrcz")])
+def test_files_of_other_writers(name, tmp_path, capsys):
+    """Made plain, compressed by us, made plain again: the pixels of the first file, the bytes of the first plain one."""
+    plain = tmp_path / "plain.mrc"
+    assert cli.main(["decompress", "--check", str(ROOT / name), "-o", str(plain)]) == 0
+    assert np.array_equal(mrcz.read(plain), mrcz.read(ROOT / name))
+    assert there_and_back(plain, tmp_path).read_bytes() == plain.read_bytes()
+
+
+def test_wrapped_files_are_among_them():
+    if FILES:
+        assert sum(is_wrapped(ROOT / name) for name in PLAIN) >= 7

@@ -730,7 +730,12 @@ class _Parser:
             why = f"{left} bytes after the headers hold {here} frames of {frame} bytes, not {nz * frame} bytes"
             if header.mode == 101 and header.nx % 2 and left == nz * ((header.nx * header.ny + 1) // 2):
                 why += " (the size fits 4-bit pixels packed across rows, as RELION does)"
-        self.defect("nz", nz, f"at most {here}", why)
+        # No detector has that many columns or rows: where not one frame fits, that is the field to doubt.
+        side = "nx" if header.nx >= header.ny else "ny"
+        if here == 0 and max(header.nx, header.ny) > 65535:
+            self.defect(side, max(header.nx, header.ny), f"frames of at most {left} bytes", why)
+        else:
+            self.defect("nz", nz, f"at most {here}", why)
 
     def quirks(self, header: Header) -> None:
         """Things that no pixel depends on."""

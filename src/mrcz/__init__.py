@@ -7,7 +7,8 @@
 ...     frame = reader[2]
 """
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from mrcz.codec import Codec
 from mrcz.errors import (
@@ -22,9 +23,37 @@ from mrcz.header import Header
 from mrcz.reader import Reader, read
 from mrcz.writer import Writer, write
 
+if TYPE_CHECKING:
+    from mrcz.ioDM import async_read_dm4, asyncReadDM4, read_dm4, readDM4
+    from mrcz.legacy import (
+        BLOSC2_PRESENT,
+        BLOSC_PRESENT,
+        CAN_COMPRESS,
+        async_read_mrc,
+        async_write_mrc,
+        asyncReadMRC,
+        asyncWriteMRC,
+        default_header,
+        defaultHeader,
+        read_mrc,
+        read_mrc_header,
+        readMRC,
+        readMRCHeader,
+        set_default_threads,
+        setDefaultThreads,
+        test,
+        write_mrc,
+        write_mrc_header,
+        writeMRC,
+        writeMRCHeader,
+    )
+
 __version__ = "1.0.0.dev0"
 
 __all__ = [
+    "BLOSC2_PRESENT",
+    "BLOSC_PRESENT",
+    "CAN_COMPRESS",
     "ChunkError",
     "Codec",
     "FormatError",
@@ -36,9 +65,30 @@ __all__ = [
     "Reader",
     "Writer",
     "__version__",
+    "asyncReadDM4",
+    "asyncReadMRC",
+    "asyncWriteMRC",
+    "async_read_dm4",
+    "async_read_mrc",
+    "async_write_mrc",
+    "defaultHeader",
+    "default_header",
     "open",
     "read",
+    "readDM4",
+    "readMRC",
+    "readMRCHeader",
+    "read_dm4",
+    "read_mrc",
+    "read_mrc_header",
+    "setDefaultThreads",
+    "set_default_threads",
+    "test",
     "write",
+    "writeMRC",
+    "writeMRCHeader",
+    "write_mrc",
+    "write_mrc_header",
 ]
 
 
@@ -57,3 +107,20 @@ def open(path: Any, mode: str = "r", **options: Any) -> Any:
     if mode == "w":
         return Writer(path, **options)
     raise ValueError(f"mode is {mode!r}, expected 'r' or 'w'")
+
+
+def __getattr__(name: str) -> Any:
+    """The surface of mrcz 0.x, loaded when one of its names is used."""
+    if name in ("ioDM", "ioMRC"):
+        value: Any = importlib.import_module(f"mrcz.{name}")
+    elif name in __all__ or name in ("_asyncExecutor", "_setAsyncWorkers"):
+        module = importlib.import_module("mrcz.ioDM" if name.lower().endswith("dm4") else "mrcz.legacy")
+        value = getattr(module, name)
+    else:
+        raise AttributeError(f"module 'mrcz' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "ioDM", "ioMRC"})

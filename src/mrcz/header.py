@@ -61,7 +61,7 @@ HEADER_DTYPE = np.dtype(
         ("extra1", "V6"),  # 98
         ("exttyp", "S4"),  # 104 what the extended header is
         ("nversion", "i4"),  # 108 20140 or 20141
-        ("mrcz_mz", "i4"),  # 112 MRCZ >= 1: MZ of the uncompressed file (extra space of MRC2014)
+        ("mrcz_mz", "i4"),  # 112 MRCZ >= 1, compressed: MZ as MRC2014 means it; else sections CELLA z spans, if not MZ
         ("mrcz_slices", "i4"),  # 116 MRCZ >= 1: slices a frame of an uncompressed file
         ("extra2", "V8"),  # 120
         ("nint", "i2"),  # 128 SERI: bytes a section; AGAR: integers a section
@@ -386,6 +386,8 @@ class Header:
             divisors = [m if m > 0 else n for m, n in zip(divisors, size, strict=True)]
             if self._mz_is_slices:
                 divisors[2] = size[2]
+            elif self._cell_sections:
+                divisors[2] = self._cell_sections
         cell = [float(edge) for edge in self._record["cella"]]
         return [edge / n if n > 0 else 0.0 for edge, n in zip(cell, divisors, strict=True)], divisors
 
@@ -463,6 +465,13 @@ class Header:
         release = self._mrcz_release
         return bool(release) and (self.compressed or release < (1,))
 
+    @property
+    def _cell_sections(self) -> int:
+        """Sections CELLA z spans where that is not MZ; 0 where it is, as in all but files of the old surface."""
+        if self.compressed or self._mrcz_release < (1,):
+            return 0
+        return max(int(self._record["mrcz_mz"]), 0)
+
     # ---- writing -------------------------------------------------------------------------------------------------
 
     @classmethod
@@ -482,6 +491,7 @@ class Header:
         like: Header | None = None,
         mz: int | None = None,
         slices: int = 0,
+        whole_cell: bool = False,
         voltage: float | None = None,
         c3: float | None = None,
         gain: float | None = None,
@@ -516,6 +526,8 @@ class Header:
             Sections of one volume, for a volume stack; else MZ follows from `kind` or `like`.
         slices : int
             What older versions of mrcz return: 0 one array, 1 a list of images, n a list of volumes of n sections.
+        whole_cell : bool
+            CELLA z spans all sections even of an image stack, whose MZ is 1: mrcz before 1.0 divides it by NZ.
         voltage, c3, gain : float, optional
             kV, mm, counts per electron.
         packed_bytes : int
@@ -544,7 +556,7 @@ class Header:
         record["nx"], record["ny"], record["nz"], record["mode"] = nx, ny, nz, word
         _set_axes(record, like)
         kind = _set_kind(record, kind, nz, like)
-        true_mz = _set_cell(record, (nx, ny, nz), kind, mz, pixel_size, compressed, like)
+        true_mz = _set_cell(record, (nx, ny, nz), kind, mz, pixel_size, compressed or whole_cell, like)
         record["map"] = b"MAP "
         record["machst"] = (0x44, 0x44, 0, 0) if order == "<" else (0x11, 0x11, 0, 0)
         # IMOD takes FEI files of version 20140 as upside down, so that number is kept where it was.
@@ -562,7 +574,7 @@ class Header:
             record["c3"] = _first(c3, old and old.c3, 0.0)
             record["gain"] = _first(gain, old and old.gain, 1.0)
             record["packed_bytes"] = packed_bytes if compressed else 0
-            record["mrcz_mz"] = true_mz if compressed else 0
+            record["mrcz_mz"] = true_mz if compressed else nz if whole_cell and true_mz != nz else 0
             record["mrcz_slices"] = 0 if compressed else slices
         if compressed:
             record["mz"] = slices
@@ -903,7 +915,7 @@ def _set_cell(
     kind: str,
     mz: int | None,
     pixel_size: float | Sequence[float] | None,
-    compressed: bool,
+    whole: bool,
     like: Header | None,
 ) -> int:
     """MX, MY, MZ and CELLA; returns MZ as the standard means it."""
@@ -932,7 +944,7 @@ def _set_cell(
         raise ValueError(f"a volume stack of {size[2]} sections does not hold whole volumes of mz={sampling[2]}")
     record["mx"], record["my"], record["mz"] = sampling
     # mrcz 0.6 divides by NZ, and MZ is no sampling in a compressed file.
-    new = [sampling[0], sampling[1], size[2] if compressed else sampling[2]]
+    new = [sampling[0], sampling[1], size[2] if whole else sampling[2]]
     if pixel_size is not None:
         spacing, divisor = list(_three(pixel_size)), [0, 0, 0]
     with np.errstate(over="ignore"):

@@ -202,6 +202,18 @@ class Reader:
         return CODEC_NAMES.get(self.header.codec_number, f"codec {self.header.codec_number}")
 
     @property
+    def file_nbytes(self) -> int:
+        """Bytes of the whole file."""
+        return self._source.size
+
+    @property
+    def backend(self) -> str | None:
+        """``"blosc"`` or ``"blosc2"`` by the first chunk's version; None for a plain file."""
+        if not self.is_compressed or not len(self.index):
+            return None
+        return "blosc2" if self._source.read(int(self.index.offsets[0]), 1) == b"\5" else "blosc"
+
+    @property
     def extended_header(self) -> Any:
         """The extended header (`mrcz.metadata.ExtendedHeader`): ``raw`` bytes, ``type`` and ``decoded``."""
         from mrcz.metadata import ExtendedHeader

@@ -78,6 +78,8 @@ class Writer:
     labels : sequence of str
     slices : int
         What older versions of this package return: 0 one array, 1 a list of images, n a list of n-section volumes.
+    whole_cell : bool
+        CELLA z spans all sections, as mrcz before 1.0 divides it, even of an image stack.
     overwrite : bool
         Replace a file of that name.
     sync : bool
@@ -117,6 +119,7 @@ class Writer:
         source_name: str | None = None,
         labels: Sequence[str] = (),
         slices: int = 0,
+        whole_cell: bool = False,
         mz: int | None = None,
         overwrite: bool = True,
         sync: bool = True,
@@ -147,7 +150,7 @@ class Writer:
         self._byteorder = order
         self._build: dict[str, Any] = {
             "pixel_size": pixel_size, "kind": kind, "like": header, "byteorder": order, "voltage": voltage, "c3": c3,
-            "gain": gain, "labels": tuple(labels), "slices": slices, "mz": mz,
+            "gain": gain, "labels": tuple(labels), "slices": slices, "whole_cell": whole_cell, "mz": mz,
         }  # fmt: skip
         self._extended_type, self._extended = self._extended_bytes(extended_header)
         self._fd = -1

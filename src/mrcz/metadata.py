@@ -606,9 +606,11 @@ def _nested(payload: bytes, depth: int) -> list:
 def _scalar_from(payload: bytes, depth: int) -> Any:
     text, _, raw = payload.partition(b"\0")
     dtype = _scalar_dtype(text)
+    if dtype.itemsize == 0:  # an empty text
+        return dtype.type()
     if dtype.itemsize != len(raw):
         raise FormatError(f"a scalar of {dtype} in {len(raw)} bytes")
-    return np.frombuffer(raw, dtype)[0] if raw else dtype.type()
+    return np.frombuffer(raw, dtype)[0]
 
 
 @functools.lru_cache(maxsize=256)

@@ -112,7 +112,7 @@ def test_overstated_files_come_back_when_asked(name, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".mrcz")])
 def test_files_of_other_writers(name, tmp_path, capsys):
-    """Made plain, compressed by us, made plain again: the pixels of the first file, the bytes of the first plain one."""
+    """Made plain, compressed by us, made plain again: pixels of the first file, bytes of the first plain one."""
     plain = tmp_path / "plain.mrc"
     assert cli.main(["decompress", "--check", str(ROOT / name), "-o", str(plain)]) == 0
     assert np.array_equal(mrcz.read(plain), mrcz.read(ROOT / name))

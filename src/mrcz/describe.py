@@ -246,7 +246,7 @@ def describe(
                 "mean": _finite(mean) if mean >= min(low, high) else None,
                 "rms": _finite(rms) if rms >= 0 else None,
             },
-            origin=tuple(header.origin),
+            origin=tuple(value if np.isfinite(value) else 0.0 for value in header.origin),  # type: ignore[arg-type]
             axes=tuple(header.axes),
             extended_header=_extended(reader),
             metadata=tuple(reader.metadata),

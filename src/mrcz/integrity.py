@@ -91,8 +91,8 @@ def verify(
     """Check a file for damage.
 
     Header against file size, extended header, footer and metadata against their checksums, the chain of chunks, and
-    every frame: its checksum, then decoded. A plain MRC file has no checksums; its headers and its size are checked, and
-    that its bytes can be read.
+    every frame: its checksum, then decoded. A plain MRC file has no checksums: its headers and its size are checked,
+    and that its bytes can be read.
 
     Parameters
     ----------

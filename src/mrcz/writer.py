@@ -304,7 +304,8 @@ class Writer:
                         self._too_large(frame)
                     frame = frame.astype(np.uint8)
             elif pixels.mode == 3:
-                frame = pixels.to_stored(frame)
+                # Native here, like every other frame; what is stored is swapped in one place.
+                frame = pixels.to_stored(frame).astype(pixels.stored.newbyteorder("="), copy=False)
             else:
                 if frame.dtype.newbyteorder("=") != pixels.stored.newbyteorder("="):
                     if not np.can_cast(frame.dtype, pixels.stored):

@@ -57,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         differ, 128 + n ended by signal n (130 for Ctrl-C).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # "Å", or a file name in an encoding of its own, is no reason to stop on a terminal that cannot show it.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with _signals(), _notes():
             return _run(arguments)

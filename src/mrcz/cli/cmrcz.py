@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="none, lz4, lz4hc, zlib or zstd (default: zstd, none where OUT is not called .mrcz)",
     )
     parser.add_argument("-B", dest="blocksize", type=int, metavar="BYTES", help="size of a compression block in bytes")
-    parser.add_argument("-l", dest="level", type=int, metavar="LEVEL", help="0 (stored) to 9, zstd to 22")
+    parser.add_argument("-l", dest="level", type=int, metavar="LEVEL", choices=range(10), help="0 to 9, fast to small")
     parser.add_argument(
         "-f", dest="filter", type=int, choices=_FILTERS, metavar="FILTER", help="0 none, 1 byte shuffle, 2 bit shuffle"
     )
@@ -39,9 +39,13 @@ def run(args: argparse.Namespace) -> int:
     args.recursive = args.skip_existing = args.remove = args.check = args.dry_run = args.quiet = False
     if codec == "none":
         return run_plan("decompress", args, {"n_threads": args.threads})
+    from mrcz.codec import Codec
+
+    # c-mrcz's levels are Blosc's.
+    choice = Codec(codec) if args.level is None else Codec.from_blosc(codec, args.level)
     options = {
-        "codec": codec,
-        "level": args.level,
+        "codec": choice.name,
+        "level": choice.level,
         "filter": "auto" if args.filter is None else _FILTERS[args.filter],
         "blocksize": args.blocksize,
         "n_threads": args.threads,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from mrcz.cli._shared import add_batch_arguments, add_inputs, add_reading, run_plan
+from mrcz.cli._shared import UsageError, add_batch_arguments, add_inputs, add_reading, run_plan
 
 HELP = "compress MRC files"
 
@@ -56,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
+    from mrcz.codec import Codec
+
+    try:
+        Codec(args.codec, level=args.level, filter=args.filter, blocksize=args.blocksize, pack=args.pack)
+    except ValueError as error:  # the same for every file: say it once, before any is opened
+        raise UsageError(str(error)) from None
     options = {
         "codec": args.codec,
         "level": args.level,

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=_positive, default=40, metavar="N", help="frames (default: 40)")
     parser.add_argument("--size", type=_positive, default=1024, metavar="N", help="pixels a side (default: 1024)")
     parser.add_argument(
-        "--dose", type=float, default=1.0, metavar="E", help="electrons a pixel and frame (default: 1.0)"
+        "--dose", type=float, default=0.5, metavar="E", help="electrons a pixel and frame (default: 0.5)"
     )
     parser.add_argument("--seed", type=int, default=0, help="another seed, another movie (default: 0)")
     parser.add_argument("--keep", metavar="DIR", help="write the files there and keep them")

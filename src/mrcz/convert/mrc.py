@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from mrcz.codec import default_threads
 from mrcz.convert.streams import open_plain, plain_name
 from mrcz.errors import FormatError, MrczError
 from mrcz.header import Header
@@ -35,7 +36,8 @@ __all__ = [
     "whole_file",
 ]
 
-_BLOCK = 64 << 20  # bytes of frames held at a time, or one frame if that is larger
+_BLOCK = 64 << 20  # bytes of frames held at a time, or more where every thread would not get a frame of its own
+_LARGE_BLOCK = 512 << 20
 
 Progress = Callable[[int, int], None]
 
@@ -258,7 +260,9 @@ def _blocks(reader: Reader) -> Iterator[np.ndarray]:
     nz = len(reader)
     if not nz:
         return
-    count = min(nz, max(1, _BLOCK // max(1, reader.nbytes // nz)))
+    frame = max(1, reader.nbytes // nz)
+    threads = min(reader.n_threads or default_threads(), _LARGE_BLOCK // frame)
+    count = min(nz, max(1, _BLOCK // frame, threads))
     buffer = np.empty((count, *reader.shape[1:]), reader.dtype)
     for start in range(0, nz, count):
         stop = min(nz, start + count)
@@ -312,20 +316,20 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     It grows under a temporary name in the same directory, is flushed to disk and renamed; what was there under `path`
     stays until then.
     """
-    target = os.fspath(path)
-    descriptor, temporary = tempfile.mkstemp(
-        prefix=f".{os.path.basename(target)}.", suffix=".part", dir=os.path.dirname(target) or "."
-    )
+    folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files that nobody else can read; a file somebody asked for is as readable as any other.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, target)
+        os.replace(temporary, os.path.join(folder, name))
+        if hasattr(os, "O_DIRECTORY"):
+            # The new name must be on disk before anybody removes the original. Some network file systems refuse.
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            with contextlib.suppress(OSError):
+                os.fsync(descriptor)
+            os.close(descriptor)
     except BaseException:
         with contextlib.suppress(OSError):
             os.remove(temporary)

@@ -598,6 +598,9 @@ class _Parser:
 
     def header(self) -> Header:
         order = self.byte_order()
+        if order == ">" and (mended := _mend_mixed_order(self.raw)) is not None:
+            self.raw = mended
+            self.oddities.append("mrcz before 0.6 wrote MODE and other single numbers little-endian here: read as such")
         record = np.frombuffer(self.raw, _DTYPES[order])[0]
         self.record, self.order = record, order
         header = Header.__new__(Header)
@@ -798,6 +801,22 @@ class _Parser:
 def _fields(raw: bytes, order: str) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     nx, ny, nz, mode = struct.unpack_from(order + "4i", raw, 0)
     return (nx, ny, nz), struct.unpack_from(order + "3i", raw, 64), mode
+
+
+# What mrcz before 0.6 wrote in the byte order of the machine whatever it was asked for: single numbers, not arrays.
+_SINGLE_NUMBERS = ("mode", "mz", "dmin", "dmax", "dmean", "voltage", "c3", "gain", "packed_bytes", "nlabl")
+
+
+def _mend_mixed_order(raw: bytes) -> bytes | None:
+    """A big-endian header of mrcz before 0.6 made big-endian throughout; None for any other."""
+    release = _release(_mrcz_version([raw[224:304]]))
+    if not release or release >= (0, 6) or _mode_known(raw, ">") or not _mode_known(raw, "<"):
+        return None
+    record = _writable(raw, ">")
+    little = np.frombuffer(raw, _DTYPES["<"])[0]
+    for name in _SINGLE_NUMBERS:
+        record[name] = little[name]
+    return record.tobytes()
 
 
 def _plausible(raw: bytes, order: str) -> bool:

@@ -457,6 +457,17 @@ def test_slices():
     assert Header.parse(edited(plain(), label=[b""] * 10)).slices is None
 
 
+def test_whole_cell():
+    """Plain stacks of the old surface: MZ is the standard's 1, the cell is divided by NZ as mrcz before 1.0 does."""
+    header = plain(pixel_size=1.5, whole_cell=True)
+    assert (header["mz"], header["cella"][2], header.pixel_size) == (1, 6, (1.5, 1.5, 1.5))
+    assert read_by_0_6_0(header.tobytes())["pixelsize"] == (1.5, 1.5, 1.5)
+    standard = plain(like=header)
+    assert (standard["cella"][2], standard.pixel_size, standard["mrcz_mz"]) == (1.5, (1.5, 1.5, 1.5), 0)
+    packed = plain(like=header, codec="zstd")
+    assert (packed.pixel_size, packed.mz) == ((1.5, 1.5, 1.5), 1)
+
+
 def test_microscope_needs_a_label():
     header = plain(voltage=200, c3=2.7, gain=1.1)
     assert (header.voltage, header.c3, header.gain) == pytest.approx((200, 2.7, 1.1))

@@ -1,5 +1,8 @@
 """The table of write choices, and pixels <-> stored elements."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -42,6 +45,19 @@ def test_write_choices(dtype, max_value, mode, read_back):
     assert (pixels.mode, pixels.dtype.str) == (mode, read_back)
     big = format_for(np.dtype(dtype).newbyteorder(">"), max_value=max_value, byteorder=">")
     assert (big.mode, big.dtype.str) == (mode, read_back.replace("<", ">"))
+
+
+def test_documented_table():
+    """docs/modes.md says what the code does, line by line."""
+    text = (Path(__file__).parents[1] / "docs" / "modes.md").read_text(encoding="utf-8")
+    table = text.split("## Writing: one table")[1].split("\n\n")[1]
+    rows = re.findall(r"^\| (\w+)(?:, maximum (≤|>) 127)? \| (\d+) \| (\w+) \|", table, re.M)
+    assert len(rows) == 11
+    for dtype, bound, mode, read_back in rows:
+        pixels = format_for(dtype, max_value={"≤": 127, ">": 128}.get(bound))
+        assert (pixels.mode, pixels.dtype) == (int(mode), np.dtype(read_back))
+    read = ",".join(re.findall(r"^\| ([\d, ]+) \|", text.split("## Reading")[1], re.M))
+    assert {int(mode) for mode in read.split(",")} == set(MODES)
 
 
 NO_MODE = ["int64", "uint64", "float64", "complex128", "longdouble", "M8[s]", "m8[s]", "S3", "U3", "O", "V4", "i2,i2"]

@@ -23,3 +23,13 @@ def fill(
 def blend(
     frame: np.ndarray, index: np.ndarray, weight: np.ndarray, fill: np.ndarray, seed: int, number: int, noise: float
 ) -> None: ...
+def knock_out(
+    knocked: np.ndarray,
+    new: np.ndarray | None,
+    old: np.ndarray | None,
+    total: np.ndarray,
+    scale: float,
+    start: int,
+    stop: int,
+    out: np.ndarray,
+) -> float: ...

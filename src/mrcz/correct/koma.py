@@ -1,0 +1,296 @@
+"""KOMA, the knock-out moving average: what the neighbouring stacks of a session share is the detector.
+
+The read-out pattern of a detector is stable for hours while the specimen changes from stack to stack. So the mean of
+the stacks around stack n, n itself knocked out, is a reference for n (McLeod et al. 2017, bioRxiv 116533, section 5.2):
+
+    L = min(2a + 1, S),  s = clip(n − a, 0, S − L),  ref_n = (ΣM[s : s + L] − M_n)/(L − 1),
+    corrected = frames − (ref_n − ⟨ref_n⟩).
+
+Windows at the ends are asymmetric so that every one holds the same number of stacks. What it can reach is the shot
+noise of the reference itself, R ≈ 1/(2am) for stacks of m frames. Outliers go first: a hot pixel of one stack is a
+dark spot in 2a others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from _cmrcz import outlier as _outlier
+from mrcz.correct._stack import clip_threads, in_ranges
+
+__all__ = ["Koma", "KomaReference", "contrast_score", "koma_references"]
+
+
+@dataclass(frozen=True, eq=False)
+class KomaReference:
+    """The reference of stack ``index``: ``image`` (ny, nx), counts per frame, and its ``mean``.
+
+    ``stacks`` is how many stacks it averages.
+    """
+
+    index: int
+    image: np.ndarray = field(repr=False)
+    mean: float
+    stacks: int
+
+    @property
+    def pattern(self) -> np.ndarray:
+        """ref − ⟨ref⟩ (ny, nx) float32: what is subtracted from each frame."""
+        return (self.image - self.image.dtype.type(self.mean)).astype(np.float32)
+
+    def apply(self, stack: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Frames minus the pattern, (nz, ny, nx) or (ny, nx) float32; into ``out`` (may be ``stack``) if given."""
+        stack = np.asarray(stack)
+        if stack.shape[-2:] != self.image.shape:
+            raise ValueError(f"frames of shape {stack.shape[-2:]} for a reference of {self.image.shape}")
+        out = np.empty(stack.shape, np.float32) if out is None else out
+        return np.subtract(stack, self.pattern, out=out, casting="same_kind", dtype=np.float32)
+
+
+def contrast_score(mean: np.ndarray, block: int = 32) -> float:
+    """Standard deviation of ``block`` × ``block`` averages of an image (ny, nx) over its mean.
+
+    Ice and empty holes stay at a few hundredths, carbon edges and contamination are far above. 0 for an image smaller
+    than two blocks or with no positive mean.
+    """
+    image = np.asarray(mean)
+    ny, nx = (n // block * block for n in image.shape)
+    if ny * nx < 2 * block * block:
+        return 0.0
+    blocks = image[:ny, :nx].reshape(ny // block, block, nx // block, block).mean((1, 3), dtype=np.float64)
+    level = float(blocks.mean())
+    return float(blocks.std() / level) if level > 0 else 0.0
+
+
+class Koma:
+    """The moving average of a running session: push means in, get references out.
+
+    Parameters
+    ----------
+    radius : int
+        a, at least 1: 2a stacks in every reference.
+    n_frames : int
+        Divides the references: push sums of integer frames with their number here, and every sum stays exact.
+    max_contrast : float, optional
+        Stacks whose `contrast_score` is above are left out of the references of others; their windows reach further.
+    dtype : dtype
+        Of the references, float32 or float64.
+    n_threads : int, optional
+
+    A reference comes out as soon as its window is full: that of stack n with stack n + a, those of the first a + 1
+    stacks together with stack 2a. `finish` gives the rest. At most 2a + 2 means are held.
+    """
+
+    def __init__(self, radius: int, *, n_frames: int = 1, max_contrast: float | None = None,
+                 dtype: Any = np.float32, n_threads: int | None = None) -> None:
+        if int(radius) != radius or radius < 1:
+            raise ValueError(f"the radius is a whole number of stacks, at least 1, not {radius}")
+        if n_frames < 1:
+            raise ValueError(f"n_frames is at least 1, not {n_frames}")
+        self.radius, self.n_frames, self.max_contrast = int(radius), int(n_frames), max_contrast
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+            raise ValueError(f"references are float32 or float64, not {self.dtype}")
+        self._n_threads = clip_threads(n_threads)
+        self._shape: tuple[int, int] | None = None
+        self._pushed = 0
+        self._included = 0
+        # Means of included stacks by position among them; the running sum covers positions lo to hi − 1.
+        self._means: dict[int, np.ndarray] = {}
+        self._lo = self._hi = 0
+        self._total: np.ndarray | None = None
+        # Stacks without their reference yet: (index, position among the included, included).
+        self._pending: list[tuple[int, int, bool]] = []
+        self._finished = False
+        # The last image dropped: its memory takes the next one.
+        self._spare: np.ndarray | None = None
+
+    @property
+    def pushed(self) -> int:
+        """Stacks pushed so far."""
+        return self._pushed
+
+    def __repr__(self) -> str:
+        return (f"Koma(radius={self.radius}, {self._pushed} stacks pushed, {self._pushed - self._included} excluded, "
+                f"{len(self._pending)} waiting)")
+
+    def push(self, mean: np.ndarray, *, exclude: bool = False) -> list[KomaReference]:
+        """Add the next stack's mean (or sum) (ny, nx), outliers already filtered; returns the references now complete.
+
+        ``exclude`` keeps it out of the references of others (carbon, thick ice). Raises ValueError for a mean of
+        another shape, for pixels that are not finite, and after `finish`.
+        """
+        if self._finished:
+            raise ValueError("this session is finished; push needs a new Koma")
+        image = np.asarray(mean)
+        if image.ndim != 2 or image.size == 0:
+            raise ValueError(f"a stack's mean is one image (ny, nx), not {image.shape}")
+        if self._shape is None:
+            self._shape = image.shape
+            self._total = np.zeros(image.size)
+        if image.shape != self._shape:
+            raise ValueError(f"stack {self._pushed} is {image.shape}, the session {self._shape}")
+        if image.dtype.kind not in "biuf":
+            raise TypeError(f"a mean holds real numbers, not {image.dtype}")
+        stored = self._keep(image)
+        if stored.dtype.kind == "f" and not np.isfinite(stored.sum(dtype=np.float64)):
+            raise ValueError(f"stack {self._pushed} has pixels that are not finite; filter outliers first")
+        if self.max_contrast is not None and contrast_score(image) > self.max_contrast:
+            exclude = True
+        self._pending.append((self._pushed, self._included, not exclude))
+        self._pushed += 1
+        if not exclude:
+            self._means[self._included] = stored
+            self._included += 1
+        return self._emit(last=False)
+
+    def _keep(self, image: np.ndarray) -> np.ndarray:
+        """A private C-contiguous copy."""
+        dtype, spare, self._spare = _stored_dtype(image.dtype), self._spare, None
+        out = spare if spare is not None and spare.dtype == dtype else np.empty(image.shape, dtype)
+        in_ranges(len(image), self._n_threads, lambda a, b: np.copyto(out[a:b], image[a:b]), least=64)
+        return out
+
+    def finish(self) -> list[KomaReference]:
+        """The references of the last stacks. Raises ValueError if fewer than two stacks could serve as reference."""
+        if self._included < 2:
+            raise ValueError(f"a moving average needs two stacks to compare, {self._included} of {self._pushed} serve")
+        self._finished = True
+        return self._emit(last=True)
+
+    def _emit(self, last: bool) -> list[KomaReference]:
+        length = 2 * self.radius + 1
+        out = []
+        while self._pending:
+            index, position, included = self._pending[0]
+            if last:
+                width = min(length, self._included)
+                start = int(np.clip(position - self.radius, 0, self._included - width))
+            else:
+                width, start = length, max(position - self.radius, 0)
+            if start + width > self._included:
+                break
+            stop = start + width
+            # An excluded stack is not in its window: the stack farthest from it goes, so that 2a remain.
+            knocked = position if included else (stop - 1 if stop - 1 - position >= position - 1 - start else start)
+            out.append(self._reference(index, start, stop, knocked))
+            self._pending.pop(0)
+            keep = min(self._lo, self._included - length)
+            for old in [p for p in self._means if p < keep]:
+                self._spare = self._means.pop(old)
+        return out
+
+    def _reference(self, index: int, start: int, stop: int, knocked: int) -> KomaReference:
+        total, shape = self._total, self._shape
+        assert total is not None and shape is not None
+        arriving = [self._means[p] for p in range(max(self._hi, start), stop)]
+        leaving = [self._means[p] for p in range(self._lo, min(start, self._hi))]
+        if self._hi <= start:
+            total[:] = 0
+            leaving = []
+        # All but the last move are plain; the last is taken together with the knock-out.
+        for image in arriving[:-1]:
+            self._move(image, None)
+        for image in leaving[:-1]:
+            self._move(None, image)
+        new, old = (a[-1] if a else None for a in (arriving, leaving))
+        middle = self._means[knocked]
+        kinds = {a.dtype for a in (new, old, middle) if a is not None}
+        if len(kinds) > 1:
+            new, old, middle = (None if a is None else a.astype(np.float64) for a in (new, old, middle))
+        flat = [None if a is None else a.reshape(-1) for a in (middle, new, old)]
+        out = np.empty(total.size, self.dtype)
+        scale = 1.0 / ((stop - start - 1) * self.n_frames)
+
+        def work(a: int, b: int) -> float:
+            return _outlier.knock_out(flat[0], flat[1], flat[2], total, scale, a, b, out)
+
+        summed = in_ranges(total.size, self._n_threads, work, least=1 << 16)
+        self._lo, self._hi = start, stop
+        return KomaReference(index, out.reshape(shape), float(sum(summed)) / total.size, stop - start - 1)
+
+    def _move(self, new: np.ndarray | None, old: np.ndarray | None) -> None:
+        assert self._total is not None
+        if new is not None:
+            self._total += new.reshape(-1)
+        if old is not None:
+            self._total -= old.reshape(-1)
+
+    # -- saving ------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on later, as plain values and arrays (MessagePack-able); see `from_state`."""
+        return {
+            "type": "mrcz.Koma", "version": 1, "radius": self.radius, "n_frames": self.n_frames,
+            "max_contrast": self.max_contrast, "dtype": self.dtype.name,
+            "shape": None if self._shape is None else list(self._shape), "pushed": self._pushed,
+            "included": self._included, "finished": self._finished, "window": [self._lo, self._hi],
+            "total": None if self._total is None else self._total.copy(),
+            "positions": sorted(self._means), "means": [self._means[p].copy() for p in sorted(self._means)],
+            "pending": [list(p) for p in self._pending],
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], *, n_threads: int | None = None) -> Koma:
+        """The object `state` described, ready to be pushed to."""
+        if state.get("type") != "mrcz.Koma" or state.get("version") != 1:
+            raise ValueError(f"not the state of a Koma of version 1: {state.get('type')}, {state.get('version')}")
+        self = cls(state["radius"], n_frames=state["n_frames"], max_contrast=state["max_contrast"],
+                   dtype=state["dtype"], n_threads=n_threads)
+        shape = state["shape"]
+        self._shape = None if shape is None else (int(shape[0]), int(shape[1]))
+        self._pushed, self._included, self._finished = state["pushed"], state["included"], state["finished"]
+        self._lo, self._hi = state["window"]
+        self._total = None if state["total"] is None else np.array(state["total"], np.float64)
+        self._means = {int(p): np.array(m) for p, m in zip(state["positions"], state["means"], strict=True)}
+        for image in self._means.values():
+            if image.shape != self._shape:
+                raise ValueError(f"a saved mean of shape {image.shape} in a session of {self._shape}")
+        self._pending = [(int(i), int(p), bool(inc)) for i, p, inc in state["pending"]]
+        return self
+
+
+def _stored_dtype(dtype: np.dtype) -> np.dtype:
+    """int32, float32 or float64, whichever holds the values exactly."""
+    if (dtype.kind in "bi" and dtype.itemsize <= 4) or (dtype.kind == "u" and dtype.itemsize <= 2):
+        return np.dtype(np.int32)
+    return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
+
+
+def koma_references(means: Iterable[np.ndarray], radius: int, *, exclude: Iterable[int] = (),
+                    **options: Any) -> list[KomaReference]:
+    """The references of a whole session, in order; the same numbers as pushing its means one by one.
+
+    Parameters
+    ----------
+    means : iterable of ndarray (ny, nx), or ndarray (S, ny, nx)
+        One mean (or sum, with ``n_frames``) per stack, in the order of recording, outliers filtered.
+    radius : int
+        a: each reference averages 2a stacks (fewer only if the session has fewer).
+    exclude : iterable of int
+        Stacks that serve in no reference. They get one themselves.
+    **options
+        ``n_frames``, ``max_contrast``, ``dtype``, ``n_threads`` of `Koma`.
+
+    Raises
+    ------
+    ValueError
+        For a session of one stack, stacks of unequal shape, and excluded stacks that are not there.
+    """
+    return list(iterate_references(means, radius, exclude=exclude, **options))
+
+
+def iterate_references(means: Iterable[np.ndarray], radius: int, *, exclude: Iterable[int] = (),
+                       **options: Any) -> Iterator[KomaReference]:
+    """`koma_references`, one reference at a time."""
+    out = set(exclude)
+    koma = Koma(radius, **options)
+    for index, mean in enumerate(means):
+        yield from koma.push(mean, exclude=index in out)
+    if out and not 0 <= min(out) <= max(out) < koma.pushed:
+        raise ValueError(f"excluded stacks {sorted(out)} of a session of {koma.pushed}")
+    yield from koma.finish()

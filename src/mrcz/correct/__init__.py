@@ -20,8 +20,10 @@ from mrcz.correct.gain import (
 from mrcz.correct.koma import Koma, KomaReference, contrast_score, koma_references
 from mrcz.correct.measures import clipping_bias, correlation, correlation_report, held_out_correlation, iciness
 from mrcz.correct.outliers import OutlierModel, defect_model, fit_outliers, psf_kernel
+from mrcz.correct.pipeline import Correction
 
 __all__ = [
+    "Correction",
     "GammaCurve",
     "GammaFit",
     "Koma",

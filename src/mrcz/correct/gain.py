@@ -58,7 +58,7 @@ def check_gain(gain: Any, shape: tuple[int, int] | None = None) -> tuple[np.ndar
 
 def apply_gain(frame: np.ndarray, gain: np.ndarray, *, gamma: float = 1.0, dark: np.ndarray | None = None,
                out: np.ndarray | None = None) -> np.ndarray:
-    """(frame − dark) · gain^γ as float32 (ny, nx), into ``out`` if given. With γ = 1 and no dark: one multiplication."""
+    """(frame − dark) · gain^γ as float32 (ny, nx), into ``out`` if given; one multiplication with γ = 1 and no dark."""
     gain = np.asarray(gain, np.float32)
     if frame.shape != gain.shape:
         raise ValueError(f"a gain of shape {gain.shape} for a frame of {frame.shape}")
@@ -253,8 +253,9 @@ class Orientation:
     """RELION's words for how a gain has to be turned: ``rotation`` × 90° (--gain_rot), then ``flip`` (--gain_flip).
 
     Rotation is clockwise with row 0 at the top, as relion_display and numpy print an image: 1 is
-    ``numpy.rot90(gain, -1)``, MotionCor2's -RotGain 1. Flip 1 reverses the rows (Y), 2 the columns (X). With --gain_rot 0–3 and --gain_flip 0–1 all eight orientations occur once.
-    SerialEM and IMOD flip a TIFF along Y when they read it: Orientation(0, 1) turns such a gain, read row for row.
+    ``numpy.rot90(gain, -1)``, MotionCor2's -RotGain 1. Flip 1 reverses the rows (Y), 2 the columns (X). Rotations 0–3
+    with flips 0–1 are all eight orientations, each once. SerialEM and IMOD flip a TIFF along Y when they read it:
+    Orientation(0, 1) turns such a gain, read row for row.
     """
 
     rotation: int = 0

@@ -186,7 +186,8 @@ class Koma:
 
     def _reference(self, index: int, start: int, stop: int, knocked: int) -> KomaReference:
         total, shape = self._total, self._shape
-        assert total is not None and shape is not None
+        if total is None or shape is None:
+            raise ValueError("no stack was pushed yet")
         arriving = [self._means[p] for p in range(max(self._hi, start), stop)]
         leaving = [self._means[p] for p in range(self._lo, min(start, self._hi))]
         if self._hi <= start:
@@ -194,31 +195,23 @@ class Koma:
             leaving = []
         # All but the last move are plain; the last is taken together with the knock-out.
         for image in arriving[:-1]:
-            self._move(image, None)
+            total += image.reshape(-1)
         for image in leaving[:-1]:
-            self._move(None, image)
-        new, old = (a[-1] if a else None for a in (arriving, leaving))
-        middle = self._means[knocked]
-        kinds = {a.dtype for a in (new, old, middle) if a is not None}
-        if len(kinds) > 1:
-            new, old, middle = (None if a is None else a.astype(np.float64) for a in (new, old, middle))
-        flat = [None if a is None else a.reshape(-1) for a in (middle, new, old)]
+            total -= image.reshape(-1)
+        middle = self._means[knocked].reshape(-1)
+        new, old = (a[-1].reshape(-1) if a else None for a in (arriving, leaving))
+        if len({a.dtype for a in (new, old, middle) if a is not None}) > 1:
+            middle = middle.astype(np.float64)
+            new, old = (None if a is None else a.astype(np.float64) for a in (new, old))
         out = np.empty(total.size, self.dtype)
         scale = 1.0 / ((stop - start - 1) * self.n_frames)
 
         def work(a: int, b: int) -> float:
-            return _outlier.knock_out(flat[0], flat[1], flat[2], total, scale, a, b, out)
+            return _outlier.knock_out(middle, new, old, total, scale, a, b, out)
 
         summed = in_ranges(total.size, self._n_threads, work, least=1 << 16)
         self._lo, self._hi = start, stop
         return KomaReference(index, out.reshape(shape), float(sum(summed)) / total.size, stop - start - 1)
-
-    def _move(self, new: np.ndarray | None, old: np.ndarray | None) -> None:
-        assert self._total is not None
-        if new is not None:
-            self._total += new.reshape(-1)
-        if old is not None:
-            self._total -= old.reshape(-1)
 
     # -- saving ------------------------------------------------------------------------------------------------------
 

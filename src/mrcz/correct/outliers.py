@@ -309,6 +309,7 @@ def fit_outliers(
     method: str = "fdr",
     *,
     gain: np.ndarray | None = None,
+    dark: np.ndarray | None = None,
     defects: np.ndarray | None = None,
     alpha: float = 0.2,
     n_sigma: float = 4.0,
@@ -334,6 +335,8 @@ def fit_outliers(
         ``"defects"``: the pixels of ``defects`` and those that are not finite, nothing else.
     gain : ndarray (ny, nx), optional
         Gain reference that multiplies each frame first; the model then applies to normalised frames.
+    dark : ndarray (ny, nx), optional
+        Subtracted from each frame before the gain, counts per frame.
     defects : ndarray (ny, nx) of bool, optional
         Known bad pixels (non-zero), replaced whatever their value, with any method.
     alpha : float
@@ -388,6 +391,8 @@ def fit_outliers(
     n_threads = clip_threads(n_threads)
 
     total = time_sum(stack, gain, n_threads=n_threads)
+    if dark is not None:
+        total = _without_dark(total, dark, gain, nz)
     seen = total if super_resolution == 1 else _binned(total, super_resolution)
     if background:
         seen = _without_background(seen, stabilise=method in ("fdr", "tails+anscombe"))
@@ -431,6 +436,17 @@ def fit_outliers(
 def defect_model(defects: np.ndarray, stack: Any, **options: Any) -> OutlierModel:
     """`fit_outliers` with a fixed list: replace the non-zero pixels of ``defects`` (ny, nx), find nothing else."""
     return fit_outliers(stack, "defects", defects=defects, **options)
+
+
+def _without_dark(total: np.ndarray, dark: np.ndarray, gain: np.ndarray | None, n_frames: int) -> np.ndarray:
+    """Σ(frame − dark)·gain (ny, nx) float32 from Σ frame·gain."""
+    level = np.asarray(dark, np.float32)
+    if level.shape != total.shape:
+        raise ValueError(f"a dark reference of shape {level.shape} for frames of {total.shape}")
+    offset = level * np.float32(n_frames)
+    if gain is not None:
+        offset *= np.asarray(gain, np.float32)
+    return np.subtract(total, offset, dtype=np.float32, casting="unsafe")
 
 
 def _kernel(kernel: np.ndarray | float | None) -> np.ndarray:

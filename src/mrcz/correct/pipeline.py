@@ -1,0 +1,253 @@
+"""One correction from raw counts to clean frames: dark → gain^γ → outliers → KOMA."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from mrcz.correct._stack import as_stack, clip_threads, frames_of, in_ranges, time_sum
+from mrcz.correct.gain import check_gain, power
+from mrcz.correct.koma import KomaReference
+from mrcz.correct.outliers import OutlierModel, fit_outliers
+
+__all__ = ["Correction"]
+
+_MAPS = ("dark", "gain", "koma")
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """Everything done to a frame, in the order the detector asks for; any part may be absent.
+
+    frame → (frame − dark) · gain^γ → outliers replaced → − KOMA pattern, in float32.
+
+    Parameters
+    ----------
+    dark : ndarray (ny, nx), optional
+        Additive pattern, counts per frame.
+    gain : ndarray (ny, nx), optional
+        Multiplicative reference. Its zeros, NaN and infinities are bad pixels: the gain there becomes 1, and
+        `Correction.fit` has the outlier filter replace them.
+    gamma : float
+        Exponent of the gain, γ(δ).
+    outliers : OutlierModel, optional
+        Fitted on frames normalised with the same dark and gain.
+    koma : ndarray (ny, nx) or KomaReference, optional
+        The pattern ref − ⟨ref⟩ to subtract.
+    noise, seed : bool, int
+        As in `OutlierModel.apply`.
+    """
+
+    dark: np.ndarray | None = field(default=None, repr=False)
+    gain: np.ndarray | None = field(default=None, repr=False)
+    gamma: float = 1.0
+    outliers: OutlierModel | None = field(default=None, repr=False)
+    koma: np.ndarray | KomaReference | None = field(default=None, repr=False)
+    noise: bool = False
+    seed: int = 0
+    bad: np.ndarray | None = field(default=None, init=False, repr=False)
+    _factor: np.ndarray | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        if not np.isfinite(self.gamma):
+            raise ValueError(f"γ is a number, not {self.gamma}")
+        if isinstance(self.koma, KomaReference):
+            put("koma", self.koma.pattern)
+        for name in ("dark", "koma"):
+            image = getattr(self, name)
+            if image is not None:
+                image = np.array(image, np.float32)
+                if image.ndim != 2:
+                    raise ValueError(f"{name} is one image (ny, nx), not {image.shape}")
+                if not np.isfinite(image).all():
+                    raise ValueError(f"{name} has pixels that are not finite")
+                put(name, _frozen(image))
+        if self.gain is not None:
+            gain, bad = check_gain(self.gain)
+            put("bad", _frozen(bad) if bad.any() else None)
+            put("_factor", _frozen(gain if self.gamma == 1 else power(gain, self.gamma)))
+            # Kept as cameras write it, 0 where a pixel is bad, so that the map survives storing and copying.
+            put("gain", _frozen(np.where(bad, np.float32(0), gain)) if bad.any() else _frozen(gain))
+        shapes = {name: part.shape for name in (*_MAPS, "outliers") if (part := getattr(self, name)) is not None}
+        if len(set(shapes.values())) > 1:
+            raise ValueError("parts of different shape: " + ", ".join(f"{k} {v}" for k, v in shapes.items()))
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(ny, nx) of the frames it fits; None if it does nothing."""
+        for name in (*_MAPS, "outliers"):
+            part = getattr(self, name)
+            if part is not None:
+                return part.shape
+        return None
+
+    @classmethod
+    def fit(cls, stack: Any, method: str | None = "fdr", *, dark: np.ndarray | None = None,
+            gain: np.ndarray | None = None, gamma: float = 1.0, koma: np.ndarray | KomaReference | None = None,
+            defects: np.ndarray | None = None, noise: bool = False, seed: int = 0, **options: Any) -> Correction:
+        """The correction of one stack: the references as given, the outliers fitted on its normalised sum.
+
+        ``options`` go to `fit_outliers`; ``method=None`` looks for none. Bad pixels of the gain count as defects.
+        """
+        parts = cls(dark=dark, gain=gain, gamma=gamma, koma=koma, noise=noise, seed=seed)
+        if method is None:
+            return parts
+        if parts.bad is not None:
+            defects = parts.bad if defects is None else parts.bad | (np.asarray(defects) != 0)
+        return replace(parts, outliers=fit_outliers(
+            stack, method, dark=parts.dark, gain=parts._factor, defects=defects, **options))
+
+    # -- applying ----------------------------------------------------------------------------------------------------
+
+    def apply_frame(self, frame: np.ndarray, out: np.ndarray | None = None, *, number: int = 0) -> np.ndarray:
+        """Correct one frame (ny, nx) into float32 ``out``, made if not given; ``frame`` itself if that is float32.
+
+        Parameters
+        ----------
+        frame : ndarray (ny, nx)
+            Raw counts, never changed unless it is ``out``.
+        out : ndarray (ny, nx) float32, optional
+        number : int
+            The frame's number in its stack; seeds the noise option.
+        """
+        frame = np.asarray(frame)
+        if frame.ndim != 2 or (self.shape is not None and frame.shape != self.shape):
+            raise ValueError(f"a frame of shape {frame.shape} for a correction of {self.shape}")
+        if frame.dtype.kind not in "biuf":
+            raise TypeError(f"corrections work on real pixels, not {frame.dtype}")
+        if out is None:
+            out = np.empty(frame.shape, np.float32)
+        elif out.shape != frame.shape or out.dtype != np.float32:
+            raise ValueError(f"out is float32 {frame.shape}, not {out.dtype} {out.shape}")
+        if self.dark is not None:
+            np.subtract(frame, self.dark, out=out, dtype=np.float32, casting="unsafe")
+            if self._factor is not None:
+                out *= self._factor
+        elif self._factor is not None:
+            np.multiply(frame, self._factor, out=out, dtype=np.float32, casting="unsafe")
+        elif out is not frame:
+            np.copyto(out, frame, casting="unsafe")
+        if self.outliers is not None:
+            self.outliers.apply_frame(out, out, number=number, noise=self.noise, seed=self.seed)
+        if self.koma is not None:
+            out -= self.koma
+        return out
+
+    def apply(self, stack: Any, out: np.ndarray | None = None, *, n_threads: int | None = None) -> np.ndarray:
+        """Correct every frame of ``stack`` (nz, ny, nx), array or reader, into float32 ``out``, made if not given."""
+        stack = as_stack(stack)
+        if out is None:
+            out = np.empty(tuple(stack.shape), np.float32)
+        elif out.shape != tuple(stack.shape) or out.dtype != np.float32:
+            raise ValueError(f"out is float32 {tuple(stack.shape)}, not {out.dtype} {out.shape}")
+        target = out
+
+        def work(start: int, stop: int) -> None:
+            for t in range(start, stop):
+                self.apply_frame(stack[t], target[t], number=t)
+
+        in_ranges(stack.shape[0], clip_threads(n_threads) if isinstance(stack, np.ndarray) else 1, work)
+        return out
+
+    def frames(self, stack: Any) -> Iterator[np.ndarray]:
+        """The corrected frames one by one as they are read, float32."""
+        for t, frame in enumerate(frames_of(as_stack(stack))):
+            yield self.apply_frame(frame, number=t)
+
+    def correct_sum(self, total: np.ndarray, n_frames: int, out: np.ndarray | None = None) -> np.ndarray:
+        """The sum of the corrected frames (ny, nx) float32 from the sum of the raw ones.
+
+        Everything but the noise option is linear in the frame, so the frames need not be seen again.
+        """
+        if n_frames < 1:
+            raise ValueError("a sum is of at least one frame")
+        mean = np.asarray(total, np.float64) / n_frames
+        quiet = replace(self, noise=False) if self.noise else self
+        result = quiet.apply_frame(mean.astype(np.float32), out)
+        result *= np.float32(n_frames)
+        return result
+
+    def sum(self, stack: Any, *, n_threads: int | None = None) -> np.ndarray:
+        """The sum of the corrected frames of ``stack``, (ny, nx) float32, in one pass over it."""
+        stack = as_stack(stack)
+        return self.correct_sum(time_sum(stack, n_threads=n_threads), stack.shape[0])
+
+    # -- telling and keeping -----------------------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        steps = []
+        if self.dark is not None:
+            steps.append("dark subtracted")
+        if self.gain is not None:
+            steps.append("gain" if self.gamma == 1 else f"gain^{self.gamma:.4g}")
+            if self.bad is not None:
+                steps[-1] += f" ({np.count_nonzero(self.bad)} unusable pixels)"
+        if self.outliers is not None:
+            steps.append(f"{self.outliers.n_outliers} outliers ({self.outliers.method}) replaced"
+                         + (" with noise" if self.noise else ""))
+        if self.koma is not None:
+            steps.append("KOMA pattern subtracted")
+        where = "" if self.shape is None else f" of {self.shape[0]} × {self.shape[1]} frames"
+        return f"Correction{where}: " + (" → ".join(steps) or "none")
+
+    def to_dict(self, *, references: bool = True) -> dict[str, Any]:
+        """As a dict of plain values and arrays, for a file's metadata; `from_dict` is the way back.
+
+        With ``references=False`` dark, gain and KOMA pattern are named by their digests only: a few kilobytes for a
+        session whose references lie beside it.
+        """
+        state: dict[str, Any] = {
+            "type": "mrcz.Correction", "version": 1, "gamma": float(self.gamma), "noise": bool(self.noise),
+            "seed": int(self.seed), "outliers": None if self.outliers is None else self.outliers.to_dict(),
+        }
+        for name in _MAPS:
+            image = getattr(self, name)
+            state[name] = image if references else None
+            state[name + "_digest"] = None if image is None else digest(image)
+        return state
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any], *, dark: np.ndarray | None = None, gain: np.ndarray | None = None,
+                  koma: np.ndarray | None = None) -> Correction:
+        """The correction `to_dict` described; references it only named are given here, and must be the same.
+
+        Raises ValueError for anything else, for a reference that is missing and for one with another digest.
+        """
+        if state.get("type") != "mrcz.Correction" or state.get("version") != 1:
+            raise ValueError(f"not a Correction of version 1: {state.get('type')}, {state.get('version')}")
+        given = {"dark": dark, "gain": gain, "koma": koma}
+        parts = {}
+        for name in _MAPS:
+            image, wanted = state.get(name), state.get(name + "_digest")
+            image = given[name] if image is None else image
+            if wanted is not None and image is None:
+                raise ValueError(f"this correction needs its {name} (digest {wanted})")
+            parts[name] = image
+        outliers = state.get("outliers")
+        out = cls(**parts, gamma=state["gamma"], noise=state["noise"], seed=state["seed"],
+                  outliers=None if outliers is None else OutlierModel.from_dict(outliers))
+        for name in _MAPS:
+            wanted, image = state.get(name + "_digest"), getattr(out, name)
+            if wanted is not None and image is not None and digest(image) != wanted:
+                raise ValueError(f"this {name} is not the one of the correction: digest {digest(image)}, not {wanted}")
+        return out
+
+
+def digest(image: np.ndarray) -> str:
+    """BLAKE2b-128 of an image's shape and little-endian float32 bytes, in hex."""
+    stable = np.ascontiguousarray(image, "<f4")
+    name = hashlib.blake2b(repr(stable.shape).encode(), digest_size=16)
+    name.update(stable.view(np.uint8).reshape(-1).data)
+    return name.hexdigest()
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.setflags(write=False)
+    return array

@@ -546,8 +546,13 @@ def test_like_for_another_size():
     volumes = plain(shape=(8, 6, 8), like=volume, kind="volume stack", mz=4)
     assert (volumes["mz"], volumes["ispg"], volumes.pixel_size) == (4, 401, (1, 2, 3))
     assert plain(shape=(12, 6, 8), like=volumes)["mz"] == 4
+    assert plain(shape=(10, 6, 8), like=volumes).kind == "stack"
+    assert (plain(shape=(3, 6, 8), like=volumes).kind, plain(shape=(3, 6, 8), like=volumes)["mz"]) == ("volume", 3)
     with pytest.raises(ValueError, match="whole volumes"):
-        plain(shape=(10, 6, 8), like=volumes)
+        plain(shape=(10, 6, 8), like=volumes, kind="volume stack")
+    # A source that contradicts itself is copied as it is.
+    broken = Header.parse(edited(volumes, mz=3))
+    assert (plain(shape=(8, 6, 8), like=broken)["mz"], plain(shape=(8, 6, 8), like=broken, codec="lz4").mz) == (3, 3)
     assert plain(shape=(4, 6, 8), like=volume, pixel_size=2)["cella"] == (16, 12, 8)
 
 
@@ -566,6 +571,35 @@ def test_like_in_the_other_byte_order():
     assert big.byteorder == ">"
     for name in HEADER_DTYPE.names:
         assert big[name] == little[name] or name == "machst"
+
+
+def test_any_header_can_be_copied(rng):
+    """Random bytes around sound sizes: copied, compressed and back, pixels and pixel size stay what they are."""
+    copied = 0
+    for _ in range(400):
+        order = str(rng.choice(["<", ">"]))
+        record = np.frombuffer(bytearray(rng.bytes(1024)), HEADER_DTYPE.newbyteorder(order))
+        record["nx"], record["ny"], record["nz"] = rng.integers(1, 50, 3)
+        record["mapc"], record["mapr"], record["maps"] = rng.permutation([1, 2, 3])
+        record["mx"], record["my"], record["mz"] = rng.integers(-2, 60, 3)
+        record["cella"] = rng.random(3) * 1000
+        record["mode"] = rng.choice(list(MODES)) + rng.choice([0, 6000])
+        record["ispg"] = rng.choice([0, 1, 19, 401, -1])
+        record["nsymbt"] = rng.choice([0, 160])
+        if rng.random() < 0.5:
+            record["label"][0] = [b"MRCZ0.6.0", b"MRCZ1.0.0", b"x"][rng.integers(3)]
+        header = Header.parse(record.tobytes())
+        for codec in (None, "zstd"):
+            new = Header.build(header.shape, header.pixel_format, like=header, codec=codec)
+            assert (new.shape, new.pixel_format, new.nsymbt) == (header.shape, header.pixel_format, header.nsymbt)
+            assert new.pixel_size == pytest.approx(header.pixel_size, rel=1e-5)
+            assert new["nversion"] in (20140, 20141)
+            assert 0 <= new["ispg"] <= 630
+            assert new["nlabl"] == len(new.labels)
+            back = Header.build(header.shape, new.pixel_format, like=new)
+            assert (back["mx"], back["my"], back["mz"]) == (new["mx"], new["my"], new.mz)
+            copied += 1
+    assert copied == 800
 
 
 # ---- values ------------------------------------------------------------------------------------------------------

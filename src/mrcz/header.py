@@ -909,6 +909,8 @@ def _set_kind(record: np.ndarray, kind: str | None, nz: int, like: Header | None
     """ISPG of a kind; a space group of `like` that already says so stays."""
     if kind is None:
         kind = like.kind if like is not None else "stack"
+        if kind == "volume stack" and like is not None and nz != like.nz and nz % max(1, like.mz):
+            kind = "volume" if nz < like.mz else "stack"  # sections of a volume, or of several: no whole ones any more
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}")
     if kind == "image" and nz > 1:
@@ -959,7 +961,8 @@ def _set_cell(
         sampling[2] = int(mz)
     if min(sampling) < 1 or max(sampling) > 2**31 - 1:
         raise ValueError(f"sampling (MX, MY, MZ) {tuple(sampling)} is out of range")
-    if kind == "volume stack" and size[2] % sampling[2]:
+    contradicts = like is not None and mz is None and like.kind == kind and like.nz == size[2]  # as the source does
+    if kind == "volume stack" and size[2] % sampling[2] and not contradicts:
         raise ValueError(f"a volume stack of {size[2]} sections does not hold whole volumes of mz={sampling[2]}")
     record["mx"], record["my"], record["mz"] = sampling
     # mrcz 0.6 divides by NZ, and MZ is no sampling in a compressed file.

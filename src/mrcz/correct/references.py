@@ -1,0 +1,215 @@
+"""Gain, dark and defect references from and to files: the one module of the corrections that knows file names.
+
+Conventions of those who write them:
+
+* Gatan (DM4, MRC), RELION, SerialEM: the gain multiplies.
+* EPU / Falcon 4 ``.gain`` (a TIFF): the inverse; here mean/value, zeros staying bad.
+* SerialEM and IMOD, and RELION and MotionCor with them, flip a TIFF along Y when they read it, because their row 0 is
+  at the bottom; ``flip_y=True`` does the same. Nothing is flipped unasked: frames read from TIFF here are not either.
+* RELION's ``--gain_rot`` and ``--gain_flip``: `mrcz.correct.Orientation`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrcz.correct.defects import format_relion, format_serialem, parse_defects
+from mrcz.correct.gain import Orientation, check_gain, orient
+from mrcz.errors import FormatError, MissingDependencyError, MrczError
+
+__all__ = ["load_gain", "load_image", "load_mask", "match_shape", "save_image", "save_mask"]
+
+_TIFF = {".tif", ".tiff", ".gain"}
+
+
+def load_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """One image (ny, nx) from MRC or MRCZ, TIFF, ``.gain``, DM3, DM4 or ``.npy``, as stored; a stack is averaged.
+
+    Raises FormatError for a file that holds no image, MissingDependencyError for TIFF without tifffile.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        with _named(path):
+            image = np.load(path, allow_pickle=False)
+    elif suffix in _TIFF:
+        image = _read_tiff(path)
+    elif suffix in (".dm3", ".dm4"):
+        from mrcz.convert import dm
+
+        # A thumbnail comes first in the list; the data is the largest.
+        stored = [i for i in dm.read_images(path) if i.data is not None]
+        if not stored:
+            raise FormatError("no image in it", path=path)
+        image = np.array(max(stored, key=lambda i: i.data.nbytes if i.data else 0).pixels())
+    else:
+        import mrcz
+
+        image = mrcz.read(path)
+    if image.ndim > 2:
+        image = image.reshape(-1, *image.shape[-2:])
+        image = image[0] if len(image) == 1 else image.mean(0, dtype=np.float64)
+    if image.ndim != 2 or not image.size:
+        raise FormatError(f"a reference is an image, this is an array of {image.shape}", path=path)
+    if image.dtype.kind not in "biuf":
+        raise FormatError(f"a reference holds real numbers, this one {image.dtype}", path=path)
+    return np.ascontiguousarray(image)
+
+
+def load_gain(path: str | os.PathLike[str], *, shape: tuple[int, int] | None = None,
+              orientation: Orientation | None = None, inverse: bool | None = None, flip_y: bool = False) -> np.ndarray:
+    """A multiplicative gain reference (ny, nx) float32, 0 where a pixel is bad.
+
+    Parameters
+    ----------
+    path : path-like
+        MRC, TIFF, ``.gain`` (EER), DM3, DM4 or ``.npy``.
+    shape : (int, int), optional
+        Of the frames: a gain half or a quarter as large (frames in super-resolution) is repeated, one twice or four
+        times as large averaged.
+    orientation : Orientation, optional
+        How to turn it, after ``flip_y``.
+    inverse : bool, optional
+        It divides; by default so for ``.gain``.
+    flip_y : bool
+        Reverse the rows first, as IMOD and RELION do with TIFF.
+    """
+    image = load_image(path)
+    with _named(path):
+        gain, bad = check_gain(image)
+        if inverse if inverse is not None else Path(path).suffix.lower() == ".gain":
+            gain = (gain[~bad].mean(dtype=np.float64) / gain).astype(np.float32)
+        gain[bad] = 0
+        if flip_y:
+            gain = gain[::-1]
+        if orientation is not None:
+            gain = orient(gain, orientation)
+        return np.ascontiguousarray(gain if shape is None else match_shape(gain, shape))
+
+
+def match_shape(gain: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A gain (ny, nx) for frames of ``shape``: itself, repeated × 2 or × 4, or the average of 2 × 2 or 4 × 4 blocks.
+
+    A block with a zero in it is zero: its pixel would be partly bad. Raises ValueError for any other shape.
+    """
+    if gain.shape == tuple(shape):
+        return gain
+    ny, nx = shape
+    for factor in (2, 4):
+        if gain.shape == (ny * factor, nx * factor):
+            blocks = gain.reshape(ny, factor, nx, factor)
+            return np.where((blocks == 0).any((1, 3)), 0, blocks.mean((1, 3), dtype=np.float64)).astype(np.float32)
+        if (gain.shape[0] * factor, gain.shape[1] * factor) == (ny, nx):
+            return np.repeat(np.repeat(gain, factor, 0), factor, 1)
+    raise ValueError(f"a gain reference of shape {gain.shape} for frames of {tuple(shape)}")
+
+
+def load_mask(path: str | os.PathLike[str], shape: tuple[int, int], *, flip_y: bool | None = None) -> np.ndarray:
+    """A defect map (ny, nx) bool, True where bad, for frames of ``shape``.
+
+    ``.txt`` is RELION's ``x y w h`` or SerialEM's ``defects.txt``, told apart by their words; anything else is an
+    image, non-zero where bad (RELION, MotionCor). ``flip_y``: as in `mrcz.correct.defects`; images only if asked.
+    """
+    if Path(path).suffix.lower() == ".txt":
+        with _named(path):
+            return parse_defects(Path(path).read_text(encoding="utf-8", errors="replace"), shape, flip_y=flip_y)
+    mask = load_image(path) != 0
+    if mask.shape != tuple(shape):
+        raise FormatError(f"a defect map of {mask.shape} for frames of {tuple(shape)}", path=path)
+    return np.ascontiguousarray(mask[::-1]) if flip_y else mask
+
+
+def save_mask(path: str | os.PathLike[str], mask: np.ndarray, *, style: str | None = None,
+              flip_y: bool | None = None) -> None:
+    """Write a map (ny, nx), non-zero where bad, as uint8 0 and 1 in MRC or TIFF, or as text.
+
+    ``.txt`` is RELION's list, or SerialEM's with ``style="serialem"`` or for the name ``defects.txt``.
+    """
+    path = Path(path)
+    bad = np.asarray(mask) != 0
+    if path.suffix.lower() == ".txt":
+        style = style or ("serialem" if path.name.lower() == "defects.txt" else "relion")
+        if style not in ("relion", "serialem"):
+            raise ValueError(f"style is 'relion' or 'serialem', not {style!r}")
+        if style == "serialem":
+            text = format_serialem(bad, flip_y=True if flip_y is None else flip_y)
+        else:
+            text = format_relion(bad[::-1] if flip_y else bad)
+        _write_whole(path, lambda name: Path(name).write_text(text, encoding="ascii"))
+        return
+    save_image(path, (bad[::-1] if flip_y else bad).astype(np.uint8))
+
+
+def save_image(path: str | os.PathLike[str], image: np.ndarray, *, pixel_size: float | None = None) -> None:
+    """Write one image (ny, nx) as MRC or MRCZ, TIFF or ``.npy``, by suffix; whole or not at all."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        def write(name: str) -> None:
+            with open(name, "wb") as file:
+                np.save(file, image)
+
+        _write_whole(path, write)
+    elif suffix in (".tif", ".tiff"):
+        _write_whole(path, lambda name: _tifffile().imwrite(name, np.ascontiguousarray(image), photometric="minisblack"))
+    else:
+        import mrcz
+
+        options: dict[str, Any] = {} if pixel_size is None else {"pixel_size": pixel_size}
+        mrcz.write(path, np.ascontiguousarray(image)[None], kind="image", **options)
+
+
+def _write_whole(path: Path, write: Any) -> None:
+    """Write under a temporary name beside ``path``, then rename: an interrupted run leaves the old file."""
+    import tempfile
+
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    try:
+        write(name)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _tifffile() -> Any:
+    try:
+        import tifffile
+    except ImportError:
+        raise MissingDependencyError("TIFF references need tifffile: install mrcz[tiff]") from None
+    return tifffile
+
+
+def _read_tiff(path: Path) -> np.ndarray:
+    tifffile = _tifffile()
+    try:
+        # By content whatever the suffix: a .gain is a TIFF.
+        with tifffile.TiffFile(path) as file:
+            return file.asarray()
+    except OSError:
+        raise
+    except Exception as error:
+        raise FormatError(f"not a TIFF that can be read: {error}", path=path) from error
+
+
+@contextmanager
+def _named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Errors about the content name the file."""
+    try:
+        yield
+    except MrczError as error:
+        if error.path is None:
+            error.path = os.fspath(path)
+        raise
+    except (ValueError, EOFError) as error:
+        raise FormatError(str(error), path=path) from error

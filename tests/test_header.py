@@ -197,6 +197,22 @@ def test_byte_order_follows_from_the_sizes(size, mode, order, stamp):
     assert (found.byteorder, found.shape, found.mode) == (order, size, mode)
 
 
+def test_mixed_order_of_older_versions():
+    """mrcz before 0.6 wrote single numbers of big-endian files in the order of the machine; bytes stay as they were."""
+    good = plain(byteorder=">", codec="zstd", voltage=300, packed_bytes=64).replace(label=["MRCZ0.5.7"], mz=0)
+    little = np.frombuffer(bytearray(good.tobytes()), HEADER_DTYPE.newbyteorder("<"))
+    for name in ("mode", "mz", "dmin", "dmax", "dmean", "voltage", "c3", "gain", "packed_bytes", "nlabl"):
+        little[name] = good[name]
+    header = Header.parse(little.tobytes())
+    assert (header.byteorder, header.mode, header.codec_number) == (">", 2, 6)
+    assert (header.voltage, header.packed_bytes, header["nlabl"]) == (300, 64, 1)
+    assert header.tobytes() == little.tobytes()
+    assert header.replace(nxstart=0).voltage == 300
+    assert plain(like=header).voltage == 300
+    copy = pickle.loads(pickle.dumps(header))
+    assert (copy.voltage, copy.tobytes()) == (300, little.tobytes())
+
+
 def test_stamp_breaks_ties():
     """All sizes multiples of 65536 and no axes: both orders make sense of it, so mode, then stamp decide."""
     for order, stamp in (("<", b"DD"), (">", b"\x11\x11")):

@@ -236,7 +236,7 @@ class Header:
         HeaderError
             The fields contradict each other.
         """
-        record = _writable(self._raw, self.byteorder)
+        record = _writable(self._record.tobytes(), self.byteorder)
         for name, value in fields.items():
             if name not in (HEADER_DTYPE.names or ()):
                 raise KeyError(f"no header field is called {name!r}")
@@ -289,7 +289,7 @@ class Header:
 
     def __reduce__(self) -> tuple:
         state = {name: getattr(self, name) for name in _STATE}
-        return (_restore, (self._raw, self.byteorder, state))
+        return (_restore, (self._raw, self._record.tobytes(), self.byteorder, state))
 
     def __repr__(self) -> str:
         word = int(self._record["mode"])
@@ -551,7 +551,7 @@ class Header:
         order = _build_order(byteorder, pixel_format, like)
         record = np.zeros((), _DTYPES[order])
         if like is not None:
-            record = _writable(like._raw, like.byteorder).astype(_DTYPES[order])
+            record = _writable(like._record.tobytes(), like.byteorder).astype(_DTYPES[order])
 
         record["nx"], record["ny"], record["nz"], record["mode"] = nx, ny, nz, word
         _set_axes(record, like)
@@ -598,10 +598,11 @@ class _Parser:
 
     def header(self) -> Header:
         order = self.byte_order()
+        fields = self.raw
         if order == ">" and (mended := _mend_mixed_order(self.raw)) is not None:
-            self.raw = mended
+            fields = mended
             self.oddities.append("mrcz before 0.6 wrote MODE and other single numbers little-endian here: read as such")
-        record = np.frombuffer(self.raw, _DTYPES[order])[0]
+        record = np.frombuffer(fields, _DTYPES[order])[0]
         self.record, self.order = record, order
         header = Header.__new__(Header)
         header._raw, header._record, header.byteorder = self.raw, record, order
@@ -700,12 +701,8 @@ class _Parser:
         frame = header.frame_nbytes
         limit = _CHUNK_MAX if header.compressed else 2**63 - 1
         if frame > limit:
-            raise self.error(
-                "nx",
-                header.nx,
-                f"nx * ny of at most {limit} bytes",
-                f"with ny {header.ny}, mode {header.mode} a frame takes {frame} bytes",
-            )
+            why = f"{header.nx} x {header.ny} pixels of mode {header.mode} take {frame} bytes"
+            raise self.error(*self.longer_side(header), f"frames of at most {limit} bytes", why)
         header.nsymbt = int(record["nsymbt"])
         if header.nsymbt < 0:
             self.defect("nsymbt", header.nsymbt, "0 or more")
@@ -736,6 +733,9 @@ class _Parser:
         elif left > header.nz * frame:
             self.oddities.append(f"{left - header.nz * frame} bytes after the last frame")
 
+    def longer_side(self, header: Header) -> tuple[str, int]:
+        return ("nx", header.nx) if header.nx >= header.ny else ("ny", header.ny)
+
     def too_many(self, header: Header, here: int) -> None:
         nz, frame = header.nz, header.frame_nbytes
         left = (self.file_size or 0) - header.data_offset
@@ -746,9 +746,9 @@ class _Parser:
             if header.mode == 101 and header.nx % 2 and left == nz * ((header.nx * header.ny + 1) // 2):
                 why += " (the size fits 4-bit pixels packed across rows, as RELION does)"
         # No detector has that many columns or rows: where not one frame fits, that is the field to doubt.
-        side = "nx" if header.nx >= header.ny else "ny"
-        if here == 0 and max(header.nx, header.ny) > 65535:
-            self.defect(side, max(header.nx, header.ny), f"frames of at most {left} bytes", why)
+        side, length = self.longer_side(header)
+        if here == 0 and length > 65535:
+            self.defect(side, length, f"frames of at most {left} bytes", why)
         else:
             self.defect("nz", nz, f"at most {here}", why)
 
@@ -1050,10 +1050,10 @@ def _add_labels(record: np.ndarray, new: list[str], compressed: bool) -> bool:
 _STATE = ("nx", "ny", "nz", "mode", "codec_number", "pixel_format", "bytes_rule", "nsymbt", "oddities", "_version")
 
 
-def _restore(raw: bytes, byteorder: str, state: dict) -> Header:
+def _restore(raw: bytes, fields: bytes, byteorder: str, state: dict) -> Header:
     header = Header.__new__(Header)
     header._raw, header.byteorder = raw, byteorder
-    header._record = np.frombuffer(raw, _DTYPES[byteorder])[0]
+    header._record = np.frombuffer(fields, _DTYPES[byteorder])[0]
     for name, value in state.items():
         setattr(header, name, value)
     return header

@@ -81,3 +81,4 @@ def contradictions() -> Iterator[tuple[str, bytes, str]]:
     yield "extended header past the end", with_fields(nsymbt=10_000_000), "nsymbt"
     yield "more chunks than bytes", with_fields(mode=6001, nz=32766), "nz"
     yield "a frame too large for a chunk", with_fields(mode=6002, nx=65535, ny=65535), "nx"
+    yield "rows too long for a chunk", with_fields(mode=6002, nx=7, ny=2**31 - 1), "ny"

@@ -5,6 +5,7 @@ Where 0.6.0 was wrong this is right; docs/differences.md lists each case.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import tempfile
@@ -66,6 +67,7 @@ _ANGSTROM = {
     **{name: 1e7 for name in ("mm", "millimeter")},
 }
 
+_PIXEL_SIZE = [0.1, 0.1, 0.1]  # the old default, only ever read
 _cast_told: set[str] = set()  # which narrowing was already logged
 
 
@@ -124,6 +126,14 @@ def defaultHeader() -> dict[str, Any]:
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+class _Lazy(Reader):
+    """A Reader given away as an array: nobody closes an array, so it closes itself when the last reference goes."""
+
+    def __del__(self) -> None:
+        if hasattr(self, "_source"):
+            self.close()
 
 
 class MRCHeader(dict):
@@ -260,7 +270,7 @@ def _open(path: str | os.PathLike[str], convention: str, threads: int) -> Reader
     if name not in ("ccpem", "eman2"):
         raise ValueError(f"unrecognized MRC file convention: {convention!r}, expected 'ccpem' or 'eman2'")
     try:
-        return _open_eman2(path, threads) if name == "eman2" else Reader(path, n_threads=threads)
+        return _open_eman2(path, threads) if name == "eman2" else _Lazy(path, n_threads=threads)
     except HeaderError as error:
         number = error.found // 1000 if error.field == "mode" and isinstance(error.found, int) else 0
         if number in COMPRESSOR_ENUM:
@@ -274,36 +284,18 @@ def _open(path: str | os.PathLike[str], convention: str, threads: int) -> Reader
         ) from None
 
 
-class _Patched:
-    """A file whose MODE reads differently from what is stored."""
-
-    def __init__(self, path: str | os.PathLike[str], mode: bytes) -> None:
-        self.file, self.mode = open(path, "rb"), mode
-        self.name = os.fspath(path)
-        self.seek, self.tell, self.close = self.file.seek, self.file.tell, self.file.close
-
-    def read(self, size: int = -1) -> bytes:
-        start = self.file.tell()
-        data = bytearray(self.file.read(size))
-        for k, byte in enumerate(self.mode, 12 - start):
-            if 0 <= k < len(data):
-                data[k] = byte
-        return bytes(data)
-
-
 def _open_eman2(path: str | os.PathLike[str], threads: int) -> Reader:
-    """A file whose MODE is EMAN2's number for a dtype."""
+    """A file whose MODE is EMAN2's number for a dtype; taken into memory to put MRC's there."""
     with open(path, "rb") as file:
-        word = file.read(16)[12:]
-    order: Literal["little", "big"] = "little" if word[:1] != b"\0" else "big"
-    number = int.from_bytes(word, order)
+        raw = bytearray(file.read())
+    order: Literal["little", "big"] = "little" if raw[12:13] != b"\0" else "big"
+    number = int.from_bytes(raw[12:16], order)
     if number not in EMAN2_ENUM:
-        raise HeaderError(
-            field="mode", found=number, expected=f"one of EMAN2's {', '.join(map(str, EMAN2_ENUM))}", path=path
-        )
+        known = ", ".join(map(str, EMAN2_ENUM))
+        raise HeaderError(field="mode", found=number, expected=f"one of EMAN2's {known}", path=path)
     dtype = EMAN2_ENUM[number]
-    mode = REVERSE_CCPEM_ENUM[dtype].to_bytes(4, order)
-    return Reader(_Patched(path, mode), n_threads=threads, signed_bytes=dtype == "i1" if dtype[1] == "1" else None)
+    raw[12:16] = REVERSE_CCPEM_ENUM[dtype].to_bytes(4, order)
+    return _Lazy(io.BytesIO(raw), n_threads=threads, signed_bytes=dtype == "i1" if dtype[1] == "1" else None)
 
 
 def _describe(reader: Reader, slices: int | None, convention: str, pixelunits: str) -> tuple[MRCHeader, int]:
@@ -373,7 +365,7 @@ def writeMRC(
     meta: dict[str, Any] | None = None,
     endian: str = "le",
     dtype: Any = None,
-    pixelsize: Any = [0.1, 0.1, 0.1],  # noqa: B006 - the old signature; it is only read
+    pixelsize: Any = _PIXEL_SIZE,
     pixelunits: str = "\\AA",
     shape: Any = None,
     voltage: float | None = 0.0,

@@ -18,7 +18,14 @@ from mrcz.correct.gain import (
     search_orientation,
 )
 from mrcz.correct.koma import Koma, KomaReference, contrast_score, koma_references
-from mrcz.correct.measures import clipping_bias, correlation, correlation_report, held_out_correlation, iciness
+from mrcz.correct.measures import (
+    clipping_bias,
+    correlation,
+    correlation_report,
+    held_out_correlation,
+    iciness,
+    recurrence,
+)
 from mrcz.correct.outliers import OutlierModel, defect_model, fit_outliers, psf_kernel
 from mrcz.correct.pipeline import Correction
 
@@ -47,5 +54,6 @@ __all__ = [
     "orient",
     "orientations",
     "psf_kernel",
+    "recurrence",
     "search_orientation",
 ]

@@ -164,7 +164,7 @@ def _fitted(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
             return np.repeat(np.repeat(mask, factor, 0), factor, 1)
         if (mask.shape[0] // factor, mask.shape[1] // factor) == (ny, nx):
             cut = mask[: ny * factor, : nx * factor]
-            return cut.reshape(ny, factor, nx, factor).any((1, 3))
+            return np.asarray(cut.reshape(ny, factor, nx, factor).any((1, 3)))
     raise FormatError(f"a defect list for a camera of {mask.shape[1]} × {mask.shape[0]} and frames of {nx} × {ny}")
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from mrcz.correct._stack import as_stack, frames_of
 from mrcz.correct.outliers import OutlierModel, fit_outliers
 
-__all__ = ["clipping_bias", "correlation", "correlation_report", "held_out_correlation", "iciness"]
+__all__ = ["clipping_bias", "correlation", "correlation_report", "held_out_correlation", "iciness",
+           "recurrence"]
 
 
 def correlation(stack: Any, correct: Callable[[np.ndarray, int], np.ndarray] | None = None, *,
@@ -163,3 +164,18 @@ def iciness(image: np.ndarray, pixel_size: float, *, band: tuple[float, float] =
     if not level[1] > 0:
         raise ValueError("the image has no contrast in the reference band")
     return float(level[0] / level[1])
+
+
+def recurrence(masks: Any) -> np.ndarray:
+    """Which outliers come back: (S, S) float64, [i, j] the share of the outliers of stack i that stack j has too.
+
+    ``masks`` are S maps (ny, nx), non-zero where bad. Rows of stacks without outliers are 0. Its fall away from the
+    diagonal is the turnover that makes a mask of yesterday useless.
+    """
+    places = [np.flatnonzero(np.asarray(mask)) for mask in masks]
+    out = np.zeros((len(places), len(places)))
+    for i, mine in enumerate(places):
+        for j, other in enumerate(places):
+            if mine.size:
+                out[i, j] = np.intersect1d(mine, other, assume_unique=True).size / mine.size
+    return out

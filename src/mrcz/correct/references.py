@@ -157,7 +157,8 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray, *, pixel_size: f
 
         _write_whole(path, write)
     elif suffix in (".tif", ".tiff"):
-        _write_whole(path, lambda name: _tifffile().imwrite(name, np.ascontiguousarray(image), photometric="minisblack"))
+        whole = np.ascontiguousarray(image)
+        _write_whole(path, lambda name: _tifffile().imwrite(name, whole, photometric="minisblack"))
     else:
         import mrcz
 

@@ -86,7 +86,8 @@ def plot_patch(before: np.ndarray, after: np.ndarray, *, centre: tuple[int, int]
         raise ValueError(f"two images of one shape, not {before.shape} and {after.shape}")
     if centre is None:
         # Where most changed.
-        centre = tuple(int(v) for v in np.unravel_index(np.argmax(np.abs(after - before)), before.shape))  # type: ignore
+        row, column = np.unravel_index(np.argmax(np.abs(after - before)), before.shape)
+        centre = (int(row), int(column))
     cut = tuple(slice(max(0, min(c - size // 2, n - size)), max(0, min(c - size // 2, n - size)) + size)
                 for c, n in zip(centre, before.shape, strict=True))
     low, high = np.percentile(after[cut], [0.5, 99.5])

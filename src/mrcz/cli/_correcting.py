@@ -1,0 +1,132 @@
+"""What ``correct``, ``gain`` and ``koma`` have in common: references, outlier options, reports."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from mrcz.cli import _text
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, UsageError, emit
+
+__all__ = ["add_fitting", "add_orientation", "exit_code", "fitting", "orientation", "save_figure", "show"]
+
+
+def add_orientation(parser: argparse._ActionsContainer) -> None:
+    """Add how a gain reference lies."""
+    parser.add_argument(
+        "--gain-rot", type=int, choices=range(4), default=0, help="turn the gain N x 90 degrees clockwise, as RELION"
+    )
+    parser.add_argument(
+        "--gain-flip", type=int, choices=range(3), default=0, help="then flip it: 1 upside down, 2 left to right"
+    )
+    parser.add_argument(
+        "--gain-flip-tiff", action="store_true", help="reverse the gain's rows first, as IMOD and RELION do with TIFF"
+    )
+    parser.add_argument("--gain-inverse", action="store_true", default=None, help="the gain divides (.gain files do)")
+
+
+def orientation(args: argparse.Namespace) -> dict[str, Any]:
+    """Options of ``load_gain`` from the arguments."""
+    from mrcz.correct import Orientation
+
+    return {
+        "orientation": Orientation(args.gain_rot, args.gain_flip) if args.gain_rot or args.gain_flip else None,
+        "flip_y": args.gain_flip_tiff,
+        "inverse": args.gain_inverse,
+    }
+
+
+def add_fitting(parser: argparse.ArgumentParser) -> None:
+    """Add references and how outliers are found."""
+    references = parser.add_argument_group("references")
+    references.add_argument("--gain", metavar="FILE", help="gain reference: MRC, TIFF, .gain (EER), DM3, DM4 or .npy")
+    add_orientation(references)
+    references.add_argument("--dark", metavar="FILE", help="image subtracted from every frame before the gain")
+    gamma = references.add_mutually_exclusive_group()
+    gamma.add_argument("--gamma", type=float, metavar="G", help="exponent of the gain (default: 1)")
+    gamma.add_argument("--dose-rate", type=float, metavar="R", help="e-/pixel/s: exponent from the K2's curve")
+    references.add_argument(
+        "--defects", metavar="FILE", help="known bad pixels: RELION text, SerialEM defects.txt, or an image"
+    )
+    outliers = parser.add_argument_group("outliers")
+    outliers.add_argument(
+        "--method", choices=("fdr", "tails", "tails+anscombe", "sigma", "defects", "none"), default="fdr",
+        help="how they are found (default: fdr)",
+    )  # fmt: skip
+    outliers.add_argument("--alpha", type=float, default=0.2, help="false-discovery rate of fdr (default: 0.2)")
+    outliers.add_argument("--n-sigma", type=float, default=4.0, help="threshold of sigma (default: 4)")
+    outliers.add_argument("--background", action="store_true", help="take out carbon and gradients before looking")
+    outliers.add_argument("--super-resolution", action="store_true", help="look in 2 x 2 blocks, the physical pixels")
+    outliers.add_argument("--noise", action="store_true", help="add seeded noise to what is filled in")
+    outliers.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+
+
+def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
+    """Options of ``Correction.fit`` from the arguments, references read for frames of ``shape``."""
+    from mrcz.correct import GammaCurve
+    from mrcz.correct.references import load_gain, load_image, load_mask
+
+    if args.method == "defects" and not args.defects:
+        raise UsageError("--method defects needs --defects FILE")
+    if (args.gamma is not None or args.dose_rate is not None) and not args.gain:
+        raise UsageError("--gamma and --dose-rate say how to use a gain: give one with --gain")
+    if args.dose_rate is not None and not args.dose_rate > 0:
+        raise UsageError("a dose rate is above 0")
+    options: dict[str, Any] = {
+        "method": None if args.method == "none" else args.method,
+        "noise": args.noise,
+        "seed": args.seed,
+    }
+    if options["method"]:
+        options |= {
+            "alpha": args.alpha,
+            "n_sigma": args.n_sigma,
+            "background": args.background,
+            "super_resolution": 2 if args.super_resolution else 1,
+        }
+    if args.gain:
+        options["gain"] = load_gain(args.gain, shape=shape, **orientation(args))
+        options["gamma"] = GammaCurve()(args.dose_rate) if args.dose_rate is not None else args.gamma or 1.0
+    if args.dark:
+        options["dark"] = load_image(args.dark)
+    if args.defects:
+        options["defects"] = load_mask(args.defects, shape)
+    return options
+
+
+def show(result: Any, as_json: bool) -> None:
+    """Report on one stack: a line, or a JSON object; errors to stderr too."""
+    if as_json:
+        emit(result.asdict())
+    elif result.ok:
+        report = result.report
+        line = result.source
+        if result.destinations:
+            line += " -> " + ", ".join(result.destinations)
+        if "n_outliers" in report:
+            share = report["n_outliers"] / (report["shape"][0] * report["shape"][1])
+            line += f"  {_text.plural(report['n_outliers'], 'outlier')} ({share:.3%})"
+        if report.get("R_before") is not None:
+            line += f"  R {report['R_before']:.5f} -> {report['R_after']:.5f}"
+            if report.get("R_held_out") is not None:
+                line += f", held out {report['R_held_out']:.5f}"
+        print(line, flush=True)
+    if not result.ok:
+        text = result.error.removeprefix(f"{result.source}: ")
+        print(f"mrcz: {result.source}: {text}", file=sys.stderr, flush=True)
+
+
+def exit_code(results: list[Any]) -> int:
+    """Damage outweighs failure outweighs success."""
+    if any(result.damaged for result in results):
+        return EXIT_DAMAGED
+    return EXIT_OK if all(result.ok for result in results) else EXIT_FAILED
+
+
+def save_figure(figure: Any, folder: str, name: str) -> None:
+    """Save a figure as PNG in ``folder``, made if need be."""
+    import os
+
+    os.makedirs(folder, exist_ok=True)
+    figure.savefig(os.path.join(folder, name + ".png"), dpi=120)

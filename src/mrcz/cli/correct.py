@@ -1,0 +1,114 @@
+"""Correct stacks for the detector: dark, gain with gamma, hot and dead pixels.
+
+mrcz correct movie.mrcz                          movie_corrected.mrcz beside it, float32
+mrcz correct --gain gain.mrc --sum -r session/   corrected sums of all stacks, nothing else
+mrcz correct --mask --suffix .txt movie.mrcz     only the outliers, as RELION's x y w h list
+mrcz correct --report --measure movie.mrcz       write nothing; numbers, R before and after
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from mrcz.cli._correcting import add_fitting, exit_code, fitting, save_figure, show
+from mrcz.cli._progress import Progress
+from mrcz.cli._shared import UsageError, add_inputs, add_reading
+
+HELP = "replace hot and dead pixels, apply gain and dark"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    add_inputs(parser, "MRC or MRCZ stack, pattern or (with -r) directory")
+    parser.add_argument("-o", "--output", metavar="DIR", help="directory for what is written (default: beside each)")
+    parser.add_argument("--stack", action="store_true", help="write the corrected stack (default if nothing is chosen)")
+    parser.add_argument("--sum", action="store_true", help="write the corrected sum")
+    parser.add_argument("--mask", action="store_true", help="write the outliers: 1 where a pixel is bad")
+    parser.add_argument("--report", action="store_true", help="write nothing")
+    parser.add_argument("--suffix", metavar="S", help="suffix of what is written, such as .mrc, .tif or .txt (masks)")
+    parser.add_argument("--measure", action="store_true", help="R between frames before and after, and held out")
+    parser.add_argument("--plot", metavar="DIR", help="PNG figures of every fit and of the session (mrcz[plot])")
+    parser.add_argument("-f", "--force", action="store_true", help="replace files that are there")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+    add_fitting(parser)
+    add_reading(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run this command."""
+    from mrcz import batch
+    from mrcz.session import PRODUCTS, Corrected, destination
+
+    products = [name for name in PRODUCTS if getattr(args, name)] or ([] if args.report else ["stack"])
+    if args.report and products:
+        raise UsageError("--report writes nothing; leave out --stack, --sum and --mask")
+    if args.suffix and not args.suffix.startswith("."):
+        raise UsageError(f"a suffix starts with a dot, {args.suffix!r} does not")
+    if args.suffix == ".txt" and products != ["mask"]:
+        raise UsageError("only masks are written as text: --mask --suffix .txt")
+    if args.suffix and "stack" in products and args.suffix not in (*batch.MRC_SUFFIXES, ".mrcz"):
+        raise UsageError(f"a stack is written as MRC or MRCZ, not {args.suffix}")
+    if args.method == "none" and (args.mask or args.measure):
+        raise UsageError("--method none finds nothing to mask or measure")
+    found = list(batch.expand(args.inputs, recursive=args.recursive, suffixes=(*batch.MRC_SUFFIXES, ".mrcz")))
+    bar = Progress(len(found), quiet=args.quiet)
+    results: list[Corrected] = []
+    figures: list[dict] = []
+    for path, relative, problem in found:
+        folder = None if args.output is None else os.path.join(args.output, os.path.dirname(relative))
+        outputs = {product: destination(path, product, folder, args.suffix) for product in products}
+        if problem is not None:
+            result = Corrected(path, error=problem)
+        elif args.dry_run:
+            result = Corrected(path, tuple(outputs.values()))
+        else:
+            result = _one(path, outputs, args, bar)
+            if args.plot and result.ok and result.correction is not None and result.correction.outliers is not None:
+                figures.append(result.report)
+                _plot(path, result, args)
+        bar.clear()
+        # What is shown needs no arrays, and a long list of files would keep them all.
+        results.append(Corrected(result.source, result.destinations, result.report, None, result.error, result.damaged))
+        show(result, args.json)
+    if args.plot and len(figures) > 1:
+        from mrcz.correct.plots import plot_session
+
+        save_figure(plot_session(figures), args.plot, "session")
+    return exit_code(results)
+
+
+def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Progress):  # type: ignore[no-untyped-def]
+    import mrcz
+    from mrcz.errors import FormatError, MrczError
+    from mrcz.session import Corrected, correct_file
+
+    reading = {"permissive": args.permissive, "signed_bytes": args.signed_bytes}
+    try:
+        with mrcz.open(path, **reading) as reader:
+            shape = (int(reader.shape[1]), int(reader.shape[2]))
+        options = fitting(args, shape)
+        for name in outputs.values():
+            os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+        return correct_file(
+            path, outputs, measure=args.measure, overwrite=args.force, n_threads=args.threads, reading=reading,
+            progress=lambda done, total: bar.update(path, done, total), **options,
+        )  # fmt: skip
+    except (OSError, MrczError, ValueError, TypeError) as error:
+        return Corrected(path, error=str(error) or type(error).__name__, damaged=isinstance(error, FormatError))
+
+
+def _plot(path: str, result, args: argparse.Namespace) -> None:  # type: ignore[no-untyped-def]
+    import mrcz
+    from mrcz.correct import Correction
+    from mrcz.correct.plots import plot_outliers, plot_patch
+
+    stem = os.path.splitext(os.path.basename(path))[0]
+    correction = result.correction
+    save_figure(plot_outliers(correction.outliers), args.plot, stem + "_outliers")
+    with mrcz.open(path, n_threads=args.threads, permissive=args.permissive, signed_bytes=args.signed_bytes) as reader:
+        total, frames = reader.sum(), len(reader)
+    before = Correction(dark=correction.dark, gain=correction.gain, gamma=correction.gamma).correct_sum(total, frames)
+    after = correction.correct_sum(total, frames)
+    save_figure(plot_patch(before, after), args.plot, stem + "_patch")

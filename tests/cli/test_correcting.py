@@ -1,0 +1,250 @@
+"""``mrcz correct``, ``gain`` and ``koma`` as a user calls them."""
+
+import json
+
+import numpy as np
+import pytest
+
+import mrcz
+from mrcz import cli
+from mrcz.correct import Correction, Koma, Orientation, correlation, fit_outliers, koma_references, orient
+from mrcz.correct.references import load_gain, load_mask
+from mrcz.session import correct_file, destination, koma_session
+from mrcz.simulate import Detector
+
+SHAPE = (96, 112)
+
+
+def run(capsys, *args):
+    code = cli.main([str(arg) for arg in args])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return Detector(SHAPE, seed=3, etching_rms=0.06, cmos_rms=0.3, hot_fraction=0.006)
+
+
+@pytest.fixture
+def movie(tmp_path, detector):
+    path = tmp_path / "movie.mrcz"
+    mrcz.write(path, detector.stack(24, 3.0).frames, pixel_size=1.5, kind="stack", metadata={"scope": "Krios"})
+    return path
+
+
+@pytest.fixture
+def session(tmp_path, detector):
+    folder = tmp_path / "session"
+    folder.mkdir()
+    for index in range(7):
+        mrcz.write(folder / f"s{index}.mrcz", detector.stack(12, 3.0, index).frames, kind="stack")
+    return folder
+
+
+# ---- correct ---------------------------------------------------------------------------------------------------------
+
+
+def test_correct_writes_what_the_library_computes(capsys, movie, tmp_path, detector):
+    np.save(tmp_path / "gain.npy", detector.gain)
+    mrcz.write(tmp_path / "dark.mrc", detector.cmos[None])
+    code, out, err = run(
+        capsys, "correct", movie, "--stack", "--sum", "--mask", "-o", tmp_path / "out", "--gain", tmp_path / "gain.npy",
+        "--dark", tmp_path / "dark.mrc", "--dose-rate", "3",
+    )  # fmt: skip
+    assert code == 0 and err == "" and "outliers" in out
+    raw = mrcz.read(movie)
+    expected = Correction.fit(raw, gain=detector.gain, dark=detector.cmos, gamma=detector.gamma(3.0))
+    with mrcz.open(tmp_path / "out" / "movie_corrected.mrcz") as reader:
+        assert reader.dtype == np.float32
+        assert np.array_equal(reader.read(), expected.apply(raw))
+        assert reader.metadata["scope"] == "Krios"
+        stored = reader.metadata["correction"]
+        assert stored["outliers"]["n_outliers"] == expected.outliers.n_outliers and "gain" in stored["steps"]
+        assert reader.pixel_size[0] == pytest.approx(1.5)
+    total = mrcz.read(tmp_path / "out" / "movie_sum.mrc")[0]
+    np.testing.assert_allclose(total, expected.sum(raw), rtol=1e-5, atol=1e-2)
+    assert np.array_equal(load_mask(tmp_path / "out" / "movie_mask.mrc", SHAPE), expected.outliers.mask)
+
+
+def test_correct_json_measures_and_writes_nothing(capsys, movie, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    code, out, _ = run(capsys, "correct", movie, "--report", "--measure", "--json")
+    report = json.loads(out)
+    assert code == 0 and sorted(tmp_path.iterdir()) == before
+    assert report["n_outliers"] == fit_outliers(mrcz.read(movie)).n_outliers
+    assert report["R_before"] == pytest.approx(correlation(mrcz.read(movie)), abs=1e-6)
+    assert report["R_held_out"] < report["R_before"]
+    assert {"mu", "sigma", "t_dark", "t_hot", "accepted_hot", "n_clustered", "R_after"} <= report.keys()
+
+
+def test_correct_masks_as_text_and_sum_alone(capsys, movie, tmp_path):
+    assert run(capsys, "correct", movie, "--mask", "--suffix", ".txt")[0] == 0
+    assert np.array_equal(load_mask(tmp_path / "movie_mask.txt", SHAPE), fit_outliers(mrcz.read(movie)).mask)
+    assert run(capsys, "correct", movie, "--sum", "--method", "none")[0] == 0
+    assert np.array_equal(mrcz.read(tmp_path / "movie_sum.mrc")[0], mrcz.read(movie).sum(0, dtype=np.float32))
+
+
+def test_correct_does_not_replace_unasked(capsys, movie, tmp_path):
+    assert run(capsys, "correct", movie)[0] == 0
+    whole = (tmp_path / "movie_corrected.mrcz").read_bytes()
+    code, _, err = run(capsys, "correct", movie)
+    assert code == 1 and "there already" in err
+    assert (tmp_path / "movie_corrected.mrcz").read_bytes() == whole
+    assert run(capsys, "correct", movie, "-f")[0] == 0
+
+
+def test_correct_goes_on_after_a_bad_file(capsys, movie, tmp_path):
+    (tmp_path / "junk.mrcz").write_bytes(b"junk" * 500)
+    code, out, err = run(capsys, "correct", "--report", tmp_path / "junk.mrcz", tmp_path / "gone.mrcz", movie)
+    assert code == 3 and "junk.mrcz" in err and "no such file" in err and str(movie) in out
+
+
+def test_correct_dry_run_and_plots(capsys, movie, tmp_path):
+    code, out, _ = run(capsys, "correct", movie, "--dry-run")
+    assert code == 0 and "movie_corrected.mrcz" in out and not (tmp_path / "movie_corrected.mrcz").exists()
+    pytest.importorskip("matplotlib")
+    assert run(capsys, "correct", movie, "--report", "--plot", tmp_path / "figures")[0] == 0
+    assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["movie_outliers.png", "movie_patch.png"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--report", "--sum"],
+        ["--suffix", "mrc"],
+        ["--suffix", ".txt"],
+        ["--suffix", ".tif"],
+        ["--method", "none", "--mask"],
+        ["--method", "defects"],
+        ["--gamma", "2"],
+        ["--dose-rate", "0", "--gain", "g.mrc"],
+    ],
+)
+def test_correct_wrong_usage(capsys, movie, options):
+    assert run(capsys, "correct", movie, *options)[0] == 2
+
+
+def test_a_gain_that_does_not_fit_is_named(capsys, movie, tmp_path):
+    np.save(tmp_path / "small.npy", np.ones((5, 5)))
+    code, _, err = run(capsys, "correct", movie, "--gain", tmp_path / "small.npy")
+    assert code == 3 and "small.npy" in err and "(96, 112)" in err
+
+
+# ---- gain ------------------------------------------------------------------------------------------------------------
+
+
+def test_gain_made_oriented_and_converted(capsys, tmp_path, detector):
+    rate = 2.524
+    for k in range(2):
+        mrcz.write(tmp_path / f"flat{k}.mrcz", detector.stack(150, rate, k).frames, kind="stack")
+    gain = tmp_path / "gain.mrc"
+    code, out, _ = run(capsys, "gain", "make", tmp_path / "flat0.mrcz", tmp_path / "flat1.mrcz", "-o", gain, "--json")
+    report = json.loads(out)
+    assert code == 0 and report["frames"] == 300 and report["unusable_pixels"] > 0
+    made = load_gain(gain)
+    good = made > 0
+    assert np.corrcoef(made[good], (1 / (rate / detector.gain + detector.cmos))[good])[0, 1] > 0.9
+    assert run(capsys, "gain", "make", tmp_path / "flat0.mrcz", "-o", gain)[0] == 1
+
+    np.save(tmp_path / "turned.npy", orient(made, Orientation(2, 1)))
+    code, out, _ = run(capsys, "gain", "orient", tmp_path / "flat0.mrcz", tmp_path / "turned.npy", "--json",
+                       "-o", tmp_path / "right.npy")  # fmt: skip
+    scores = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and len(scores) == 4 and scores[0]["relative"] == 1
+    assert np.array_equal(np.load(tmp_path / "right.npy"), made)
+    code, out, _ = run(capsys, "gain", "orient", tmp_path / "flat0.mrcz", tmp_path / "right.npy")
+    assert code == 0 and out.startswith("--gain_rot 0 --gain_flip 0")
+
+    assert run(capsys, "gain", "convert", gain, "-o", tmp_path / "c.npy", "--gain-flip", 1)[0] == 0
+    assert np.array_equal(np.load(tmp_path / "c.npy"), made[::-1])
+
+
+def test_gain_gamma(capsys, tmp_path):
+    detector = Detector((256, 256), seed=1, etching_rms=0.08, hot_fraction=0, cmos_rms=0)
+    np.save(tmp_path / "gain.npy", detector.gain)
+    flats, options = [], []
+    for rate in (0.5, 2.0, 5.0, 9.0):
+        flats.append(tmp_path / f"flat{rate}.mrc")
+        mrcz.write(flats[-1], detector.flat(rate, 2000)[None])
+        options += ["--dose-rate", rate]
+    code, out, _ = run(capsys, "gain", "gamma", *flats, tmp_path / "gain.npy", *options, "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and len(lines) == 5 and lines[4].keys() == {"a1", "b1", "a2", "a3"}
+    for line, rate in zip(lines, (0.5, 2.0, 5.0, 9.0), strict=False):
+        assert line["gamma"] == pytest.approx(detector.gamma(rate), abs=0.02)
+    assert run(capsys, "gain", "gamma", flats[0], tmp_path / "gain.npy", *options)[0] == 2
+
+
+# ---- koma ------------------------------------------------------------------------------------------------------------
+
+
+def corrected_by_hand(session, radius):
+    stacks = [mrcz.read(session / f"s{k}.mrcz") for k in range(7)]
+    fits = [Correction.fit(stack) for stack in stacks]
+    means = [f.correct_sum(s.sum(0, dtype=np.int64), len(s)) / np.float32(len(s)) for f, s in
+             zip(fits, stacks, strict=True)]
+    references = koma_references(means, radius)
+    return [Correction(outliers=f.outliers, koma=r).apply(s) for f, r, s in zip(fits, references, stacks, strict=True)]
+
+
+def test_koma_batch_and_live_are_the_same(capsys, session, tmp_path):
+    code, out, err = run(capsys, "koma", "-r", session, "-a", 2, "-o", tmp_path / "batch", "--json", "--measure")
+    assert code == 0 and err == ""
+    reports = [json.loads(line) for line in out.splitlines()]
+    assert [r["number"] for r in reports] == list(range(7)) and all(r["reference_stacks"] == 4 for r in reports)
+    for k, expected in enumerate(corrected_by_hand(session, 2)):
+        assert np.array_equal(mrcz.read(tmp_path / "batch" / f"s{k}_corrected.mrcz"), expected)
+
+    state = tmp_path / "koma.state"
+    files = [session / f"s{k}.mrcz" for k in range(7)]
+    for part in (files[:3], files[:6]):
+        assert run(capsys, "koma", *part, "-a", 2, "-o", tmp_path / "live", "--state", state, "--live")[0] == 0
+    assert run(capsys, "koma", *files, "-a", 2, "-o", tmp_path / "live", "--state", state)[0] == 0
+    for k in range(7):
+        name = f"s{k}_corrected.mrcz"
+        assert np.array_equal(mrcz.read(tmp_path / "live" / name), mrcz.read(tmp_path / "batch" / name))
+
+
+def test_koma_takes_the_pattern_out(session):
+    stack = mrcz.read(session / "s3.mrcz")
+    with_koma = corrected_by_hand(session, 3)[3]
+    assert correlation(with_koma) < correlation(Correction.fit(stack).apply(stack)) / 2
+
+
+def test_koma_exclusion_and_a_broken_stack(capsys, session, tmp_path):
+    (session / "s2.mrcz").write_bytes(b"x" * 3000)
+    code, _, err = run(capsys, "koma", "-r", session, "-a", 1, "--sum", "-o", tmp_path / "o", "--exclude", "s4.mrcz")
+    assert code == 3 and "s2.mrcz" in err
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [f"s{k}_sum.mrc" for k in (0, 1, 3, 4, 5, 6)]
+
+
+def test_koma_of_one_stack_is_refused(capsys, session, tmp_path):
+    code, _, err = run(capsys, "koma", session / "s0.mrcz", "-o", tmp_path / "o")
+    assert code == 1 and "two stacks" in err
+    assert run(capsys, "koma", session / "s0.mrcz", "-a", 0)[0] == 2
+    assert run(capsys, "koma", session / "s0.mrcz", "--live")[0] == 2
+    (tmp_path / "bad.state").write_bytes(b"no state")
+    assert run(capsys, "koma", session / "s0.mrcz", "--state", tmp_path / "bad.state")[0] == 2
+
+
+# ---- the functions behind --------------------------------------------------------------------------------------------
+
+
+def test_correct_file_and_session_protect_the_raw_stack(movie, session):
+    with pytest.raises(ValueError, match="raw stack"):
+        correct_file(movie, {"stack": str(movie)}, overwrite=True)
+    assert destination("/a/b.mrcz", "sum") == "/a/b_sum.mrc"
+    assert destination("/a/b.mrc.gz", "mask", "/c", ".txt") == "/c/b_mask.txt"
+    results = list(koma_session([str(session / f"s{k}.mrcz") for k in range(3)], Koma(1), lambda source: {}))
+    assert [r.ok for r in results] == [True] * 3 and all(r.correction.koma is not None for r in results)
+
+
+def test_a_correction_lives_in_metadata(tmp_path, movie):
+    raw = mrcz.read(movie)
+    correction = Correction.fit(raw)
+    for name in ("a.mrcz", "a.mrc"):
+        mrcz.write(tmp_path / name, raw, kind="stack", metadata={"correction": correction.to_dict()})
+        with mrcz.open(tmp_path / name) as reader:
+            again = Correction.from_dict(reader.metadata["correction"])
+            assert np.array_equal(again.apply(reader), correction.apply(raw))

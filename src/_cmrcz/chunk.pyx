@@ -1,14 +1,14 @@
 """Blosc chunks, a block at a time: Blosc 1 parse, decode and encode; Blosc 2 decode and encode through C-Blosc2.
 
 Layout of a Blosc 1 chunk (c-blosc, README_CHUNK_FORMAT): 16 header bytes — version, versionlz, flags, typesize, then
-nbytes, blocksize, cbytes as little-endian u4 — a table of u4 block starts, and per block one stream, or typesize streams
+nbytes, blocksize, cbytes as little-endian u4 — a table of u4 block starts, per block one stream or typesize streams
 if split, each behind its i4 length; a stream as long as its pixels is stored as it is.
 
 How zstd is used here is what makes the files small and quick; see docs/codec.md.
 """
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 from _cmrcz.codecs cimport (
     LZ4_compress_fast,
@@ -29,7 +29,6 @@ from _cmrcz.codecs cimport (
     ZSTD_CCtx_setParameter,
     ZSTD_Sequence,
     ZSTD_compress2,
-    ZSTD_compressBound,
     ZSTD_compressSequences,
     ZSTD_createCCtx,
     ZSTD_createDCtx,
@@ -466,7 +465,7 @@ cdef int64_t encode_runs(const uint8_t *x, size_t n, size_t plane, int planes_pe
     """
     cdef Runs r
     cdef size_t a0 = 0, a1, at, e, words, zeros, distance, count, w, index = 0
-    cdef int top_empty = 0, this_empty
+    cdef int top_empty = 0
     cdef uint64_t *mask
     cdef size_t got
     if reserve(<uint8_t **> &s.seq, &s.seq_size, (n // 3 + n // 64 + 4096) * sizeof(ZSTD_Sequence)) != OK:
@@ -779,8 +778,10 @@ MAX_CHUNK = 2**31 - 1
 def versions() -> dict:
     """Versions of the codec libraries linked in."""
     cdef unsigned int z = ZSTD_versionNumber()
-    return {"zstd": f"{z // 10000}.{z // 100 % 100}.{z % 100}", "c-blosc2": (<bytes> blosc2_get_version_string()).decode(),
-            "blosclz_encoder": bool(mz_has_blosclz_encoder()), "zero_runs": bool(HAS_SEQUENCES)}
+    return {
+        "zstd": f"{z // 10000}.{z // 100 % 100}.{z % 100}", "c-blosc2": (<bytes> blosc2_get_version_string()).decode(),
+        "blosclz_encoder": bool(mz_has_blosclz_encoder()), "zero_runs": bool(HAS_SEQUENCES),
+    }
 
 
 cdef Params make_params(codec, level, profile, filter, typesize, split, checksum, blocksize) except *:
@@ -816,7 +817,7 @@ cdef Params make_params(codec, level, profile, filter, typesize, split, checksum
 
 
 def parse(const uint8_t[::1] head not None) -> dict:
-    """What the first 16 bytes of a chunk say, unchecked: version, codec, filter, typesize, nbytes, blocksize, cbytes."""
+    """What the first 16 bytes of a chunk say, unchecked: version, codec, filter, typesize, nbytes and so on."""
     cdef const uint8_t *p
     if head.shape[0] < HEADER:
         raise error_for(SHORT_HEADER, None, head.shape[0], HEADER)
@@ -889,7 +890,10 @@ def encode(const uint8_t[::1] data not None, *, int codec=6, int level=1, int pr
 
 def encode_blosc2(const uint8_t[::1] data not None, *, int codec=5, int level=1, int filter=1, int typesize=1,
                   int blocksize=0) -> bytes:
-    """Encode bytes as one Blosc 2 (version 5) chunk. codec is C-Blosc2's number: 0 blosclz, 1 lz4, 2 lz4hc, 4 zlib, 5 zstd."""
+    """Encode bytes as one Blosc 2 (version 5) chunk.
+
+    codec is C-Blosc2's number: 0 blosclz, 1 lz4, 2 lz4hc, 4 zlib, 5 zstd.
+    """
     cdef size_t n = data.shape[0], cap = n + 64
     cdef int got
     cdef uint8_t *out

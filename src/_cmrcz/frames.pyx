@@ -8,9 +8,9 @@ that become known as the chunks before them are finished, whichever thread finis
 import threading
 
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from _cmrcz.chunk cimport (
     Chunk,
@@ -252,7 +252,6 @@ cdef class _Read(_Job):
     cdef int block(self, int thread, const Chunk *c, size_t b, uint8_t *out, int verify) noexcept nogil:
         cdef Scratch *s = &self.scratch[thread]
         cdef int64_t start = b * c.blocksize, n = block_length(c, b)
-        cdef const uint8_t *p
         cdef int status
         cdef Window *w = &self.window
         if not w.all and (start >= w.y1 * w.row_bytes or start + n <= w.y0 * w.row_bytes):
@@ -336,8 +335,8 @@ cdef class _Read(_Job):
 
 
 def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes not None, out, *, int64_t stored,
-         int pixel_type, int64_t nx, int64_t row_bytes, int n_threads=1, const uint64_t[::1] hashes=None, bint raw=False,
-         bint verify=True, bint to_float=False, const float[::1] gain=None, window=None) -> None:
+         int pixel_type, int64_t nx, int64_t row_bytes, int n_threads=1, const uint64_t[::1] hashes=None,
+         bint raw=False, bint verify=True, bint to_float=False, const float[::1] gain=None, window=None) -> None:
     """Decode frames into an array.
 
     Parameters

@@ -16,7 +16,7 @@ import numpy as np
 from mrcz.codec import default_threads
 from mrcz.errors import ChunkError, FormatError, FormatWarning
 from mrcz.header import Header
-from mrcz.index import FrameIndex, Footer, load_footer, plan_reads, walk_chunks
+from mrcz.index import Footer, FrameIndex, load_footer, plan_reads, walk_chunks
 from mrcz.modes import CODEC_NAMES
 from mrcz.source import FileSource, ObjectSource, open_source
 
@@ -302,7 +302,7 @@ class Reader:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("a file cannot become an array without copying; use memmap() for one that is not compressed")
+            raise ValueError("a file cannot become an array without copying; use memmap() for a plain one")
         return self.read() if dtype is None else self.read().astype(dtype, copy=False)
 
     def __getitem__(self, key: Any) -> np.ndarray:
@@ -318,7 +318,7 @@ class Reader:
 
     def read(
         self,
-        frames: int | slice | Sequence[int] | None = None,
+        frames: int | slice | Sequence[int] | np.ndarray | None = None,
         *,
         out: np.ndarray | None = None,
         dtype: Any = None,

@@ -184,7 +184,7 @@ class Writer:
         else:
             exttyp, raw = given.type, given.raw
         if self._metadata and not self.codec.is_compressed:
-            raise ValueError("a plain MRC file has one extended header: metadata and extended_header cannot both be kept")
+            raise ValueError("a plain MRC file has one extended header: it holds metadata or extended_header, not both")
         return exttyp, bytes(raw)
 
     def _create(self) -> None:
@@ -282,13 +282,13 @@ class Writer:
         )  # fmt: skip
         self._shape = frame.shape
         if self.codec.is_compressed and self._pixels.frame_nbytes(*frame.shape[:2]) > 2**31 - 1 - 65536:
-            raise ValueError(f"a frame of shape {frame.shape} is too large for one chunk (2 GiB); write it as plain MRC")
+            raise ValueError(f"a frame of shape {frame.shape} is too large for one chunk (2 GiB); write plain MRC")
 
     def _stored(self, batch: Any) -> tuple[list[np.ndarray], int]:
         """The batch as C-contiguous arrays of stored elements, and the core's pixel type (-1: no statistics)."""
         pixels = self._pixels
         assert pixels is not None
-        out = []
+        out: list[np.ndarray] = []
         for frame in batch:
             if frame.shape != self._shape:
                 raise ValueError(f"frame {self._count + len(out)} is {frame.shape}, the first was {self._shape}")
@@ -310,7 +310,8 @@ class Writer:
                 if frame.dtype.newbyteorder("=") != pixels.stored.newbyteorder("="):
                     if not np.can_cast(frame.dtype, pixels.stored):
                         raise TypeError(
-                            f"frame {self._count + len(out)} is {frame.dtype}, this file holds {pixels.dtype}; pass dtype="
+                            f"frame {self._count + len(out)} is {frame.dtype}, "
+                            f"this file holds {pixels.dtype}; pass dtype="
                         )
                 frame = frame.astype(pixels.stored.newbyteorder("="), copy=False)
             out.append(np.ascontiguousarray(frame))
@@ -386,7 +387,7 @@ class Writer:
                     n_threads=threads, **arguments,
                 )  # fmt: skip
             except CoreError as error:
-                if error.status == RANGE:
+                if error.status == RANGE and error.frame is not None:
                     self._too_large(frames[error.frame])
                 raise MrczError(str(error), path=self.path) from None
             except OSError as error:
@@ -396,7 +397,8 @@ class Writer:
         if pixels.mode == 0 and pixels.stored == np.uint8 and self._mode is None and moments[:, 1].max() > 127:
             if self._temporary is None:
                 raise ValueError(
-                    f"{self.path} stores bytes up to 127 and was finished; pixels up to {moments[:, 1].max():.0f} need a new file"
+                    f"{self.path} stores bytes up to 127 and was finished; "
+                    f"pixels up to {moments[:, 1].max():.0f} need a new file"
                 )
             raise _Refit(format_for(np.uint8, byteorder=self._byteorder), self.codec)
         self._parts.append(FrameIndex(offsets, sizes, hashes if self.codec.is_compressed else None, None))
@@ -430,7 +432,7 @@ class Writer:
     def _rewrite(self, refit: _Refit) -> None:
         """Start over with another pixel format: frames written so far are read back and written again."""
         if self._temporary is None:
-            raise ValueError(f"{self.path} was finished with {self._pixels}; its frames cannot change their pixel format")
+            raise ValueError(f"{self.path} was finished with {self._pixels}; its frames keep that pixel format")
         from _cmrcz import frames as core
 
         old_fd, old_name, old = self._fd, self._temporary, self._pixels
@@ -472,8 +474,9 @@ class Writer:
         index_bytes = self._tail - 1024 - len(self._extended)
         stats = _total_stats(np.concatenate(self._moments))
         return Header.build(
-            (self._count, *self._shape[:2]), self._pixels, codec=None if not self.codec.is_compressed else self.codec.name,
-            stats=stats, exttyp=self._extended_type, nsymbt=len(self._extended), packed_bytes=index_bytes, **self._build,
+            (self._count, *self._shape[:2]), self._pixels,
+            codec=self.codec.name if self.codec.is_compressed else None, stats=stats, exttyp=self._extended_type,
+            nsymbt=len(self._extended), packed_bytes=index_bytes, **self._build,
         )  # fmt: skip
 
     def flush(self) -> None:
@@ -674,7 +677,7 @@ def write(path: Any, array: Any, **options: Any) -> None:
             options.setdefault("kind", "volume stack")
             array = array.reshape((array.shape[0] * array.shape[1], *array.shape[2:]))
         elif plain != 3:
-            raise ValueError(f"an array of {ndim} axes cannot be written: frames are 2-D, stacks 3-D, volume stacks 4-D")
+            raise ValueError(f"an array of {ndim} axes is no file: frames are 2-D, stacks 3-D, volume stacks 4-D")
         if 0 in array.shape:
             raise ValueError(f"an array of shape {tuple(array.shape)} has no pixels to write")
     with Writer(path, **options) as writer:

@@ -95,6 +95,8 @@ def read(folder):
         old = mrcz.__version__.startswith("0.5")
         if old and (facts["blosc2"] or options.get("endian") == "be" or options.get("dtype") == "uint4"):
             continue  # 0.5.7 reads none of its own big-endian files, decodes 15 as 14, and knows no Blosc-2
+        if not OURS and options.get("dtype") == "uint4" and manifest["version"].startswith("1"):
+            continue  # older versions read 4-bit pixels only where MZ is 0, which is not MRC2014
         compared += 1
         path = os.path.join(folder, filename)
         image, header = mrcz.readMRC(path, endian=options.get("endian", "le"), n_threads=1)

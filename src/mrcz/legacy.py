@@ -93,7 +93,9 @@ def _setAsyncWorkers(N_workers: int) -> None:
 
 
 def _angstrom(pixelunits: Any) -> float:
-    """Å in one `pixelunits`."""
+    """Å in one `pixelunits`; nm where none is given, as HyperSpy does with axes that are not calibrated."""
+    if pixelunits is None or pixelunits == "":
+        return _ANGSTROM["nm"]
     try:
         return _ANGSTROM[pixelunits]
     except (KeyError, TypeError):

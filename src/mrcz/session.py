@@ -159,8 +159,7 @@ def _write(reader: Any, correction: Correction, outputs: Mapping[str, str], over
         options: dict[str, Any] = {"dtype": np.float32, "header": reader.header, "metadata":
                                    {**_dict(reader.metadata), "correction": describe(correction)}, **writing}
         with mrcz.open(outputs["stack"], "w", overwrite=overwrite, n_threads=n_threads, **options) as writer:
-            for number in range(n_frames):
-                frame = correction.apply_frame(reader[number], number=number)
+            for number, frame in enumerate(correction.frames(reader)):
                 writer.append(frame)
                 if "sum" in outputs:
                     total = frame.astype(np.float64) if total is None else np.add(total, frame, out=total)

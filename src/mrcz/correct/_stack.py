@@ -58,13 +58,28 @@ def as_stack(stack: Any) -> Any:
     return stack
 
 
+#: A reader is asked for this many frames at a time: enough for its threads, little enough for memory.
+_AT_A_TIME = 4
+
+
 def frames_of(stack: Any) -> Iterator[np.ndarray]:
     """The frames one after the other, native byte order, C-contiguous (views where they already are)."""
-    for i in range(stack.shape[0]):
-        frame = np.asarray(stack[i])
+    for frame in _as_read(stack):
+        frame = np.asarray(frame)
         if frame.dtype.kind == "b":
             frame = frame.view(np.uint8)
         yield np.ascontiguousarray(frame, dtype=frame.dtype.newbyteorder("="))
+
+
+def _as_read(stack: Any) -> Iterator[np.ndarray]:
+    n_frames = stack.shape[0]
+    read = None if isinstance(stack, np.ndarray) else getattr(stack, "read", None)
+    if read is None:
+        for i in range(n_frames):
+            yield stack[i]
+        return
+    for start in range(0, n_frames, _AT_A_TIME):
+        yield from read(slice(start, min(start + _AT_A_TIME, n_frames)))
 
 
 def sum_dtype(dtype: np.dtype, n_frames: int) -> np.dtype:

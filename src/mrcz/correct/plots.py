@@ -64,7 +64,7 @@ def plot_outliers(model: OutlierModel, title: str | None = None) -> Any:
                 middle.plot(reach, slope * reach + intercept, color=_MODEL, label=f"tail, t = {crossing:.2f}σ")
                 middle.legend(fontsize="small")
     axes[1].axhline(0, color="0.7", lw=0.8)
-    axes[1].set_ylabel("z of the model − z of the histogram")
+    axes[1].set_ylabel("residual r, σ")
     grid = np.linspace(-9, 9, 800)
     with np.errstate(over="ignore"):
         weight = 1 / (1 + np.exp(-model.steepness * (grid - model.t_dark * model.relax)))

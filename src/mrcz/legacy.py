@@ -19,10 +19,11 @@ import numpy as np
 from mrcz.codec import Codec, default_threads
 from mrcz.errors import HeaderError
 from mrcz.header import Header
+from mrcz.insert import insert
 from mrcz.metadata import ExtendedHeader, encode_json
-from mrcz.modes import PixelFormat, format_for
+from mrcz.modes import format_for
 from mrcz.reader import Reader
-from mrcz.writer import Writer, _moments, _total_stats
+from mrcz.writer import Writer
 
 logger = logging.getLogger("MRCZ")  # configured by the program that uses us, never here
 
@@ -422,27 +423,34 @@ def writeMRC(
     """
     threads = _threads(n_threads)
     codec = _codec(compressor, clevel, backend)
-    frames, nz, slices, found = _frames(input_image)
+    frames, slices, found = _frames(input_image)
     packed = isinstance(dtype, str) and dtype == "uint4"
+    if packed and found.kind not in "bui":
+        frames, found = _counts(frames), np.dtype(np.int8)
     if packed and codec.is_compressed:
         raise TypeError("dtype='uint4' cannot be combined with a compressor, which older versions could not read")
     order = "<" if endian == "le" else ">"
     if idx is not None:
-        if codec.is_compressed:
+        exists = os.path.isfile(MRCfilename)
+        if exists:
+            with Reader(MRCfilename) as reader:
+                compressor = COMPRESSOR_ENUM[reader.header.codec_number]
+        if compressor is not None:
             raise RuntimeError(
                 f"writing at a position is not supported for compressed files, compressor = {compressor}"
             )
-        if os.path.isfile(MRCfilename):
-            _insert(frames, nz, found, dtype, MRCfilename, int(idx))
+        if exists:
+            insert(
+                MRCfilename, frames, int(idx), dtype=_narrowed(found if dtype is None or packed else np.dtype(dtype))
+            )
             return
         if idx not in (0, -1):
             raise ValueError(f"image or slice index out of range: idx = {idx}, but there is no file {MRCfilename} yet")
-    stored = _stored_dtype(found if dtype is None or packed else dtype, MRCfilename)
     extended = ("json", encode_json(meta)) if isinstance(meta, dict) else None
     with Writer(
         MRCfilename,
         codec=replace(codec, pack=packed),
-        dtype=None if packed else stored,
+        dtype=None if packed else _stored_dtype(found if dtype is None else dtype, MRCfilename),
         pixel_size=_pixel_size(pixelsize, pixelunits),
         extended_header=extended,
         byteorder=order,
@@ -453,7 +461,7 @@ def writeMRC(
         slices=slices,
         whole_cell=not codec.is_compressed,
     ) as writer:
-        writer.extend(_counts(frames) if packed else frames)
+        writer.extend(frames)
 
 
 def _codec(compressor: str | None, clevel: int, backend: str | None) -> Codec:
@@ -476,8 +484,8 @@ def _codec(compressor: str | None, clevel: int, backend: str | None) -> Codec:
     return Codec.from_blosc(name, clevel, backend="blosc2" if backend == "blosc2" else "blosc")
 
 
-def _frames(image: Any) -> tuple[Any, int, int, np.dtype]:
-    """What `Writer.extend` takes, its number of frames, slices a frame (0: one array), and the dtype."""
+def _frames(image: Any) -> tuple[Any, int, np.dtype]:
+    """What `Writer.extend` takes, slices a frame (0: one array), and the dtype."""
     if isinstance(image, (list, tuple)):
         parts = [np.asarray(part) for part in image]
         if not parts:
@@ -491,9 +499,9 @@ def _frames(image: Any) -> tuple[Any, int, int, np.dtype]:
             if _narrowed(part.dtype) != _narrowed(first.dtype):
                 raise TypeError(f"frame {k} has dtype {part.dtype}, expected {first.dtype}")
         if first.ndim == 2:
-            return parts, len(parts), 1, first.dtype
+            return parts, 1, first.dtype
         sections = [section for part in parts for section in part]
-        return sections, len(sections), first.shape[0], first.dtype
+        return sections, first.shape[0], first.dtype
     if not all(hasattr(image, name) for name in ("shape", "dtype", "__getitem__")):
         image = np.asarray(image)
     if len(image.shape) == 2:
@@ -502,7 +510,7 @@ def _frames(image: Any) -> tuple[Any, int, int, np.dtype]:
         raise ValueError(f"input_image must be 2-D or 3-D, or a list of such arrays, not {len(image.shape)}-D")
     if 0 in image.shape:
         raise ValueError(f"an array of shape {tuple(image.shape)} has no pixels to write")
-    return image, int(image.shape[0]), 0, np.dtype(image.dtype)
+    return image, 0, np.dtype(image.dtype)
 
 
 def _narrowed(dtype: np.dtype) -> np.dtype:
@@ -526,12 +534,9 @@ _FULL_NAMES = {name for name in REVERSE_CCPEM_ENUM if len(name) > 3}
 
 
 def _counts(frames: Any) -> Iterator[np.ndarray]:
-    """Frames for 4-bit storage: whole numbers, which the Writer then compares with 0 and 15."""
+    """Whole numbers of frames that are not integers, for 4-bit storage; the Writer compares them with 0 and 15."""
     for frame in frames:
         frame = np.asarray(frame)
-        if frame.dtype.kind in "bui":
-            yield frame
-            continue
         counts = np.clip(np.nan_to_num(np.real(frame), nan=-1), -1, 16).astype(np.int8)
         if not np.array_equal(counts, frame):
             raise ValueError("dtype='uint4' takes whole numbers from 0 to 15")
@@ -550,77 +555,6 @@ def _pixel_size(pixelsize: Any, pixelunits: Any) -> tuple[float, float, float]:
         z, y, x = values
         return (x, y, z)
     raise ValueError(f"pixelsize must have 1, 2 or 3 elements, got {len(values)}")
-
-
-def _insert(frames: Any, count: int, found: np.dtype, dtype: Any, path: str | os.PathLike[str], idx: int) -> None:
-    """Replace or add sections of an existing file: pixels first, then the header that knows them."""
-    with Reader(path) as reader:
-        header, pixels, nz = reader.header, reader.pixel_format, len(reader)
-        if header.compressed:
-            codec = COMPRESSOR_ENUM[header.codec_number]
-            raise RuntimeError(f"writing at a position is not supported for compressed files, compressor = {codec}")
-        first = idx + nz if idx < 0 else idx
-        if not 0 <= first <= nz:
-            raise ValueError(f"image or slice index out of range: idx = {idx}, z_dimension = {nz}")
-        shape = tuple(np.shape(frames[0]))
-        if shape != reader.shape[1:]:
-            raise ValueError(f"the frames are {shape}, those of {reader.path} are {reader.shape[1:]}")
-        cast = _fitting(found, dtype, pixels)
-        total = max(nz, first + count)
-        known = _known_moments(header) if first == nz else None
-    # Pixels, then the header that knows them: an interruption leaves the sections that were there.
-    moments = [] if known is None else [known]
-    with open(path, "r+b") as file:
-        file.seek(header.data_offset + first * header.frame_nbytes)
-        for frame in frames:
-            stored = pixels.to_stored(np.asarray(frame).astype(cast, copy=False))
-            file.write(np.ascontiguousarray(stored).data)
-            moments.append(_moments(pixels.from_stored(stored, header.nx)))
-    header = _grown(header, total, None if known is None else _total_stats(np.array(moments)))
-    with open(path, "r+b") as file:
-        file.write(header.tobytes())
-    if known is None:  # sections were replaced, or the header's statistics were not of all pixels
-        with Reader(path) as reader:
-            stats = _total_stats(np.array([_moments(frame) for frame in reader]))
-        with open(path, "r+b") as file:
-            file.write(_grown(header, total, stats).tobytes())
-
-
-def _grown(header: Header, nz: int, stats: tuple[float, float, float, float] | None) -> Header:
-    """The same header for `nz` sections."""
-    return Header.build(
-        (nz, header.ny, header.nx),
-        header.pixel_format,
-        like=header,
-        stats=stats,
-        slices=header.slices or 0,
-        whole_cell=header.is_mrcz,
-    )
-
-
-def _fitting(found: np.dtype, asked: Any, pixels: PixelFormat) -> np.dtype:
-    """The dtype frames take on the way into an existing file; only what the caller asks for may lose anything."""
-    target = np.dtype(np.uint8) if pixels.packed else pixels.dtype
-    given = np.dtype(np.uint8) if isinstance(asked, str) and asked == "uint4" else _narrowed(np.dtype(asked or found))
-    if asked is not None and given == _narrowed(target):
-        return target
-    if pixels.packed and given.kind in "bui":
-        return given  # their values are checked
-    if not np.can_cast(given, target):
-        raise TypeError(
-            f"{given.name} frames do not fit a file of {target.name}; pass dtype={target.name!r} to cast them"
-        )
-    return target
-
-
-def _known_moments(header: Header) -> tuple[float, ...] | None:
-    """Minimum, maximum, sum, sum of squares and number of a file's pixels, by its header; None if it only guesses."""
-    low, high, mean, rms = header.stats
-    ours = header.mrcz_version is not None and not header.mrcz_version.startswith("0.")  # older ones guessed the mean
-    if not (ours and low <= mean <= high and rms >= 0):
-        return None
-    count = float(header.nz * header.ny * header.nx)
-    return (low, high, mean * count, (rms * rms + mean * mean) * count, count)
 
 
 def writeMRCHeader(f: BinaryIO, header: dict[str, Any], slices: int, endchar: str = "<") -> int:

@@ -371,7 +371,7 @@ class Writer:
         threads = self.n_threads or default_threads()
         if not pixels.stored.isnative and pixels.stored.itemsize > 1:
             if code >= 0:
-                moments = np.array([_moments(f) for f in frames])
+                moments = np.array([frame_moments(f) for f in frames])
             frames = [f.byteswap() for f in frames]
             code = -1
         measured = moments if code < 0 else None
@@ -418,7 +418,7 @@ class Writer:
         at = self._tail
         for k, frame in enumerate(frames):
             if code >= 0:
-                moments[k] = _moments(frame)
+                moments[k] = frame_moments(frame)
             if pixels.packed:
                 if frame.max() > 15:
                     self._too_large(frame)
@@ -472,7 +472,7 @@ class Writer:
     def _header(self) -> Header:
         assert self._pixels is not None and self._shape is not None
         index_bytes = self._tail - 1024 - len(self._extended)
-        stats = _total_stats(np.concatenate(self._moments))
+        stats = total_stats(np.concatenate(self._moments))
         return Header.build(
             (self._count, *self._shape[:2]), self._pixels,
             codec=self.codec.name if self.codec.is_compressed else None, stats=stats, exttyp=self._extended_type,
@@ -576,7 +576,7 @@ def round_to(array: np.ndarray, step: float) -> np.ndarray:
     return np.where(np.isfinite(rounded), rounded, array).astype(array.dtype, copy=False)
 
 
-def _moments(frame: np.ndarray) -> tuple[float, ...]:
+def frame_moments(frame: np.ndarray) -> tuple[float, ...]:
     """(min, max, sum, sum of squares, count) of a frame's pixels, NaN apart."""
     values = frame.astype(np.float64).reshape(-1)
     values = values[~np.isnan(values)]
@@ -596,7 +596,7 @@ def _frame_stats(m: np.ndarray) -> np.ndarray | None:
     return np.stack([m[:, 0], m[:, 1], mean, std], axis=1)
 
 
-def _total_stats(m: np.ndarray) -> tuple[float, float, float, float] | None:
+def total_stats(m: np.ndarray) -> tuple[float, float, float, float] | None:
     """DMIN, DMAX, DMEAN and RMS of the whole stack; None (not computed) where there is no order or no finite sum."""
     count = m[:, 4].sum()
     if count <= 0:

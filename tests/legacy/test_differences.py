@@ -115,7 +115,7 @@ def test_append_keeps_what_it_would_have_to_change(tmp_path, counts):
         mrcz.writeMRC(counts.astype("f4") + 0.5, path, idx=5)
     with pytest.raises(TypeError):
         mrcz.writeMRC(counts.astype("i4"), path, idx=5)
-    with pytest.raises(ValueError, match="33, 47"):
+    with pytest.raises(ValueError, match=r"32, 47.*33, 47"):
         mrcz.writeMRC(counts[:, :-1], path, idx=5)
     np.testing.assert_array_equal(mrcz.readMRC(path)[0], counts)
     mrcz.writeMRC(counts.astype("f4"), path, idx=5, dtype="int16")  # asked for

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from reference import outliers_numpy as plain
 
 from mrcz.correct import OutlierModel, defect_model, fit_outliers, psf_kernel
@@ -309,6 +310,29 @@ def test_odd_images_are_neither_refused_nor_ruined(name, method, background):
             assert not np.isnan(value)
         assert str(model)
     assert np.array_equal(stack, before, equal_nan=stack.dtype.kind == "f")
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    arrays(
+        st.sampled_from([np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int8), np.dtype(np.uint16)]),
+        st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)),
+        fill=st.nothing(),
+    ),
+    st.sampled_from(FINDERS),
+    st.integers(1, 3),
+    st.booleans(),
+)
+def test_no_image_whatever_makes_nan_or_touches_what_it_should_not(stack, method, blocks, background):
+    before = stack.copy()
+    model = fit_outliers(stack, method, super_resolution=blocks, background=background)
+    out = model.apply(stack)
+    assert not np.isnan(model.fill).any() and not np.isnan(model.weight).any()
+    kept = model.weights == 1
+    assert np.array_equal(out[:, kept], stack[:, kept].astype(out.dtype), equal_nan=True)
+    assert not np.isnan(out).any()
+    assert np.array_equal(stack, before, equal_nan=stack.dtype.kind == "f")
+    assert same(model, OutlierModel.from_dict(model.to_dict()))
 
 
 def test_nothing_to_see_nothing_flagged():

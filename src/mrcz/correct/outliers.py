@@ -304,6 +304,8 @@ def _frozen(array: np.ndarray) -> np.ndarray:
     return array
 
 
+# A pixel whose sum overflows is not finite, and so it is bad: that is said by the model, not by a warning.
+@np.errstate(over="ignore", invalid="ignore")
 def fit_outliers(
     stack: Any,
     method: str = "fdr",

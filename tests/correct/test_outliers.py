@@ -233,6 +233,20 @@ def test_read_only_and_strided_input(hot_stack):
         model.apply(hot_stack, out=hot_stack)
 
 
+def test_out_may_be_the_stack_but_not_overlap_it(hot_stack):
+    model = fit_outliers(hot_stack)
+    room = np.zeros((13, *hot_stack.shape[1:]), np.uint8)
+    room[:12] = hot_stack
+    expected = model.apply(hot_stack, out=np.empty_like(hot_stack))
+    # A view of the same memory is the stack itself.
+    model.apply(room[:12], out=room[:12])
+    assert np.array_equal(room[:12], expected)
+    with pytest.raises(ValueError, match="overlaps"):
+        model.apply(room[:12], out=room[1:])
+    one = hot_stack[0].copy()
+    assert model.apply(one, out=one) is one and np.array_equal(one, expected[0])
+
+
 def test_gain_is_applied_before_looking(rng):
     gain = rng.uniform(0.5, 2, (64, 64)).astype(np.float32)
     rate = np.full((64, 64), 10.0)

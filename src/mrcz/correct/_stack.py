@@ -106,13 +106,14 @@ def time_sum(stack: Any, gain: np.ndarray | None = None, *, n_threads: int | Non
     stack = as_stack(stack)
     nz, ny, nx = stack.shape
     dtype = np.dtype(stack.dtype)
-    out = np.empty((ny, nx), sum_dtype(dtype, nz) if gain is None else np.float32)
+    kind = sum_dtype(dtype, nz) if gain is None else np.dtype(np.float32)
     if gain is not None:
         gain = np.ascontiguousarray(gain, np.float32)
         if gain.shape != (ny, nx):
             raise ValueError(f"a gain of shape {gain.shape} for frames of {(ny, nx)}")
     n_threads = clip_threads(n_threads)
     if isinstance(stack, np.ndarray) and stack.flags.c_contiguous and dtype.isnative and dtype.name in _KERNEL_TYPES:
+        out = np.empty((ny, nx), kind)
         seen = stack.reshape(nz, ny * nx).view(np.uint8)
         flat_gain = None if gain is None else gain.ravel()
         flat = out.reshape(-1)
@@ -122,7 +123,7 @@ def time_sum(stack: Any, gain: np.ndarray | None = None, *, n_threads: int | Non
 
         in_ranges(ny * nx, n_threads, work, least=1 << 16)
         return out
-    total = np.zeros((ny, nx), out.dtype if out.dtype.kind in "iu" else np.float64)
+    total = np.zeros((ny, nx), kind if kind.kind in "iu" else np.float64)
     for frame in frames_of(stack):
         if frame.shape != (ny, nx):
             raise ValueError(f"a frame of shape {frame.shape} in a stack of {(ny, nx)}")
@@ -130,5 +131,4 @@ def time_sum(stack: Any, gain: np.ndarray | None = None, *, n_threads: int | Non
             total += frame.astype(np.float32) * gain
         else:
             np.add(total, frame, out=total, casting="unsafe")
-    out[...] = total
-    return out
+    return total.astype(kind, copy=False)

@@ -241,6 +241,7 @@ class OutlierModel:
         nz, ny, nx = stack.shape
         if (ny, nx) != self.shape:
             raise ValueError(f"frames of shape {(ny, nx)} for a model of {self.shape}")
+        in_memory = isinstance(stack, np.ndarray)
         dtype = np.dtype(stack.dtype)
         if out is None:
             out = np.empty((nz, ny, nx), dtype.newbyteorder("=") if dtype.kind == "f" else np.float32)
@@ -248,20 +249,19 @@ class OutlierModel:
             out = out[None]
         if out.shape != (nz, ny, nx):
             raise ValueError(f"out has shape {out.shape}, the stack {(nz, ny, nx)}")
+        place = [(a.__array_interface__["data"][0], a.strides) for a in (out, stack)] if in_memory else [0, 1]
+        in_place = place[0] == place[1]
+        if in_memory and not in_place and np.shares_memory(out, stack):
+            raise ValueError("out overlaps the stack without being it")
         target = out
 
         def work(start: int, stop: int) -> None:
             for t in range(start, stop):
-                frame = target[t] if given is not None and np.shares_memory(target, stack) else np.asarray(stack[t])
-                self.apply_frame(frame, target[t] if frame.base is not target else frame, number=t, noise=noise,
-                                 seed=seed)
+                there = target[t]
+                self.apply_frame(there if in_place else stack[t], there, number=t, noise=noise, seed=seed)
 
-        # A reader has its own threads and need not be safe to share; arrays are shared by frames.
-        threads = clip_threads(n_threads) if isinstance(stack, np.ndarray) else 1
-        if isinstance(stack, np.ndarray) and given is not None and out is not stack and np.shares_memory(out, stack) \
-                and out.__array_interface__["data"] != stack.__array_interface__["data"]:
-            raise ValueError("out overlaps the stack without being it")
-        in_ranges(nz, threads, work)
+        # Arrays are shared by frames; a reader has its own threads and need not be safe to share.
+        in_ranges(nz, clip_threads(n_threads) if in_memory else 1, work)
         return out if given is None else given
 
     def frames(self, stack: Any, *, noise: bool = False, seed: int = 0) -> Iterator[np.ndarray]:

@@ -108,6 +108,15 @@ def test_correct_dry_run_and_plots(capsys, movie, tmp_path):
     assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["movie_outliers.png", "movie_patch.png"]
 
 
+def test_figures_of_a_session(capsys, session, tmp_path):
+    pytest.importorskip("matplotlib")
+    files = [session / f"s{k}.mrcz" for k in range(3)]
+    assert run(capsys, "correct", *files, "--report", "--plot", tmp_path / "a")[0] == 0
+    assert {"session.png", "recurrence.png", "s1_patch.png"} <= {p.name for p in (tmp_path / "a").iterdir()}
+    assert run(capsys, "koma", *files, "-a", 1, "-o", tmp_path / "o", "--plot", tmp_path / "b")[0] == 0
+    assert [p.name for p in (tmp_path / "b").iterdir()] == ["session.png"]
+
+
 @pytest.mark.parametrize(
     "options",
     [

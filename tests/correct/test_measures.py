@@ -69,7 +69,11 @@ def test_iciness_sees_the_ice_ring(rng):
 def test_recurrence_counts_what_comes_back():
     masks = np.zeros((3, 4, 4), bool)
     masks[0, 0] = masks[1, 0, :2] = True
-    assert recurrence(masks).tolist() == [[1, 0.5, 0], [1, 1, 0], [0, 0, 0]]
+    expected = [[1, 0.5, 0], [1, 1, 0], [0, 0, 0]]
+    assert recurrence(masks).tolist() == expected
+    assert recurrence([np.flatnonzero(mask) for mask in masks]).tolist() == expected
+    models = [fit_outliers(np.ones((2, 4, 4)), "defects", defects=mask) for mask in masks]
+    assert recurrence(models).tolist() == expected
 
 
 def test_figures(recorded, tmp_path):

@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     bar = Progress(len(found), quiet=args.quiet)
     results: list[Corrected] = []
     figures: list[dict] = []
+    places = []
     for path, relative, problem in found:
         folder = None if args.output is None else os.path.join(args.output, os.path.dirname(relative))
         outputs = {product: destination(path, product, folder, args.suffix) for product in products}
@@ -67,15 +68,19 @@ def run(args: argparse.Namespace) -> int:
             result = _one(path, outputs, args, bar)
             if args.plot and result.ok and result.correction is not None and result.correction.outliers is not None:
                 figures.append(result.report)
+                found_here = result.correction.outliers
+                places.append(found_here.index[found_here.weight < 0.5])
                 _plot(path, result, args)
         bar.clear()
         # What is shown needs no arrays, and a long list of files would keep them all.
         results.append(Corrected(result.source, result.destinations, result.report, None, result.error, result.damaged))
         show(result, args.json)
     if args.plot and len(figures) > 1:
-        from mrcz.correct.plots import plot_session
+        from mrcz.correct import recurrence
+        from mrcz.correct.plots import plot_recurrence, plot_session
 
         save_figure(plot_session(figures), args.plot, "session")
+        save_figure(plot_recurrence(recurrence(places)), args.plot, "recurrence")
     return exit_code(results)
 
 

@@ -166,16 +166,24 @@ def iciness(image: np.ndarray, pixel_size: float, *, band: tuple[float, float] =
     return float(level[0] / level[1])
 
 
-def recurrence(masks: Any) -> np.ndarray:
+def recurrence(found: Any) -> np.ndarray:
     """Which outliers come back: (S, S) float64, [i, j] the share of the outliers of stack i that stack j has too.
 
-    ``masks`` are S maps (ny, nx), non-zero where bad. Rows of stacks without outliers are 0. Its fall away from the
-    diagonal is the turnover that makes a mask of yesterday useless.
+    ``found`` is one entry a stack: an `OutlierModel`, a map (ny, nx) non-zero where bad, or the sorted flat indices of
+    its outliers. Rows of stacks without outliers are 0. The fall away from the diagonal is the turnover that makes a
+    mask of yesterday useless.
     """
-    places = [np.flatnonzero(np.asarray(mask)) for mask in masks]
+    places = [_places(item) for item in found]
     out = np.zeros((len(places), len(places)))
     for i, mine in enumerate(places):
         for j, other in enumerate(places):
             if mine.size:
                 out[i, j] = np.intersect1d(mine, other, assume_unique=True).size / mine.size
     return out
+
+
+def _places(item: Any) -> np.ndarray:
+    if isinstance(item, OutlierModel):
+        return item.index[item.weight < 0.5]
+    item = np.asarray(item)
+    return item if item.ndim == 1 else np.flatnonzero(item)

@@ -87,8 +87,9 @@ cdef enum:
     MIN_SPLIT_ITEMS = 128   # and only blocks of at least this many items
     ZBLOCK = 131072         # zstd's largest block: one Huffman table each
     MIB = 1048576
-    # The shortest run of zeros worth a sequence of its own, found by trial over the doses.
-    MIN_RUN = 4
+    # The shortest run of zeros worth a sequence of its own (two more where a zero must come before it), found by trial
+    # over the doses; also zstd's shortest match here.
+    MIN_RUN = 3
     # A bit plane with more zero bytes than this (per cent) is coded as runs, any other as literals only.
     SPARSE = 70
     SAMPLE = 262144         # bytes of a frame that the choice of method is tried on
@@ -405,7 +406,7 @@ cdef inline void delimit(Runs *r, size_t at) noexcept nogil:
 cdef inline void emit(Runs *r, size_t a, size_t b, size_t distance, size_t lead) noexcept nogil:
     """A run of zeros a..b becomes a match at this distance. Distance 1 needs one zero before it as a literal (lead)."""
     cdef size_t m
-    if b - a >= MIN_RUN + lead:
+    if b - a >= MIN_RUN + 2 * lead:
         m = a + lead
         r.seq[r.k].offset = <unsigned int> distance
         r.seq[r.k].litLength = <unsigned int> (m - r.anchor)
@@ -559,7 +560,7 @@ cdef int64_t block_encode(const uint8_t *src, size_t n, int whole, const Params 
         items = n // plan.typesize
         if plan.filter == 1:
             K.shuffle(plan.typesize, src, s.a, n)
-            plane = items
+            plane = items if items else n   # a last block shorter than one item
         elif plan.typesize == 1:
             K.bit_transpose(src, s.a, n)
             plane = items // 8
@@ -629,7 +630,7 @@ cdef int plan_frame(const uint8_t *src, size_t n, const Params *p, int threads, 
     """
     cdef size_t target = MIB, size, strip, at, k
     cdef int64_t best, got, searched
-    cdef int threshold, status
+    cdef int threshold, status, wide = 0
     cdef uint8_t *sample
     cdef uint8_t *work
     cdef uint8_t *out
@@ -641,10 +642,12 @@ cdef int plan_frame(const uint8_t *src, size_t n, const Params *p, int threads, 
     plan.search = p.codec == 6 and (p.profile < 0 or not HAS_SEQUENCES)
     plan.filter = p.filter if p.filter >= 0 else 2
     if p.codec == 6 and p.profile >= 0 and n >= 64:
-        size = min(n, <size_t> SAMPLE)
-        if n > SAMPLE:
-            size = SAMPLE
-        size = size // (8 * p.typesize * 4) * (8 * p.typesize * 4)
+        if p.profile == 2 and p.typesize == 1 and p.filter < 0:
+            # Several bytes as one item, if they divide the frame: C-Blosc2 decodes an item cut by the end wrongly.
+            wide = 8 if n % 8 == 0 else (4 if n % 4 == 0 else (2 if n % 2 == 0 else 0))
+        # They only show their worth where each bit plane of the sample is long enough.
+        size = min(n, <size_t> (4 * SAMPLE if wide else SAMPLE))
+        size = size // (64 * p.typesize * 4) * (64 * p.typesize * 4)
         if size == 0:
             size = n
         out_size = size + size // 64 + 4096
@@ -671,11 +674,12 @@ cdef int plan_frame(const uint8_t *src, size_t n, const Params *p, int threads, 
                     status = <int> -got
                 best = got
                 plan.filter = 2
-                if status == OK and p.profile == 2 and p.typesize == 1 and p.filter < 0:
-                    got = trial(sample, size, p, 2, 4, 0, out, out_size, s)
-                    if got >= 0 and got < best:
-                        best = got
-                        plan.typesize = 4
+                if status == OK and wide:
+                    got = trial(sample, size, p, 2, wide, 0, out, out_size, s)
+                    # In the long blocks of a large frame they always win, by more than a sample can show.
+                    if got >= 0 and (got < best or n >= 4 * MIB):
+                        best = min(got, best)
+                        plan.typesize = wide
             if status == OK and p.filter <= 1 and (p.filter >= 0 or p.typesize == 1):
                 got = trial(sample, size, p, max(p.filter, 0), p.typesize, 0, out, out_size, s)
                 if got < 0:
@@ -706,7 +710,10 @@ cdef int plan_frame(const uint8_t *src, size_t n, const Params *p, int threads, 
         if status != OK:
             return status
         if plan.filter == 2:
-            target = MIB * (2 if plan.typesize == 4 and p.typesize == 1 else min(p.typesize, 2))
+            # 1 MiB for every byte of an item: bit planes of 128 KiB, each a zstd block with a Huffman table of its own.
+            target = MIB * (plan.typesize if plan.typesize > p.typesize else min(p.typesize, 2))
+    if plan.filter == 2 and n % plan.typesize:
+        plan.filter = 1     # C-Blosc2 loses the bytes after the last whole item of a bit-shuffled block
     if p.blocksize > 0:
         # Blocks below 1 KiB would spend more on their table than they hold.
         plan.blocksize = min(n, max(<size_t> p.blocksize, <size_t> 1024))

@@ -368,15 +368,18 @@ def _check(reader: Reader, source: str | os.PathLike, destination: str | os.Path
 def _same_bytes(plain: BinaryIO, pieces: Iterator[Any]) -> str | None:
     """Compare a file with the bytes it should have; what differs, or None."""
     position = 0
+    buffer = np.empty(1 << 20, np.uint8)
     for piece in pieces:
-        wanted = memoryview(piece).cast("B")
-        found = plain.read(len(wanted))
-        if found != wanted:
-            if len(found) < len(wanted):
-                return f"it ends at byte {position + len(found)}"
-            first = int(np.flatnonzero(np.frombuffer(found, "u1") != np.frombuffer(wanted, "u1"))[0])
-            return f"byte {position + first} differs"
-        position += len(wanted)
+        wanted = np.frombuffer(piece, np.uint8)
+        for start in range(0, wanted.size, buffer.size):
+            part = wanted[start : start + buffer.size]
+            found = buffer[: plain.readinto(buffer[: part.size])]  # type: ignore[attr-defined]
+            different = found != part[: found.size]
+            if different.any():
+                return f"byte {position + int(np.argmax(different))} differs"
+            if found.size < part.size:
+                return f"it ends at byte {position + found.size}"
+            position += part.size
     if plain.read(1):
         return f"bytes follow after byte {position}"
     return None

@@ -258,7 +258,7 @@ def test_any_index_round_trips(sizes, gaps, hashes, stats, compress, away):
     offsets = 1024 + np.cumsum([0, *sizes])[:n] + np.cumsum(gaps)[:n]
     index = FrameIndex(
         offsets, sizes, np.arange(n, dtype="u8") << np.uint64(57) if hashes else None,
-        np.full((n, 4), np.nan) if stats else None,
+        np.full((n, 4), [np.nan, -1, 0, 1e300]) if stats else None,
     )  # fmt: skip
     start = max(index.end, 1024) + away
     footer = encode_footer(index, compress=compress, start=start)

@@ -93,12 +93,12 @@ __all__ = [
 
 
 def open(path: Any, mode: str = "r", **options: Any) -> Any:
-    """Open a file: ``"r"`` gives a `Reader`, ``"w"`` a `Writer` of a new file.
+    """Open a file: ``"r"`` gives a `Reader`, ``"w"`` a `Writer` of a new file, ``"a"`` one that adds frames to a file.
 
     Parameters
     ----------
     path : path, or a binary file object for reading
-    mode : {"r", "w"}
+    mode : {"r", "w", "a"}
     **options
         Of `Reader` or `Writer`.
     """
@@ -106,7 +106,9 @@ def open(path: Any, mode: str = "r", **options: Any) -> Any:
         return Reader(path, **options)
     if mode == "w":
         return Writer(path, **options)
-    raise ValueError(f"mode is {mode!r}, expected 'r' or 'w'")
+    if mode == "a":
+        return Writer.append_to(path, **options)
+    raise ValueError(f"mode is {mode!r}, expected 'r', 'w' or 'a'")
 
 
 def __getattr__(name: str) -> Any:

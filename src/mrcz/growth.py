@@ -24,6 +24,8 @@ __all__ = ["Disk", "GrowingFile"]
 _GAP = 4 << 20
 """Least room, in bytes, made for frames to come before a footer is moved: a hole, which takes no disk space."""
 
+_LARGEST_GAP = 256 << 20
+
 
 class Disk:
     """The calls that change a disk, in one place so that tests can make each of them fail."""
@@ -247,10 +249,12 @@ class GrowingFile:
         """Make bytes ``end`` to ``end + nbytes`` free to be written, by moving the footer on if it is in the way."""
         if self._footer is None or self.end + nbytes <= self._footer_start:
             return
-        gap = max(_GAP, 2 * nbytes, (self.end - len(self._header)) // 8)
+        gap = min(max(_GAP, self.end // 8), _LARGEST_GAP)
         self._put_footer(self._footer, max(self._size, self.end + nbytes + gap))
 
-    def added(self, sizes: Sequence[int], hashes: Sequence[int] | None = None, stats: Any = None) -> None:
+    def added(
+        self, sizes: Sequence[int] | np.ndarray, hashes: Sequence[int] | np.ndarray | None = None, stats: Any = None
+    ) -> None:
         """Take frames into the index that were written back to back at ``end``.
 
         Parameters

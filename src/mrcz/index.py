@@ -614,7 +614,7 @@ def encode_footer(
         body["offsets"] = index.offsets.astype("<u8").tobytes()
     if index.hashes is not None:
         body["xxh64"] = index.hashes.astype("<u8").tobytes()
-    if index.stats is not None:
+    if index.stats is not None and not (n and np.isnan(index.stats).all()):
         # Planar, so that equal exponents lie side by side for the compressor.
         body["stats"] = np.ascontiguousarray(index.stats.T, dtype="<f8").tobytes()
     if header_bytes is not None:

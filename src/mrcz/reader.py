@@ -16,12 +16,24 @@ import numpy as np
 from mrcz.codec import default_threads
 from mrcz.errors import ChunkError, FormatError, FormatWarning
 from mrcz.header import Header
-from mrcz.index import Footer, FrameIndex, load_footer, plan_reads, walk_chunks
+from mrcz.index import (
+    FOOTER_MARK,
+    TAIL_SIZE,
+    Footer,
+    FrameIndex,
+    find_footer,
+    load_footer,
+    plan_reads,
+    walk_chunks,
+    xxh64,
+)
 from mrcz.modes import CODEC_NAMES
+from mrcz.remote import RemoteSource, is_url
 from mrcz.source import FileSource, ObjectSource, open_source
 
 __all__ = ["Reader", "read"]
 
+_REQUESTS = 8  # ranges fetched at once
 _BATCH = 32 << 20  # bytes of pixels converted at a time where a conversion needs memory of its own
 _PIXEL_TYPES = {"i1": 0, "u1": 1, "i2": 2, "u2": 3, "i4": 4, "u4": 5, "f2": 6, "f4": 7}
 _PACKED = 8
@@ -32,8 +44,9 @@ class Reader:
 
     Parameters
     ----------
-    path : path or binary file object
-        An MRC or MRCZ file, or one of them inside gzip, bzip2, xz or zstd.
+    path : path, URL or binary file object
+        An MRC or MRCZ file, or one of them inside gzip, bzip2, xz or zstd. A URL is what fsspec opens: ``https://…``,
+        ``s3://…``; opening one takes two requests for a file with a footer, a frame one more.
     permissive : bool
         Open damaged files too: every defect is a `FormatWarning` and an entry of `oddities`, and the frames are those
         that are really there.
@@ -43,6 +56,8 @@ class Reader:
         Mode 0 holds signed (True) or unsigned (False) bytes, whatever the header says.
     verify : bool
         Compare checksums on every read. Costs little; off only for recovering damaged files.
+    storage_options : dict, optional
+        For the file system of a URL: keys, endpoints.
 
     Attributes
     ----------
@@ -83,16 +98,20 @@ class Reader:
         n_threads: int | None = None,
         signed_bytes: bool | None = None,
         verify: bool = True,
+        storage_options: dict[str, Any] | None = None,
     ) -> None:
         if n_threads is not None and n_threads < 1:
             raise ValueError(f"n_threads must be at least 1, got {n_threads}")
         self._options = {
-            "permissive": permissive, "n_threads": n_threads, "signed_bytes": signed_bytes, "verify": verify
+            "permissive": permissive, "n_threads": n_threads, "signed_bytes": signed_bytes, "verify": verify,
+            "storage_options": storage_options,
         }
         self.n_threads = n_threads
         self.verify = verify
-        self._source: FileSource | ObjectSource = open_source(path)
-        self._reopen = None if hasattr(path, "read") else os.path.abspath(os.fspath(path))
+        self._source: FileSource | ObjectSource | RemoteSource = open_source(path, storage_options)
+        self._reopen = None
+        if not hasattr(path, "read"):
+            self._reopen = path if is_url(path) else os.path.abspath(os.fspath(path))
         self.path = self._source.name
         self._data: np.ndarray | None = None
         try:
@@ -103,13 +122,20 @@ class Reader:
 
     def _open(self, permissive: bool, signed_bytes: bool | None) -> None:
         source = self._source
-        raw = source.read(0, 4096)
+        # Over a network a request costs more than its bytes: the first one takes what may be an extended header along.
+        raw = source.read(0, TAIL_SIZE if source.remote else 4096)
+        remote = source.remote and not source.knows_size
         self.header = Header.parse(
-            raw, file_size=source.size, permissive=permissive, signed_bytes=signed_bytes, path=self.path
-        )
+            raw, file_size=None if remote else source.size, permissive=permissive, signed_bytes=signed_bytes,
+            path=self.path,
+        )  # fmt: skip
+        if remote and not self.header.compressed:
+            self.header = Header.parse(
+                raw, file_size=source.size, permissive=permissive, signed_bytes=signed_bytes, path=self.path
+            )
         self.pixel_format = self.header.pixel_format
         start = self.header.data_offset
-        self._extended = raw[1024:start] if start <= len(raw) else source.read(1024, start - 1024)
+        self.extended_bytes = raw[1024:start] if start <= len(raw) else source.read(1024, start - 1024)
         self._oddities = list(self.header.oddities)
         self.footer: Footer | None = None
         nz = self.header.nz
@@ -124,34 +150,71 @@ class Reader:
         self.dtype = self.pixel_format.dtype
 
     def _find_chunks(self, start: int, nz: int, permissive: bool) -> FrameIndex:
-        """The index: the footer's if it is sound, else from the chunks themselves."""
+        """The index: the footer's if it is sound, else from the chunks themselves (docs/container.md §3)."""
         source = self._source
         footer = None
         try:
-            footer = load_footer(source.read, source.size, data_offset=start)
+            footer = self._load_footer(start)
         except FormatError as error:
             self._note(f"{error.message}; the frames were found without it", FormatWarning)
-        if footer is not None and len(footer.index) >= nz:
-            self.footer = footer
-            if footer.header_hash is not None:
-                from mrcz.index import xxh64
+        self.footer = footer
+        known = FrameIndex.from_sizes([], 0) if footer is None else footer.index
+        if len(known) < nz:
+            # No footer, or an append was interrupted between its header and its footer: the rest is found by walking.
+            at = known.end if len(known) else start
+            walk = walk_chunks(
+                source.read, at, source.size, nz - len(known), nbytes=self._stored, first_frame=len(known),
+                read_ahead=TAIL_SIZE if source.remote else 16,
+            )  # fmt: skip
+            if footer is None and walk.end < source.size:
+                known = self._last_footer(start, walk.end, walk.index)
+            index = walk.index
+            if len(known):
+                index = FrameIndex.concatenate([known, index[len(known) :] if footer is None else index])
+            if walk.defect is not None:
+                walk.defect.path = self.path
+                if not permissive or not len(index):
+                    raise walk.defect
+                self._note(f"{walk.defect.message}: {len(index)} of {nz} frames are there", FormatWarning)
+            self.footer = footer or self.footer
+            return index
+        if footer is not None:
+            if footer.header_hash not in (None, xxh64(self.header.tobytes())):
+                self._note("the header does not match its checksum: it was edited or damaged", FormatWarning)
+            if footer.extended_header_hash not in (None, xxh64(self.extended_bytes)):
+                self._note("the extended header does not match its checksum: it is damaged", FormatWarning)
+        if len(known) > nz:
+            self._note(f"the footer knows {len(known)} frames, the header {nz}", FormatWarning)
+        return known[:nz] if len(known) > nz else known
 
-                if footer.header_hash != xxh64(self.header.tobytes()):
-                    self._note("the header does not match its checksum: it was edited or damaged", FormatWarning)
-                if footer.extended_header_hash not in (None, xxh64(self._extended)):
-                    self._note("the extended header does not match its checksum: it is damaged", FormatWarning)
-            if len(footer.index) > nz:
-                self._note(f"the footer knows {len(footer.index)} frames, the header {nz}", FormatWarning)
-                return footer.index[:nz]
-            return footer.index
-        limit = source.size if footer is None else footer.trailer.start
-        walk = walk_chunks(source.read, start, limit, nz, nbytes=self._stored)
-        if walk.defect is not None:
-            walk.defect.path = self.path
-            if not permissive or not len(walk.index):
-                raise walk.defect
-            self._note(f"{walk.defect.message}: {len(walk.index)} of {nz} frames are there", FormatWarning)
-        return walk.index
+    def _load_footer(self, start: int) -> Footer | None:
+        source = self._source
+        if source.remote and not source.knows_size and (packed := self.header.packed_bytes):
+            # The header says where the footer should be, so it comes without asking for the size of the file first.
+            at = start + packed
+            tail = source.read(at, TAIL_SIZE)
+            if tail[: len(FOOTER_MARK)] == FOOTER_MARK and len(tail) < TAIL_SIZE:
+                source.size = at + len(tail)
+                return load_footer(source.read, at + len(tail), data_offset=start, tail=tail)
+        return load_footer(source.read, source.size, data_offset=start)
+
+    def _last_footer(self, start: int, at: int, walked: FrameIndex) -> FrameIndex:
+        """What a footer among the bytes behind the last frame knows of the frames: their writer was killed."""
+        source = self._source
+        found = find_footer(source.read, at, source.size, data_offset=start)
+        if found is None:
+            rest = source.size - at
+            if source.read(at, len(FOOTER_MARK)) == FOOTER_MARK:
+                self._note(f"the footer, {rest} bytes, is damaged; the frames were found without it", FormatWarning)
+            else:
+                self._oddities.append(f"{rest} bytes follow the last frame")
+            return FrameIndex.from_sizes([], 0)
+        n = min(len(found.index), len(walked))
+        if not np.array_equal(found.index.offsets[:n], walked.offsets[:n]):
+            return FrameIndex.from_sizes([], 0)
+        self.footer = found
+        self._oddities.append("the file was not closed: its footer is not at its end")
+        return found.index[:n]
 
     def _note(self, text: str, category: type[Warning]) -> None:
         self._oddities.append(text)
@@ -214,11 +277,26 @@ class Reader:
         return "blosc2" if self._source.read(int(self.index.offsets[0]), 1) == b"\5" else "blosc"
 
     @property
+    def source(self) -> Any:
+        """Where the bytes come from (`mrcz.source`): ``read(offset, n)``, ``size``."""
+        return self._source
+
+    def hash_frames(self) -> np.ndarray:
+        """XXH64 of each frame's stored bytes as they are now, (nz,) uint64."""
+        hashes = np.empty(len(self.index), np.uint64)
+        for part in plan_reads(self.index, max_size=_BATCH):
+            data = memoryview(self._source.read(part.start, part.size))
+            for k in part.frames:
+                at = int(self.index.offsets[k]) - part.start
+                hashes[k] = xxh64(data[at : at + int(self.index.sizes[k])])
+        return hashes
+
+    @property
     def extended_header(self) -> Any:
         """The extended header (`mrcz.metadata.ExtendedHeader`): ``raw`` bytes, ``type`` and ``decoded``."""
         from mrcz.metadata import ExtendedHeader
 
-        return ExtendedHeader(self._extended, self.header.exttyp, self.header)
+        return ExtendedHeader(self.extended_bytes, self.header.exttyp, self.header)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -444,17 +522,21 @@ class Reader:
             return
         # No descriptor: bring in merged byte ranges and decode from memory.
         positions = FrameIndex(offsets, sizes)
-        order = np.argsort(offsets, kind="stable")
-        place = {int(n): i for i, n in enumerate(order)}
-        for part in plan_reads(positions, [int(n) for n in order], max_gap=1 << 16, max_size=16 << 20):
-            data = self._source.read(part.start, part.stop - part.start)
-            chosen = np.array(sorted(part.frames, key=place.__getitem__), dtype=np.int64)
-            for n in chosen:
-                with self._core_errors(numbers[n : n + 1]):
-                    core.read(
-                        data, offsets[n : n + 1] - part.start, sizes[n : n + 1], flat[n : n + 1],
-                        hashes=None if hashes is None else hashes[n : n + 1], **arguments,
-                    )  # fmt: skip
+        # A request over a network costs as much as a megabyte; a batch of ranges may be under way at once.
+        gap, most = (1 << 20, 64 << 20) if self._source.remote else (1 << 16, 16 << 20)
+        plan = plan_reads(positions, max_gap=gap, max_size=most // _REQUESTS)
+        for a in range(0, len(plan), _REQUESTS):
+            parts = plan[a : a + _REQUESTS]
+            for part, data in zip(parts, self._source.read_ranges([part[:2] for part in parts]), strict=True):
+                # Frames of a part that lie side by side in out, too, are decoded together.
+                chosen = np.array(part.frames, dtype=np.int64)
+                for run in np.split(chosen, np.flatnonzero(np.diff(chosen) != 1) + 1):
+                    span = slice(int(run[0]), int(run[-1]) + 1)
+                    with self._core_errors(numbers[span]):
+                        core.read(
+                            data, offsets[span] - part.start, sizes[span], flat[span],
+                            hashes=None if hashes is None else hashes[span], **arguments,
+                        )  # fmt: skip
 
     def stored(self, frame: int) -> bytes:
         """The bytes of a frame as they are in the file: its chunk, or its plain pixels."""

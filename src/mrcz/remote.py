@@ -37,6 +37,7 @@ class RemoteSource:
     """
 
     fd = None
+    remote = True
 
     def __init__(self, url: str, options: dict | None = None) -> None:
         self.name = url
@@ -61,6 +62,11 @@ class RemoteSource:
     def size(self) -> int:
         """Bytes of the file; the first use is a request of its own."""
         return int(self._filesystem().size(self._path))
+
+    @property
+    def knows_size(self) -> bool:
+        """Whether the size can be had without a request."""
+        return "size" in self.__dict__
 
     def read(self, offset: int, n: int) -> bytes:
         """*n* bytes from *offset* on; fewer only at the end of the file."""
@@ -99,7 +105,7 @@ class RemoteSource:
         # file is that small. Either way nothing need be fetched again.
         if len(data) > n or (offset == 0 and len(data) < n):
             self._whole = data
-            self.__dict__["size"] = len(data)
+            self.size = len(data)
             return data[offset : offset + n]
         return data
 

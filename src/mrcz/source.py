@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from typing import Any, BinaryIO
+
+from mrcz.remote import RemoteSource, is_url
 
 __all__ = ["FileSource", "ObjectSource", "open_source"]
 
@@ -16,9 +19,14 @@ class FileSource:
     ----------
     fd : int
         The descriptor, for the core.
+    remote : bool
+        Whether a request costs far more than its bytes.
     size : int
         Bytes of the file when it was opened.
     """
+
+    remote = False
+    knows_size = True
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.file = file
@@ -43,6 +51,10 @@ class FileSource:
             self.file.seek(offset)
             return self.file.read(n)
 
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The bytes of each (start, stop)."""
+        return [self.read(start, stop - start) for start, stop in ranges]
+
     def close(self) -> None:
         self.file.close()
         self.fd = -1
@@ -61,6 +73,8 @@ class ObjectSource:
     """
 
     fd = None
+    remote = False
+    knows_size = True
 
     def __init__(self, file: Any, name: str, *, owned: bool) -> None:
         self.file = file
@@ -82,13 +96,26 @@ class ObjectSource:
                 n -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The bytes of each (start, stop)."""
+        return [self.read(start, stop - start) for start, stop in ranges]
+
     def close(self) -> None:
         if self.owned:
             self.file.close()
 
 
-def open_source(path: Any) -> FileSource | ObjectSource:
-    """Open a path or a binary file-like object; gzip, bzip2, xz and zstd files are unpacked on the way."""
+def open_source(path: Any, storage_options: dict[str, Any] | None = None) -> FileSource | ObjectSource | RemoteSource:
+    """Open a path, a URL or a binary file-like object; gzip, bzip2, xz and zstd files are unpacked on the way.
+
+    Parameters
+    ----------
+    path : path, URL or binary file object
+    storage_options : dict, optional
+        For the fsspec file system of a URL: keys, endpoints.
+    """
+    if is_url(path):
+        return RemoteSource(path, storage_options)
     if hasattr(path, "read") and hasattr(path, "seek"):
         return ObjectSource(path, str(getattr(path, "name", "<file object>")), owned=False)
     name = os.fspath(path)

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
-import stat
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from mrcz.codec import Codec, default_threads
+from mrcz.codec import CODECS, Codec, default_threads
 from mrcz.errors import MrczError
+from mrcz.growth import GrowingFile
 from mrcz.header import Header
-from mrcz.index import FrameIndex, encode_footer
-from mrcz.modes import PixelFormat, format_for
+from mrcz.index import FrameIndex
+from mrcz.modes import CODEC_NAMES, PixelFormat, format_for
 
 __all__ = ["PLAIN_SUFFIXES", "Writer", "write"]
 
 #: suffixes of files written without compression unless a codec is asked for
 PLAIN_SUFFIXES = frozenset((".mrc", ".mrcs", ".map", ".ccp4", ".st", ".rec", ".ali", ".preali"))
 _BATCH = 32 << 20  # bytes converted at a time where frames are not yet as they are stored
+_CHUNK_SLACK = 4096  # more than a chunk can exceed the bytes it holds by
+_CODEC_OPTIONS = ("codec", "level", "profile", "filter", "blocksize", "checksum", "backend")
 _PIXEL_TYPES = {"i1": 0, "u1": 1, "i2": 2, "u2": 3, "i4": 4, "u4": 5, "f2": 6, "f4": 7}
 
 
@@ -153,23 +154,102 @@ class Writer:
             "gain": gain, "labels": tuple(labels), "slices": slices, "whole_cell": whole_cell, "mz": mz,
         }  # fmt: skip
         self._extended_type, self._extended = self._extended_bytes(extended_header)
-        self._fd = -1
-        self._temporary: str | None = None
+        self._file: GrowingFile | None = None
         self._pixels: PixelFormat | None = None
         self._shape: tuple[int, ...] | None = None  # of a frame
         self._footer_extra: dict[str, Any] = {} if source_name is None else {"source_name": source_name}
-        self._reset()
-        if os.path.exists(self.path) and not overwrite:
-            raise FileExistsError(f"{self.path} exists; pass overwrite=True to replace it")
-        if os.path.isdir(self.path):
-            raise IsADirectoryError(f"{self.path} is a directory")
-        self._create()
-
-    def _reset(self) -> None:
-        self._parts: list[FrameIndex] = []
         self._moments: list[np.ndarray] = []  # (n, 5) a batch: min, max, sum, sum of squares, count
         self._count = 0
-        self._tail = 1024 + len(self._extended)
+        if os.path.isdir(self.path):
+            raise IsADirectoryError(f"{self.path} is a directory")
+        if os.path.exists(self.path) and not overwrite:
+            raise FileExistsError(f"{self.path} exists; pass overwrite=True to replace it")
+        self._create()
+
+    @classmethod
+    def append_to(cls, path: Any, **options: Any) -> Writer:
+        """Continue a finished file in place; see `mrcz.open` with mode ``"a"``.
+
+        Parameters
+        ----------
+        path : path
+            A file of this package's making or another's. One that is not there is begun.
+        **options
+            codec, level, profile, filter, blocksize, checksum, n_threads and sync as for a new file; the default codec
+            is that of the file. ``metadata`` is added to what is there. All else is as the file has it.
+
+        Raises
+        ------
+        ValueError
+            Another option, or pixels that cannot be appended to (half-width 4-bit files).
+        MrczError
+            Another process writes the file, or a killed one left bytes behind its last frame (``mrcz recover``).
+        """
+        if not os.path.exists(path):
+            options.pop("overwrite", None)
+            return cls(path, **options)
+        new = cls.__new__(cls)
+        new._file = None
+        new._reopen(path, options)
+        return new
+
+    def _reopen(self, path: Any, options: dict[str, Any]) -> None:
+        from mrcz.reader import Reader
+
+        choices = {name: options.pop(name) for name in _CODEC_OPTIONS if name in options}
+        self.n_threads = options.pop("n_threads", None)
+        self._sync = options.pop("sync", True)
+        metadata = options.pop("metadata", None) or {}
+        options.pop("overwrite", None)
+        if options:
+            raise ValueError(f"{', '.join(options)}: a file that is appended to keeps what it has")
+        self.path = os.path.abspath(os.fspath(path))
+        with Reader(path) as old:
+            header, index, footer = old.header, old.index, old.footer
+            if header.is_half_width:
+                raise ValueError(f"{path}: frames cannot be appended to a half-width 4-bit file; convert it first")
+            self._metadata = {**old.metadata, **metadata}
+            if index.hashes is None and header.compressed and len(index):
+                # All frames have a checksum or none: those of another program's file are read once.
+                index = FrameIndex(index.offsets, index.sizes, old.hash_frames(), index.stats)
+            self._extended, self._extended_type = old.extended_bytes, header.exttyp
+            packed, shape = old.pixel_format.packed, (*old.shape[1:3], *old.shape[3:])
+            self._pixels = old.pixel_format
+            end = index.end if len(index) else header.data_offset
+            tail = None
+            if footer is not None:
+                tail = old.source.read(footer.trailer.start, footer.trailer.end - footer.trailer.start)
+        codec = choices.pop("codec", None)
+        if not isinstance(codec, Codec):
+            name = codec or (CODEC_NAMES[header.codec_number] if header.compressed else "none")
+            # snappy can be read, not written
+            codec = Codec(name if name in CODECS else "zstd", **(choices | {"pack": packed}))
+        if codec.is_compressed != header.compressed:
+            raise ValueError(f"{path} is {'' if header.compressed else 'not '}compressed, codec is {codec.name!r}")
+        self.codec = codec
+        self.round_to = self._dtype = None
+        # Bytes above 127 may follow where there are some, else they would surprise other readers.
+        self._mode = None if header.mode == 0 and header.stats[1] <= 127 else header.mode
+        self._shape = shape
+        self._byteorder = header.byteorder
+        self._source_header = None if footer is None else footer.source_header
+        self._footer_extra = {} if footer is None else footer.extra
+        self._build = {
+            "like": header, "kind": header.kind, "slices": header.slices or 0, "byteorder": header.byteorder,
+            "mz": header.mz if header.kind == "volume stack" else None,
+        }  # fmt: skip
+        self._count = len(index)
+        pixels = shape[0] * shape[1]
+        if footer is not None and index.stats is not None:
+            self._moments = [_moments_of(index.stats, pixels)]
+        else:
+            self._moments = [_moments_of(np.array([header.stats]), pixels * len(index))]
+            if header.stats[1] < header.stats[0]:
+                self._moments[0][:] = np.nan  # not computed, and so it stays
+        self._file = GrowingFile.reopen(
+            self.path, header.tobytes(), self._extended, index, end=end, footer=tail, sync=self._sync,
+            with_footer=codec.is_compressed, fields=self._footer_fields(self._footer_extra),
+        )  # fmt: skip
 
     def _extended_bytes(self, given: Any) -> tuple[str, bytes]:
         if given is None:
@@ -188,10 +268,23 @@ class Writer:
         return exttyp, bytes(raw)
 
     def _create(self) -> None:
-        folder, name = os.path.split(self.path)
-        self._temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-        self._fd = os.open(self._temporary, flags, 0o666)
+        # The header follows with the first frame, which settles what it says.
+        self._file = GrowingFile.create(
+            self.path, bytes(1024), self._extended, with_footer=self.codec.is_compressed, sync=self._sync,
+            fields=self._footer_fields(self._footer_extra),
+        )  # fmt: skip
+
+    def _footer_fields(self, extra: dict[str, Any]) -> dict[str, Any]:
+        from mrcz import __version__
+
+        packed = None
+        if self._metadata:
+            from mrcz.metadata import pack
+
+            packed = pack(self._metadata)
+        return {
+            "metadata": packed, "source_header": self._source_header, "writer": f"mrcz {__version__}", "extra": extra
+        }  # fmt: skip
 
     # ---- state ---------------------------------------------------------------------------------------------------
 
@@ -230,13 +323,14 @@ class Writer:
         TypeError
             MRC has no mode for the dtype.
         """
-        self._check_open()
+        self._open_file()
         for batch in self._batches(frames):
             self._put(batch)
 
-    def _check_open(self) -> None:
-        if self._fd < 0:
+    def _open_file(self) -> GrowingFile:
+        if self._file is None:
             raise ValueError(f"{self.path}: the Writer is closed")
+        return self._file
 
     def _batches(self, frames: Any) -> Iterable[Any]:
         """Pieces of frames: sequences of arrays of one dtype."""
@@ -283,6 +377,8 @@ class Writer:
         self._shape = frame.shape
         if self.codec.is_compressed and self._pixels.frame_nbytes(*frame.shape[:2]) > 2**31 - 1 - 65536:
             raise ValueError(f"a frame of shape {frame.shape} is too large for one chunk (2 GiB); write plain MRC")
+        # What the frames are, should this process die before the true header is written: `mrcz recover` counts them.
+        self._open_file().pwrite(0, self._header(1).tobytes())
 
     def _stored(self, batch: Any) -> tuple[list[np.ndarray], int]:
         """The batch as C-contiguous arrays of stored elements, and the core's pixel type (-1: no statistics)."""
@@ -364,8 +460,11 @@ class Writer:
 
         pixels, shape = self._pixels, self._shape
         assert pixels is not None and shape is not None
+        file = self._open_file()
         n = len(frames)
         ny, nx = shape[:2]
+        stored = pixels.frame_nbytes(ny, nx)
+        file.room(n * (stored + _CHUNK_SLACK))
         offsets, sizes, hashes = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.uint64)
         moments = np.zeros((n, 5))
         threads = self.n_threads or default_threads()
@@ -376,14 +475,14 @@ class Writer:
             code = -1
         measured = moments if code < 0 else None
         if self.codec.is_compressed and self.codec.backend == "blosc2":
-            tail = self._encode_blosc2(frames, offsets, sizes, hashes, moments, code)
+            self._encode_blosc2(frames, offsets, sizes, hashes, moments, code)
         else:
             arguments = self.codec.arguments(pixels)
             scratch = np.zeros((n, 5))
             try:
-                tail = core.write(
-                    self._fd, [f.view(np.uint8) for f in frames], self._tail, offsets, sizes, hashes, scratch,
-                    ny=ny, nx=nx, stored=pixels.frame_nbytes(ny, nx), pixel_type=code, pack=pixels.packed,
+                core.write(
+                    file.fd, [f.view(np.uint8) for f in frames], file.end, offsets, sizes, hashes, scratch,
+                    ny=ny, nx=nx, stored=stored, pixel_type=code, pack=pixels.packed,
                     n_threads=threads, **arguments,
                 )  # fmt: skip
             except CoreError as error:
@@ -395,27 +494,28 @@ class Writer:
                 raise
             moments = scratch if measured is None else measured
         if pixels.mode == 0 and pixels.stored == np.uint8 and self._mode is None and moments[:, 1].max() > 127:
-            if self._temporary is None:
+            if file.temporary is None:
                 raise ValueError(
-                    f"{self.path} stores bytes up to 127 and was finished; "
+                    f"{self.path} stores bytes up to 127 and is in use; "
                     f"pixels up to {moments[:, 1].max():.0f} need a new file"
                 )
             raise _Refit(format_for(np.uint8, byteorder=self._byteorder), self.codec)
-        self._parts.append(FrameIndex(offsets, sizes, hashes if self.codec.is_compressed else None, None))
+        stats = _frame_stats(moments)
+        file.added(sizes, hashes if self.codec.is_compressed else None, stats)
         self._moments.append(moments)
         self._count += n
-        self._tail = tail
 
     def _encode_blosc2(
         self, frames: list[np.ndarray], offsets: np.ndarray, sizes: np.ndarray, hashes: np.ndarray, moments: np.ndarray,
         code: int,
-    ) -> int:  # fmt: skip
+    ) -> None:  # fmt: skip
         """Version 5 chunks, one frame at a time: a format for compatibility, not for speed."""
         from _cmrcz.chunk import encode_blosc2, xxh64
 
         pixels = self._pixels
         assert pixels is not None
-        at = self._tail
+        file = self._open_file()
+        at = file.end
         for k, frame in enumerate(frames):
             if code >= 0:
                 moments[k] = frame_moments(frame)
@@ -424,121 +524,84 @@ class Writer:
                     self._too_large(frame)
                 frame = pixels.to_stored(frame)
             data = encode_blosc2(frame.reshape(-1).view(np.uint8), **self.codec.blosc2_arguments(pixels))
-            _write_at(self._fd, data, at)
+            file.pwrite(at, data)
             offsets[k], sizes[k], hashes[k] = at, len(data), xxh64(data)
             at += len(data)
-        return at
 
     def _rewrite(self, refit: _Refit) -> None:
         """Start over with another pixel format: frames written so far are read back and written again."""
-        if self._temporary is None:
-            raise ValueError(f"{self.path} was finished with {self._pixels}; its frames keep that pixel format")
+        old_file = self._open_file()
+        if old_file.temporary is None:
+            raise ValueError(f"{self.path} is in use: its frames cannot change their pixel format any more")
         from _cmrcz import frames as core
 
-        old_fd, old_name, old = self._fd, self._temporary, self._pixels
-        parts, shape = self._parts, self._shape
+        old, index, shape = self._pixels, old_file.index, self._shape
         assert old is not None and shape is not None
         compressed = self.codec.is_compressed
         self.codec = refit.codec
         self._pixels = refit.pixels
-        self._reset()
+        self._moments, self._count = [], 0
         self._create()
+        self._open_file().pwrite(0, self._header(1).tobytes())
         try:
             ny, nx = shape[:2]
             row = old.frame_nbytes(1, nx)
-            for part in parts:
-                for k in range(len(part)):
-                    frame = np.empty((1, ny, nx), np.uint8)
-                    core.read(
-                        old_fd, part.offsets[k : k + 1], part.sizes[k : k + 1], frame, stored=ny * row,
-                        pixel_type=8 if old.packed else 1, nx=nx, row_bytes=row, raw=not compressed,
-                    )  # fmt: skip
-                    self._put(frame)
+            for k in range(len(index)):
+                frame = np.empty((1, ny, nx), np.uint8)
+                core.read(
+                    old_file.fd, index.offsets[k : k + 1], index.sizes[k : k + 1], frame, stored=ny * row,
+                    pixel_type=8 if old.packed else 1, nx=nx, row_bytes=row, raw=not compressed,
+                )  # fmt: skip
+                self._put(frame)
         finally:
-            os.close(old_fd)
-            os.unlink(old_name)
+            old_file.abort()
 
     # ---- finishing -----------------------------------------------------------------------------------------------
 
     @property
     def index(self) -> FrameIndex:
         """Where the frames written so far are, with checksums and statistics."""
-        if not self._parts:
-            return FrameIndex(np.zeros(0, np.int64), np.zeros(0, np.int64))
-        whole = FrameIndex.concatenate(self._parts)
-        m = np.concatenate(self._moments)
-        return FrameIndex(whole.offsets, whole.sizes, whole.hashes, _frame_stats(m))
+        return self._open_file().index
 
-    def _header(self) -> Header:
+    def _header(self, count: int | None = None) -> Header:
         assert self._pixels is not None and self._shape is not None
-        index_bytes = self._tail - 1024 - len(self._extended)
-        stats = total_stats(np.concatenate(self._moments))
+        index_bytes = self._open_file().end - 1024 - len(self._extended)
+        stats = total_stats(np.concatenate(self._moments)) if self._moments else None
+        codec = self.codec.name if self.codec.is_compressed else None
         return Header.build(
-            (self._count, *self._shape[:2]), self._pixels,
-            codec=self.codec.name if self.codec.is_compressed else None, stats=stats, exttyp=self._extended_type,
-            nsymbt=len(self._extended), packed_bytes=index_bytes, **self._build,
+            (count or self._count, *self._shape[:2]), self._pixels, codec=codec, stats=stats, packed_bytes=index_bytes,
+            exttyp=self._extended_type, nsymbt=len(self._extended), **self._build,
         )  # fmt: skip
 
     def flush(self) -> None:
-        """Complete the file with the frames written so far; it opens under its name from now on, and can grow.
+        """Make the frames written so far durable and visible: the file opens under its name from now on, and can grow.
 
-        Footer first, header last: at every instant the file on disk opens with the frames of the last flush.
+        At every instant from then on, should this process be killed or the disk fill up, the file opens with these
+        frames at least (docs/container.md §6).
         """
-        self._check_open()
-        self._finish()
-
-    def _finish(self) -> None:
+        file = self._open_file()
         if not self._count:
             raise ValueError(f"{self.path}: no frame was written")
-        header = self._header().tobytes()
-        at = self._tail
-        if self._extended and self._temporary is not None:
-            _write_at(self._fd, self._extended, 1024)
-        if self.codec.is_compressed:
-            from mrcz import __version__
-
-            footer = encode_footer(
-                self.index, header_bytes=header, extended_header_bytes=self._extended, metadata=self._metadata or None,
-                source_header=self._source_header, writer=f"mrcz {__version__}", extra=self._footer_extra,
-            )  # fmt: skip
-            _write_at(self._fd, footer, at)
-            at += len(footer)
-        os.ftruncate(self._fd, at)
-        if self._sync:
-            os.fsync(self._fd)
-        _write_at(self._fd, header, 0)
-        if self._sync:
-            os.fsync(self._fd)
-        if self._temporary is not None:
-            _adopt_permissions(self._fd, self.path)
-            os.replace(self._temporary, self.path)
-            self._temporary = None
-            if self._sync:
-                _sync_folder(os.path.dirname(self.path))
+        file.flush(self._header().tobytes())
 
     def close(self) -> None:
         """Complete the file and close it; without a frame there is no file."""
-        if self._fd < 0:
+        if self._file is None:
             return
         try:
             if not self._count:
                 raise ValueError(f"{self.path}: no frame was written")
-            self._finish()
+            self._file.close(self._header().tobytes())
         except BaseException:
             self.abort()
             raise
-        os.close(self._fd)
-        self._fd = -1
+        self._file = None
 
     def abort(self) -> None:
         """Give up: what was written since the last flush is not in the file; without a flush there is no file."""
-        if self._fd < 0:
-            return
-        os.close(self._fd)
-        self._fd = -1
-        if self._temporary is not None:
-            os.unlink(self._temporary)
-            self._temporary = None
+        if self._file is not None:
+            self._file.abort()
+            self._file = None
 
     def __enter__(self) -> Writer:
         return self
@@ -550,7 +613,7 @@ class Writer:
             self.abort()
 
     def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
+        if getattr(self, "_file", None) is not None:
             self.abort()
 
 
@@ -596,6 +659,12 @@ def _frame_stats(m: np.ndarray) -> np.ndarray | None:
     return np.stack([m[:, 0], m[:, 1], mean, std], axis=1)
 
 
+def _moments_of(stats: np.ndarray, count: int) -> np.ndarray:
+    """The reverse of `_frame_stats`, for frames of so many pixels."""
+    low, high, mean, std = np.asarray(stats, np.float64).T
+    return np.stack([low, high, mean * count, (std * std + mean * mean) * count, np.full(len(low), count)], axis=1)
+
+
 def total_stats(m: np.ndarray) -> tuple[float, float, float, float] | None:
     """DMIN, DMAX, DMEAN and RMS of the whole stack; None (not computed) where there is no order or no finite sum."""
     count = m[:, 4].sum()
@@ -607,41 +676,6 @@ def total_stats(m: np.ndarray) -> tuple[float, float, float, float] | None:
     if not (math.isfinite(mean) and math.isfinite(variance)):
         return None
     return float(m[:, 0].min()), float(m[:, 1].max()), float(mean), math.sqrt(max(variance, 0.0))
-
-
-def _write_at(fd: int, data: bytes, offset: int) -> None:
-    """All of data at offset."""
-    view = memoryview(data)
-    if hasattr(os, "pwrite"):
-        while len(view):
-            done = os.pwrite(fd, view, offset)
-            view, offset = view[done:], offset + done
-        return
-    os.lseek(fd, offset, os.SEEK_SET)
-    while len(view):
-        view = view[os.write(fd, view) :]
-
-
-def _adopt_permissions(fd: int, path: str) -> None:
-    """A file that replaces another keeps its permissions."""
-    if hasattr(os, "fchmod"):
-        try:
-            os.fchmod(fd, stat.S_IMODE(os.stat(path).st_mode))
-        except FileNotFoundError:
-            pass
-
-
-def _sync_folder(folder: str) -> None:
-    """Make a rename last through a power failure, where folders can be synced."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    except OSError:
-        pass  # some network file systems refuse
-    finally:
-        os.close(fd)
 
 
 def write(path: Any, array: Any, **options: Any) -> None:

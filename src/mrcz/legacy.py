@@ -397,7 +397,7 @@ def writeMRC(
         Cast the pixels to it. ``'uint4'`` stores two pixels a byte and refuses values outside 0 to 15.
     pixelsize : float, or (y, x), or (z, y, x)
         In `pixelunits`. Of two, z takes that of x.
-    pixelunits : {'\\\\AA', 'pm', 'nm', '\\mum', 'µm', ...}
+    pixelunits : {'\\AA', 'pm', 'nm', '\\mum', 'µm', ...}
         Unknown units are taken as nm, with a warning on the logger ``MRCZ``.
     shape, quickStats
         Accepted and not needed: statistics are always those of the whole stack.

@@ -299,6 +299,16 @@ def test_casts(tmp_path, caplog):
     assert mrcz.readMRC(path)[0].dtype == np.complex64
 
 
+def test_4_bit_from_any_numbers(tmp_path):
+    path = tmp_path / "a.mrc"
+    counts = np.arange(12).reshape(3, 4)
+    for image in (counts, counts.astype("f8"), counts.astype(">u2"), counts < 5):
+        mrcz.writeMRC(image, path, dtype="uint4")
+        np.testing.assert_array_equal(mrcz.readMRC(path)[0], image)
+        mrcz.writeMRC(image, path, dtype="uint4", idx=1)
+        np.testing.assert_array_equal(mrcz.readMRC(path)[0], [image, image])
+
+
 def test_compressors_that_cannot_be(tmp_path):
     image, path = np.zeros((3, 4), "f4"), tmp_path / "a.mrcz"
     for name in ("ndlz", "zfp_acc", "grok", "htj2k"):

@@ -148,3 +148,19 @@ def test_jobs_and_results_are_plain_data(session):
 def test_unknown_action():
     with pytest.raises(ValueError, match="action"):
         batch.plan("explode", [])
+
+
+def test_jobs_run_elsewhere(tmp_path, rng):
+    """Any executor will do; results come in the order of the jobs, failures included."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import mrcz
+
+    for i in range(4):
+        mrcz.write(tmp_path / f"{i}.mrc", rng.poisson(1, (3, 16, 16)).astype("u1"))
+    (tmp_path / "2.mrc").write_bytes(b"short")
+    plan = batch.plan("compress", [tmp_path], recursive=True, options={"n_threads": 1})
+    with ThreadPoolExecutor(2) as pool:
+        results = list(batch.run(plan.jobs, executor=pool))
+    assert [os.path.basename(r.source) for r in results] == ["0.mrc", "1.mrc", "2.mrc", "3.mrc"]
+    assert [r.status for r in results] == ["done", "done", "failed", "done"]

@@ -182,7 +182,7 @@ def histogram(const sum_t[::1] x not None, Py_ssize_t start, Py_ssize_t stop, do
 
 
 def select_outside(const sum_t[::1] x not None, Py_ssize_t start, Py_ssize_t stop, double low, double high,
-                   int64_t[::1] out not None):
+                   int32_t[::1] out not None):
     """Indices of the pixels of ``x[start:stop]`` not inside [low, high] (NaN is not inside), into ``out``.
 
     Returns how many there are; writes no more than fit.
@@ -194,8 +194,8 @@ def select_outside(const sum_t[::1] x not None, Py_ssize_t start, Py_ssize_t sto
     cdef Py_ssize_t a, b
     cdef int64_t ilow, ihigh, iv
     cdef double v
-    if not 0 <= start <= stop <= x.shape[0]:
-        raise ValueError("select_outside: range beyond the image")
+    if not 0 <= start <= stop <= x.shape[0] or x.shape[0] >= 2147483648:
+        raise ValueError("select_outside: range beyond the image, or 2^31 pixels and more")
     # Whole numbers are compared as such: the integer interval has the same members.
     ilow = <int64_t> ceil(max(low, -9e18))
     ihigh = <int64_t> floor(min(high, 9e18))
@@ -216,7 +216,7 @@ def select_outside(const sum_t[::1] x not None, Py_ssize_t start, Py_ssize_t sto
                     v = <double> x[i]
                     if not (v >= low and v <= high):
                         if n < room:
-                            out[n] = i
+                            out[n] = <int32_t> i
                         n += 1
             a = b
     return n
@@ -268,7 +268,7 @@ cdef double _fill_one(const sum_t *image, const uint8_t *bad, Py_ssize_t ny, Py_
     return fallback
 
 
-def fill(const sum_t[:, ::1] image not None, const uint8_t[:, ::1] bad not None, const int64_t[::1] index not None,
+def fill(const sum_t[:, ::1] image not None, const uint8_t[:, ::1] bad not None, const int32_t[::1] index not None,
          const double[:, ::1] kernel not None, Py_ssize_t widest, double scale, double fallback,
          Py_ssize_t start, Py_ssize_t stop, float[::1] out not None, uint8_t[::1] clustered not None):
     """Replacement values of the pixels ``index[start:stop]`` from the good pixels around them.
@@ -308,7 +308,7 @@ cdef inline double _uniform(uint64_t z) noexcept nogil:
     return <double> (z >> 11) * (1.0 / 9007199254740992.0)
 
 
-def blend(pixel_t[::1] frame not None, const int64_t[::1] index not None, const float[::1] weight not None,
+def blend(pixel_t[::1] frame not None, const int32_t[::1] index not None, const float[::1] weight not None,
           const float[::1] fill not None, uint64_t seed, uint64_t number, double noise):
     """Replace pixels ``index`` of one frame by weight·x + (1 − weight)·(fill + noise·normal), in place.
 

@@ -77,6 +77,24 @@ def test_a_mask_reused_decays_as_pixels_turn_over():
     assert recall[1] < 0.55 * recall[0]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_memory_beyond_the_stack_is_a_few_frames(dtype):
+    import tracemalloc
+
+    from mrcz.simulate import Detector
+
+    stack = Detector((1024, 1024), seed=0).stack(3, 12.0, dtype=dtype).frames
+    model = fit_outliers(stack)
+    tracemalloc.start()
+    try:
+        fit_outliers(stack).apply(stack, out=stack)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert model.n_outliers > 1000
+    assert peak <= 4 * stack[0].nbytes
+
+
 def test_super_resolution_looks_at_physical_pixels():
     from mrcz.simulate import Detector
 

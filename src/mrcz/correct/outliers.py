@@ -85,7 +85,7 @@ class OutlierModel:
         How each threshold was found: "tail", "fdr", "sigma", "defects" or "none".
     n_dark, n_hot, n_bad, n_clustered : int
         Outliers below and above, pixels that are not finite, and outliers with another within two pixels.
-    index, weight, fill : ndarray (k,) of int64, float32, float32
+    index, weight, fill : ndarray (k,) of int32, float32, float32
         Every touched pixel: its place in the flattened frame, its weight (< 1) and what it is replaced by.
     steepness, relax : float
         k and ρ of the weight 1/(1 + e^{k(z − tρ)}).
@@ -180,7 +180,7 @@ class OutlierModel:
             raise ValueError(f"an OutlierModel without {', '.join(sorted(missing))}")
         ny, nx = (int(v) for v in values["shape"])
         values["shape"] = (ny, nx)
-        for name, dtype in (("index", np.int64), ("weight", np.float32), ("fill", np.float32)):
+        for name, dtype in (("index", np.int32), ("weight", np.float32), ("fill", np.float32)):
             values[name] = _frozen(np.array(values[name], dtype))
         index = values["index"]
         if not index.shape == values["weight"].shape == values["fill"].shape:
@@ -289,7 +289,7 @@ class OutlierModel:
         # Other layouts and types: the touched pixels alone pass through float64.
         y, x = np.divmod(self.index, self.shape[1])
         values = out[y, x].astype(np.float64)
-        _outlier.blend(values, np.arange(values.size), self.weight, self.fill, seed, number, spread)
+        _outlier.blend(values, np.arange(values.size, dtype=np.int32), self.weight, self.fill, seed, number, spread)
         if dtype.kind in "iu":
             info = np.iinfo(dtype)
             values = np.clip(np.rint(values), info.min, info.max)
@@ -410,11 +410,13 @@ def fit_outliers(
     del seen
 
     bad = np.zeros((ny, nx), np.uint8)
-    out_of_range = weight < 0.5
-    bad.reshape(-1)[index[out_of_range]] = 1
+    bad.reshape(-1)[index[weight < 0.5]] = 1
+    n_dark, n_hot = (int(np.count_nonzero((side == which) & (weight < 0.5))) for which in (-1, 1))
+    n_bad = int(np.count_nonzero(side == 0))
     mean = _good_mean(total, bad) / nz
     fill = np.empty(index.size, np.float32)
-    clustered = np.zeros(index.size, np.uint8)
+    # The sides are counted; their memory takes what the fill says of clusters.
+    clustered = side.view(np.uint8)
 
     def work(start: int, stop: int) -> None:
         _outlier.fill(total, bad, index, psf, _WIDEST, 1.0 / nz, mean, start, stop, fill, clustered)
@@ -426,10 +428,7 @@ def fit_outliers(
         scale=found.scale.kind, scale_parameter=float(found.scale.parameter),
         mu=fit.mu if fit else 0.0, sigma=fit.sigma if fit else 0.0, fit_error=fit.error if fit else 0.0,
         t_dark=t_dark.threshold, t_hot=t_hot.threshold, dark_found=t_dark.found, hot_found=t_hot.found,
-        n_dark=int(np.count_nonzero(out_of_range & (side < 0))),
-        n_hot=int(np.count_nonzero(out_of_range & (side == 1))),
-        n_bad=int(np.count_nonzero(side == 0)),
-        n_clustered=int(np.count_nonzero(clustered[out_of_range])),
+        n_dark=n_dark, n_hot=n_hot, n_bad=n_bad, n_clustered=int(np.count_nonzero(clustered[weight < 0.5])),
         steepness=float(steepness), relax=relax, alpha=float(alpha), super_resolution=int(super_resolution),
         index=_frozen(index), weight=_frozen(weight), fill=_frozen(fill), curve=found.curve(),
     )
@@ -555,17 +554,18 @@ def _touched(seen: np.ndarray, found: _Found, steepness: float, relax: float,
         # Infinite pixels are outside whatever the thresholds are.
         low, high = max(low, -np.finfo(flat.dtype).max), min(high, float(np.finfo(flat.dtype).max))
     elif not (np.isfinite(low) or np.isfinite(high)):
-        return np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int8)
+        return np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.int8)
 
-    def work(start: int, stop: int) -> np.ndarray:
-        room = np.empty(max(1024, (stop - start) // 64), np.int64)
-        count = _outlier.select_outside(flat, start, stop, low, high, room)
-        if count > room.size:
-            room = np.empty(count, np.int64)
-            _outlier.select_outside(flat, start, stop, low, high, room)
-        return room[:count].copy()
-
-    index = np.concatenate(in_ranges(flat.size, n_threads, work, least=1 << 16))
+    # Counted first, then written where they belong: a list grown by copying would double the memory.
+    nowhere = np.empty(0, np.int32)
+    edges = [flat.size * i // n_threads for i in range(n_threads + 1)]
+    counts = in_ranges(n_threads, n_threads, lambda a, b: [
+        _outlier.select_outside(flat, edges[i], edges[i + 1], low, high, nowhere) for i in range(a, b)])
+    ends = np.cumsum([0, *(count for part in counts for count in part)])
+    index = np.empty(int(ends[-1]), np.int32)
+    in_ranges(n_threads, n_threads, lambda a, b: [
+        _outlier.select_outside(flat, edges[i], edges[i + 1], low, high, index[ends[i] : ends[i + 1]])
+        for i in range(a, b)])
     weight = np.zeros(index.size, np.float32)
     side = np.zeros(index.size, np.int8)
     step = 1 << 16
@@ -585,7 +585,7 @@ def _touched(seen: np.ndarray, found: _Found, steepness: float, relax: float,
         weight[a : a + step] = w
         side[a : a + step] = np.where(finite, np.where(z < 0, -1, 1), 0)
     keep = weight < 1
-    return index[keep], weight[keep], side[keep]
+    return (index, weight, side) if keep.all() else (index[keep], weight[keep], side[keep])
 
 
 def _with(index: np.ndarray, weight: np.ndarray, side: np.ndarray, more: np.ndarray,
@@ -594,7 +594,7 @@ def _with(index: np.ndarray, weight: np.ndarray, side: np.ndarray, more: np.ndar
     if not more.size:
         return index, weight, side
     keep = ~np.isin(index, more, assume_unique=True)
-    index = np.concatenate((index[keep], more))
+    index = np.concatenate((index[keep], more.astype(np.int32)))
     order = np.argsort(index, kind="stable")
     weight = np.concatenate((weight[keep], np.zeros(more.size, np.float32)))
     side = np.concatenate((side[keep], np.full(more.size, label, np.int8)))
@@ -620,7 +620,7 @@ def _binned(total: np.ndarray, factor: int) -> np.ndarray:
 def _replicate(index: np.ndarray, weight: np.ndarray, side: np.ndarray, small: tuple[int, ...], shape: tuple[int, int],
                factor: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every block's pixels in the place of the block."""
-    by, bx = np.divmod(index, small[1])
+    by, bx = np.divmod(index.astype(np.int64), small[1])
     dy, dx = np.divmod(np.arange(factor * factor), factor)
     y = (by[:, None] * factor + dy).reshape(-1)
     x = (bx[:, None] * factor + dx).reshape(-1)
@@ -628,7 +628,7 @@ def _replicate(index: np.ndarray, weight: np.ndarray, side: np.ndarray, small: t
     place = (y * shape[1] + x)[inside]
     order = np.argsort(place, kind="stable")
     repeat = factor * factor
-    return place[order], np.repeat(weight, repeat)[inside][order], np.repeat(side, repeat)[inside][order]
+    return place[order].astype(np.int32), np.repeat(weight, repeat)[inside][order], np.repeat(side, repeat)[inside][order]
 
 
 def _without_background(total: np.ndarray, stabilise: bool) -> np.ndarray:

@@ -314,6 +314,12 @@ def run_job(job: Job, progress: Callable[[int, int], None] | None = None) -> Res
         if job.remove:
             if not report.checked:
                 raise MrczError("the copy was not read back; the original stays", path=job.source)
+            if report.lost:
+                names = ", ".join(report.lost)
+                raise MrczError(
+                    f"made {job.destination}, but a plain MRC file has no place for the metadata {names}; the original stays",
+                    path=job.source,
+                )
             os.remove(job.source)
     except (OSError, MrczError, ValueError, OverflowError, MemoryError) as error:
         return failed(error_text(error, job.source), damaged=isinstance(error, FormatError))

@@ -199,6 +199,21 @@ def test_bytes_after_the_last_frame_are_not_dropped_silently(capsys, movie, tmp_
     assert code == 1 and names(tmp_path) == ["movie.mrc"]
 
 
+def test_an_original_with_more_in_it_than_the_copy_stays(capsys, tmp_path, rng):
+    """A plain MRC file has one extended header and no footer: metadata beside an FEI header would be lost."""
+    path = tmp_path / "a.mrcz"
+    mrcz.write(
+        path, rng.poisson(1, (2, 8, 8)).astype("u1"), metadata={"grid": "B3"}, extended_header=("CCP4", b" " * 80)
+    )
+    code, _, err = run(capsys, "decompress", "--remove", path)
+    assert code == 1 and "grid" in err and names(tmp_path) == ["a.mrc", "a.mrcz"]
+    kept = tmp_path / "b.mrcz"
+    mrcz.write(kept, rng.poisson(1, (2, 8, 8)).astype("u1"), metadata={"grid": "B3"})  # as JSON in the extended header
+    assert run(capsys, "decompress", "--remove", kept)[0] == 0
+    with mrcz.open(tmp_path / "b.mrc") as plain:
+        assert not kept.exists() and plain.metadata == {"grid": "B3"}
+
+
 # --- interruption -------------------------------------------------------------------------------------------------
 
 

@@ -59,6 +59,8 @@ class Copy:
         Wall time, reading back included where that was asked for.
     checked : bool
         The new file was read back and holds the same header, extended header and pixels, bit for bit.
+    lost : tuple of str
+        Names of metadata that a plain MRC file has no place for.
     """
 
     source: str
@@ -68,6 +70,7 @@ class Copy:
     stored_bytes: int
     seconds: float
     checked: bool
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -229,8 +232,12 @@ def _copy(
                 for frames in _blocks(reader):
                     writer.extend(frames)
                     tell(header.frame_nbytes * len(frames))
+        lost: tuple[str, ...] = ()
         if check:
             _check(reader, source, destination, tell)
+        if not compressing and (metadata := _footer_metadata(reader)):
+            with mrcz.open(destination) as copy:
+                lost = tuple(str(name) for name in metadata if name not in copy.metadata)
     compressed = destination if compressing else source
     return Copy(
         os.fspath(source),
@@ -240,6 +247,7 @@ def _copy(
         stored_bytes=os.stat(compressed).st_size,
         seconds=time.perf_counter() - started,
         checked=check,
+        lost=lost,
     )
 
 

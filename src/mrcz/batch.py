@@ -317,7 +317,7 @@ def run_job(job: Job, progress: Callable[[int, int], None] | None = None) -> Res
             if report.lost:
                 names = ", ".join(report.lost)
                 raise MrczError(
-                    f"made {job.destination}, but a plain MRC file has no place for the metadata {names}; the original stays",
+                    f"{job.destination} is there, but a plain file has no place for the metadata {names}; the original stays",
                     path=job.source,
                 )
             os.remove(job.source)

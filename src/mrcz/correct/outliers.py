@@ -627,8 +627,8 @@ def _replicate(index: np.ndarray, weight: np.ndarray, side: np.ndarray, small: t
     inside = (y < shape[0]) & (x < shape[1])
     place = (y * shape[1] + x)[inside]
     order = np.argsort(place, kind="stable")
-    repeat = factor * factor
-    return place[order].astype(np.int32), np.repeat(weight, repeat)[inside][order], np.repeat(side, repeat)[inside][order]
+    weight, side = (np.repeat(values, factor * factor)[inside][order] for values in (weight, side))
+    return place[order].astype(np.int32), weight, side
 
 
 def _without_background(total: np.ndarray, stabilise: bool) -> np.ndarray:

@@ -317,7 +317,7 @@ def run_job(job: Job, progress: Callable[[int, int], None] | None = None) -> Res
             if report.lost:
                 names = ", ".join(report.lost)
                 raise MrczError(
-                    f"{job.destination} is there, but a plain file has no place for the metadata {names}; the original stays",
+                    f"a plain file has no place for the metadata {names}; the original stays beside {job.destination}",
                     path=job.source,
                 )
             os.remove(job.source)

@@ -28,6 +28,7 @@ __all__ = [
     "ExtendedHeader",
     "decode_extended",
     "encode_json",
+    "json_part",
     "pack",
     "unpack",
 ]
@@ -389,6 +390,28 @@ def encode_json(metadata: Mapping[str, Any], *, align: int = 64) -> bytes:
 
     text = json.dumps(dict(metadata), default=_json_default).encode("utf-8")
     return text + b" " * (-len(text) % max(1, align))
+
+
+def json_part(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What of some metadata JSON has a form for: entries with another kind of value (bytes, say) or key are left out.
+
+    For the copy in the extended header, which readers that know no footer take; the footer holds everything.
+    """
+    import json
+
+    part = {}
+    for key, value in metadata.items():
+        if not isinstance(key, (str, int, float, bool, type(None))):
+            continue
+        if isinstance(value, Mapping):
+            part[key] = json_part(value)
+            continue
+        try:
+            json.dumps(value, default=_json_default)
+        except TypeError:
+            continue
+        part[key] = value
+    return part
 
 
 # ---- MessagePack -------------------------------------------------------------------------------------------------

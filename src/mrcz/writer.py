@@ -255,9 +255,10 @@ class Writer:
         if given is None:
             if not self._metadata:
                 return "", b""
-            from mrcz.metadata import encode_json
+            from mrcz.metadata import encode_json, json_part
 
-            raw = encode_json(self._metadata)
+            # A plain file has no other place for them, so there what JSON cannot say is an error.
+            raw = encode_json(json_part(self._metadata) if self.codec.is_compressed else self._metadata)
             return "json", raw + b" " * (-len(raw) % 16)  # chunks begin on 16 bytes; JSON readers skip blanks
         if isinstance(given, tuple):
             exttyp, raw = given
@@ -500,7 +501,7 @@ class Writer:
                     f"pixels up to {moments[:, 1].max():.0f} need a new file"
                 )
             raise _Refit(format_for(np.uint8, byteorder=self._byteorder), self.codec)
-        stats = _frame_stats(moments)
+        stats = frame_stats(moments)
         file.added(sizes, hashes if self.codec.is_compressed else None, stats)
         self._moments.append(moments)
         self._count += n
@@ -649,7 +650,7 @@ def frame_moments(frame: np.ndarray) -> tuple[float, ...]:
         return (values.min(), values.max(), values.sum(), np.square(values).sum(), float(values.size))
 
 
-def _frame_stats(m: np.ndarray) -> np.ndarray | None:
+def frame_stats(m: np.ndarray) -> np.ndarray | None:
     """(n, 5) moments -> (n, 4) min, max, mean, standard deviation; None if the pixels have no order."""
     if not (m[:, 4] > 0).any():
         return None
@@ -660,7 +661,7 @@ def _frame_stats(m: np.ndarray) -> np.ndarray | None:
 
 
 def _moments_of(stats: np.ndarray, count: int) -> np.ndarray:
-    """The reverse of `_frame_stats`, for frames of so many pixels."""
+    """The reverse of `frame_stats`, for frames of so many pixels."""
     low, high, mean, std = np.asarray(stats, np.float64).T
     return np.stack([low, high, mean * count, (std * std + mean * mean) * count, np.full(len(low), count)], axis=1)
 

@@ -1,0 +1,67 @@
+"""Save every whole frame of a broken compressed file, and say what was lost.
+
+mrcz recover broken.mrcz                     broken.recovered.mrcz beside it; broken.mrcz stays as it is
+mrcz recover .movie.mrcz.1f2e3d4c.part -o movie.mrcz      what a killed writer had written
+mrcz recover --dry-run broken.mrcz           only say what could be saved
+
+Exit code 0: everything the file speaks of was saved. 3: something was lost; what was saved is written all the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from mrcz.cli import _text
+from mrcz.cli._progress import Progress
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, emit
+
+HELP = "save the whole frames of a broken file"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("input", metavar="FILE", help="broken .mrcz file, or a killed writer's .part file")
+    parser.add_argument("-o", "--output", metavar="PATH", help="the new file (default: NAME.recovered.mrcz)")
+    parser.add_argument("--force", action="store_true", help="replace the output if it exists")
+    parser.add_argument("--dry-run", action="store_true", help="write nothing")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run this command."""
+    from mrcz.errors import MrczError
+    from mrcz.recover import recover
+
+    output = args.output
+    if output is None:
+        stem, suffix = os.path.splitext(args.input)
+        output = f"{stem}.recovered{suffix if suffix != '.part' else '.mrcz'}"
+    bar = Progress(1, quiet=args.quiet)
+    try:
+        found = recover(
+            args.input,
+            None if args.dry_run else output,
+            overwrite=args.force,
+            progress=lambda done, total: bar.update(args.input, done, total),
+        )
+    except (OSError, MrczError, ValueError, MemoryError) as error:
+        bar.clear()
+        text = str(error)
+        if args.json:
+            emit({"path": args.input, "target": None, "error": text})
+        print(f"mrcz: {text}", file=sys.stderr)
+        return EXIT_FAILED
+    bar.clear()
+    if args.json:
+        emit({**found.asdict(), "error": None})
+    else:
+        verb = "can be saved" if args.dry_run else f"saved to {output}"
+        print(f"{args.input}: {_text.plural(len(found.frames), 'frame')} {verb}")
+        for lost in found.lost:
+            print(f"  lost: {lost}")
+        for note in found.notes:
+            print(f"  {note}")
+    return EXIT_OK if found.complete else EXIT_DAMAGED

@@ -1,0 +1,347 @@
+"""What can be saved of a broken file: every whole frame, copied as it is stored, and an account of what was lost."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mrcz.errors import FormatError, FormatWarning, MrczError
+from mrcz.growth import GrowingFile
+from mrcz.header import Header
+from mrcz.index import CHUNK_HEADER_SIZE, Footer, find_footer, load_footer, parse_chunk_header, xxh64
+from mrcz.source import open_source
+
+__all__ = ["Lost", "Recovery", "recover"]
+
+_SCAN = 4 << 20  # bytes looked through at a time for the next chunk
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Bytes of a file that could not be saved.
+
+    Attributes
+    ----------
+    offset, nbytes : int
+        Where in the broken file, and how many.
+    frame : int or None
+        Number of the frame they were, where that is known.
+    message : str
+        What is wrong with them.
+    """
+
+    offset: int
+    nbytes: int
+    frame: int | None
+    message: str
+
+    def __str__(self) -> str:
+        what = "bytes" if self.frame is None else f"frame {self.frame}:"
+        return f"{what} {self.offset} to {self.offset + self.nbytes}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What `recover` saved.
+
+    Attributes
+    ----------
+    path : str
+        The broken file, which is left as it is.
+    target : str or None
+        The new one; None if nothing was to be written.
+    frames : tuple of int or None
+        Number in the broken file of each frame saved, in order; None where a gap hides how many were lost before it.
+    expected : int
+        Frames the broken file's header or footer speaks of, whichever are more.
+    lost : tuple of Lost
+    notes : tuple of str
+        What else was repaired or is missing.
+    """
+
+    path: str
+    target: str | None
+    frames: tuple[int | None, ...]
+    expected: int
+    lost: tuple[Lost, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every frame the file speaks of was saved."""
+        return not self.lost and len(self.frames) >= self.expected
+
+    def asdict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {"complete": self.complete, **asdict(self)}
+
+
+def recover(
+    path: str | os.PathLike,
+    target: str | os.PathLike | None,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Recovery:
+    """Copy every undamaged frame of a broken compressed file into a new one.
+
+    A frame is undamaged if its stored bytes match their checksum, or, where there is none, if they decode. Frames are
+    copied as they are stored. Frames written after the last flush of a writer that was killed are found behind the
+    others (also in its unfinished ``.part`` file); where the chain of chunks is broken, the next chunk is searched for.
+
+    Parameters
+    ----------
+    path : path
+        A compressed file, or the unfinished one of a killed writer.
+    target : path or None
+        The new file; None only reports what could be saved.
+    overwrite : bool
+        Replace a file named *target*.
+    progress : callable, optional
+        Called as ``progress(done, total)`` in bytes.
+
+    Returns
+    -------
+    Recovery
+
+    Raises
+    ------
+    FormatError
+        Neither the header nor the copy of it in the footer can be understood, or the file is not compressed (a plain
+        MRC file that is cut short opens with ``permissive=True``).
+    MrczError
+        No frame is whole.
+    FileExistsError
+        *target* exists.
+    """
+    if target is not None and os.path.exists(target):
+        if os.path.exists(path) and os.path.samefile(path, target):
+            raise ValueError(f"{target}: the recovered file needs a name of its own")
+        if not overwrite:
+            raise FileExistsError(f"{target} exists; pass overwrite=True to replace it")
+    source = open_source(path)
+    try:
+        return _Recovering(source, os.fspath(path), progress).run(target)
+    finally:
+        source.close()
+
+
+class _Recovering:
+    """One recovery: header, footer, frames, new file."""
+
+    def __init__(self, source: Any, path: str, progress: Callable[[int, int], None] | None) -> None:
+        self.source, self.path, self.progress = source, path, progress
+        self.notes: list[str] = []
+        self.lost: list[Lost] = []
+        self.size = source.size
+
+    def run(self, target: str | os.PathLike | None) -> Recovery:
+        self.footer = self._find_footer()
+        self.header = self._read_header()
+        if not self.header.compressed:
+            raise FormatError("the file is not compressed: open it with permissive=True", path=self.path)
+        self.stored = self.header.pixel_format.frame_nbytes(self.header.ny, self.header.nx)
+        start = self.header.data_offset
+        extended = self.source.read(1024, start - 1024)
+        if self.footer is not None and self.footer.extended_header_hash not in (None, xxh64(extended)):
+            self.notes.append("the extended header does not match its checksum and is kept as it is")
+        found = self._frames(start)
+        if not found:
+            raise MrczError("no frame of this file is whole", path=self.path)
+        known = 0 if self.footer is None else len(self.footer.index)
+        # An unfinished new file says 1 because its writer did not know better.
+        expected = max(int(self.header["nz"]), known)
+        if target is not None:
+            self._write(os.fspath(target), extended, found)
+        return Recovery(
+            self.path,
+            None if target is None else os.fspath(target),
+            tuple(number for number, _, _ in found),
+            expected,
+            tuple(self.lost),
+            tuple(self.notes),
+        )
+
+    def _find_footer(self) -> Footer | None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FormatWarning)
+            try:
+                footer = load_footer(self.source.read, self.size)
+            except FormatError as error:
+                self.notes.append(error.message)
+                footer = None
+            if footer is None:
+                # An older one may stand further on front; the search goes through the whole file if it must.
+                footer = find_footer(self.source.read, 1024, self.size)
+                if footer is not None:
+                    self.notes.append("the footer is not at the end of the file")
+        if footer is None:
+            self.notes.append("no footer: its metadata, statistics and checksums are lost, if there were any")
+        return footer
+
+    def _read_header(self) -> Header:
+        raw = self.source.read(0, 1024)
+        copy = None if self.footer is None else self.footer.header_copy
+        if copy is not None and self.footer is not None and self.footer.header_hash != xxh64(raw):
+            try:
+                # NZ and statistics change while a file grows; everything else must be as it was.
+                now = Header.parse(raw, permissive=False)
+                same = now.replace(**{name: Header.parse(copy)[name] for name in _GROWING}).tobytes() == copy
+            except (FormatError, Warning):
+                same = False
+            if not same:
+                self.notes.append("the header was damaged and is restored from the footer's copy")
+                raw = copy
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FormatWarning)
+            return Header.parse(raw, path=self.path)
+
+    def _frames(self, start: int) -> list[tuple[int | None, int, int]]:
+        """(number, offset, size) of every whole frame, in file order."""
+        found: list[tuple[int | None, int, int]] = []
+        offset = start
+        index = None if self.footer is None else self.footer.index
+        if index is not None:
+            for frame, (offset, size) in enumerate(zip(index.offsets.tolist(), index.sizes.tolist(), strict=True)):
+                data = self.source.read(offset, size)
+                problem = None
+                if len(data) < size:
+                    problem = f"{len(data)} of {size} bytes are there"
+                elif index.hashes is not None and xxh64(data) != int(index.hashes[frame]):
+                    problem = "the stored bytes do not match their checksum"
+                elif index.hashes is None:
+                    problem = self._damage(data)
+                self._take(found, frame, offset, size, problem)
+            offset = index.end if len(index) else start
+        # What follows: frames the footer does not know, or all of them.
+        number: int | None = 0 if index is None else len(index)
+        claimed = int(self.header["nz"])
+        while offset < self.size:
+            problem, size = self._chunk_at(offset)
+            if problem is None:
+                self._take(found, number, offset, size, None)
+            else:
+                ours = number is not None and number < claimed
+                following = self._next_chunk(offset + 1) if (ours or number is None or index is None) else None
+                if following is None:
+                    # Behind the last frame: the footer, or what a killed writer had begun.
+                    if ours:
+                        self._take(found, number, offset, self.size - offset, problem)
+                    break
+                one = size == following - offset  # the header is whole, so it was one frame
+                self._take(found, number if one else None, offset, following - offset, problem)
+                size = following - offset
+                if not one:
+                    number = None
+            offset += size
+            number = None if number is None else number + 1
+        return found
+
+    def _take(self, found: list, number: int | None, offset: int, size: int, problem: str | None) -> None:
+        if problem is None:
+            found.append((number, offset, size))
+        else:
+            self.lost.append(Lost(offset, size, number, problem))
+        if self.progress is not None:
+            self.progress(offset + size, self.size)
+
+    def _chunk_at(self, offset: int) -> tuple[str | None, int]:
+        """What is wrong with the chunk at a place (None: nothing), and its size (0: unknown)."""
+        try:
+            head = parse_chunk_header(
+                self.source.read(offset, CHUNK_HEADER_SIZE), nbytes=self.stored, remaining=self.size - offset
+            )
+        except FormatError as error:
+            return error.message, 0
+        return self._damage(self.source.read(offset, head.cbytes)), head.cbytes
+
+    def _damage(self, data: bytes) -> str | None:
+        from _cmrcz.chunk import decode
+        from _cmrcz.status import CoreError
+
+        out = np.empty(self.stored, np.uint8)
+        try:
+            decode(np.frombuffer(data, np.uint8), out)
+        except CoreError as error:
+            return error.message
+        return None
+
+    def _next_chunk(self, offset: int) -> int | None:
+        """The next place where a whole chunk of a frame's size begins."""
+        pattern = struct.pack("<I", self.stored)
+        while offset + CHUNK_HEADER_SIZE <= self.size:
+            block = self.source.read(offset, _SCAN + CHUNK_HEADER_SIZE)
+            at = block.find(pattern, 4)
+            while at >= 0:
+                if block[at - 4] in (2, 5) and self._chunk_at(offset + at - 4)[0] is None:
+                    return offset + at - 4
+                at = block.find(pattern, at + 1)
+            offset += _SCAN
+        return None
+
+    def _write(self, target: str, extended: bytes, found: list[tuple[int | None, int, int]]) -> None:
+        from mrcz import __version__
+        from mrcz.writer import total_stats
+
+        footer = self.footer
+        extra = {} if footer is None else dict(footer.extra)
+        if self.lost:
+            # So that nobody takes frame 41 of the new file for frame 41 of the exposure.
+            extra["recovered_frames"] = [-1 if number is None else number for number, _, _ in found]
+        metadata = None
+        if footer is not None:
+            try:
+                metadata = footer.metadata_bytes(self.source.read)
+            except FormatError as error:
+                self.notes.append(error.message)
+        fields = {
+            "metadata": metadata,
+            "extra": extra,
+            "writer": f"mrcz {__version__}",
+            "source_header": None if footer is None or self.lost else footer.source_header,
+        }
+        new = GrowingFile.create(target, self.header.tobytes(), extended, fields=fields)
+        try:
+            moments = np.empty((len(found), 5))
+            for k, (_number, offset, size) in enumerate(found):
+                data = self.source.read(offset, size)
+                row, moments[k] = self._measure(data)
+                new.append(data, xxh64(data), row)
+            n = len(found)
+            fields_now: dict[str, Any] = {"nz": n, "packed_bytes": new.index.nbytes}
+            stats = total_stats(moments)
+            for name, value in zip(("dmin", "dmax", "dmean", "rms"), stats or (0, -1, -2, -1), strict=True):
+                fields_now[name] = value
+            if self.header.kind == "volume" and int(self.header["mz"]) == int(self.header["nz"]):
+                fields_now["mz"] = n
+            if n == int(self.header["nz"]):
+                fields_now = {"packed_bytes": new.index.nbytes}
+            new.close(self.header.replace(**fields_now).tobytes())
+        except BaseException:
+            new.abort()
+            raise
+
+    def _measure(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
+        from _cmrcz.chunk import decode
+        from mrcz.writer import frame_moments, frame_stats
+
+        out = np.empty(self.stored, np.uint8)
+        decode(np.frombuffer(data, np.uint8), out, verify=False)
+        pixels = self.header.pixel_format
+        frame = pixels.from_stored(
+            out.view(pixels.stored).reshape(pixels.stored_shape(self.header.ny, self.header.nx)), self.header.nx
+        )
+        moments = np.zeros((1, 5))
+        if frame.dtype.kind != "c":
+            moments[0] = frame_moments(frame)
+        stats = frame_stats(moments)
+        return (np.full(4, np.nan) if stats is None else stats[0]), moments[0]
+
+
+_GROWING = ("nz", "mz", "dmin", "dmax", "dmean", "rms", "packed_bytes", "cella", "mrcz_mz")

@@ -1,0 +1,317 @@
+"""Files that grow, are damaged, recovered: the container through its public names."""
+
+import errno
+import os
+import pickle
+import shutil
+import threading
+
+import numpy as np
+import pytest
+
+import mrcz
+from mrcz import FormatError, FormatWarning, MrczError
+from mrcz.growth import Disk, GrowingFile
+from mrcz.index import load_footer
+from mrcz.integrity import verify
+from mrcz.recover import recover
+
+META = {"dose": 1.5, "gain": np.arange(6, dtype="f4").reshape(2, 3), "nested": {"raw": b"\0\xff"}}
+
+
+@pytest.fixture
+def movie(rng):
+    return rng.poisson(1.0, (6, 40, 50)).astype(np.uint8)
+
+
+def make(path, movie, **options):
+    mrcz.write(path, movie, metadata=META, pixel_size=1.25, **options)
+    return path
+
+
+# --- appending ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".mrcz", ".mrc"])
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "u2", "f4", "c8", "f2"])
+def test_appended_file_is_the_file_written_at_once(tmp_path, movie, suffix, dtype):
+    frames = movie.astype(dtype)
+    whole, grown = tmp_path / f"whole{suffix}", tmp_path / f"grown{suffix}"
+    mrcz.write(whole, frames, pixel_size=1.25)
+    mrcz.write(grown, frames[:2], pixel_size=1.25)
+    with mrcz.open(grown, "a") as writer:
+        assert len(writer) == 2
+        writer.append(frames[2])
+        writer.extend(frames[3:])
+    with mrcz.open(whole) as a, mrcz.open(grown) as b:
+        assert np.array_equal(a.read(), b.read()) and a.dtype == b.dtype
+        for name in ("nz", "mx", "my", "mz", "mode", "ispg", "packed_bytes", "dmin", "dmax"):
+            assert a.header[name] == b.header[name], name
+        assert a.header["dmean"] == pytest.approx(b.header["dmean"], rel=1e-5)
+        assert a.header["rms"] == pytest.approx(b.header["rms"], rel=1e-5)
+        assert a.pixel_size == b.pixel_size and a.header.labels == b.header.labels
+        if suffix == ".mrcz":
+            assert a.index == b.index
+    assert verify(grown).ok
+
+
+def test_append_keeps_what_is_there(tmp_path, movie):
+    path = make(tmp_path / "a.mrcz", movie, voltage=300.0, gain=2.0)
+    with mrcz.open(path, "a", metadata={"more": 1}, codec="lz4") as writer:
+        writer.append(movie[0])
+    with mrcz.open(path) as reader:
+        assert reader.metadata["dose"] == 1.5 and reader.metadata["more"] == 1
+        assert (reader.header.voltage, reader.header.gain) == (300.0, 2.0)
+        assert np.array_equal(reader.metadata["gain"], META["gain"])
+    with mrcz.open(tmp_path / "new.mrcz", "a") as writer:
+        writer.append(movie[0])
+    assert len(mrcz.read(tmp_path / "new.mrcz")) == 1
+
+
+def test_append_to_files_of_older_versions(tmp_path):
+    golden = os.path.join(os.path.dirname(__file__), "golden", "0.5.7_uint16_zstd.mrcz")
+    path = tmp_path / "old.mrcz"
+    shutil.copy(golden, path)
+    before = mrcz.read(path)
+    with mrcz.open(path, "a") as writer:
+        writer.append(before[0])
+    with mrcz.open(path) as reader:
+        assert np.array_equal(reader.read(), np.concatenate([before, before[:1]]))
+        assert reader.index.hashes is not None
+
+
+def test_append_refuses(tmp_path, movie):
+    path = make(tmp_path / "a.mrcz", movie)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="keeps what it has"):
+        mrcz.open(path, "a", pixel_size=2.0)
+    with pytest.raises(ValueError, match="is compressed"):
+        mrcz.open(path, "a", codec="none")
+    with pytest.raises(ValueError, match="the first was"), mrcz.open(path, "a") as writer:
+        writer.append(np.zeros((3, 3), np.uint8))
+    with pytest.raises(ValueError, match="need a new file"), mrcz.open(path, "a") as writer:
+        writer.append(np.full((40, 50), 200, np.uint8))
+    assert path.read_bytes() == before
+    with mrcz.open(path, "a"), pytest.raises(MrczError, match="another process"):
+        mrcz.open(path, "a")
+    path.write_bytes(before + b"something")
+    with pytest.raises(MrczError, match="follow the last frame"):
+        mrcz.open(path, "a")
+
+
+def test_flush_shows_frames_to_others_while_writing(tmp_path, movie):
+    path = tmp_path / "live.mrcz"
+    with mrcz.open(path, "w", metadata=META) as writer:
+        for k, frame in enumerate(movie):
+            writer.append(frame)
+            writer.flush()
+            with mrcz.open(path) as reader:
+                assert np.array_equal(reader.read(), movie[: k + 1]) and reader.metadata["dose"] == 1.5
+                assert reader.index.stats.shape == (k + 1, 4)
+    assert verify(path).ok and [p.name for p in tmp_path.iterdir()] == ["live.mrcz"]
+
+
+def test_abort_returns_to_the_last_flush(tmp_path, movie):
+    path = tmp_path / "a.mrcz"
+    with pytest.raises(RuntimeError), mrcz.open(path, "w") as writer:
+        writer.extend(movie[:2])
+        writer.flush()
+        writer.extend(movie[2:])
+        raise RuntimeError("the camera stopped")
+    assert np.array_equal(mrcz.read(path), movie[:2]) and verify(path).ok
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError), mrcz.open(path, "a") as writer:
+        writer.extend(movie)
+        raise RuntimeError
+    assert path.read_bytes() == before
+
+
+class FullDisk(Disk):
+    """Refuses after so many calls."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def pwrite(self, fd, data, offset):
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().pwrite(fd, data[: max(1, len(data) // 2)], offset)
+
+
+@pytest.mark.parametrize("after", range(0, 60, 3))
+def test_disk_that_fills_up(tmp_path, movie, monkeypatch, after):
+    path = make(tmp_path / "a.mrcz", movie)
+    monkeypatch.setattr(GrowingFile, "disk", FullDisk(after))
+    kept = len(movie)
+    try:
+        with mrcz.open(path, "a") as writer:
+            for k in range(4):
+                writer.append(movie[k])
+                writer.flush()
+                kept = len(movie) + k + 1
+    except OSError as error:
+        assert error.errno == errno.ENOSPC
+    monkeypatch.setattr(GrowingFile, "disk", Disk())
+    expected = np.concatenate([movie, movie])
+    with mrcz.open(path) as reader:
+        assert len(reader) >= kept and reader.metadata["dose"] == 1.5
+        assert np.array_equal(reader.read(), expected[: len(reader)])
+    new = tmp_path / "b.mrcz"
+    monkeypatch.setattr(GrowingFile, "disk", FullDisk(after % 4))
+    with pytest.raises(OSError):
+        mrcz.write(new, movie, metadata=META)
+    assert not new.exists() and not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*"))
+
+
+# --- damage ------------------------------------------------------------------------------------------------------
+
+
+def test_missing_footer_costs_nothing_but_what_it_held(tmp_path, movie):
+    path = make(tmp_path / "a.mrcz", movie)
+    data = path.read_bytes()
+    footer = load_footer(lambda o, n: data[o : o + n], len(data))
+    path.write_bytes(data[: footer.trailer.start])
+    with mrcz.open(path) as reader:
+        assert np.array_equal(reader.read(), movie) and reader.footer is None and reader.index.hashes is None
+        assert reader.metadata["dose"] == 1.5  # the JSON copy for older readers
+
+
+def test_every_bit_of_a_file(tmp_path):
+    """Each bit flipped in turn: opening or reading fails or warns; none passes in silence."""
+    movie = np.random.default_rng(5).poisson(1.0, (2, 6, 7)).astype(np.uint8)
+    path = make(tmp_path / "a.mrcz", movie)
+    data = path.read_bytes()
+    broken = tmp_path / "b.mrcz"
+    silent = []
+    for bit in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        broken.write_bytes(changed)
+        try:
+            with mrcz.open(broken, n_threads=1) as reader:
+                reader.read()
+                _ = reader.metadata
+        except (FormatError, FormatWarning):
+            continue
+        silent.append(bit)
+    assert not silent, f"bytes {sorted({bit // 8 for bit in silent})}"
+    for byte in range(0, len(data), 7):
+        changed = bytearray(data)
+        changed[byte] ^= 4
+        broken.write_bytes(changed)
+        assert not verify(broken).ok, byte
+
+
+@pytest.mark.filterwarnings("ignore::mrcz.FormatWarning")
+def test_no_flipped_bit_of_a_chunk_gives_wrong_pixels_without_a_footer(tmp_path):
+    """zstd's own checksums, which also protect readers that know no footer, know all but what the filter was."""
+    movie = np.random.default_rng(5).poisson(1.0, (2, 16, 17)).astype(np.uint8)
+    path = make(tmp_path / "a.mrcz", movie)
+    with mrcz.open(path) as reader:
+        index = reader.index
+    data = path.read_bytes()[: index.end]
+    broken = tmp_path / "b.mrcz"
+    for bit in range(8 * int(index.offsets[0]), 8 * len(data)):
+        if any(bit // 8 - offset in (2, 3) for offset in index.offsets):
+            continue  # flags and typesize of a Blosc 1 chunk, which nothing inside the chunk protects
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        broken.write_bytes(changed)
+        try:
+            assert np.array_equal(mrcz.read(broken, n_threads=1), movie), f"bit {bit}"
+        except FormatError:
+            pass
+
+
+def test_recover_saves_every_undamaged_frame(tmp_path, movie):
+    path = make(tmp_path / "a.mrcz", movie)
+    with mrcz.open(path) as reader:
+        index = reader.index
+    data = bytearray(path.read_bytes())
+    data[int(index.offsets[2]) + 40] ^= 1
+    data[int(index.offsets[4]) + 12 : int(index.offsets[4]) + 16] = b"\xff" * 4
+    path.write_bytes(data)
+    found = recover(path, tmp_path / "b.mrcz")
+    assert found.frames == (0, 1, 3, 5) and [lost.frame for lost in found.lost] == [2, 4]
+    assert [lost.offset for lost in found.lost] == [index.offsets[2], index.offsets[4]] and not found.complete
+    with mrcz.open(tmp_path / "b.mrcz") as reader:
+        assert np.array_equal(reader.read(), movie[[0, 1, 3, 5]])
+        assert np.array_equal(reader.metadata["gain"], META["gain"])
+        assert reader.footer.extra["recovered_frames"] == [0, 1, 3, 5]
+    assert verify(tmp_path / "b.mrcz").ok
+
+
+@pytest.mark.parametrize("hurt", [0, 3, 5])
+def test_recover_finds_the_next_chunk_without_a_footer(tmp_path, movie, hurt):
+    path = make(tmp_path / "a.mrcz", movie)
+    with mrcz.open(path) as reader:
+        index, end = reader.index, reader.index.end
+    data = bytearray(path.read_bytes()[:end])
+    data[int(index.offsets[hurt]) : int(index.offsets[hurt]) + 16] = bytes(16)
+    path.write_bytes(data)
+    found = recover(path, tmp_path / "b.mrcz")
+    rest = [k for k in range(6) if k != hurt]
+    assert np.array_equal(mrcz.read(tmp_path / "b.mrcz"), movie[rest])
+    assert len(found.lost) == 1 and found.lost[0].offset == index.offsets[hurt] and not found.complete
+
+
+def test_recover_a_file_cut_short(tmp_path, movie):
+    path = make(tmp_path / "a.mrcz", movie)
+    with mrcz.open(path) as reader:
+        cut = int(reader.index.offsets[4]) + 30
+    path.write_bytes(path.read_bytes()[:cut])
+    found = recover(path, None)
+    assert found.target is None and found.frames == (0, 1, 2, 3) and found.expected == 6 and not found.complete
+    recover(path, tmp_path / "b.mrcz")
+    assert np.array_equal(mrcz.read(tmp_path / "b.mrcz"), movie[:4])
+
+
+def test_recover_puts_the_header_back(tmp_path, movie):
+    path = make(tmp_path / "a.mrcz", movie)
+    data = bytearray(path.read_bytes())
+    header = bytes(data[:1024])
+    data[:64] = bytes(64)
+    path.write_bytes(data)
+    found = recover(path, tmp_path / "b.mrcz")
+    assert found.complete and any("restored" in note for note in found.notes)
+    assert (tmp_path / "b.mrcz").read_bytes()[:1024] == header
+    assert np.array_equal(mrcz.read(tmp_path / "b.mrcz"), movie)
+
+
+def test_recover_refuses(tmp_path, movie):
+    path = make(tmp_path / "a.mrcz", movie)
+    with pytest.raises(ValueError, match="name of its own"):
+        recover(path, path)
+    with pytest.raises(FileExistsError):
+        recover(path, make(tmp_path / "b.mrcz", movie))
+    plain = tmp_path / "a.mrc"
+    mrcz.write(plain, movie)
+    with pytest.raises(FormatError, match="not compressed"):
+        recover(plain, None)
+    path.write_bytes(path.read_bytes()[:1400])
+    with pytest.raises(MrczError, match="no frame"):
+        recover(path, None)
+
+
+# --- many at once --------------------------------------------------------------------------------------------------
+
+
+def test_threads_pickle_and_fork(tmp_path, movie):
+    path = make(tmp_path / "a.mrcz", movie)
+    with mrcz.open(path) as reader:
+        wrong = []
+
+        def read(seed):
+            for k in np.random.default_rng(seed).integers(0, len(movie), 50):
+                if not np.array_equal(reader[int(k)], movie[k]):
+                    wrong.append(k)
+
+        threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+        with pickle.loads(pickle.dumps(reader)) as copy:
+            assert np.array_equal(copy[3], movie[3])

@@ -1,0 +1,155 @@
+"""A process that runs methods and times them inside itself, so that every program is measured alike in its own place.
+
+Started by `codec.py` and `paper.py` with the Python of either environment; takes one JSON request a line on standard
+input, answers one line on standard output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from methods import Method, methods, old, ours, remove, size_of
+
+
+def reset_peak() -> int:
+    """Forget the peak of this process's memory; what it holds now, in bytes.
+
+    ``ru_maxrss`` alone would not do: on Linux a process inherits that of the one that started it.
+    """
+    if os.path.exists("/proc/self/clear_refs"):
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+        return _status("VmRSS")
+    return peak_memory()
+
+
+def peak_memory() -> int:
+    """Most bytes this process held since `reset_peak`; 0 where the system does not say."""
+    if os.path.exists("/proc/self/status"):
+        return _status("VmHWM")
+    try:
+        import resource
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _status(field: str) -> int:
+    with open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+class Worker:
+    def __init__(self) -> None:
+        self.stack: np.ndarray | None = None
+        self.packed: np.ndarray | None = None
+        self.gain: np.ndarray | None = None
+        self.buffers: dict[tuple, np.ndarray] = {}
+        self.known = methods()
+
+    def load(self, path: str, gain: str | None = None, frames: int | None = None) -> dict[str, Any]:
+        self.stack = self.packed = self.gain = None
+        self.buffers.clear()
+        if frames is None:
+            self.stack = np.load(path)
+        else:
+            self.stack = np.load(path, mmap_mode="r")[:frames].copy()
+        if gain is not None:
+            self.gain = np.load(gain)
+        return {"peak": peak_memory()}
+
+    def made(self, spec: dict[str, Any]) -> Method:
+        """The method of a name, or one put together from options (for the paper's grids)."""
+        if "name" in spec:
+            return self.known[spec["name"]]
+        options = dict(spec["options"])
+        if spec["environment"] == "new":
+            return ours(**options)
+        import mrcz.ioMRC
+
+        mrcz.ioMRC.BLOSC_BLOCK = options.pop("blocksize", 65536)
+        return old(options.pop("compressor"), options.pop("clevel"), **options)
+
+    def pixels(self, method: Method, frames: int | None) -> np.ndarray:
+        stack = self.stack
+        assert stack is not None
+        if method.packed:
+            if self.packed is None:
+                self.packed = np.minimum(stack, 15).view(np.uint8)
+            stack = self.packed
+        return stack if frames is None else stack[:frames]
+
+    def run(
+        self, spec: dict[str, Any], operation: str, path: str, frames: int | None = None, check: bool = False
+    ) -> dict[str, Any]:
+        method = self.made(spec)
+        gc.collect()
+        if operation == "write":
+            stack = self.pixels(method, frames)
+            remove(path)
+            if method.command and not os.path.exists(path + ".source"):
+                stack.tofile(path + ".source")
+            before, start = reset_peak(), time.perf_counter()
+            method.write(stack, path)
+            seconds = time.perf_counter() - start
+            return {"seconds": seconds, "bytes": size_of(path), "peak": peak_memory() - before}
+        out = gain = None
+        if operation in ("read out", "× gain out"):
+            like = self.pixels(method, frames)
+            key = (like.shape, "f4" if "gain" in operation else like.dtype.str)
+            if key not in self.buffers:
+                self.buffers[key] = np.ones(key[0], key[1])
+            out = self.buffers[key]
+        if "gain" in operation:
+            gain = self.gain
+        call = method.operations.get(operation.removesuffix(" out") if "gain" in operation else operation)
+        before, start = reset_peak(), time.perf_counter()
+        result = method.read(path) if operation == "read" else call(path, out, gain)
+        seconds = time.perf_counter() - start
+        peak = peak_memory() - before
+        if check:
+            self.compare(method, operation, result, frames)
+        return {"seconds": seconds, "peak": peak, "result": 0 if out is not None else int(result.nbytes)}
+
+    def compare(self, method: Method, operation: str, result: np.ndarray, frames: int | None) -> None:
+        """What came back is what was stored."""
+        stack = self.pixels(method, frames)
+        if "gain" in operation:
+            assert all(np.array_equal(r, s * self.gain) for r, s in zip(result, stack, strict=True)), "× gain differs"
+        elif operation == "sum":
+            exact = stack.sum(axis=0, dtype=np.float64 if stack.dtype.kind == "f" else np.int64)
+            assert np.allclose(result, exact, rtol=1e-5), "sum differs"
+        else:
+            same = np.array_equal(np.asarray(result).reshape(-1).view(np.uint8), stack.reshape(-1).view(np.uint8))
+            assert same, f"{operation} differs"
+
+
+def main() -> None:
+    # Programs may print: only answers go to the pipe.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    worker = Worker()
+    for line in sys.stdin:
+        request = json.loads(line)
+        action = request.pop("do")
+        try:
+            answer = getattr(worker, action)(**request)
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        with contextlib.suppress(BrokenPipeError):
+            answers.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -598,6 +598,12 @@ class Reader:
     def __exit__(self, *exc: Any) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        # Quietly: copies that dask or a process pool unpickled have nobody to close them.
+        source = self.__dict__.get("_source")
+        if source is not None:
+            source.close()
+
     def __reduce__(self) -> tuple:
         if self._reopen is None:
             raise TypeError("a Reader of a file object cannot be pickled; open it by path")

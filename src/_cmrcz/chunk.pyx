@@ -178,9 +178,10 @@ cdef int chunk_parse(const uint8_t *p, size_t avail, size_t nbytes, Chunk *c, Sc
     if c.version != 2:
         if c.cbytes < 32:
             return fail(s, BAD_CBYTES, c.cbytes, 32)
-        # Byte 31 is blosc2_flags: bit 3 marks a lazy chunk, whose data would be somewhere else.
-        if (flags & 5) == 5 and p[31] & 8:
-            return fail(s, BAD_FLAGS, p[31], 0)
+        # Both shuffle bits set mark the 32-byte header that every Blosc 2 chunk in a file has. Byte 31 is blosc2_flags:
+        # bit 3 marks a lazy chunk, whose data would be somewhere else.
+        if (flags & 5) != 5 or p[31] & 8:
+            return fail(s, BAD_FLAGS, flags | (p[31] << 8), 0)
         c.blocksize = nbytes
         c.nblocks = 1
         c.codec = flags >> 5
@@ -421,14 +422,11 @@ cdef extern from *:
     #if defined(_MSC_VER) && !defined(__clang__)
     #include <intrin.h>
     static inline unsigned mz_ctz64(uint64_t v) { unsigned long i; _BitScanForward64(&i, v); return i; }
-    #define mz_popcount64 __popcnt64
     #else
     #define mz_ctz64(v) ((unsigned)__builtin_ctzll(v))
-    #define mz_popcount64(v) ((unsigned)__builtin_popcountll(v))
     #endif
     """
     unsigned int mz_ctz64(uint64_t) nogil
-    unsigned int mz_popcount64(uint64_t) nogil
 
 
 cdef void scan(Runs *r, const uint64_t *mask, size_t base, size_t a0, size_t a1, size_t distance) noexcept nogil:
@@ -465,7 +463,7 @@ cdef int64_t encode_runs(const uint8_t *x, size_t n, size_t plane, int planes_pe
     and a match into it needs no zero of its own before it.
     """
     cdef Runs r
-    cdef size_t a0 = 0, a1, at, e, words, zeros, distance, count, w, index = 0
+    cdef size_t a0 = 0, a1, at, e, zeros, distance, count, index = 0
     cdef int top_empty = 0
     cdef uint64_t *mask
     cdef size_t got
@@ -480,12 +478,8 @@ cdef int64_t encode_runs(const uint8_t *x, size_t n, size_t plane, int planes_pe
     r.start = 0
     while a0 < n:
         a1 = min(a0 + plane, n)
-        K.nonzero_mask(x + a0, mask, a1 - a0)
-        words = (a1 - a0 + 63) // 64
-        count = 0
-        for w in range(words):
-            count += mz_popcount64(mask[w])
-        zeros = a1 - a0 - count
+        zeros = K.count_zero(x + a0, a1 - a0)
+        count = a1 - a0 - zeros
         if zeros * 100 < (a1 - a0) * SPARSE:
             if r.start < a0:
                 delimit(&r, a0)
@@ -498,6 +492,7 @@ cdef int64_t encode_runs(const uint8_t *x, size_t n, size_t plane, int planes_pe
             distance = 1
             if count and top_empty and planes_per_byte:
                 distance = (index % planes_per_byte + 1) * plane
+            K.nonzero_mask(x + a0, mask, a1 - a0)
             at = a0
             while at < a1:
                 e = a1
@@ -612,120 +607,115 @@ cdef size_t even_blocks(size_t n, size_t target, int filter, int typesize) noexc
     return min(size, n)
 
 
-cdef int64_t trial(const uint8_t *x, size_t n, const Params *p, int filter, int typesize, int search, uint8_t *out,
-                   size_t cap, Scratch *s) noexcept nogil:
+cdef int64_t trial(const uint8_t *x, size_t n, const Params *p, int filter, int typesize, int search,
+                   Scratch *s) noexcept nogil:
+    """Bytes a sample takes when encoded like this, or -status. The output goes behind the sample in s.d."""
     cdef Plan t
     t.filter = filter
     t.typesize = typesize
     t.search = search
     t.blocksize = n
-    return block_encode(x, n, 0, p, &t, out, cap, s)
+    return block_encode(x, n, 0, p, &t, s.d + n, s.d_size - n, s)
+
+
+cdef size_t take_sample(const uint8_t *src, size_t n, size_t most, size_t unit, uint8_t *sample) noexcept nogil:
+    """Copy four strips of a frame, together at most `most` bytes and a multiple of 4 * unit; returns their length."""
+    cdef size_t size = min(n, most) // (4 * unit) * (4 * unit)
+    cdef size_t strip = size // 4
+    cdef size_t k, at
+    if size == 0 or size > n - n // 8:
+        memcpy(sample, src, n if n < most else most)
+        return n if n < most else most
+    for k in range(4):
+        at = (n - strip) // 3 * k // unit * unit
+        memcpy(sample + k * strip, src + at, strip)
+    return size
 
 
 cdef int plan_frame(const uint8_t *src, size_t n, const Params *p, int threads, Plan *plan, Scratch *s) noexcept nogil:
     """Choose filter, type size, search and block size for one frame of n bytes.
 
-    With a profile, each method is tried on a sample of four strips: the entropy of the pixels decides, whatever made
-    them, and trying costs a few per cent of encoding. Without, what the caller said is taken.
+    With a profile, each method is tried on a sample of four strips: what the pixels are decides, whatever made them,
+    and trying costs a few per cent of encoding. Without, what the caller said is taken.
     """
-    cdef size_t target = MIB, size, strip, at, k
-    cdef int64_t best, got, searched
-    cdef int threshold, status, wide = 0
+    cdef size_t target = MIB, size, most
+    cdef int64_t best = -1, got
+    cdef int threshold, other, ts = p.typesize
     cdef uint8_t *sample
-    cdef uint8_t *work
-    cdef uint8_t *out
-    cdef size_t out_size
-    status = prepare(p, s)
+    cdef int status = prepare(p, s)
     if status != OK:
         return status
-    plan.typesize = p.typesize
+    plan.typesize = ts
     plan.search = p.codec == 6 and (p.profile < 0 or not HAS_SEQUENCES)
     plan.filter = p.filter if p.filter >= 0 else 2
     if p.codec == 6 and p.profile >= 0 and n >= 64:
-        if p.profile == 2 and p.typesize == 1 and p.filter < 0:
-            # Several bytes as one item, if they divide the frame: C-Blosc2 decodes an item cut by the end wrongly.
-            wide = 8 if n % 8 == 0 else (4 if n % 4 == 0 else (2 if n % 2 == 0 else 0))
-        # They only show their worth where each bit plane of the sample is long enough.
-        size = min(n, <size_t> (4 * SAMPLE if wide else SAMPLE))
-        size = size // (64 * p.typesize * 4) * (64 * p.typesize * 4)
-        if size == 0:
-            size = n
-        out_size = size + size // 64 + 4096
-        # s.a, s.b and s.c are the encoder's; the sample and its output live behind the sequences.
-        work = <uint8_t *> malloc(size + out_size)
-        if work is NULL:
+        most = 8 * SAMPLE if p.profile == 2 else SAMPLE
+        # the encoder's own buffers are in use while a method is tried, so sample and output have their own
+        if reserve(&s.d, &s.d_size, min(n, most) + chunk_bound(min(n, most))) != OK:
             return NO_MEMORY
-        sample = work
-        out = work + size
-        if size == n:
-            memcpy(sample, src, n)
-        else:
-            strip = size // 4
-            for k in range(4):
-                at = (n - strip) // 3 * k // p.typesize * p.typesize
-                memcpy(sample + k * strip, src + at, strip)
-        status = OK
-        best = -1
+        sample = s.d
+        size = take_sample(src, n, most, 8 * ts, sample)
         if HAS_SEQUENCES:
             plan.search = 0
-            if p.filter < 0 or p.filter == 2:
-                got = trial(sample, size, p, 2, p.typesize, 0, out, out_size, s)
+            for other in range(3):
+                if p.filter >= 0 and other != p.filter or other == 0 and ts > 1 and p.filter < 0:
+                    continue    # the caller chose another; or bytes of different weight side by side, never the best
+                if other == 1 and ts == 1 and p.filter < 0:
+                    continue    # the byte shuffle does nothing to bytes
+                got = trial(sample, size, p, other, ts, 0, s)
                 if got < 0:
-                    status = <int> -got
-                best = got
-                plan.filter = 2
-                if status == OK and wide:
-                    got = trial(sample, size, p, 2, wide, 0, out, out_size, s)
-                    # In the long blocks of a large frame they always win, by more than a sample can show.
-                    if got >= 0 and (got < best or n >= 4 * MIB):
-                        best = min(got, best)
-                        plan.typesize = wide
-            if status == OK and p.filter <= 1 and (p.filter >= 0 or p.typesize == 1):
-                got = trial(sample, size, p, max(p.filter, 0), p.typesize, 0, out, out_size, s)
-                if got < 0:
-                    status = <int> -got
-                elif best < 0 or got < best:
+                    return <int> -got
+                if best < 0 or got < best:
                     best = got
-                    plan.filter = max(p.filter, 0)
-                    plan.typesize = p.typesize
-            if status == OK and p.filter < 0 and p.typesize > 1:
-                got = trial(sample, size, p, 1, p.typesize, 0, out, out_size, s)
-                if got < 0:
-                    status = <int> -got
-                elif got < best:
-                    best = got
-                    plan.filter = 1
-        if status == OK:
-            # Searching for matches takes twice the time: worth it only where it gains.
-            threshold = 80 if p.profile == 0 else (95 if p.profile == 1 else 100)
-            searched = 1 if p.filter < 0 and p.typesize > 1 else max(p.filter, 0)
-            got = trial(sample, size, p, <int> searched, p.typesize, 1, out, out_size, s)
-            if got < 0:
-                status = <int> -got
-            elif best < 0 or got * 100 < best * threshold:
-                plan.search = 1
-                plan.filter = <int> searched
-                plan.typesize = p.typesize
-        free(work)
-        if status != OK:
-            return status
+                    plan.filter = other
+        # Searching for matches takes twice the time and more: worth it only where it gains.
+        threshold = 80 if p.profile == 0 else (95 if p.profile == 1 else 100)
+        other = p.filter if p.filter >= 0 else (1 if ts > 1 else 0)
+        if best >= 0 and size > SAMPLE:
+            size = SAMPLE
+            best = trial(sample, size, p, plan.filter, ts, 0, s)
+        got = trial(sample, size, p, other, ts, 1, s)
+        if got < 0:
+            return <int> -got
+        if best < 0 or got * 100 < best * threshold:
+            best = got
+            plan.search = 1
+            plan.filter = other
         if plan.filter == 2:
-            # 1 MiB for every byte of an item: bit planes of 128 KiB, each a zstd block with a Huffman table of its own.
-            target = MIB * (plan.typesize if plan.typesize > p.typesize else min(p.typesize, 2))
+            target = MIB * min(ts, 2)
+        if plan.filter == 2 and not plan.search and ts == 1 and p.filter < 0 and p.profile >= 1:
+            # Bit planes of several pixels at once: the empty top plane of one byte serves the next as zeros to copy,
+            # which saves a literal a run. That pays for sparse planes, and needs blocks that keep the planes long. The
+            # items must divide the frame: C-Blosc2 decodes one cut by its end wrongly.
+            other = 4 if p.profile == 1 else 8
+            while n % other:
+                other //= 2
+            got = best
+            if p.profile == 2 and other > 1:
+                size = min(n // 64 * 64, 8 * SAMPLE)
+                best = trial(sample, size, p, 2, 1, 0, s)
+                got = trial(sample, size, p, 2, other, 0, s)
+                if got < 0:
+                    return <int> -got
+            if (p.profile == 1 and best * 30 < <int64_t> size) or (p.profile == 2 and got < best):
+                plan.typesize = other
+                # half a MiB for every byte of an item: bit planes of 64 KiB, two to a zstd block at most
+                target = max(MIB * other // 2, MIB)
     if plan.filter == 2 and n % plan.typesize:
         plan.filter = 1     # C-Blosc2 loses the bytes after the last whole item of a bit-shuffled block
     if p.blocksize > 0:
         # Blocks below 1 KiB would spend more on their table than they hold.
         plan.blocksize = min(n, max(<size_t> p.blocksize, <size_t> 1024))
-        if plan.filter == 2 and plan.blocksize < n:
-            plan.blocksize = max(plan.blocksize // (8 * plan.typesize), <size_t> 1) * (8 * plan.typesize)
-        elif plan.blocksize < n:
-            plan.blocksize = max(plan.blocksize // plan.typesize, <size_t> 1) * plan.typesize
-        plan.blocksize = min(n, plan.blocksize)
+        if plan.blocksize < n:
+            target = (8 if plan.filter == 2 else 1) * plan.typesize
+            plan.blocksize = max(plan.blocksize // target, <size_t> 1) * target
+            plan.blocksize = min(n, plan.blocksize)
     else:
         if p.codec != 6:
             target = 262144  # fast codecs: a block and its output stay in the second-level cache
         plan.blocksize = even_blocks(n, target, plan.filter, plan.typesize)
+    if p.split and plan.blocksize > <size_t> plan.typesize:
+        plan.blocksize = plan.blocksize // plan.typesize * plan.typesize    # streams of equal length
     return OK
 
 
@@ -848,6 +838,7 @@ def decode(const uint8_t[::1] data not None, uint8_t[::1] out not None, bint ver
     cdef Chunk c
     cdef Scratch s
     cdef int status
+    cdef int64_t found, expected
     cdef size_t b = 0
     cdef const uint8_t *p = &data[0] if data.shape[0] else NULL
     cdef uint8_t *q = &out[0] if out.shape[0] else NULL
@@ -861,9 +852,11 @@ def decode(const uint8_t[::1] data not None, uint8_t[::1] out not None, bint ver
                 status = block_decode(&c, b, q + b * c.blocksize, &s, verify)
                 if status != OK:
                     break
+        found = s.found
+        expected = s.expected
         scratch_free(&s)
     if status != OK:
-        raise error_for(status, None, s.found, s.expected) if s.found or s.expected else error_for(status)
+        raise error_for(status, None, found, expected)
     return c.cbytes
 
 

@@ -238,9 +238,11 @@ cdef class _Read(_Job):
                 x = max(2 * a, w.x0)
                 r1 = min(min(2 * b, nx), w.x1)
                 q = out + y * width - w.x0
-                while x < r1:
-                    q[x] = (p[r0 + x // 2 - start] >> (4 * (x & 1))) & 15
+                if x < r1 and x & 1:
+                    q[x] = p[r0 + x // 2 - start] >> 4
                     x += 1
+                if x < r1:
+                    K.unpack4(p + (r0 + x // 2 - start), q + x, r1 - x)
             else:
                 bits = <int> (w.row_bytes // nx)    # bytes of a pixel
                 a = max(a, w.x0 * bits)

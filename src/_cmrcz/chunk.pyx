@@ -607,15 +607,15 @@ cdef size_t even_blocks(size_t n, size_t target, int filter, int typesize) noexc
     return min(size, n)
 
 
-cdef int64_t trial(const uint8_t *x, size_t n, const Params *p, int filter, int typesize, int search,
+cdef int64_t trial(size_t n, const Params *p, int filter, int typesize, int search, size_t behind,
                    Scratch *s) noexcept nogil:
-    """Bytes a sample takes when encoded like this, or -status. The output goes behind the sample in s.d."""
+    """Bytes that the first n of the sample in s.d take when encoded like this, or -status; they go to s.d + behind."""
     cdef Plan t
     t.filter = filter
     t.typesize = typesize
     t.search = search
     t.blocksize = n
-    return block_encode(x, n, 0, p, &t, s.d + n, s.d_size - n, s)
+    return block_encode(s.d, n, 0, p, &t, s.d + behind, s.d_size - behind, s)
 
 
 cdef size_t take_sample(const uint8_t *src, size_t n, size_t most, size_t unit, uint8_t *sample) noexcept nogil:
@@ -638,10 +638,9 @@ cdef int plan_frame(const uint8_t *src, size_t n, const Params *p, int threads, 
     With a profile, each method is tried on a sample of four strips: what the pixels are decides, whatever made them,
     and trying costs a few per cent of encoding. Without, what the caller said is taken.
     """
-    cdef size_t target = MIB, size, most
+    cdef size_t target = MIB, size, taken, most
     cdef int64_t best = -1, got
     cdef int threshold, other, ts = p.typesize
-    cdef uint8_t *sample
     cdef int status = prepare(p, s)
     if status != OK:
         return status
@@ -653,8 +652,8 @@ cdef int plan_frame(const uint8_t *src, size_t n, const Params *p, int threads, 
         # the encoder's own buffers are in use while a method is tried, so sample and output have their own
         if reserve(&s.d, &s.d_size, min(n, most) + chunk_bound(min(n, most))) != OK:
             return NO_MEMORY
-        sample = s.d
-        size = take_sample(src, n, most, 8 * ts, sample)
+        taken = take_sample(src, n, most, 64 * ts, s.d)
+        size = taken
         if HAS_SEQUENCES:
             plan.search = 0
             for other in range(3):
@@ -662,7 +661,7 @@ cdef int plan_frame(const uint8_t *src, size_t n, const Params *p, int threads, 
                     continue    # the caller chose another; or bytes of different weight side by side, never the best
                 if other == 1 and ts == 1 and p.filter < 0:
                     continue    # the byte shuffle does nothing to bytes
-                got = trial(sample, size, p, other, ts, 0, s)
+                got = trial(size, p, other, ts, 0, taken, s)
                 if got < 0:
                     return <int> -got
                 if best < 0 or got < best:
@@ -673,8 +672,8 @@ cdef int plan_frame(const uint8_t *src, size_t n, const Params *p, int threads, 
         other = p.filter if p.filter >= 0 else (1 if ts > 1 else 0)
         if best >= 0 and size > SAMPLE:
             size = SAMPLE
-            best = trial(sample, size, p, plan.filter, ts, 0, s)
-        got = trial(sample, size, p, other, ts, 1, s)
+            best = trial(size, p, plan.filter, ts, 0, taken, s)
+        got = trial(size, p, other, ts, 1, taken, s)
         if got < 0:
             return <int> -got
         if best < 0 or got * 100 < best * threshold:
@@ -692,9 +691,8 @@ cdef int plan_frame(const uint8_t *src, size_t n, const Params *p, int threads, 
                 other //= 2
             got = best
             if p.profile == 2 and other > 1:
-                size = min(n // 64 * 64, 8 * SAMPLE)
-                best = trial(sample, size, p, 2, 1, 0, s)
-                got = trial(sample, size, p, 2, other, 0, s)
+                best = trial(taken, p, 2, 1, 0, taken, s)
+                got = trial(taken, p, 2, other, 0, taken, s)
                 if got < 0:
                     return <int> -got
             if (p.profile == 1 and best * 30 < <int64_t> size) or (p.profile == 2 and got < best):

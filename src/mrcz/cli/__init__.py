@@ -24,7 +24,7 @@ from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, EXIT_USAGE, Usa
 __all__ = ["EXIT_DAMAGED", "EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "main"]
 
 #: Modules of this package, in the order ``--help`` lists them.
-COMMANDS = ("compress", "decompress", "info", "verify", "recover", "correct", "gain", "koma", "demo")
+COMMANDS = ("compress", "decompress", "info", "verify", "recover", "mount", "correct", "gain", "koma", "demo")
 
 _DESCRIPTION = "Compress electron microscopy stacks and volumes (MRC) and check, describe and restore them (MRCZ)."
 _EPILOG = """\

@@ -1,0 +1,37 @@
+"""Show compressed files as plain ones, for programs that know only MRC.
+
+mrcz mount archive/ /mnt/plain               /mnt/plain/movie.mrcs is archive/movie.mrcz, decoded as it is read
+fusermount3 -u /mnt/plain                    and away again (or Ctrl-C)
+
+Read-only; nothing is unpacked to disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from mrcz.cli._shared import EXIT_FAILED, EXIT_OK
+
+HELP = "show compressed files as plain ones (FUSE)"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("folder", metavar="DIR", help="folder with .mrcz files, at any depth")
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="empty folder to show them in")
+    parser.add_argument("--cache", type=int, default=512, metavar="MB", help="decoded frames to keep (default 512 MB)")
+    parser.add_argument("--background", action="store_true", help="return at once and serve until unmounted")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run this command."""
+    from mrcz.errors import MrczError
+    from mrcz.mount import mount
+
+    try:
+        mount(args.folder, args.mountpoint, cache_bytes=args.cache << 20, foreground=not args.background)
+    except (OSError, MrczError) as error:
+        print(f"mrcz: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_OK

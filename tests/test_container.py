@@ -29,6 +29,24 @@ def make(path, movie, **options):
     return path
 
 
+def test_metadata_of_any_kind(tmp_path, movie):
+    import datetime
+
+    meta = META | {"when": datetime.datetime(2018, 3, 1, 12, 30), "deep": [{"a": [np.float32(1.5), 2]}], "none": None}
+    path = tmp_path / "a.mrcz"
+    mrcz.write(path, movie, metadata=meta)
+    with mrcz.open(path) as reader:
+        back = reader.metadata
+        assert back["when"] == meta["when"] and back["nested"] == meta["nested"] and back["none"] is None
+        assert back["deep"][0]["a"][0] == np.float32(1.5) and np.array_equal(back["gain"], meta["gain"])
+        # What JSON can say is in the extended header, for readers that know no footer.
+        decoded = reader.extended_header.decoded
+        assert decoded["dose"] == 1.5 and decoded["gain"] == meta["gain"].tolist() and "raw" not in decoded["nested"]
+    with pytest.raises(TypeError, match="JSON"):
+        mrcz.write(tmp_path / "a.mrc", movie, metadata=meta)
+    assert not (tmp_path / "a.mrc").exists()
+
+
 # --- appending ---------------------------------------------------------------------------------------------------
 
 

@@ -257,8 +257,13 @@ class Writer:
                 return "", b""
             from mrcz.metadata import encode_json, json_part
 
-            # A plain file has no other place for them, so there what JSON cannot say is an error.
-            raw = encode_json(json_part(self._metadata) if self.codec.is_compressed else self._metadata)
+            try:
+                raw = encode_json(self._metadata)
+            except TypeError:
+                # A plain file has no other place for what JSON cannot say.
+                if not self.codec.is_compressed:
+                    raise
+                raw = encode_json(json_part(self._metadata))
             return "json", raw + b" " * (-len(raw) % 16)  # chunks begin on 16 bytes; JSON readers skip blanks
         if isinstance(given, tuple):
             exttyp, raw = given

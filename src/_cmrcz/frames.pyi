@@ -23,6 +23,20 @@ def read(
     gain: NDArray[np.float32] | None = None,
     window: tuple[int, int, int, int] | None = None,
 ) -> None: ...
+def sum(
+    fd: int,
+    offsets: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    total: NDArray[Any],
+    *,
+    stored: int,
+    pixel_type: int,
+    weights: NDArray[np.float64] | None = None,
+    gain: NDArray[np.float32] | None = None,
+    raw: bool = False,
+    verify: bool = True,
+    n_threads: int = 1,
+) -> None: ...
 def write(
     fd: int,
     frames: Sequence[NDArray[Any]],

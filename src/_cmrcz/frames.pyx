@@ -8,9 +8,9 @@ that become known as the chunks before them are finished, whichever thread finis
 import threading
 
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from _cmrcz.chunk cimport (
     Chunk,
@@ -32,8 +32,18 @@ from _cmrcz.chunk cimport (
     scratch_free,
     scratch_init,
 )
-from _cmrcz.kernels cimport MZ_U4, MZ_U8, mz_get_kernels, mz_kernels, mz_stats
-from _cmrcz.status cimport BAD_HASH, NO_MEMORY, OK, PIXEL_RANGE, READ_FAILED, SHORT_READ, WRITE_FAILED
+from _cmrcz.kernels cimport MZ_I8, MZ_I16, MZ_U4, MZ_U8, MZ_U16, mz_get_kernels, mz_kernels, mz_stats
+from _cmrcz.status cimport (
+    BAD_HASH,
+    BAD_TABLE,
+    NO_MEMORY,
+    OK,
+    PIXEL_RANGE,
+    READ_FAILED,
+    SHORT_READ,
+    UNALIGNED,
+    WRITE_FAILED,
+)
 
 from _cmrcz.status import error_for
 
@@ -258,6 +268,9 @@ cdef class _Read(_Job):
         cdef Window *w = &self.window
         if not w.all and (start >= w.y1 * w.row_bytes or start + n <= w.y0 * w.row_bytes):
             return OK
+        if self.sink == FLOAT and c.blocksize * 8 % ITEM_BITS[self.pixel_type]:
+            s.found = c.blocksize
+            return UNALIGNED
         if c.memcpyed and c.version == 2:
             self.consume(c.data + HEADER + start, start, n, out)
             return OK
@@ -470,6 +483,274 @@ def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes n
             if hasattr(error, "frame"):
                 raise error_for(error.status, k, error.found, error.expected) from None
             raise
+
+
+# ---- summing ---------------------------------------------------------------------------------------------------
+
+cdef enum:
+    TABLE_AHEAD = 1040      # bytes read at the start of a chunk: its header and a table of 256 blocks
+    SEGMENT = 1048576       # bytes of a plain frame summed at a time
+
+
+cdef class _Sum(_Job):
+    """Each thread takes a segment of the frame and adds it up over all frames while its sum stays in cache."""
+    cdef int fd
+    cdef const int64_t *offsets
+    cdef const int64_t *sizes
+    cdef const double *weights
+    cdef const float *gain
+    cdef int64_t frames
+    cdef int64_t stored
+    cdef int64_t segment            # bytes of a decoded frame
+    cdef int pixel_type
+    cdef int raw
+    cdef int verify
+    cdef int64_t *exact             # one of the two
+    cdef double *inexact
+    cdef uint8_t **bytes_of
+    cdef size_t *bytes_size
+    cdef uint8_t **small_of         # 16-bit sums of a segment
+    cdef size_t *small_size
+
+    def __dealloc__(self):
+        for i in range(self.n_threads):
+            if self.bytes_of is not NULL:
+                free(self.bytes_of[i])
+            if self.small_of is not NULL:
+                free(self.small_of[i])
+        free(self.bytes_of)
+        free(self.bytes_size)
+        free(self.small_of)
+        free(self.small_size)
+
+    cdef int pread(self, Scratch *s, uint8_t *out, int64_t n, int64_t offset) noexcept nogil:
+        cdef int64_t got = mz_pread(self.fd, out, n, offset)
+        s.found = got
+        s.expected = n
+        if got < 0:
+            s.found = -got
+            return READ_FAILED
+        return OK if got == n else SHORT_READ
+
+    cdef int table(self, int thread, int64_t k, Chunk *c) noexcept nogil:
+        """Read and check the header and block table of frame k's chunk."""
+        cdef Scratch *s = &self.scratch[thread]
+        cdef int64_t size = self.sizes[k], ahead = min(size, <int64_t> TABLE_AHEAD), need
+        cdef int status
+        if reserve(&self.bytes_of[thread], &self.bytes_size[thread], max(size, <int64_t> HEADER)) != OK:
+            return NO_MEMORY
+        status = self.pread(s, self.bytes_of[thread], ahead, self.offsets[k])
+        if status != OK:
+            return status
+        # Nothing beyond the header is looked at here, but its sizes are compared with the whole chunk.
+        status = chunk_parse(self.bytes_of[thread], size if ahead >= HEADER else ahead, self.stored, c, s)
+        if status != OK or c.memcpyed or c.version != 2:
+            return status
+        need = HEADER + 4 * c.nblocks
+        if need > ahead:
+            status = self.pread(s, self.bytes_of[thread] + ahead, need - ahead, self.offsets[k] + ahead)
+        return status
+
+    cdef int bring(self, int thread, int64_t k, Chunk *c, size_t b) noexcept nogil:
+        """Read the stored bytes of block b to their place in the chunk's buffer."""
+        cdef Scratch *s = &self.scratch[thread]
+        cdef uint8_t *p = self.bytes_of[thread]
+        cdef size_t start, end = c.cbytes, other, i
+        if c.version != 2:
+            return self.pread(s, p, c.cbytes, self.offsets[k])
+        if c.memcpyed:
+            start = HEADER + b * c.blocksize
+            return self.pread(s, p + start, block_length(c, b), self.offsets[k] + start)
+        start = p[HEADER + 4 * b] | (<uint32_t> p[HEADER + 4 * b + 1] << 8) | (<uint32_t> p[HEADER + 4 * b + 2] << 16) \
+            | (<uint32_t> p[HEADER + 4 * b + 3] << 24)
+        if start < HEADER + 4 * c.nblocks or start > c.cbytes:
+            s.found = start
+            s.expected = c.cbytes
+            return BAD_TABLE
+        for i in range(c.nblocks):
+            other = p[HEADER + 4 * i] | (<uint32_t> p[HEADER + 4 * i + 1] << 8) \
+                | (<uint32_t> p[HEADER + 4 * i + 2] << 16) | (<uint32_t> p[HEADER + 4 * i + 3] << 24)
+            if start < other < end:
+                end = other
+        # What a damaged length field claims beyond this is then an error, not the bytes of another frame.
+        c.cbytes = end
+        return self.pread(s, p + start, end - start, self.offsets[k] + start)
+
+    cdef void add(self, const uint8_t *p, int64_t at, int64_t pixels, int64_t k, uint16_t *small,
+                  int64_t first) noexcept nogil:
+        """Add pixels that begin at pixel `at` of frame k; small: 16-bit sums of the segment from pixel `first` on."""
+        cdef double weight = self.weights[k] if self.weights is not NULL else 1.0
+        if small is not NULL:
+            K.add_u16(self.pixel_type, p, small + at - first, pixels)
+        elif self.exact is not NULL:
+            K.add_i64(self.pixel_type, p, self.exact + at, pixels)
+        else:
+            K.add_f64(self.pixel_type, p, weight, self.gain + at if self.gain is not NULL else NULL, self.inexact + at,
+                      pixels)
+
+    cdef void flush(self, uint16_t *small, int64_t first, int64_t pixels) noexcept nogil:
+        K.add_i64(MZ_I16 if self.pixel_type == MZ_I8 else MZ_U16, small, self.exact + first, pixels)
+        memset(small, 0, pixels * 2)
+
+    cdef int segment_of(self, int thread, int64_t low, int64_t high, int64_t *frame) noexcept nogil:
+        """Sum bytes low..high of all decoded frames."""
+        cdef Scratch *s = &self.scratch[thread]
+        cdef Chunk c
+        cdef int bits = ITEM_BITS[self.pixel_type], status
+        cdef int64_t first = low * 8 // bits, pixels = (high - low) * 8 // bits, k, pending = 0, limit, a, e, start
+        cdef size_t b
+        cdef uint16_t *small = NULL
+        limit = 0
+        if self.exact is not NULL and (bits <= 8):
+            # this many pixels of 8 (4) bits fit 16 bits for sure
+            limit = 255 if bits == 8 else 4369
+            if reserve(&self.small_of[thread], &self.small_size[thread], pixels * 2) != OK:
+                return NO_MEMORY
+            small = <uint16_t *> self.small_of[thread]
+            memset(small, 0, pixels * 2)
+        for k in range(self.frames):
+            frame[0] = k
+            if mz_load(&self.stop):
+                return OK
+            if self.raw:
+                if reserve(&s.d, &s.d_size, high - low) != OK:
+                    return NO_MEMORY
+                status = self.pread(s, s.d, high - low, self.offsets[k] + low)
+                if status != OK:
+                    return status
+                self.add(s.d, first, pixels, k, small, first)
+            else:
+                status = self.table(thread, k, &c)
+                if status != OK:
+                    return status
+                if c.blocksize * 8 % bits:
+                    s.found = c.blocksize
+                    return UNALIGNED
+                for b in range(<size_t> low // c.blocksize, (<size_t> high - 1) // c.blocksize + 1):
+                    start = b * c.blocksize
+                    a = max(start, low)
+                    e = min(start + <int64_t> block_length(&c, b), high)
+                    status = self.bring(thread, k, &c, b)
+                    if status == OK and reserve(&s.d, &s.d_size, block_length(&c, b)) != OK:
+                        status = NO_MEMORY
+                    if status == OK:
+                        status = block_decode(&c, b, s.d, s, self.verify)
+                    if status != OK:
+                        return status
+                    c.cbytes = self.sizes[k]
+                    self.add(s.d + (a - start), a * 8 // bits, (e - a) * 8 // bits, k, small, first)
+            pending += 1
+            if small is not NULL and pending == limit:
+                self.flush(small, first, pixels)
+                pending = 0
+        if small is not NULL and pending:
+            self.flush(small, first, pixels)
+        return OK
+
+    def work(self, int thread):
+        cdef int64_t i, low, frame = 0
+        cdef int status
+        with nogil:
+            while not mz_load(&self.stop):
+                i = mz_fetch_add(&self.next, 1)
+                low = i * self.segment
+                if low >= self.stored:
+                    break
+                status = self.segment_of(thread, low, min(low + self.segment, self.stored), &frame)
+                if status != OK:
+                    self.fail(thread, status, frame, self.scratch[thread].found, self.scratch[thread].expected)
+                    break
+
+    def settle(self):
+        """Segments as long as the blocks of the first frame, so that no block is decoded twice."""
+        cdef Chunk c
+        cdef int status
+        self.segment = SEGMENT
+        if not self.raw:
+            status = self.table(0, 0, &c)
+            if status != OK:
+                self.fail(0, status, 0, self.scratch[0].found, self.scratch[0].expected)
+                self.check()
+            self.segment = c.blocksize
+            while self.segment < SEGMENT // 4:
+                self.segment *= 2
+        # whole pixels
+        self.segment = (self.segment + 7) // 8 * 8
+        return (self.stored + self.segment - 1) // self.segment
+
+
+def sum(int fd, const int64_t[::1] offsets not None, const int64_t[::1] sizes not None, total not None, *,
+        int64_t stored, int pixel_type, const double[::1] weights=None, const float[::1] gain=None, bint raw=False,
+        bint verify=True, int n_threads=1) -> None:
+    """Add frames to a total without holding more than a block of any.
+
+    Parameters
+    ----------
+    fd, offsets, sizes, stored, pixel_type, raw, n_threads
+        See `read`. 4-bit rows must be whole bytes of pixels (even width).
+    total : (pixels,) int64 or float64
+        Added to: exactly (int64, integer pixels, no weights, no gain), or in float64, frame by frame in order.
+    weights : (n,) float64, optional
+    gain : (pixels,) float32, optional
+        weight * float64(float32(pixel) * gain) is added.
+    verify : bool
+        Let zstd verify its content checksums: a block is read by itself, so the chunk's own hash cannot be compared.
+
+    Raises
+    ------
+    CoreError, OSError
+        See `read`. The total is then undefined.
+    """
+    cdef _Sum job = _Sum()
+    cdef int64_t n = offsets.shape[0], k, pixels
+    cdef int64_t[::1] integers
+    cdef double[::1] floats
+    cdef int threads
+    if n == 0:
+        return
+    if not 0 <= pixel_type < 9 or stored <= 0:
+        raise ValueError("frames must have pixels")
+    pixels = stored * 8 // ITEM_BITS[pixel_type]
+    if pixels * ITEM_BITS[pixel_type] != stored * 8:
+        raise ValueError("stored is not a whole number of pixels")
+    if sizes.shape[0] != n or (weights is not None and weights.shape[0] != n):
+        raise ValueError("offsets, sizes and weights differ in length")
+    if total.shape != (pixels,) or (gain is not None and gain.shape[0] != pixels):
+        raise ValueError(f"total and gain must have {pixels} values")
+    if total.dtype == "i8":
+        if weights is not None or gain is not None or pixel_type in (6, 7):
+            raise ValueError("weighted and float frames are added up in float64")
+        integers = total
+        job.exact = &integers[0]
+    else:
+        floats = total
+        job.inexact = &floats[0]
+    for k in range(n):
+        if sizes[k] < 0 or offsets[k] < 0 or (raw and sizes[k] != stored):
+            raise ValueError(f"frame {k}: impossible offset or size")
+    job.fd = fd
+    job.offsets = &offsets[0]
+    job.sizes = &sizes[0]
+    job.weights = &weights[0] if weights is not None else NULL
+    job.gain = &gain[0] if gain is not None else NULL
+    job.frames = n
+    job.stored = stored
+    job.pixel_type = pixel_type
+    job.raw = raw
+    job.verify = verify
+    threads = max(1, n_threads)
+    if n * stored < SMALL:
+        threads = 1
+    job.allocate(threads)
+    job.bytes_of = <uint8_t **> calloc(threads, sizeof(uint8_t *))
+    job.bytes_size = <size_t *> calloc(threads, sizeof(size_t))
+    job.small_of = <uint8_t **> calloc(threads, sizeof(uint8_t *))
+    job.small_size = <size_t *> calloc(threads, sizeof(size_t))
+    if job.bytes_of is NULL or job.bytes_size is NULL or job.small_of is NULL or job.small_size is NULL:
+        raise MemoryError("no memory for the threads' state")
+    segments = job.settle()
+    run_threads(job, min(threads, segments))
+    job.check()
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------

@@ -22,3 +22,4 @@ cdef enum Status:
     PIXEL_RANGE = 17        # a pixel above 15 does not fit 4 bits
     BAD_FLAGS = 18          # a Blosc 2 feature that has no place in a file (lazy chunks)
     BAD_BLOCK = 19          # no such block
+    UNALIGNED = 20          # blocks end inside a pixel: such a frame must be decoded whole

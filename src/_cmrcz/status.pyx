@@ -22,6 +22,7 @@ from _cmrcz.status cimport (
     READ_FAILED,
     SHORT_HEADER,
     SHORT_READ,
+    UNALIGNED,
     WRITE_FAILED,
 )
 
@@ -57,6 +58,7 @@ _TEXT = {
     BAD_FLAGS: "chunk has Blosc 2 flags {found} that cannot occur in a file",
     ENCODE_FAILED: "codec number {found} failed to encode block {expected}",
     PIXEL_RANGE: "a pixel is above 15 and does not fit 4 bits; write without pack, or with pack='auto'",
+    UNALIGNED: "blocks of {found} bytes end inside a pixel",
     BAD_BLOCK: "block {found} asked of {expected}",
 }
 
@@ -64,6 +66,7 @@ _TEXT = {
 DAMAGE = frozenset((SHORT_HEADER, BAD_VERSION, BAD_NBYTES, BAD_CBYTES, BAD_BLOCKSIZE, BAD_TYPESIZE, BAD_TABLE,
                     BAD_STREAM, BAD_CODEC, DECODE_FAILED, BAD_HASH, SHORT_READ, BAD_FLAGS))
 RANGE = PIXEL_RANGE
+CUT_PIXELS = UNALIGNED
 
 
 def error_for(int status, frame=None, found=0, expected=0):

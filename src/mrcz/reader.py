@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,9 @@ class Reader:
     storage_options : dict, optional
         For the file system of a URL: keys, endpoints.
 
+    correction : mrcz.correct.Correction, optional
+        Applied to every frame: pixels are then corrected float32, and `sum` is the sum of the corrected frames.
+
     Attributes
     ----------
     path : str
@@ -99,15 +102,17 @@ class Reader:
         signed_bytes: bool | None = None,
         verify: bool = True,
         storage_options: dict[str, Any] | None = None,
+        correction: Any = None,
     ) -> None:
         if n_threads is not None and n_threads < 1:
             raise ValueError(f"n_threads must be at least 1, got {n_threads}")
         self._options = {
             "permissive": permissive, "n_threads": n_threads, "signed_bytes": signed_bytes, "verify": verify,
-            "storage_options": storage_options,
+            "storage_options": storage_options, "correction": correction,
         }
         self.n_threads = n_threads
         self.verify = verify
+        self.correction = correction
         self._source: FileSource | ObjectSource | RemoteSource = open_source(path, storage_options)
         self._reopen = None
         if not hasattr(path, "read"):
@@ -148,6 +153,13 @@ class Reader:
             self.index = FrameIndex(offsets, np.full(nz, self._stored, np.int64))
         self.shape = self.pixel_format.array_shape(nz, self.header.ny, self.header.nx)
         self.dtype = self.pixel_format.dtype
+        correction = self.correction
+        if correction is not None:
+            if self.pixel_format.components != 1 or self.dtype.kind == "c":
+                raise ValueError(f"{self.path}: {self.dtype} frames of shape {self.shape[1:]} cannot be corrected")
+            if correction.shape not in (None, self.shape[1:]):
+                raise ValueError(f"{self.path}: frames are {self.shape[1:]}, the correction is for {correction.shape}")
+            self.dtype = np.dtype(np.float32)
 
     def _find_chunks(self, start: int, nz: int, permissive: bool) -> FrameIndex:
         """The index: the footer's if it is sound, else from the chunks themselves (docs/container.md §3)."""
@@ -358,7 +370,7 @@ class Reader:
         pixels = self.pixel_format
         return (
             not self.is_compressed and not pixels.packed and pixels.stored == pixels.dtype
-            and isinstance(self._source, FileSource) and self._source.size > self.header.data_offset
+            and self.correction is None and isinstance(self._source, FileSource) and self._source.size > self.header.data_offset
         )
 
     def memmap(self, mode: str = "r") -> np.memmap:
@@ -390,7 +402,10 @@ class Reader:
         y, y_rest = _span(key[1], ny, 1)
         x, x_rest = _span(key[2], nx, 2)
         rest = (slice(None), y_rest, x_rest, *key[3:])
-        array = self._decode(frames, (y[0], y[1], x[0], x[1]))
+        if self.correction is None:
+            array = self._decode(frames, (y[0], y[1], x[0], x[1]))
+        else:  # a filled pixel depends on its neighbours, so frames are corrected whole
+            array = self._corrected(frames)[:, y[0] : y[1], x[0] : x[1]]
         array = array[rest]
         return array[0] if drop else array
 
@@ -440,11 +455,19 @@ class Reader:
             if gain.shape != self.shape[1:3] or self.ndim != 3:
                 raise ValueError(f"gain is {gain.shape}, frames are {self.shape[1:]}")
         threads = n_threads or self.n_threads or default_threads()
-        if target == self.dtype and gain is None and out.flags.c_contiguous and out.flags.writeable:
+        if self.correction is not None:
+            if gain is not None:
+                raise ValueError("a corrected file takes its gain from the correction")
+            if target == np.float32:
+                self._corrected(numbers, out, threads)
+            else:
+                out[...] = self._corrected(numbers, None, threads)
+        elif target == self.dtype and gain is None and out.flags.c_contiguous and out.flags.writeable:
             self._decode(numbers, None, out, threads)
-        elif self._fusable and target == np.float32 and out.flags.c_contiguous:
-            self._decode(numbers, None, out, threads, to_float=True, gain=gain)
-        else:
+        elif not (
+            self._fusable and target == np.float32 and out.flags.c_contiguous
+            and self._whole_pixels(lambda: self._decode(numbers, None, out, threads, to_float=True, gain=gain))
+        ):  # fmt: skip
             self._convert(numbers, out, gain, threads)
         return out[0] if drop and result is not None and result.ndim == len(shape) else result  # type: ignore[return-value]
 
@@ -456,6 +479,14 @@ class Reader:
         native = pixels.stored.isnative and pixels.stored == pixels.dtype
         return native and pixels.components == 1 and pixels.stored.str[1:] in _PIXEL_TYPES
 
+    def _whole_pixels(self, work: Callable[[], Any]) -> bool:
+        """Do work that needs blocks of whole pixels; False if this file's blocks end inside one (no writer we know)."""
+        try:
+            work()
+        except _CutPixels:
+            return False
+        return True
+
     def _convert(self, numbers: np.ndarray, out: np.ndarray, gain: np.ndarray | None, threads: int) -> None:
         """Any other dtype: decode a batch, convert it with NumPy."""
         per = max(1, _BATCH // max(1, self._stored))
@@ -464,6 +495,27 @@ class Reader:
             if gain is not None:
                 batch = batch.astype(np.float32) * gain
             out[a : a + per] = batch
+
+    def _corrected(self, numbers: np.ndarray, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
+        """Frames, corrected, into out or a new float32 array; a batch of stored frames is held at a time."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        threads = threads or self.n_threads or default_threads()
+        if out is None:
+            out = np.empty((len(numbers), *self.shape[1:]), np.float32)
+        per = max(threads, _BATCH // max(1, self._stored))
+        with ThreadPoolExecutor(threads) as pool:
+            for a in range(0, len(numbers), per):
+                chosen = numbers[a : a + per]
+                raw = self._decode(chosen, None, None, threads)
+                # `list` so that an error in a thread is raised here
+                list(
+                    pool.map(
+                        lambda frame, into, n: self.correction.apply_frame(frame, into, number=int(n)),
+                        raw, out[a : a + per], chosen,
+                    )
+                )  # fmt: skip
+        return out
 
     def _decode(
         self,
@@ -475,7 +527,7 @@ class Reader:
         to_float: bool = False,
         gain: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Frames into out, or into a new array of the file's dtype."""
+        """Frames as they are stored, into out or into a new array of the file's dtype."""
         pixels = self.pixel_format
         ny, nx = self.shape[1:3]
         if threads is None:
@@ -485,7 +537,7 @@ class Reader:
         height, width = (ny, nx) if window is None else (window[1] - window[0], window[3] - window[2])
         shape = pixels.array_shape(len(numbers), height, width)
         if out is None:
-            out = np.empty(shape, self.dtype)
+            out = np.empty(shape, pixels.dtype)
         if out.size == 0:
             return out
         target = out
@@ -552,6 +604,7 @@ class Reader:
         *,
         weights: Sequence[float] | None = None,
         gain: np.ndarray | None = None,
+        correction: Any = None,
         n_threads: int | None = None,
     ) -> np.ndarray:
         """Sum over frames without holding the stack.
@@ -564,26 +617,63 @@ class Reader:
             One a frame.
         gain : (ny, nx) float32 array, optional
             Multiplies every frame.
+        correction : mrcz.correct.Correction, optional
+            Give the sum of the corrected frames; default the Reader's. Its noise, if any, is left out.
 
         Returns
         -------
         (ny, nx) ndarray
+            float32 with a correction;
             int64 for integer pixels without weights and gain (exact); else float64 (complex128 for complex pixels),
             added up frame by frame in order.
         """
         numbers, _ = _frame_numbers(slice(None) if frames is None else frames, len(self))
-        exact = self.dtype.kind in "iu" and weights is None and gain is None
-        kind = np.int64 if exact else (np.complex128 if self.dtype.kind == "c" else np.float64)
-        total = np.zeros(self.shape[1:], kind)
         if weights is not None and len(weights) != len(numbers):
             raise ValueError(f"{len(weights)} weights for {len(numbers)} frames")
+        if gain is not None:
+            gain = np.ascontiguousarray(gain, np.float32)
+            if gain.shape != self.shape[1:3] or self.ndim != 3:
+                raise ValueError(f"gain is {gain.shape}, frames are {self.shape[1:]}")
         threads = n_threads or self.n_threads or default_threads()
-        per = max(threads, _BATCH // max(1, self._stored), 1)
-        for a in range(0, len(numbers), per):
-            batch = self.read(numbers[a : a + per], gain=gain, n_threads=threads)
-            for k, frame in enumerate(batch):
-                total += frame if weights is None else frame * kind(weights[a + k])
-        return total
+        correction = correction if correction is not None else self.correction
+        if correction is not None and (gain is not None or weights is not None):
+            raise ValueError("a corrected sum takes its gain from the correction, and no weights")
+        stored = self.pixel_format.dtype
+        exact = stored.kind in "iu" and weights is None and gain is None
+        kind = np.int64 if exact else (np.complex128 if stored.kind == "c" else np.float64)
+        total = np.zeros(self.shape[1:], kind)
+        if not (
+            self._fusable and self._source.fd is not None
+            and self._whole_pixels(lambda: self._sum_fused(numbers, total, weights, gain, threads))
+        ):  # fmt: skip
+            total[...] = 0
+            per = max(threads, _BATCH // max(1, self._stored))
+            for a in range(0, len(numbers), per):
+                batch = self._decode(numbers[a : a + per], None, None, threads)
+                for k, frame in enumerate(batch):
+                    if gain is not None:
+                        frame = frame.astype(np.float32) * gain
+                    total += frame if weights is None else frame * kind(weights[a + k])
+        return total if correction is None else correction.correct_sum(total, len(numbers))
+
+    def _sum_fused(
+        self, numbers: np.ndarray, total: np.ndarray, weights: Sequence[float] | None, gain: np.ndarray | None,
+        threads: int,
+    ) -> None:  # fmt: skip
+        """Add frames up piece by piece, each piece of all frames while it is in cache."""
+        from _cmrcz import frames as core
+
+        if self._source.fd is None or self._source.fd < 0:
+            raise ValueError(f"{self.path}: the Reader is closed")
+        pixels = self.pixel_format
+        with self._core_errors(numbers):
+            core.sum(
+                self._source.fd, self.index.offsets[numbers], self.index.sizes[numbers], total.reshape(-1),
+                stored=self._stored, pixel_type=_PACKED if pixels.packed else _PIXEL_TYPES[pixels.stored.str[1:]],
+                weights=None if weights is None else np.ascontiguousarray(weights, np.float64),
+                gain=None if gain is None else gain.reshape(-1), raw=not self.is_compressed, verify=self.verify,
+                n_threads=threads,
+            )  # fmt: skip
 
     # ---- life ----------------------------------------------------------------------------------------------------
 
@@ -614,6 +704,10 @@ def _reopen(path: str, options: dict[str, Any]) -> Reader:
     return Reader(path, **options)
 
 
+class _CutPixels(Exception):
+    """Blocks end inside a pixel: frames must be decoded whole."""
+
+
 class _CoreErrors:
     """Turns the core's errors into ours, with the file's name and the frame's number and offset."""
 
@@ -626,9 +720,11 @@ class _CoreErrors:
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if kind is None:
             return
-        from _cmrcz.status import CoreError
+        from _cmrcz.status import CUT_PIXELS, CoreError
 
         if isinstance(error, CoreError):
+            if error.status == CUT_PIXELS:
+                raise _CutPixels from None
             number = int(self.numbers[error.frame]) if error.frame is not None else None
             offset = int(self.reader.index.offsets[number]) if number is not None else None
             raise ChunkError(error.message, frame=number, offset=offset, path=self.reader.path) from None

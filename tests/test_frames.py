@@ -1,0 +1,226 @@
+"""Many frames at once: reading, windows, fused conversion and sums against plain NumPy, on any number of threads."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import mrcz
+from _cmrcz import frames as core
+from _cmrcz.status import CoreError
+
+DTYPES = ("u1", "i1", "i2", "u2", "i4", "u4", "f2", "f4")
+SLOW = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+
+
+def movie(rng, dtype: str, shape: tuple[int, int, int], rate: float = 3.0) -> np.ndarray:
+    counts = rng.poisson(rate, shape).astype(dtype)
+    if np.dtype(dtype).kind == "i":
+        counts -= 1
+    return counts
+
+
+@SLOW
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dtype=st.sampled_from(DTYPES),
+    nz=st.integers(1, 6),
+    ny=st.integers(1, 70),
+    nx=st.integers(1, 70),
+    codec=st.sampled_from(("none", "zstd", "lz4", "zlib")),
+    threads=st.sampled_from((1, 2, 5)),
+    pack=st.booleans(),
+)
+def test_whatever_is_asked_numpy_agrees(tmp_path, seed, dtype, nz, ny, nx, codec, threads, pack):
+    rng = np.random.default_rng(seed)
+    pack = pack and dtype == "u1"
+    stack = movie(rng, dtype, (nz, ny, nx), 1.0)
+    gain = rng.uniform(0.5, 1.5, (ny, nx)).astype(np.float32)
+    weights = rng.uniform(0, 2, nz)
+    path = tmp_path / f"{seed}.mrcz"
+    mrcz.write(path, stack, codec=codec, pack=pack, n_threads=threads, sync=False)
+    with mrcz.open(path, n_threads=threads) as r:
+        assert r.dtype == stack.dtype
+        np.testing.assert_array_equal(r.read(), stack)
+        np.testing.assert_array_equal(r.read(gain=gain), stack.astype(np.float32) * gain)
+        np.testing.assert_array_equal(r.read(dtype=np.float32), stack.astype(np.float32))
+        np.testing.assert_array_equal(r.read(dtype=np.float64), stack.astype(np.float64))
+        exact = stack.dtype.kind in "iu"
+        total = r.sum()
+        assert total.dtype == (np.int64 if exact else np.float64)
+        np.testing.assert_array_equal(total, stack.sum(0, dtype=total.dtype))
+        # frame by frame in order, in float64, from float32 products: the same bits
+        expected = np.zeros((ny, nx))
+        for frame, weight in zip(stack, weights, strict=True):
+            expected += weight * (frame.astype(np.float32) * gain).astype(np.float64)
+        np.testing.assert_array_equal(r.sum(weights=weights, gain=gain), expected)
+        frames = rng.integers(0, nz, 3)
+        np.testing.assert_array_equal(r.sum(frames), stack[frames].sum(0, dtype=total.dtype))
+        y0, y1 = sorted(rng.integers(0, ny + 1, 2))
+        x0, x1 = sorted(rng.integers(0, nx + 1, 2))
+        np.testing.assert_array_equal(r[:, y0:y1, x0:x1], stack[:, y0:y1, x0:x1])
+        x = min(x0, nx - 1)
+        np.testing.assert_array_equal(r[-1, ::-2, x], stack[-1, ::-2, x])
+
+
+@pytest.mark.parametrize("threads", (1, 2, 3))
+@pytest.mark.parametrize("dtype", ("u1", "i1", "i2", "f4"))
+def test_frames_of_many_blocks(tmp_path, rng, dtype, threads):
+    stack = movie(rng, dtype, (3, 1100, 1203))
+    path = tmp_path / "m.mrcz"
+    mrcz.write(path, stack, n_threads=threads, blocksize=100_000, sync=False)
+    with mrcz.open(path, n_threads=threads) as r:
+        np.testing.assert_array_equal(r.read(), stack)
+        np.testing.assert_array_equal(r[1], stack[1])
+        np.testing.assert_array_equal(r[:, 500:502, 7:9], stack[:, 500:502, 7:9])
+        total = r.sum()
+        np.testing.assert_array_equal(total, stack.sum(0, dtype=total.dtype))
+
+
+def test_sums_of_bytes_beyond_sixteen_bits(tmp_path):
+    """8-bit frames are added up in 16 bits at first: 600 frames of the extreme values must not wrap."""
+    for dtype, value in (("u1", 255), ("i1", -128), ("i1", 127)):
+        stack = np.full((600, 9, 11), value, dtype)
+        path = tmp_path / f"{dtype}{value}.mrcz"
+        with mrcz.Writer(path, mode=0, sync=False) as w:
+            w.extend(stack)
+        with mrcz.open(path) as r:
+            assert r.dtype == dtype
+            assert (r.sum() == 600 * value).all()
+
+
+def test_the_same_bytes_whatever_the_threads(tmp_path, rng):
+    stack = movie(rng, "u1", (5, 700, 900))
+    written = []
+    for threads in (1, 2, 4):
+        path = tmp_path / f"{threads}.mrcz"
+        mrcz.write(path, stack, n_threads=threads, sync=False)
+        written.append(path.read_bytes())
+    assert written[0] == written[1] == written[2]
+
+
+def test_one_large_image_uses_its_blocks(tmp_path, rng):
+    image = movie(rng, "u1", (1, 2500, 2501))
+    for threads in (1, 4):
+        path = tmp_path / f"{threads}.mrcz"
+        mrcz.write(path, image, n_threads=threads, sync=False)
+        np.testing.assert_array_equal(mrcz.read(path, n_threads=threads), image)
+
+
+def test_many_python_threads_share_a_reader(tmp_path, rng):
+    stack = movie(rng, "u1", (8, 300, 301))
+    path = tmp_path / "m.mrcz"
+    mrcz.write(path, stack, sync=False)
+    wrong = []
+
+    def work(reader, seed):
+        order = np.random.default_rng(seed).permutation(len(stack))
+        for k in order:
+            if not np.array_equal(reader[int(k)], stack[k]):
+                wrong.append(k)
+
+    with mrcz.open(path) as reader:
+        threads = [threading.Thread(target=work, args=(reader, i)) for i in range(8)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_reading_after_fork(tmp_path, rng):
+    stack = movie(rng, "u1", (4, 600, 601))
+    path = tmp_path / "m.mrcz"
+    mrcz.write(path, stack, sync=False)
+    with mrcz.open(path, n_threads=2) as reader:
+        reader.read()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if np.array_equal(reader.read(), stack) else 1)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        np.testing.assert_array_equal(reader.read(), stack)
+
+
+def test_blocks_that_end_inside_a_pixel(tmp_path, rng):
+    """No writer we know makes them; they decode all the same."""
+    blosc = pytest.importorskip("blosc")
+    stack = rng.normal(size=(3, 50, 70)).astype("f4")
+    path = tmp_path / "m.mrcz"
+    mrcz.write(path, stack, sync=False)
+    head = bytearray(path.read_bytes()[:1024])
+    blosc.set_blocksize(1001)
+    try:
+        chunks = [blosc.compress(f.tobytes(), typesize=1, cname="zstd", shuffle=blosc.NOSHUFFLE) for f in stack]
+    finally:
+        blosc.set_blocksize(0)
+    assert int.from_bytes(chunks[0][8:12], "little") % 4
+    path.write_bytes(bytes(head) + b"".join(chunks))
+    gain = rng.uniform(size=(50, 70)).astype("f4")
+    with mrcz.open(path) as r:
+        np.testing.assert_array_equal(r.read(), stack)
+        np.testing.assert_array_equal(r.read(gain=gain), stack * gain)
+        np.testing.assert_array_equal(r.sum(), stack.sum(0, dtype="f8"))
+
+
+def test_damage_names_frame_and_offset(tmp_path, rng):
+    stack = movie(rng, "u1", (5, 200, 200))
+    path = tmp_path / "m.mrcz"
+    mrcz.write(path, stack, sync=False)
+    with mrcz.open(path) as r:
+        at = int(r.index.offsets[3])
+    data = bytearray(path.read_bytes())
+    data[at + 200] ^= 4
+    path.write_bytes(data)
+    with mrcz.open(path) as r:
+        np.testing.assert_array_equal(r[2], stack[2])
+        for work in (r.read, r.sum, lambda: r[3], lambda: r.read(dtype="f4"), lambda: r[3, 5:6, 7:8]):
+            with pytest.raises(mrcz.ChunkError) as caught:
+                work()
+            assert (caught.value.frame, caught.value.offset, caught.value.path) == (3, at, str(path))
+
+
+def test_wrong_arguments_to_the_core():
+    one = np.zeros(1, np.int64)
+    with pytest.raises(ValueError):
+        core.read(0, one, one, np.zeros(3, np.uint8), stored=4, pixel_type=1, nx=2, row_bytes=2)
+    with pytest.raises(ValueError):
+        core.read(0, one, one, np.zeros(4, np.uint8), stored=4, pixel_type=1, nx=2, row_bytes=3)
+    with pytest.raises(ValueError):
+        core.read(0, one - 1, one, np.zeros(4, np.uint8), stored=4, pixel_type=1, nx=2, row_bytes=2)
+    with pytest.raises(CoreError):
+        core.read(b"", one, one + 30, np.zeros(4, np.uint8), stored=4, pixel_type=1, nx=2, row_bytes=2)
+    with pytest.raises(ValueError):
+        core.sum(0, one, one, np.zeros(3, np.int64), stored=4, pixel_type=1)
+    with pytest.raises(ValueError):
+        core.sum(0, one, one, np.zeros(1, np.int64), stored=4, pixel_type=7)
+
+
+def test_a_corrected_reader(tmp_path, rng):
+    from mrcz.correct import Correction
+
+    stack = rng.poisson(4, (12, 64, 65)).astype(np.uint8)
+    stack[:, 20, 30] += 60
+    gain = rng.uniform(0.8, 1.2, (64, 65)).astype(np.float32)
+    path = tmp_path / "m.mrcz"
+    mrcz.write(path, stack, sync=False)
+    correction = Correction.fit(stack, gain=gain)
+    expected = correction.apply(stack)
+    with mrcz.open(path, correction=correction) as r:
+        assert r.dtype == np.float32
+        np.testing.assert_array_equal(r.read(), expected)
+        np.testing.assert_array_equal(r[3, 10:40, 20:50], expected[3, 10:40, 20:50])
+        np.testing.assert_array_equal(r[3], expected[3])
+        np.testing.assert_allclose(r.sum(), expected.sum(0, dtype=np.float64), rtol=1e-5)
+        with pytest.raises(ValueError):
+            r.read(gain=gain)
+    with mrcz.open(path) as r:
+        np.testing.assert_allclose(r.sum(correction=correction), expected.sum(0, dtype=np.float64), rtol=1e-5)
+    with pytest.raises(ValueError, match="correction is for"):
+        mrcz.write(path, stack[:, :10], sync=False)
+        mrcz.open(path, correction=correction)

@@ -73,6 +73,26 @@ def test_appended_file_is_the_file_written_at_once(tmp_path, movie, suffix, dtyp
     assert verify(grown).ok
 
 
+def test_readers_that_only_walk_see_every_frame(tmp_path, movie):
+    """The format's own rule (McLeod et al. 2018): after header and extended header NZ chunks, back to back."""
+    blosc = pytest.importorskip("blosc")
+    path = make(tmp_path / "a.mrcz", movie[:2])
+    writer = mrcz.open(path, "a")
+    for k in range(2, len(movie)):
+        writer.append(movie[k])
+        writer.flush()
+        data = path.read_bytes()
+        nz, nsymbt = np.frombuffer(data, "<i4", 1, 8)[0], np.frombuffer(data, "<i4", 1, 92)[0]
+        assert nz == k + 1
+        at = 1024 + int(nsymbt)
+        for frame in range(nz):
+            size = int.from_bytes(data[at + 12 : at + 16], "little")
+            assert blosc.decompress(data[at : at + size]) == movie[frame].tobytes()
+            at += size
+        assert at - 1024 - nsymbt == np.frombuffer(data, "<i8", 1, 144)[0]
+    writer.close()
+
+
 def test_append_keeps_what_is_there(tmp_path, movie):
     path = make(tmp_path / "a.mrcz", movie, voltage=300.0, gain=2.0)
     with mrcz.open(path, "a", metadata={"more": 1}, codec="lz4") as writer:

@@ -152,7 +152,7 @@ class Run:
             if fused:
                 operations += ["× gain", "sum"] + (["× gain out"] if own else [])
             if detail and name == OLD:
-                operations += ["reads balanced", "reads no checksum"]
+                operations += ["reads balanced"] + ([] if self.arguments.ours_only else ["reads no checksum"])
             reference = own or method.environment == "old"
             out.append((name, name, method.environment, operations, self.arguments.repeats if reference else 3))
         # ours first and mrcz 0.6.0 right after, so that what they are divided by was measured next to them

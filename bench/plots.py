@@ -182,6 +182,8 @@ def paper_figure(result: dict[str, Any], out: Path) -> None:
         ylabel="ratio, %",
         title="b  ratio against level (numbers), 1 e/pixel",
     )
+    b.set_xticks([0.2, 0.5, 1, 2, 4], ["0.2", "0.5", "1", "2", "4"])
+    b.minorticks_off()
     lines(c, "threads", "threads", "gb_per_s")
     c.set(
         xlabel="threads", ylabel="GB of pixels a second, compressing", title="c  rate against threads", ylim=(0, None)

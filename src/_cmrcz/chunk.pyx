@@ -624,8 +624,11 @@ cdef size_t take_sample(const uint8_t *src, size_t n, size_t most, size_t unit, 
     cdef size_t strip = size // 4
     cdef size_t k, at
     if size == 0 or size > n - n // 8:
-        memcpy(sample, src, n if n < most else most)
-        return n if n < most else most
+        # whole units: the bit filter would leave a sample of any other length as it is, and be judged by that
+        size = min(n, most)
+        size = size // unit * unit if size >= unit else size
+        memcpy(sample, src, size)
+        return size
     for k in range(4):
         at = (n - strip) // 3 * k // unit * unit
         memcpy(sample + k * strip, src + at, strip)

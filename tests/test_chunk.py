@@ -90,7 +90,9 @@ def test_we_decode_what_python_blosc_encodes(kind, n, codec, shuffle, typesize, 
     assert decode(packed, n) == data
 
 
-@pytest.mark.parametrize("codec,filter,typesize,level", list(itertools.product((0, 1, 2, 4, 5), (0, 1, 2), (1, 2, 4), (1, 5))))
+@pytest.mark.parametrize(
+    "codec,filter,typesize,level", list(itertools.product((0, 1, 2, 4, 5), (0, 1, 2), (1, 2, 4), (1, 5)))
+)
 def test_blosc2_chunks_both_ways(codec, filter, typesize, level):
     blosc2 = pytest.importorskip("blosc2")
     data = pixels("int16", 100_000, 3)
@@ -117,7 +119,9 @@ def test_large_frames_in_every_profile(kind, profile):
     assert blosc.decompress(packed) == data
 
 
-@pytest.mark.parametrize("rate,fraction", ((0.01, 0.84), (0.1, 0.94), (0.5, 0.96), (1.0, 0.94), (2.0, 0.97), (4.0, 0.97)))
+@pytest.mark.parametrize(
+    "rate,fraction", ((0.01, 0.84), (0.1, 0.94), (0.5, 0.96), (1.0, 0.94), (2.0, 0.97), (4.0, 0.97))
+)
 def test_balanced_comes_near_shannon(rate, fraction, rng):
     """Counted electrons are Poisson: entropy is the size nobody can beat."""
     data = rng.poisson(rate, 4 << 20).astype(np.uint8)

@@ -369,9 +369,9 @@ class Reader:
     def _mappable(self) -> bool:
         pixels = self.pixel_format
         return (
-            not self.is_compressed and not pixels.packed and pixels.stored == pixels.dtype
-            and self.correction is None and isinstance(self._source, FileSource) and self._source.size > self.header.data_offset
-        )
+            not self.is_compressed and not pixels.packed and pixels.stored == pixels.dtype and self.correction is None
+            and isinstance(self._source, FileSource) and self._source.size > self.header.data_offset
+        )  # fmt: skip
 
     def memmap(self, mode: str = "r") -> np.memmap:
         """The pixels of a file that is not compressed as a memory map, (nz, ny, nx).

@@ -218,7 +218,8 @@ def test_an_original_with_more_in_it_than_the_copy_stays(capsys, tmp_path, rng):
 
 
 _SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background has it ignored
 import mrcz.convert.mrc as m
 blocks = m._blocks
 m._BLOCK = 1

@@ -131,12 +131,34 @@ def defaultHeader() -> dict[str, Any]:
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-class _Lazy(Reader):
-    """A Reader given away as an array: nobody closes an array, so it closes itself when the last reference goes."""
+# NumPy functions that only look at shape and dtype.
+_OUTSIDE = frozenset(
+    (np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.iscomplexobj, np.isrealobj)
+    + (np.empty_like, np.zeros_like, np.ones_like, np.full_like)
+)
 
-    def __del__(self) -> None:
-        if hasattr(self, "_source"):
-            self.close()
+
+class _Lazy(Reader):
+    """A Reader given away as an array.
+
+    HyperSpy takes what speaks NumPy's ``__array_function__`` as it is, anything else it makes an ndarray of; then it
+    asks for ``atleast_1d``. Only frames that are indexed are decoded.
+    """
+
+    def __array_function__(self, func: Any, types: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if func in (np.atleast_1d, np.atleast_2d, np.atleast_3d) and len(args) == 1:
+            return self
+        hollow = func in _OUTSIDE
+        return func(*_as_arrays(args, hollow), **{key: _as_arrays(value, hollow) for key, value in kwargs.items()})
+
+
+def _as_arrays(value: Any, hollow: bool) -> Any:
+    """The same with arrays in place of readers: of their pixels, or (hollow) of nothing but their shape and dtype."""
+    if isinstance(value, _Lazy):
+        return np.broadcast_to(np.zeros((), value.dtype), value.shape) if hollow else np.asarray(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_as_arrays(item, hollow) for item in value)
+    return value
 
 
 class MRCHeader(dict):

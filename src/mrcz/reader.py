@@ -697,11 +697,11 @@ class Reader:
     def __reduce__(self) -> tuple:
         if self._reopen is None:
             raise TypeError("a Reader of a file object cannot be pickled; open it by path")
-        return (_reopen, (self._reopen, self._options))
+        return (_reopen, (type(self), self._reopen, self._options))
 
 
-def _reopen(path: str, options: dict[str, Any]) -> Reader:
-    return Reader(path, **options)
+def _reopen(cls: type[Reader], path: str, options: dict[str, Any]) -> Reader:
+    return cls(path, **options)
 
 
 class _CutPixels(Exception):

@@ -6,7 +6,8 @@ old-suite
     ``mrcz/test_mrcz.py`` out of the wheel of mrcz 0.6.0, unchanged: 72 tests.
 rosettasciio
     ``rsciio/tests/test_mrcz.py`` out of RosettaSciIO 0.15, unchanged, with HyperSpy: 65 tests. It is copied out of the
-    package because the conftest beside it downloads data.
+    package because the conftest beside it downloads data. Then ``lazy.py``: HyperSpy's lazy load of compressed files
+    decodes only the frames asked for.
 exchange
     mrcz 0.5.7, mrcz 0.6.0 and this package each write files and read everybody's (``exchange.py``).
 
@@ -85,6 +86,7 @@ def rosettasciio(wheel: Path, work: Path) -> None:
     folder.mkdir()
     shutil.copy(package / "tests" / "test_mrcz.py", folder)
     suite(python, folder, passed=65)
+    print(run(python, HERE / "lazy.py", work, cwd=work).strip().splitlines()[-1])
 
 
 def exchange(wheel: Path, work: Path) -> None:

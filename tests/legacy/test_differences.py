@@ -1,5 +1,6 @@
 """Where mrcz 0.6.0 was wrong and this is right: docs/differences.md, one test or more for each line of it."""
 
+import pickle
 import re
 import struct
 import threading
@@ -548,6 +549,33 @@ def test_memory_maps_of_compressed_files_are_lazy(tmp_path, counts):
     np.testing.assert_array_equal(lazy[1, 2:5], counts[1, 2:5])
     np.testing.assert_array_equal(np.asarray(lazy), counts)
     assert header["compressor"] == "zstd"
+
+
+def test_lazy_arrays_stay_lazy_in_hyperspy(tmp_path, counts, monkeypatch):
+    """What HyperSpy does with the data a reader gives it (signal.data, LazySignal._lazy_data); clients/lazy.py asks
+    HyperSpy itself."""
+    array = pytest.importorskip("dask.array", reason="needs mrcz[dask]")
+    path = tmp_path / "a.mrcz"
+    mrcz.writeMRC(counts, path, compressor="zstd")
+    decoded = []
+    original = mrcz.Reader._decode
+
+    def decode(self, numbers, *rest, **keys):
+        decoded.extend(numbers.tolist())
+        return original(self, numbers, *rest, **keys)
+
+    monkeypatch.setattr(mrcz.Reader, "_decode", decode)
+    lazy, _ = mrcz.readMRC(path, useMemmap=True)
+    assert hasattr(lazy, "__array_function__") and np.atleast_1d(lazy) is lazy
+    assert np.zeros_like(lazy).shape == counts.shape and np.result_type(lazy) == counts.dtype and decoded == []
+    chunked = array.from_array(lazy, chunks=(len(counts), -1, -1))
+    assert decoded == []
+    np.testing.assert_array_equal(chunked[1].compute(scheduler="sync"), counts[1])
+    assert decoded == [1]
+    # Every other function of NumPy gets the pixels, wherever they stand among its arguments.
+    np.testing.assert_array_equal(np.concatenate([lazy, counts]), np.concatenate([counts, counts]))
+    np.testing.assert_array_equal(np.mean(a=lazy, axis=0), counts.mean(axis=0))
+    assert isinstance(pickle.loads(pickle.dumps(lazy)), type(lazy))
 
 
 def test_memory_maps_do_not_change_the_file(tmp_path, counts):

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrcz.codec import default_threads
 from mrcz.errors import ChunkError, FormatError, FormatWarning
 
 if TYPE_CHECKING:
+    from mrcz.index import ReadRange
     from mrcz.reader import Reader
 
 __all__ = ["Fault", "Verification", "verify"]
 
-_BLOCK = 64 << 20  # bytes of frames decoded at a time
+_PART = 8 << 20  # stored bytes a thread reads at a time
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class Verification:
         Nothing was decoded.
     file_bytes : int
     seconds : float
+    notes : tuple of str
+        What is unusual about the file and no damage: `Reader.oddities`.
     """
 
     path: str
@@ -70,6 +76,7 @@ class Verification:
     fast: bool
     file_bytes: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -91,17 +98,18 @@ def verify(
     """Check a file for damage.
 
     Header against file size, extended header, footer and metadata against their checksums, the chain of chunks, and
-    every frame: its checksum, then decoded. A plain MRC file has no checksums: its headers and its size are checked,
+    every frame: its checksum, then decoded, then minimum, maximum, mean and standard deviation of its pixels against
+    those in the footer. A plain MRC file has no checksums: its headers and its size are checked,
     and that its bytes can be read.
 
     Parameters
     ----------
-    path : path
+    path : path or URL
         MRC or MRCZ, also inside gzip, bzip2, xz or zstd (whose own checksums are compared as well).
     fast : bool
         Decode nothing: structure and checksums only, at the speed of the disk.
     n_threads : int, optional
-        Most threads for decoding.
+        Most threads.
     progress : callable, optional
         Called as ``progress(done, total)`` in frames.
 
@@ -116,10 +124,13 @@ def verify(
         The file cannot be read at all.
     """
     import mrcz
+    from mrcz.remote import is_url
 
+    size = 0 if is_url(path) else os.stat(path).st_size
     started = time.perf_counter()
     faults: list[Fault] = []
     frames, checksums = 0, False
+    notes: tuple[str, ...] = ()
     reader: Reader | None = None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FormatWarning)
@@ -141,6 +152,9 @@ def verify(
             ]
             frames = max(int(reader.header["nz"]), len(reader)) if not faults else len(reader)
             checksums = reader.index.hashes is not None
+            size = reader.file_nbytes if is_url(path) else size
+            told = {fault.message for fault in faults}
+            notes = tuple(oddity for oddity in reader.oddities if oddity not in told)
             faults += _metadata_faults(reader)
             faults += _stored_faults(reader, progress) if fast else _decoded_faults(reader, progress)
     return Verification(
@@ -149,8 +163,9 @@ def verify(
         frames=frames,
         checksums=checksums,
         fast=fast,
-        file_bytes=os.stat(path).st_size,
+        file_bytes=size,
         seconds=time.perf_counter() - started,
+        notes=notes,
     )
 
 
@@ -172,38 +187,93 @@ def _metadata_faults(reader: Reader) -> Iterator[Fault]:
 
 
 def _stored_faults(reader: Reader, progress: Callable[[int, int], None] | None) -> Iterator[Fault]:
-    """Stored bytes against the checksums of the footer."""
-    from mrcz.index import xxh64
+    """Stored bytes against the checksums of the footer, some megabytes a thread at a time."""
+    from mrcz.index import plan_reads, xxh64
 
     index = reader.index
-    for frame in range(len(index)):
-        offset, size = int(index.offsets[frame]), int(index.sizes[frame])
-        if index.hashes is not None:
-            data = reader.stored(frame)
-            if len(data) != size:
-                yield Fault(f"{size} bytes expected, {len(data)} remain", frame, offset)
-            elif xxh64(data) != int(index.hashes[frame]):
-                yield Fault(f"the {size} stored bytes do not match their checksum", frame, offset)
+    if index.hashes is None:
+        return
+    hashes = index.hashes
+
+    def check(part: ReadRange) -> list[Fault]:
+        data = memoryview(reader.source.read(part.start, part.size))
+        found = []
+        for frame in part.frames:
+            offset, size = int(index.offsets[frame]), int(index.sizes[frame])
+            stored = data[offset - part.start :][:size]
+            if len(stored) != size:
+                found.append(Fault(f"{size} bytes expected, {len(stored)} remain", frame, offset))
+            elif xxh64(stored) != int(hashes[frame]):
+                found.append(Fault(f"the {size} stored bytes do not match their checksum", frame, offset))
+        return found
+
+    done = 0
+    plan = plan_reads(index, max_size=_PART)
+    for part, faults in zip(plan, _in_threads(check, plan, _threads(reader)), strict=True):
+        yield from faults
+        done += len(part.frames)
         if progress is not None:
-            progress(frame + 1, len(index))
+            progress(done, len(index))
 
 
 def _decoded_faults(reader: Reader, progress: Callable[[int, int], None] | None) -> Iterator[Fault]:
-    """Every frame decoded; a block that fails is gone through frame by frame."""
+    """Every frame decoded, and its pixels against the statistics of the footer: a frame a thread, or, where there are
+    fewer frames than threads, all threads on one."""
     nz = len(reader)
     if not nz or not reader.size:
         return
-    count = min(nz, max(1, _BLOCK // max(1, reader.nbytes // nz)))
-    buffer = np.empty((count, *reader.shape[1:]), reader.dtype)
-    for start in range(0, nz, count):
-        stop = min(nz, start + count)
+    threads = min(nz, _threads(reader))
+    own = threading.local()
+
+    def check(frame: int) -> Fault | None:
+        if not hasattr(own, "out"):
+            own.out = np.empty(reader.shape[1:], reader.dtype)
         try:
-            reader.read(slice(start, stop), out=buffer[: stop - start])
-        except FormatError:
-            for frame in range(start, stop):
-                try:
-                    reader.read(frame, out=buffer[0])
-                except FormatError as error:
-                    yield _fault(error)
+            reader.read(frame, out=own.out, n_threads=max(1, _threads(reader) // threads))
+        except FormatError as error:
+            return _fault(error)
+        difference = _other_stats(reader, frame, own.out)
+        return None if difference is None else Fault(difference, frame, int(reader.index.offsets[frame]))
+
+    for frame, fault in enumerate(_in_threads(check, range(nz), threads)):
+        if fault is not None:
+            yield fault
         if progress is not None:
-            progress(stop, nz)
+            progress(frame + 1, nz)
+
+
+def _other_stats(reader: Reader, frame: int, pixels: np.ndarray) -> str | None:
+    """How a decoded frame's statistics differ from the footer's; None if they do not, or there are none."""
+    from _cmrcz.pixels import stats
+    from mrcz.writer import frame_stats
+
+    if reader.index.stats is None or pixels.dtype.kind not in "iuf":
+        return None
+    expected = reader.index.stats[frame]
+    count, *moments = stats(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
+    row = frame_stats(np.array([[*moments, count]]))
+    if np.isnan(expected).all() or row is None:
+        return None
+    # Minimum and maximum are pixels. Sums depend on their order, and the variance is a difference of large ones.
+    found, size = row[0], float(np.abs(row[0, :2]).max())
+    with np.errstate(invalid="ignore"):
+        near = ~np.isfinite(found) | (np.abs(found - expected) <= 1e-6 * size)
+        same = (found == expected) | (near & (np.arange(4) >= 2))
+    if same.all():
+        return None
+    k = int(np.argmin(same))
+    name = ("minimum", "maximum", "mean", "standard deviation")[k]
+    return f"the {name} of its pixels is {found[k]:.9g}, the footer says {expected[k]:.9g}"
+
+
+def _threads(reader: Reader) -> int:
+    return reader.n_threads or default_threads()
+
+
+def _in_threads(work: Callable[[Any], Any], items: Sequence[Any], n_threads: int) -> Iterator[Any]:
+    """The results of ``work(item)`` in order; what was not begun is left when the caller stops."""
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="mrcz-verify") as pool:
+        try:
+            yield from pool.map(work, items)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

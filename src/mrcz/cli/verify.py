@@ -73,6 +73,9 @@ def _verify(path: str, args: argparse.Namespace, bar: Progress) -> int:
         print(f"{path}: {_text.plural(len(found.faults), 'fault')}", flush=True)
         for fault in found.faults:
             print(f"  {fault}")
+    if not args.json:
+        for note in found.notes:
+            print(f"  note: {note}")
     if not found.ok and not args.quiet:
         print(f"mrcz: {path}: damaged: {found.faults[0]}", file=sys.stderr)
     return EXIT_OK if found.ok else EXIT_DAMAGED

@@ -47,6 +47,23 @@ def test_metadata_of_any_kind(tmp_path, movie):
     assert not (tmp_path / "a.mrc").exists()
 
 
+@pytest.mark.parametrize("codec", ["zstd", "lz4", None])
+def test_metadata_codec(tmp_path, movie, codec):
+    path = tmp_path / "a.mrcz"
+    meta = META | {"words": ["carbon film"] * 500}
+    mrcz.write(path, movie, metadata=meta, metadata_codec=codec)
+    with mrcz.open(path, "a", metadata_codec=codec) as writer:
+        writer.append(movie[0])
+    with mrcz.open(path) as reader:
+        assert reader.metadata["words"] == meta["words"] and len(reader) == 7
+        plain = b"carbon film" * 2 in path.read_bytes().replace(b"\xab", b"")  # one byte of MessagePack before each
+        assert plain == (codec is None)
+        assert reader.footer.trailer.flags == {None: 0, "zstd": 1, "lz4": 2}[codec]
+    assert verify(path).ok
+    with pytest.raises(ValueError, match="metadata_codec"):
+        mrcz.write(path, movie, metadata_codec="gzip")
+
+
 # --- appending ---------------------------------------------------------------------------------------------------
 
 
@@ -347,7 +364,7 @@ def test_recover_saves_every_undamaged_frame(tmp_path, movie):
     with mrcz.open(tmp_path / "b.mrcz") as reader:
         assert np.array_equal(reader.read(), movie[[0, 1, 3, 5]])
         assert np.array_equal(reader.metadata["gain"], META["gain"])
-        assert reader.footer.extra["recovered_frames"] == [0, 1, 3, 5]
+        assert np.frombuffer(reader.footer.extra["recovered_frames"], "<i4").tolist() == [0, 1, 3, 5]
     assert verify(tmp_path / "b.mrcz").ok
 
 
@@ -374,6 +391,21 @@ def test_recover_a_file_cut_short(tmp_path, movie):
     assert found.target is None and found.frames == (0, 1, 2, 3) and found.expected == 6 and not found.complete
     recover(path, tmp_path / "b.mrcz")
     assert np.array_equal(mrcz.read(tmp_path / "b.mrcz"), movie[:4])
+
+
+def test_recover_thousands_of_frames(tmp_path):
+    """More than a MessagePack list may have here."""
+    movie = np.arange(5000, dtype="u2").reshape(5000, 1, 1)
+    path = make(tmp_path / "a.mrcz", movie)
+    with mrcz.open(path) as reader:
+        at = int(reader.index.offsets[7])
+    data = bytearray(path.read_bytes())
+    data[at + 17] ^= 255
+    path.write_bytes(data)
+    found = recover(path, tmp_path / "b.mrcz")
+    assert len(found.frames) == 4999 and [lost.frame for lost in found.lost] == [7]
+    with mrcz.open(tmp_path / "b.mrcz") as reader:
+        assert np.array_equal(reader.read(), np.delete(movie, 7, axis=0))
 
 
 def test_recover_puts_the_header_back(tmp_path, movie):

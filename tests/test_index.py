@@ -469,3 +469,9 @@ def test_documented_example(tmp_path):
     block = text.split("```hexdump\n")[1].split("```")[0]
     documented = b"".join(bytes.fromhex(line[7:54]) for line in block.splitlines())
     assert footer == documented
+
+
+def test_every_key_of_the_body_is_documented():
+    text = (Path(__file__).parent.parent / "docs" / "container.md").read_text(encoding="utf-8")
+    for name in ix._KNOWN | {"source_name", "recovered_frames"}:
+        assert f"\n| `{name}` | " in text, name

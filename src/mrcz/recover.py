@@ -293,7 +293,8 @@ class _Recovering:
         extra = {} if footer is None else dict(footer.extra)
         if self.lost:
             # So that nobody takes frame 41 of the new file for frame 41 of the exposure.
-            extra["recovered_frames"] = [-1 if number is None else number for number, _, _ in found]
+            numbers = [-1 if number is None else number for number, _, _ in found]
+            extra["recovered_frames"] = np.array(numbers, "<i4").tobytes()
         metadata = None
         if footer is not None:
             try:

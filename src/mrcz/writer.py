@@ -63,6 +63,8 @@ class Writer:
         Default: that of `header`, else an image or a stack.
     metadata : dict, optional
         Goes into the footer of compressed files, and as JSON into the extended header unless one is given.
+    metadata_codec : {"zstd", "lz4", None}
+        How the footer is compressed, metadata and index.
     extended_header : ExtendedHeader or (type, bytes), optional
         Written as it is.
     header : Header, optional
@@ -109,6 +111,7 @@ class Writer:
         pixel_size: float | Sequence[float] | None = None,
         kind: str | None = None,
         metadata: dict[str, Any] | None = None,
+        metadata_codec: str | None = "zstd",
         extended_header: Any = None,
         header: Header | None = None,
         byteorder: str | None = None,
@@ -145,6 +148,7 @@ class Writer:
         self._metadata = dict(metadata) if metadata else {}
         if round_to is not None:
             self._metadata["round_to"] = float(round_to)
+        self._metadata_codec = _known(metadata_codec)
         self._source_header = source_header
         self._sync = sync
         order = byteorder or (header.byteorder if header is not None else "<")
@@ -175,8 +179,8 @@ class Writer:
         path : path
             A file of this package's making or another's. One that is not there is begun.
         **options
-            codec, level, profile, filter, blocksize, checksum, n_threads and sync as for a new file; the default codec
-            is that of the file. ``metadata`` is added to what is there. All else is as the file has it.
+            codec, level, profile, filter, blocksize, checksum, metadata_codec, n_threads, sync as for a new file; the
+            default codec is that of the file. ``metadata`` is added to what is there. All else is as the file has it.
 
         Raises
         ------
@@ -200,6 +204,7 @@ class Writer:
         self.n_threads = options.pop("n_threads", None)
         self._sync = options.pop("sync", True)
         metadata = options.pop("metadata", None) or {}
+        self._metadata_codec = _known(options.pop("metadata_codec", "zstd"))
         options.pop("overwrite", None)
         if options:
             raise ValueError(f"{', '.join(options)}: a file that is appended to keeps what it has")
@@ -289,7 +294,8 @@ class Writer:
 
             packed = pack(self._metadata)
         return {
-            "metadata": packed, "source_header": self._source_header, "writer": f"mrcz {__version__}", "extra": extra
+            "metadata": packed, "source_header": self._source_header, "writer": f"mrcz {__version__}", "extra": extra,
+            "compress": self._metadata_codec,
         }  # fmt: skip
 
     # ---- state ---------------------------------------------------------------------------------------------------
@@ -621,6 +627,12 @@ class Writer:
     def __del__(self) -> None:
         if getattr(self, "_file", None) is not None:
             self.abort()
+
+
+def _known(metadata_codec: str | None) -> str | None:
+    if metadata_codec not in ("zstd", "lz4", None):
+        raise ValueError(f"metadata_codec is {metadata_codec!r}, expected 'zstd', 'lz4' or None")
+    return metadata_codec
 
 
 def _unpacked(codec: Codec) -> Codec:

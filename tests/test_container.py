@@ -420,6 +420,54 @@ def test_recover_puts_the_header_back(tmp_path, movie):
     assert np.array_equal(mrcz.read(tmp_path / "b.mrcz"), movie)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i2", ">f4", "c8"])
+def test_recover_a_plain_file_cut_short(tmp_path, movie, dtype):
+    path, new = tmp_path / "a.mrc", tmp_path / "b.mrc"
+    frames = movie.astype(dtype)
+    mrcz.write(path, frames, pixel_size=1.25, metadata={"dose": 1.5}, byteorder=dtype[0] if dtype[0] == ">" else "<")
+    frame = frames[0].nbytes
+    whole = path.read_bytes()
+    for left, more in ((4, 100), (4, 0)):
+        path.write_bytes(whole[: len(whole) - (6 - left) * frame + more])
+        found = recover(path, None)
+        assert found.frames == (0, 1, 2, 3) and found.expected == 6 and not found.complete and found.target is None
+        assert [(lost.frame, lost.nbytes) for lost in found.lost] == [(4, more)]
+        recover(path, new, overwrite=True)
+        assert path.read_bytes() == whole[: len(whole) - 2 * frame + more]
+        with mrcz.open(new) as reader:
+            assert np.array_equal(reader.read(), frames[:4]) and reader.dtype.str[1:] == frames.dtype.str[1:]
+            assert reader.metadata == {"dose": 1.5} and reader.pixel_size == (1.25, 1.25, 1.25)
+            assert not reader.is_compressed and not reader.oddities
+        assert verify(new).ok
+    path.write_bytes(whole)
+    assert recover(path, new, overwrite=True).complete
+    # A killed writer's header is that of its last flush.
+    with mrcz.open(path) as reader:
+        path.write_bytes(reader.header.replace(nz=1).tobytes() + whole[1024 : len(whole) - 9])
+    found = recover(path, new, overwrite=True)
+    assert len(found.frames) == 5 and any("4 frames follow" in note for note in found.notes)
+    assert np.array_equal(mrcz.read(new), frames[:5])
+
+
+@pytest.mark.parametrize("kind", ["packed", "rgb", "pairs", "volume", "bytes"])
+def test_recover_keeps_the_mode_of_a_plain_file(tmp_path, movie, kind):
+    frames, options = {
+        "packed": (movie, {"pack": True}),
+        "rgb": (np.stack([movie] * 3, axis=-1), {"mode": 16}),
+        "pairs": (movie.astype("c8"), {"mode": 3}),
+        "volume": (movie, {"kind": "volume"}),
+        "bytes": (movie + 200, {"mode": 0}),
+    }[kind]
+    path, new = tmp_path / "a.mrc", tmp_path / "b.mrc"
+    mrcz.write(path, frames, **options)
+    with mrcz.open(path) as reader:
+        mode, kept = reader.header["mode"], reader.kind
+    path.write_bytes(path.read_bytes()[:-20])
+    assert recover(path, new).frames == (0, 1, 2, 3, 4)
+    with mrcz.open(new) as reader:
+        assert reader.header["mode"] == mode and reader.kind == kept and np.array_equal(reader.read(), frames[:5])
+
+
 def test_recover_refuses(tmp_path, movie):
     path = make(tmp_path / "a.mrcz", movie)
     with pytest.raises(ValueError, match="name of its own"):
@@ -428,7 +476,11 @@ def test_recover_refuses(tmp_path, movie):
         recover(path, make(tmp_path / "b.mrcz", movie))
     plain = tmp_path / "a.mrc"
     mrcz.write(plain, movie)
-    with pytest.raises(FormatError, match="not compressed"):
+    plain.write_bytes(plain.read_bytes()[:1500])
+    with pytest.raises(MrczError, match="no frame"):
+        recover(plain, None)
+    plain.write_bytes(b"no header")
+    with pytest.raises(FormatError):
         recover(plain, None)
     path.write_bytes(path.read_bytes()[:1400])
     with pytest.raises(MrczError, match="no frame"):

@@ -89,7 +89,7 @@ def recover(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Recovery:
-    """Copy every undamaged frame of a broken compressed file into a new one.
+    """Copy every undamaged frame of a broken file into a new one.
 
     A frame is undamaged if its stored bytes match their checksum, or, where there is none, if they decode. Frames are
     copied as they are stored. Frames written after the last flush of a writer that was killed are found behind the
@@ -98,7 +98,7 @@ def recover(
     Parameters
     ----------
     path : path
-        A compressed file, or the unfinished one of a killed writer.
+        A compressed or plain file, or the unfinished one of a killed writer.
     target : path or None
         The new file; None only reports what could be saved.
     overwrite : bool
@@ -113,8 +113,7 @@ def recover(
     Raises
     ------
     FormatError
-        Neither the header nor the copy of it in the footer can be understood, or the file is not compressed (a plain
-        MRC file that is cut short opens with ``permissive=True``).
+        Neither the header nor the copy of it in the footer can be understood.
     MrczError
         No frame is whole.
     FileExistsError
@@ -127,9 +126,68 @@ def recover(
             raise FileExistsError(f"{target} exists; pass overwrite=True to replace it")
     source = open_source(path)
     try:
+        if (header := _plain_header(source)) is not None:
+            return _recover_plain(source, header, os.fspath(path), target, progress)
         return _Recovering(source, os.fspath(path), progress).run(target)
     finally:
         source.close()
+
+
+def _plain_header(source: Any) -> Header | None:
+    """The header of a file that is not compressed; None for all others, damaged headers among them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FormatWarning)
+        try:
+            header = Header.parse(source.read(0, 1024), file_size=source.size, permissive=True)
+            footer = load_footer(source.read, source.size)
+        except FormatError:
+            return None
+    # A footer belongs to a compressed file, whatever its header has become.
+    return None if header.compressed or footer is not None else header
+
+
+def _recover_plain(
+    source: Any, header: Header, path: str, target: str | os.PathLike | None,
+    progress: Callable[[int, int], None] | None,
+) -> Recovery:  # fmt: skip
+    """Every whole frame of a plain MRC file that is cut short, or whose writer was killed."""
+    start, nbytes = header.data_offset, header.frame_nbytes
+    claimed, there = int(header["nz"]), (source.size - start) // nbytes
+    # What a killed writer of ours wrote after its last flush; behind the frames of other programs may be anything.
+    n = there if header.is_mrcz else min(there, claimed)
+    if n < 1:
+        raise MrczError("no frame of this file is whole", path=path)
+    if target is not None:
+        _copy_plain(source, header, n, target, progress)
+    expected, end = max(n, claimed), start + n * nbytes
+    lost: tuple[Lost, ...] = ()
+    if n < claimed:
+        rest = source.size - end
+        lost = (Lost(end, rest, n, f"{rest} of {nbytes} bytes are there" if rest else "the file ends here"),)
+    notes = ["the file is not compressed: nothing in it tells whether its pixels are right"]
+    if n > claimed:
+        notes.append(f"{n - claimed} frames follow the {claimed} the header counts")
+    return Recovery(path, None if target is None else os.fspath(target), tuple(range(n)), expected, lost, tuple(notes))
+
+
+def _copy_plain(
+    source: Any, header: Header, n: int, target: str | os.PathLike, progress: Callable[[int, int], None] | None
+) -> None:
+    from mrcz.writer import Writer
+
+    pixels, start, nbytes = header.pixel_format, header.data_offset, header.frame_nbytes
+    extended = (header.exttyp, source.read(1024, start - 1024))
+    volumes = header.kind == "volume stack" and n % header.mz == 0
+    with Writer(
+        target, codec="none", pack=pixels.packed, header=header, extended_header=extended,
+        mode=header.mode if header.mode in (0, 3, 16) and not pixels.packed else None,
+        mz=header.mz if volumes else None,
+    ) as writer:  # fmt: skip
+        for k in range(n):
+            stored = np.frombuffer(source.read(start + k * nbytes, nbytes), pixels.stored)
+            writer.append(pixels.from_stored(stored.reshape(pixels.stored_shape(header.ny, header.nx)), header.nx))
+            if progress is not None:
+                progress(start + (k + 1) * nbytes, source.size)
 
 
 class _Recovering:
@@ -145,7 +203,7 @@ class _Recovering:
         self.footer = self._find_footer()
         self.header = self._read_header()
         if not self.header.compressed:
-            raise FormatError("the file is not compressed: open it with permissive=True", path=self.path)
+            raise FormatError("the header says that the file is not compressed, its footer that it is", path=self.path)
         self.stored = self.header.pixel_format.frame_nbytes(self.header.ny, self.header.nx)
         start = self.header.data_offset
         extended = self.source.read(1024, start - 1024)

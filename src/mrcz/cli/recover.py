@@ -1,8 +1,9 @@
-"""Save every whole frame of a broken compressed file, and say what was lost.
+"""Save every whole frame of a broken file, and say what was lost.
 
 mrcz recover broken.mrcz                     broken.recovered.mrcz beside it; broken.mrcz stays as it is
 mrcz recover .movie.mrcz.1f2e3d4c.part -o movie.mrcz      what a killed writer had written
 mrcz recover --dry-run broken.mrcz           only say what could be saved
+mrcz recover short.mrc                       short.recovered.mrc: the whole frames of a plain file that is cut short
 
 Exit code 0: everything the file speaks of was saved. 3: something was lost; what was saved is written all the same.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 
 from mrcz.cli import _text
@@ -22,7 +24,7 @@ HELP = "save the whole frames of a broken file"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("input", metavar="FILE", help="broken .mrcz file, or a killed writer's .part file")
+    parser.add_argument("input", metavar="FILE", help="broken .mrcz or .mrc file, or a killed writer's .part file")
     parser.add_argument("-o", "--output", metavar="PATH", help="the new file (default: NAME.recovered.mrcz)")
     parser.add_argument("--force", action="store_true", help="replace the output if it exists")
     parser.add_argument("--dry-run", action="store_true", help="write nothing")
@@ -37,8 +39,10 @@ def run(args: argparse.Namespace) -> int:
 
     output = args.output
     if output is None:
-        stem, suffix = os.path.splitext(args.input)
-        output = f"{stem}.recovered{suffix if suffix != '.part' else '.mrcz'}"
+        folder, name = os.path.split(args.input)
+        unfinished = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.part", name)
+        stem, suffix = os.path.splitext(unfinished[1] if unfinished else name)
+        output = os.path.join(folder, f"{stem}.recovered{suffix}")
     bar = Progress(1, quiet=args.quiet)
     try:
         found = recover(
@@ -49,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         )
     except (OSError, MrczError, ValueError, MemoryError) as error:
         bar.clear()
-        text = str(error)
+        text = str(error) or type(error).__name__
         if args.json:
             emit({"path": args.input, "target": None, "error": text})
         print(f"mrcz: {text}", file=sys.stderr)

@@ -1,5 +1,6 @@
 DAMAGE: frozenset[int]
 RANGE: int
+UNKNOWN_CODEC: int
 CUT_PIXELS: int
 
 class CoreError(Exception):

@@ -24,6 +24,8 @@ from mrcz.reader import Reader, read
 from mrcz.writer import Writer, write
 
 if TYPE_CHECKING:
+    from mrcz.convert.mrc import compress, decompress
+    from mrcz.integrity import verify
     from mrcz.ioDM import async_read_dm4, asyncReadDM4, read_dm4, readDM4
     from mrcz.legacy import (
         BLOSC2_PRESENT,
@@ -71,6 +73,8 @@ __all__ = [
     "async_read_dm4",
     "async_read_mrc",
     "async_write_mrc",
+    "compress",
+    "decompress",
     "defaultHeader",
     "default_header",
     "open",
@@ -84,6 +88,7 @@ __all__ = [
     "setDefaultThreads",
     "set_default_threads",
     "test",
+    "verify",
     "write",
     "writeMRC",
     "writeMRCHeader",
@@ -111,10 +116,15 @@ def open(path: Any, mode: str = "r", **options: Any) -> Any:
     raise ValueError(f"mode is {mode!r}, expected 'r', 'w' or 'a'")
 
 
+_LAZY = {"compress": "mrcz.convert.mrc", "decompress": "mrcz.convert.mrc", "verify": "mrcz.integrity"}
+
+
 def __getattr__(name: str) -> Any:
-    """The surface of mrcz 0.x, loaded when one of its names is used."""
-    if name in ("ioDM", "ioMRC"):
-        value: Any = importlib.import_module(f"mrcz.{name}")
+    """Work on whole files, and the surface of mrcz 0.x: loaded when one of its names is used."""
+    if name in _LAZY:
+        value: Any = getattr(importlib.import_module(_LAZY[name]), name)
+    elif name in ("ioDM", "ioMRC"):
+        value = importlib.import_module(f"mrcz.{name}")
     elif name in __all__ or name in ("_asyncExecutor", "_setAsyncWorkers"):
         module = importlib.import_module("mrcz.ioDM" if name.lower().endswith("dm4") else "mrcz.legacy")
         value = getattr(module, name)

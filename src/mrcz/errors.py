@@ -43,28 +43,47 @@ class FormatError(MrczError, ValueError):
 
 
 class HeaderError(FormatError):
-    """A field of the header is wrong; ``field``, ``found`` and ``expected`` say which and how."""
+    """A field of the header is wrong; ``field``, ``found`` and ``expected`` say which and how.
+
+    ``recoverable``: with ``permissive=True`` the file opens, and there are frames in it.
+    """
 
     def __init__(
-        self, message: str = "", *, field: str | None = None, found: Any = None, expected: Any = None, path: Any = None
+        self,
+        message: str = "",
+        *,
+        field: str | None = None,
+        found: Any = None,
+        expected: Any = None,
+        path: Any = None,
+        recoverable: bool = False,
     ) -> None:
         if not message:
             message = f"header field {field} is {found}, expected {expected}"
         super().__init__(message, path=path)
         self.field, self.found, self.expected = field, found, expected
+        self.recoverable = recoverable
 
 
 class ChunkError(FormatError):
     """The stored bytes of one frame are damaged.
 
-    ``frame`` is its number (None if unknown), ``offset`` the byte of the file where its chunk starts.
+    ``frame`` is its number (None if unknown), ``offset`` the byte of the file where its chunk starts; ``recoverable``:
+    other frames may be whole (`mrcz.recover`).
     """
 
     def __init__(
-        self, message: str = "", *, frame: int | None = None, offset: int | None = None, path: Any = None
+        self,
+        message: str = "",
+        *,
+        frame: int | None = None,
+        offset: int | None = None,
+        path: Any = None,
+        recoverable: bool = True,
     ) -> None:
         super().__init__(message, path=path)
         self.frame, self.offset = frame, offset
+        self.recoverable = recoverable
 
     def __str__(self) -> str:
         where = []

@@ -14,7 +14,7 @@ import re
 import struct
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -261,10 +261,20 @@ class Header:
     def __getitem__(self, name: str) -> Any:
         if name == "label":
             return [bytes(label) for label in self._record["label"]]
+        if name not in self:
+            raise KeyError(f"no header field is called {name!r}")
         value = self._record[name]
         if isinstance(value, np.ndarray):
             return tuple(value.tolist())
         return value.tobytes() if isinstance(value, np.void) else value.item()
+
+    if not TYPE_CHECKING:  # a type checker should not take every name for one of ours
+
+        def __getattr__(self, name: str) -> Any:
+            """Fields without a property of their own, as users of mrcfile write them: ``header.dmin``."""
+            if name.startswith("_") or name not in (HEADER_DTYPE.names or ()):
+                raise AttributeError(f"no header field is called {name!r}")
+            return self[name]
 
     def __contains__(self, name: object) -> bool:
         return name in (HEADER_DTYPE.names or ())
@@ -623,10 +633,12 @@ class _Parser:
         message = f"header field {field} is {found}, expected {expected}" + (f": {why}" if why else "")
         return HeaderError(message, field=field, found=found, expected=expected, path=self.path)
 
-    def defect(self, field: str, found: Any, expected: Any, why: str = "") -> None:
-        """Something is wrong that can be read around: an error, or a warning where the caller is permissive."""
+    def defect(self, field: str, found: Any, expected: Any, why: str = "", *, frames: bool = True) -> None:
+        """Something is wrong that can be read around, to some `frames` or none: an error, or a warning where the caller
+        is permissive."""
         error = self.error(field, found, expected, why)
         if not self.permissive:
+            error.recoverable = frames
             raise error
         warnings.warn(str(error), FormatWarning, stacklevel=5)
         self.oddities.append(error.message)
@@ -748,9 +760,9 @@ class _Parser:
         # No detector has that many columns or rows: where not one frame fits, that is the field to doubt.
         side, length = self.longer_side(header)
         if here == 0 and length > 65535:
-            self.defect(side, length, f"frames of at most {left} bytes", why)
+            self.defect(side, length, f"frames of at most {left} bytes", why, frames=False)
         else:
-            self.defect("nz", nz, f"at most {here}", why)
+            self.defect("nz", nz, f"at most {here}", why, frames=here > 0)
 
     def quirks(self, header: Header) -> None:
         """Things that no pixel depends on."""

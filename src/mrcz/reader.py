@@ -720,14 +720,17 @@ class _CoreErrors:
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if kind is None:
             return
-        from _cmrcz.status import CUT_PIXELS, CoreError
+        from _cmrcz.status import CUT_PIXELS, UNKNOWN_CODEC, CoreError
 
         if isinstance(error, CoreError):
             if error.status == CUT_PIXELS:
                 raise _CutPixels from None
             number = int(self.numbers[error.frame]) if error.frame is not None else None
             offset = int(self.reader.index.offsets[number]) if number is not None else None
-            raise ChunkError(error.message, frame=number, offset=offset, path=self.reader.path) from None
+            raise ChunkError(
+                error.message, frame=number, offset=offset, path=self.reader.path,
+                recoverable=error.status != UNKNOWN_CODEC,
+            ) from None  # fmt: skip
         if isinstance(error, OSError) and error.filename is None:
             error.filename = self.reader.path
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -145,6 +145,10 @@ class Writer:
         self.round_to = round_to
         self._dtype = None if dtype is None else np.dtype(dtype)
         self._mode = mode
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise TypeError(f"metadata is {type(metadata).__name__}, expected a dict")
+        if header is not None and not isinstance(header, Header):
+            raise TypeError(f"header is {type(header).__name__}, expected a mrcz.Header such as that of a Reader")
         self._metadata = dict(metadata) if metadata else {}
         if round_to is not None:
             self._metadata["round_to"] = float(round_to)
@@ -270,10 +274,15 @@ class Writer:
                     raise
                 raw = encode_json(json_part(self._metadata))
             return "json", raw + b" " * (-len(raw) % 16)  # chunks begin on 16 bytes; JSON readers skip blanks
-        if isinstance(given, tuple):
+        if isinstance(given, tuple) and len(given) == 2:
             exttyp, raw = given
-        else:
+        elif hasattr(given, "type") and hasattr(given, "raw"):
             exttyp, raw = given.type, given.raw
+        else:
+            raise TypeError(
+                f"extended_header is {type(given).__name__}, expected that of a Reader, or a type and bytes: "
+                '("FEI1", b"...")'
+            )
         if self._metadata and not self.codec.is_compressed:
             raise ValueError("a plain MRC file has one extended header: it holds metadata or extended_header, not both")
         return exttyp, bytes(raw)
@@ -380,6 +389,8 @@ class Writer:
             raise ValueError(f"a frame must be {'(ny, nx, 3)' if rgb else '(ny, nx)'}, got shape {frame.shape}")
         if 0 in frame.shape:
             raise ValueError(f"a frame must have pixels, got shape {frame.shape}")
+        if self.codec.pack == "auto" and np.dtype(dtype).kind not in "bui":
+            self.codec = _unpacked(self.codec)
         packed = bool(self.codec.pack)
         # uint8 starts as bytes: counted electrons stay below 128. The first larger pixel makes the file start over.
         self._pixels = format_for(
@@ -390,7 +401,7 @@ class Writer:
         if self.codec.is_compressed and self._pixels.frame_nbytes(*frame.shape[:2]) > 2**31 - 1 - 65536:
             raise ValueError(f"a frame of shape {frame.shape} is too large for one chunk (2 GiB); write plain MRC")
         # What the frames are, should this process die before the true header is written: `mrcz recover` counts them.
-        self._open_file().pwrite(0, self._header(1).tobytes())
+        self._open_file().pwrite(0, self._header(1, whole=False).tobytes())
 
     def _stored(self, batch: Any) -> tuple[list[np.ndarray], int]:
         """The batch as C-contiguous arrays of stored elements, and the core's pixel type (-1: no statistics)."""
@@ -554,7 +565,7 @@ class Writer:
         self._pixels = refit.pixels
         self._moments, self._count = [], 0
         self._create()
-        self._open_file().pwrite(0, self._header(1).tobytes())
+        self._open_file().pwrite(0, self._header(1, whole=False).tobytes())
         try:
             ny, nx = shape[:2]
             row = old.frame_nbytes(1, nx)
@@ -575,14 +586,19 @@ class Writer:
         """Where the frames written so far are, with checksums and statistics."""
         return self._open_file().index
 
-    def _header(self, count: int | None = None) -> Header:
+    def _header(self, count: int | None = None, *, whole: bool = True) -> Header:
+        """Of the frames so far, or of `count`; not `whole`: more will follow, so the last volume may be incomplete."""
         assert self._pixels is not None and self._shape is not None
+        count = count or self._count
+        build = self._build
+        if not whole and build["kind"] == "volume stack" and build["mz"] and count % build["mz"]:
+            build = {**build, "kind": "stack", "mz": None}
         index_bytes = self._open_file().end - 1024 - len(self._extended)
         stats = total_stats(np.concatenate(self._moments)) if self._moments else None
         codec = self.codec.name if self.codec.is_compressed else None
         return Header.build(
-            (count or self._count, *self._shape[:2]), self._pixels, codec=codec, stats=stats, packed_bytes=index_bytes,
-            exttyp=self._extended_type, nsymbt=len(self._extended), **self._build,
+            (count, *self._shape[:2]), self._pixels, codec=codec, stats=stats, packed_bytes=index_bytes,
+            exttyp=self._extended_type, nsymbt=len(self._extended), **build,
         )  # fmt: skip
 
     def flush(self) -> None:
@@ -594,7 +610,7 @@ class Writer:
         file = self._open_file()
         if not self._count:
             raise ValueError(f"{self.path}: no frame was written")
-        file.flush(self._header().tobytes())
+        file.flush(self._header(whole=False).tobytes())
 
     def close(self) -> None:
         """Complete the file and close it; without a frame there is no file."""
@@ -719,6 +735,8 @@ def write(path: Any, array: Any, **options: Any) -> None:
     """
     ndim = len(array.shape) if hasattr(array, "shape") else None
     rgb = options.get("mode") == 16
+    if ndim is None and (isinstance(array, (str, bytes)) or not isinstance(array, Iterable)):
+        raise TypeError(f"array is {type(array).__name__}, expected an array or an iterable of 2-D frames")
     if ndim is not None:
         plain = ndim - rgb
         if plain == 2:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mrcz.convert.streams import plain_name
-from mrcz.errors import FormatError, MrczError
+from mrcz.errors import ChunkError, FormatError, HeaderError, MrczError
 
 __all__ = ["MRC_SUFFIXES", "Job", "Plan", "Result", "error_text", "expand", "plan", "run", "run_job"]
 
@@ -223,6 +223,8 @@ def plan(
             key = _key(destination)
             if key in taken:
                 problem = f"would become {destination}, as {taken[key]} does; give one of them another name with -o"
+            elif key == _key(path) and action == "decompress":
+                problem = "is no .mrcz file and would replace itself; -o writes a plain copy elsewhere"
             elif key in sources:
                 problem = f"would become {destination}, which is an input itself; -o writes elsewhere"
             elif os.path.isdir(destination):
@@ -265,6 +267,8 @@ def _new_name(action: str, path: str, relative: str, suffix: str | None) -> str:
         if not old or old.lower() in (*MRC_SUFFIXES, ".mrcz"):
             return stem + (suffix or ".mrcz")
         return stem + old + (suffix or ".mrcz")  # data.2026 -> data.2026.mrcz
+    if old.lower() in MRC_SUFFIXES:
+        return stem + (suffix or old)  # plain already: movie.mrc.gz -> movie.mrc
     if old.lower() != ".mrcz":
         stem += old
     if suffix is None:
@@ -321,8 +325,13 @@ def run_job(job: Job, progress: Callable[[int, int], None] | None = None) -> Res
                     path=job.source,
                 )
             os.remove(job.source)
-    except (OSError, MrczError, ValueError, OverflowError, MemoryError) as error:
-        return failed(error_text(error, job.source), damaged=isinstance(error, FormatError))
+    except (OSError, MrczError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        text = error_text(error, job.source)
+        if isinstance(error, HeaderError) and error.recoverable:
+            text += "; --permissive takes the whole frames that are there"
+        elif isinstance(error, ChunkError) and error.recoverable:
+            text += "; `mrcz recover` saves every whole frame"
+        return failed(text, damaged=isinstance(error, FormatError))
     return Result(
         job.action,
         job.source,

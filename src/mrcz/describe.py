@@ -168,7 +168,7 @@ def sample_entropy(reader: Reader, *, max_pixels: int = _SAMPLE) -> tuple[float 
     pixels : int
         Pixels in the sample.
     """
-    nz, ny, nx = reader.shape
+    nz, ny, nx = reader.shape[:3]
     if not nz * ny * nx or reader.dtype.kind == "c" or reader.ndim > 3:
         return None, 0
     n_frames = min(nz, _SAMPLE_FRAMES)

@@ -127,7 +127,11 @@ class GrowingFile:
         or closed, and keeps its permissions."""
         target = Path(os.path.realpath(path))
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-        fd = cls.disk.open_new(temporary, 0o666)
+        try:
+            fd = cls.disk.open_new(temporary, 0o666)
+        except OSError as error:
+            error.filename = str(target)  # a temporary name tells the caller nothing
+            raise
         new = cls(
             target,
             fd,

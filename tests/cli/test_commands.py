@@ -120,6 +120,29 @@ def test_compressed_anew(capsys, movie, tmp_path):
     assert (tmp_path / "back.mrc").read_bytes() == movie.read_bytes()
 
 
+@pytest.mark.parametrize("kind", ("array", "list", "volumes", "rgb"))
+def test_compressed_anew_without_an_original(capsys, tmp_path, kind, rng):
+    """A compressed file that was made from none has no header to be given back; what it holds comes through."""
+    stack = rng.poisson(2, (6, 20, 31)).astype(np.uint8)
+    given = {"array": stack, "list": list(stack), "volumes": list(stack.reshape(3, 2, 20, 31))}.get(kind)
+    first, again, plain, direct = (tmp_path / name for name in ("first.mrcz", "again.mrcz", "plain.mrc", "direct.mrc"))
+    if given is None:
+        mrcz.write(first, np.stack([stack] * 3, axis=-1), mode=16, pixel_size=(1, 2, 3))
+    else:
+        mrcz.writeMRC(given, first, compressor="zstd", pixelsize=[3, 2, 1])
+    assert run(capsys, "compress", "--check", first, "-c", "lz4", "-o", again)[0] == 0
+    assert run(capsys, "decompress", "--check", again, "-o", plain)[0] == 0
+    assert run(capsys, "decompress", "--check", first, "-o", direct)[0] == 0
+    assert plain.read_bytes() == direct.read_bytes()
+    assert np.array_equal(mrcz.read(plain), mrcz.read(first))
+    for path in (again, plain):
+        found, header = mrcz.readMRC(path)
+        if given is not None:
+            assert isinstance(found, type(given)) and np.array_equal(found, given)
+            assert np.allclose(header["pixelsize"], [3, 2, 1])
+    assert run(capsys, "verify", first, again)[0] == 0
+
+
 def test_nothing_is_overwritten(capsys, movie, tmp_path):
     target = tmp_path / "movie.mrcz"
     target.write_bytes(b"mine")
@@ -356,6 +379,21 @@ def test_info_json(capsys, movie, tmp_path):
     assert plain["entropy_bits"] == packed["entropy_bits"] == pytest.approx(1.7, abs=0.2)
     assert 0 < packed["entropy_fraction"] < 1.1
     assert packed["plain_bytes"] == movie.stat().st_size == plain["file_bytes"]
+
+
+def test_info_of_every_mode(capsys, tmp_path, rng):
+    counts = rng.poisson(3, (2, 6, 8)).clip(0, 15).astype(np.uint8)
+    images = {
+        0: counts, 1: counts.astype(np.int16), 2: counts.astype(np.float32), 3: counts.astype(np.complex64),
+        4: counts + 1j * counts.astype(np.complex64), 6: counts.astype(np.uint16), 7: counts.astype(np.int32),
+        8: counts.astype(np.uint32), 12: counts.astype(np.float16), 16: np.stack([counts] * 3, axis=-1), 101: counts,
+    }  # fmt: skip
+    for mode, pixels in images.items():
+        for suffix in (".mrc", ".mrcz"):
+            path = tmp_path / f"{mode}{suffix}"
+            mrcz.write(path, pixels, mode=mode if mode in (3, 16) else None, pack=mode == 101)
+            code, out, err = run(capsys, "info", path)
+            assert code == 0 and err == "" and f"(mode {mode}, " in out and "2 frames of 8 x 6" in out
 
 
 def test_info_of_an_odd_file(capsys, movie, tmp_path):

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError, error_line
 
 __all__ = ["EXIT_DAMAGED", "EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "main"]
 
@@ -99,6 +99,11 @@ def _run(arguments: list[str]) -> int:
     except UsageError as error:
         print(f"mrcz: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # of no file in particular: a temporary folder, a disk that is full
+        print(f"mrcz: {error_line(error)}", file=sys.stderr)
+        return EXIT_FAILED
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, Any]]:

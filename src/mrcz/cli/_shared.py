@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = [
     "add_inputs",
     "add_reading",
     "emit",
+    "error_line",
     "exit_code",
     "run_plan",
     "threads",
@@ -91,6 +93,13 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
 def emit(record: dict[str, Any]) -> None:
     """Print one JSON object on one line."""
     print(json.dumps(record, ensure_ascii=False, allow_nan=False, default=str), flush=True)
+
+
+def error_line(error: BaseException) -> str:
+    """An error as one line that begins with the name of the file, without Python's numbers."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
 
 
 def exit_code(results: Iterable[Any]) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 from mrcz.cli import _text
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_OK, emit, threads
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_OK, UsageError, emit, threads
 
 HELP = "compress, verify and restore a made-up movie"
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=_positive, default=40, metavar="N", help="frames (default: 40)")
     parser.add_argument("--size", type=_positive, default=1024, metavar="N", help="pixels a side (default: 1024)")
     parser.add_argument(
-        "--dose", type=float, default=0.5, metavar="E", help="electrons a pixel and frame (default: 0.5)"
+        "--dose", type=_dose, default=0.5, metavar="E", help="electrons a pixel and frame (default: 0.5)"
     )
     parser.add_argument("--seed", type=int, default=0, help="another seed, another movie (default: 0)")
     parser.add_argument("--keep", metavar="DIR", help="write the files there and keep them")
@@ -50,9 +50,20 @@ def _positive(text: str) -> int:
     return number
 
 
+def _dose(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 1000:
+        raise argparse.ArgumentTypeError("must be above 0, and 1000 at most")
+    return number
+
+
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
+    if args.size < 8:
+        raise UsageError("--size is 8 or more: smaller frames have nothing to compress")
     if args.keep:
+        if os.path.lexists(args.keep) and not os.path.isdir(args.keep):
+            raise UsageError(f"--keep {args.keep}: is a file; name a folder")
         os.makedirs(args.keep, exist_ok=True)
         return _demo(args, args.keep)
     with tempfile.TemporaryDirectory(prefix="mrcz-demo-") as folder:
@@ -92,7 +103,7 @@ def _demo(args: argparse.Namespace, folder: str) -> int:
         for row in rows:
             emit(row)
     else:
-        print(_report(rows, movie.nbytes, 8 / bits, bits))
+        print(_report(rows, movie.nbytes, bits))
     good = all(row["verified"] and row["identical"] for row in rows)
     verdict = "every file verified and restored byte for byte" if good else "A FILE CAME BACK CHANGED"
     print(f"{verdict}; {_text.duration(time.perf_counter() - started)} in all", file=sys.stderr)
@@ -129,10 +140,11 @@ def _measure(name: str, options: dict[str, Any], plain: str, movie: Any, n_threa
     }
 
 
-def _report(rows: list[dict[str, Any]], plain: int, limit: float, bits: float) -> str:
+def _report(rows: list[dict[str, Any]], plain: int, bits: float) -> str:
     cells = [["", "size", "ratio", "of the limit", "compress", "read", "verified", "restored"]]
     cells.append(["plain MRC", _text.size(plain), "1.00x", "", "", "", "", ""])
-    cells.append([f"entropy, {bits:.2f} bits", _text.size(plain / limit), f"{limit:.2f}x", "100.0 %", "", "", "", ""])
+    limit = f"{8 / bits:.2f}x" if bits else "-"
+    cells.append([f"entropy, {bits:.2f} bits", _text.size(plain * bits / 8), limit, "100.0 %", "", "", "", ""])
     for row in rows:
         cells.append(
             [

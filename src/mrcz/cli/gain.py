@@ -16,7 +16,7 @@ from typing import Any
 
 from mrcz.cli import _text
 from mrcz.cli._correcting import add_orientation, orientation, save_figure
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, UsageError, emit, threads
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, UsageError, emit, error_line, threads
 
 HELP = "make, orient and judge gain references"
 
@@ -59,15 +59,15 @@ def run(args: argparse.Namespace) -> int:
 
     output = getattr(args, "output", None)
     if output and os.path.exists(output) and not args.force:
-        print(f"mrcz: {output}: is there already", file=sys.stderr)
+        print(f"mrcz: {output} exists; --force replaces it", file=sys.stderr)
         return EXIT_FAILED
     try:
         {"make": _make, "orient": _orient, "gamma": _gamma, "convert": _convert}[args.action](args)
     except FormatError as error:
-        print(f"mrcz: {error}", file=sys.stderr)
+        print(f"mrcz: {error_line(error)}", file=sys.stderr)
         return EXIT_DAMAGED
     except (OSError, MrczError, ValueError) as error:
-        print(f"mrcz: {error}", file=sys.stderr)
+        print(f"mrcz: {error_line(error)}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
 

@@ -85,7 +85,8 @@ def text(found: Any) -> str:
         rows.append(("", f"bytes are {'un' if found.dtype[-2] == 'u' else ''}signed: {found.bytes_rule}"))
     rows.append(("pixel size", _pixel_size(found)))
     if found.codec == "none":
-        wrapped = "" if found.file_bytes >= found.plain_bytes else f", {_text.size(found.file_bytes)} here"
+        # not so large inside gzip and the like; larger where bytes follow the last frame
+        wrapped = "" if found.file_bytes == found.plain_bytes else f", {_text.size(found.file_bytes)} here"
         rows.append(("size", _text.size(found.plain_bytes) + wrapped))
         rows.append(("codec", "none"))
     else:

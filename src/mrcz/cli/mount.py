@@ -9,9 +9,10 @@ Read-only; nothing is unpacked to disk.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
-from mrcz.cli._shared import EXIT_FAILED, EXIT_OK
+from mrcz.cli._shared import EXIT_FAILED, EXIT_OK, UsageError, error_line
 
 HELP = "show compressed files as plain ones (FUSE)"
 
@@ -29,9 +30,12 @@ def run(args: argparse.Namespace) -> int:
     from mrcz.errors import MrczError
     from mrcz.mount import mount
 
+    for name in (args.folder, args.mountpoint):
+        if not os.path.isdir(name):
+            raise UsageError(f"{name}: {'is no folder' if os.path.exists(name) else 'no such folder; make it first'}")
     try:
         mount(args.folder, args.mountpoint, cache_bytes=args.cache << 20, foreground=not args.background)
     except (OSError, MrczError) as error:
-        print(f"mrcz: {error}", file=sys.stderr)
+        print(f"mrcz: {error_line(error)}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK

@@ -17,7 +17,7 @@ import sys
 
 from mrcz.cli import _text
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, emit
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, emit, error_line
 
 HELP = "save the whole frames of a broken file"
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         )
     except (OSError, MrczError, ValueError, MemoryError) as error:
         bar.clear()
-        text = str(error) or type(error).__name__
+        text = error_line(error)
         if args.json:
             emit({"path": args.input, "target": None, "error": text})
         print(f"mrcz: {text}", file=sys.stderr)

@@ -209,6 +209,8 @@ def _copy(
         pixel_bytes = header.frame_nbytes * header.nz
         tell = _Counter(progress, pixel_bytes * (2 if check else 1))
         original = original_header(reader)
+        if not len(reader):
+            raise FormatError("not one whole frame is in it", path=source)
         if compressing and not permissive:
             _refuse_trailing(reader, source)
         if not compressing and original is not None:
@@ -220,12 +222,14 @@ def _copy(
             options["mode"] = header.mode if header.mode in (3, 16) else None
             if compressing:
                 options["metadata"] = _footer_metadata(reader)
-                options["source_header"] = (header if original is None else original).tobytes()
-                options["source_name"] = source_name(reader) or _readable(os.path.basename(plain_name(source)))
+                if original is not None or not reader.is_compressed:  # else there is no plain file to give back
+                    options["source_header"] = (header if original is None else original).tobytes()
+                    options["source_name"] = source_name(reader) or _readable(os.path.basename(plain_name(source)))
             with mrcz.Writer(
                 destination,
                 header=header,
                 extended_header=reader.extended_header,
+                slices=header.slices or 0,
                 n_threads=n_threads,
                 **options,
             ) as writer:
@@ -287,7 +291,8 @@ def original_header(reader: Reader) -> Header | None:
     original = Header.parse(reader.footer.source_header, path=reader.path)
     nz, ny, nx = reader.header.shape
     # nz may be larger than what is there: then the plain file promised more frames than it held.
-    return original if (original.ny, original.nx) == (ny, nx) and original.nz >= nz else None
+    fits = (original.ny, original.nx) == (ny, nx) and original.nz >= nz and not original.compressed
+    return original if fits else None
 
 
 def source_name(reader: Reader) -> str | None:
@@ -327,7 +332,12 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     folder, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "xb") as file:
+        new = open(temporary, "xb")
+    except OSError as error:
+        error.filename = os.fspath(path)  # a temporary name tells the caller nothing
+        raise
+    try:
+        with new as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

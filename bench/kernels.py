@@ -31,6 +31,15 @@ def cases(n, rate, rng):
     yield "nonzero_mask", n, lambda v: pixels.nonzero_mask(data, mask, variant=v)
     yield "histogram", n, lambda v: pixels.histogram(data, counts, variant=v)
     yield "histogram, noise", n, lambda v: pixels.histogram(noise, counts, variant=v)
+    yield "xxh64", n, lambda v: pixels.xxh64(noise, variant=v)
+    frame, planes = np.zeros(2 * n, np.uint8), np.zeros(n, np.uint8)
+    pixels.bit_transpose(data, planes)
+    yield "zstd frame, bytes", n, lambda v: pixels.zstd_frame(data, frame, variant=v)
+    yield (
+        "zstd frame, bit planes",
+        n,
+        lambda v: pixels.zstd_frame(planes, frame, plane=n // 8, bit_planes=True, variant=v),
+    )
     for size in (2, 3, 4, 8, 16):
         yield f"shuffle {size}", n, lambda v, size=size: pixels.shuffle(data, out, size, variant=v)
         yield f"unshuffle {size}", n, lambda v, size=size: pixels.unshuffle(data, out, size, variant=v)

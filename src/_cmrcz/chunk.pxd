@@ -2,8 +2,8 @@
 """Blosc chunks: parse, decode and encode, a block at a time, without the GIL."""
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
-from _cmrcz.codecs cimport ZSTD_CCtx, ZSTD_DCtx, ZSTD_Sequence, blosc2_context
-from _cmrcz.kernels cimport mz_stats
+from _cmrcz.codecs cimport ZSTD_CCtx, ZSTD_DCtx, blosc2_context
+from _cmrcz.kernels cimport mz_stats, mz_zwork
 
 
 # What a chunk's header says, compared with the bytes that are there.
@@ -31,6 +31,13 @@ cdef struct Params:
     int checksum            # zstd's content checksum in every stream
     int64_t blocksize       # 0: chosen
 
+# A frame to be encoded.
+cdef struct Source:
+    const uint8_t *pixels
+    int pack                # two bytes of pixels are stored in one
+    int pixel_type
+    size_t itemsize         # bytes of a pixel if statistics are wanted, which blocks must then divide; else 0
+
 # What was decided for one frame.
 cdef struct Plan:
     int filter
@@ -41,10 +48,9 @@ cdef struct Plan:
 # Memory of one thread, grown as needed and reused from block to block.
 cdef struct Scratch:
     ZSTD_CCtx *search
-    ZSTD_CCtx *runs
     ZSTD_DCtx *dctx
     blosc2_context *b2
-    int ready               # which parameters the contexts carry: a hash of Params
+    int ready               # which parameters `search` carries
     int ignoring            # dctx skips content checksums
     uint8_t *a
     size_t a_size
@@ -54,8 +60,9 @@ cdef struct Scratch:
     size_t c_size
     uint8_t *d
     size_t d_size
-    ZSTD_Sequence *seq
-    size_t seq_size
+    uint8_t *e
+    size_t e_size
+    mz_zwork *zwork
     int64_t found           # detail of the last failure
     int64_t expected
 
@@ -69,12 +76,18 @@ cdef size_t block_length(const Chunk *c, size_t b) noexcept nogil
 cdef int block_decode(const Chunk *c, size_t b, uint8_t *out, Scratch *s, int verify) noexcept nogil
 
 cdef size_t chunk_bound(size_t nbytes) noexcept nogil
-cdef int plan_frame(const uint8_t *src, size_t n, const Params *p, int threads, Plan *plan, Scratch *s) noexcept nogil
+cdef int prepare(const Params *p, Scratch *s) noexcept nogil
+cdef void stats_init(mz_stats *st) noexcept nogil
+cdef void stats_add(mz_stats *st, const mz_stats *more) noexcept nogil
+cdef int source_copy(const Source *f, size_t start, size_t n, uint8_t *out) noexcept nogil
+cdef const uint8_t *source_block(const Source *f, size_t start, size_t n, mz_stats *st, Scratch *s,
+                                 int *status) noexcept nogil
+cdef int plan_frame(const Source *src, size_t n, const Params *p, Plan *plan, Scratch *s) noexcept nogil
 cdef int64_t block_encode(const uint8_t *src, size_t n, int whole, const Params *p, const Plan *plan, uint8_t *out,
                           size_t cap, Scratch *s) noexcept nogil
 cdef void chunk_header(uint8_t *out, size_t nbytes, size_t cbytes, const Params *p, const Plan *plan,
                        int memcpyed) noexcept nogil
-cdef int64_t chunk_encode(const uint8_t *src, size_t n, const Params *p, uint8_t *out, size_t cap,
+cdef int64_t chunk_encode(const Source *src, size_t n, const Params *p, uint8_t *out, size_t cap, mz_stats *stats,
                           Scratch *s) noexcept nogil
 cdef uint64_t hash64(const uint8_t *p, size_t n) noexcept nogil
 cdef Params make_params(codec, level, profile, filter, typesize, split, checksum, blocksize) except *

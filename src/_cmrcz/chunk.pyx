@@ -4,8 +4,10 @@ Layout of a Blosc 1 chunk (c-blosc, README_CHUNK_FORMAT): 16 header bytes — ve
 nbytes, blocksize, cbytes as little-endian u4 — a table of u4 block starts, per block one stream or typesize streams
 if split, each behind its i4 length; a stream as long as its pixels is stored as it is.
 
-How zstd is used here is what makes the files small and quick; see docs/codec.md.
+zstd's frames are made by zstd_frame_impl.h where pixels are counts or noise, which is what makes the files small and
+quick to write (docs/codec.md), and by libzstd where searching gains.
 """
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -14,22 +16,11 @@ from _cmrcz.codecs cimport (
     LZ4_compress_fast,
     LZ4_compress_HC,
     LZ4_decompress_safe,
-    MZ_C_BLOCKDELIMITERS,
-    MZ_C_CHAINLOG,
     MZ_C_CHECKSUM,
-    MZ_C_HASHLOG,
     MZ_C_LEVEL,
-    MZ_C_LITERALS,
-    MZ_C_MINMATCH,
-    MZ_C_REPCODES,
-    MZ_C_STRATEGY,
-    MZ_C_VALIDATESEQUENCES,
-    MZ_C_WINDOWLOG,
     MZ_D_IGNORECHECKSUM,
     ZSTD_CCtx_setParameter,
-    ZSTD_Sequence,
     ZSTD_compress2,
-    ZSTD_compressSequences,
     ZSTD_createCCtx,
     ZSTD_createDCtx,
     ZSTD_DCtx_setParameter,
@@ -50,12 +41,10 @@ from _cmrcz.codecs cimport (
     mz_blosclz_compress,
     mz_blosclz_decompress,
     mz_has_blosclz_encoder,
-    mz_has_sequences,
-    mz_xxh64,
     mz_zlib_compress,
     mz_zlib_decompress,
 )
-from _cmrcz.kernels cimport mz_get_kernels, mz_kernels
+from _cmrcz.kernels cimport mz_get_kernels, mz_kernels, mz_stats, mz_zplan, mz_zwork
 from _cmrcz.status cimport (
     BAD_BLOCK,
     BAD_BLOCKSIZE,
@@ -71,13 +60,13 @@ from _cmrcz.status cimport (
     ENCODE_FAILED,
     NO_MEMORY,
     OK,
+    PIXEL_RANGE,
     SHORT_HEADER,
 )
 
 from _cmrcz.status import error_for
 
 cdef const mz_kernels *K = mz_get_kernels()
-cdef int HAS_SEQUENCES = mz_has_sequences()
 
 blosc2_init()  # registers C-Blosc2's codecs and filters; starts no thread
 
@@ -85,14 +74,9 @@ cdef enum:
     HEADER = 16
     MAX_SPLITS = 16         # Blosc splits a block into at most this many streams,
     MIN_SPLIT_ITEMS = 128   # and only blocks of at least this many items
-    ZBLOCK = 131072         # zstd's largest block: one Huffman table each
     MIB = 1048576
-    # The shortest run of zeros worth a sequence of its own (two more where a zero must come before it), found by trial
-    # over the doses; also zstd's shortest match here.
-    MIN_RUN = 3
-    # A bit plane with more zero bytes than this (per cent) is coded as runs, any other as literals only.
-    SPARSE = 70
-    SAMPLE = 262144         # bytes of a frame that the choice of method is tried on
+    SAMPLE = 131072         # bytes of a frame, times the type size, that the choice of method is tried on
+    SEARCHED = 32768        # and those that zstd's search is tried on, which costs ten times as much a byte
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------
@@ -106,8 +90,6 @@ cdef void scratch_init(Scratch *s) noexcept nogil:
 cdef void scratch_free(Scratch *s) noexcept nogil:
     if s.search is not NULL:
         ZSTD_freeCCtx(s.search)
-    if s.runs is not NULL:
-        ZSTD_freeCCtx(s.runs)
     if s.dctx is not NULL:
         ZSTD_freeDCtx(s.dctx)
     if s.b2 is not NULL:
@@ -116,7 +98,8 @@ cdef void scratch_free(Scratch *s) noexcept nogil:
     free(s.b)
     free(s.c)
     free(s.d)
-    free(s.seq)
+    free(s.e)
+    free(s.zwork)
     scratch_init(s)
 
 
@@ -149,7 +132,7 @@ cdef inline int fail(Scratch *s, int status, int64_t found, int64_t expected) no
 
 
 cdef uint64_t hash64(const uint8_t *p, size_t n) noexcept nogil:
-    return mz_xxh64(p, n, 0)
+    return K.xxh64(p, n, 0)
 
 
 # ---- parse -----------------------------------------------------------------------------------------------------
@@ -352,177 +335,38 @@ cdef size_t chunk_bound(size_t nbytes) noexcept nogil:
 
 
 cdef int prepare(const Params *p, Scratch *s) noexcept nogil:
-    """Create and set up the zstd contexts of this thread for these parameters, once."""
+    """Create and set up this thread's zstd encoders for these parameters, once."""
     cdef int level = p.level
     cdef int key
     if p.codec != 6:
         return OK
     if p.profile >= 0:
         level = 9 if p.profile == 2 else 1
+        if s.zwork is NULL:
+            s.zwork = <mz_zwork *> malloc(sizeof(mz_zwork))
+            if s.zwork is NULL:
+                return NO_MEMORY
     key = (level + 64) * 2 + p.checksum
     if s.ready == key:
         return OK
     if s.search is NULL:
         s.search = ZSTD_createCCtx()
-    if s.runs is NULL:
-        s.runs = ZSTD_createCCtx()
-    if s.search is NULL or s.runs is NULL:
-        return NO_MEMORY
+        if s.search is NULL:
+            return NO_MEMORY
     ZSTD_CCtx_setParameter(s.search, MZ_C_LEVEL, level)
     ZSTD_CCtx_setParameter(s.search, MZ_C_CHECKSUM, p.checksum)
-    # The runs context never searches, so its tables are as small as zstd allows.
-    ZSTD_CCtx_setParameter(s.runs, MZ_C_LEVEL, 1)
-    ZSTD_CCtx_setParameter(s.runs, MZ_C_STRATEGY, 1)
-    ZSTD_CCtx_setParameter(s.runs, MZ_C_HASHLOG, 6)
-    ZSTD_CCtx_setParameter(s.runs, MZ_C_CHAINLOG, 6)
-    ZSTD_CCtx_setParameter(s.runs, MZ_C_MINMATCH, 3)
-    ZSTD_CCtx_setParameter(s.runs, MZ_C_WINDOWLOG, 23)
-    ZSTD_CCtx_setParameter(s.runs, MZ_C_LITERALS, 1)
-    ZSTD_CCtx_setParameter(s.runs, MZ_C_BLOCKDELIMITERS, 1)
-    ZSTD_CCtx_setParameter(s.runs, MZ_C_VALIDATESEQUENCES, 0)
-    ZSTD_CCtx_setParameter(s.runs, MZ_C_REPCODES, 1)
-    ZSTD_CCtx_setParameter(s.runs, MZ_C_CHECKSUM, p.checksum)
     s.ready = key
     return OK
 
 
-cdef struct Runs:
-    ZSTD_Sequence *seq
-    size_t k            # sequences so far
-    size_t anchor       # first byte not yet in a sequence
-    size_t start        # first byte of the current zstd block
-
-
-cdef inline void delimit(Runs *r, size_t at) noexcept nogil:
-    """End a zstd block at byte at; what is left since the last match becomes its trailing literals."""
-    r.seq[r.k].offset = 0
-    r.seq[r.k].matchLength = 0
-    r.seq[r.k].litLength = <unsigned int> (at - r.anchor)
-    r.seq[r.k].rep = 0
-    r.k += 1
-    r.anchor = at
-    r.start = at
-
-
-cdef inline void emit(Runs *r, size_t a, size_t b, size_t distance, size_t lead) noexcept nogil:
-    """A run of zeros a..b becomes a match at this distance. Distance 1 needs one zero before it as a literal (lead)."""
-    cdef size_t m
-    if b - a >= MIN_RUN + 2 * lead:
-        m = a + lead
-        r.seq[r.k].offset = <unsigned int> distance
-        r.seq[r.k].litLength = <unsigned int> (m - r.anchor)
-        r.seq[r.k].matchLength = <unsigned int> (b - m)
-        r.seq[r.k].rep = 0
-        r.k += 1
-        r.anchor = b
-
-
-cdef extern from *:
-    """
-    #if defined(_MSC_VER) && !defined(__clang__)
-    #include <intrin.h>
-    static inline unsigned mz_ctz64(uint64_t v) { unsigned long i; _BitScanForward64(&i, v); return i; }
-    #else
-    #define mz_ctz64(v) ((unsigned)__builtin_ctzll(v))
-    #endif
-    """
-    unsigned int mz_ctz64(uint64_t) nogil
-
-
-cdef void scan(Runs *r, const uint64_t *mask, size_t base, size_t a0, size_t a1, size_t distance) noexcept nogil:
-    """Turn the runs of zeros in bytes a0..a1 into matches; mask has a bit per byte from base on, 1 = not zero."""
-    cdef size_t lead = 1 if distance == 1 else 0
-    cdef size_t previous = a0
-    cdef size_t w = (a0 - base) >> 6
-    cdef size_t last = (a1 - base + 63) >> 6
-    cdef size_t position, origin
-    cdef uint64_t m
-    while w < last:
-        m = mask[w]
-        origin = base + (w << 6)
-        if origin < a0:
-            m &= (<uint64_t> -1) << (a0 - origin)
-        if a1 - origin < 64:
-            m &= ((<uint64_t> 1) << (a1 - origin)) - 1
-        while m:
-            position = origin + mz_ctz64(m)
-            m &= m - 1
-            emit(r, previous, position, distance, lead)
-            previous = position + 1
-        w += 1
-    emit(r, previous, a1, distance, lead)
-
-
-cdef int64_t encode_runs(const uint8_t *x, size_t n, size_t plane, int planes_per_byte, uint8_t *out, size_t cap,
-                         Scratch *s) noexcept nogil:
-    """A zstd frame of literals and runs of zeros, without any search.
-
-    x is a filtered block of planes of `plane` bytes (the last may be shorter). A sparse plane is given to zstd as runs
-    of zeros, a dense one as literals alone, and every plane begins a zstd block, so that it gets a Huffman table of its
-    own. planes_per_byte is 8 for bit planes of a type size > 1: there the top plane of the byte before is often empty,
-    and a match into it needs no zero of its own before it.
-    """
-    cdef Runs r
-    cdef size_t a0 = 0, a1, at, e, zeros, distance, count, index = 0
-    cdef int top_empty = 0
-    cdef uint64_t *mask
-    cdef size_t got
-    if reserve(<uint8_t **> &s.seq, &s.seq_size, (n // 3 + n // 64 + 4096) * sizeof(ZSTD_Sequence)) != OK:
-        return -NO_MEMORY
-    if reserve(&s.c, &s.c_size, (min(plane, n) // 64 + 2) * 8) != OK:
-        return -NO_MEMORY
-    mask = <uint64_t *> s.c
-    r.seq = s.seq
-    r.k = 0
-    r.anchor = 0
-    r.start = 0
-    while a0 < n:
-        a1 = min(a0 + plane, n)
-        zeros = K.count_zero(x + a0, a1 - a0)
-        count = a1 - a0 - zeros
-        if zeros * 100 < (a1 - a0) * SPARSE:
-            if r.start < a0:
-                delimit(&r, a0)
-            at = a0
-            while a1 - at > ZBLOCK:
-                at += ZBLOCK
-                delimit(&r, at)
-            delimit(&r, a1)
-        else:
-            distance = 1
-            if count and top_empty and planes_per_byte:
-                distance = (index % planes_per_byte + 1) * plane
-            K.nonzero_mask(x + a0, mask, a1 - a0)
-            at = a0
-            while at < a1:
-                e = a1
-                if e - r.start > ZBLOCK:
-                    if at > r.start:
-                        delimit(&r, at)
-                    e = min(e, at + ZBLOCK)
-                scan(&r, mask, a0, at, e, distance)
-                at = e
-                if at < a1:
-                    delimit(&r, at)
-        if planes_per_byte and index % planes_per_byte == <size_t> planes_per_byte - 1:
-            top_empty = count == 0
-        index += 1
-        a0 = a1
-    if r.start < n:
-        delimit(&r, n)
-    got = ZSTD_compressSequences(s.runs, out, cap, r.seq, r.k, x, n)
-    return 0 if ZSTD_isError(got) else <int64_t> got
-
-
-cdef int64_t stream_encode(const uint8_t *x, size_t n, const Params *p, const Plan *plan, size_t plane, int per_byte,
+cdef int64_t stream_encode(const uint8_t *x, size_t n, const Params *p, const Plan *plan, const mz_zplan *planes,
                            uint8_t *out, size_t cap, Scratch *s) noexcept nogil:
     """One stream; its length, or 0 if the codec gained nothing, or -status."""
     cdef size_t got
     cdef int64_t r
     if p.codec == 6:
         if not plan.search:
-            r = encode_runs(x, n, plane, per_byte, out, cap, s)
-            return r
+            return <int64_t> K.zstd_frame(x, n, planes, s.zwork, out, cap)
         got = ZSTD_compress2(s.search, out, cap, x, n)
         return 0 if ZSTD_isError(got) else <int64_t> got
     if p.codec == 2:
@@ -544,21 +388,26 @@ cdef int64_t block_encode(const uint8_t *src, size_t n, int whole, const Params 
     cap must be at least n + n/64 + 4 * typesize + 64 bytes; the result is at most n + 4 * streams.
     """
     cdef const uint8_t *x = src
-    cdef size_t items, k, j, streams = 1, length, plane
+    cdef size_t items, k, j, streams = 1, length
     cdef int64_t got
-    cdef int per_byte = 0
+    cdef mz_zplan planes
     cdef uint8_t *q = out
-    plane = n
+    planes.plane = n
+    planes.bit_planes = 0
+    planes.planes_per_byte = 0
+    planes.checksum = p.checksum
+    planes.min_gain = 512 if p.profile == 2 else 64     # what gains less is quicker to read as it is
     if filtered(plan.filter, plan.typesize, n):
         if reserve(&s.a, &s.a_size, n) != OK:
             return -NO_MEMORY
         items = n // plan.typesize
         if plan.filter == 1:
             K.shuffle(plan.typesize, src, s.a, n)
-            plane = items if items else n   # a last block shorter than one item
+            planes.plane = items if items else n    # a last block shorter than one item
         elif plan.typesize == 1:
             K.bit_transpose(src, s.a, n)
-            plane = items // 8
+            planes.plane = items // 8
+            planes.bit_planes = 1
         else:
             if reserve(&s.b, &s.b_size, n) != OK:
                 return -NO_MEMORY
@@ -566,16 +415,17 @@ cdef int64_t block_encode(const uint8_t *src, size_t n, int whole, const Params 
             for k in range(<size_t> plan.typesize):
                 K.bit_transpose(s.b + k * items, s.a + k * items, items)
             memcpy(s.a + plan.typesize * items, src + plan.typesize * items, n - plan.typesize * items)
-            plane = items // 8
-            per_byte = 8
+            planes.plane = items // 8
+            planes.bit_planes = 1
+            planes.planes_per_byte = 8
         x = s.a
     if p.split and whole and plan.typesize <= MAX_SPLITS and n // plan.typesize >= MIN_SPLIT_ITEMS:
         streams = plan.typesize
-        plane = min(plane, n // streams)
-        per_byte = 0
+        planes.plane = min(planes.plane, n // streams)
+        planes.planes_per_byte = 0
     length = n // streams
     for j in range(streams):
-        got = stream_encode(x + j * length, length, p, plan, plane, per_byte, q + 4, cap - (q - out) - 4, s)
+        got = stream_encode(x + j * length, length, p, plan, &planes, q + 4, cap - (q - out) - 4, s)
         if got < 0:
             s.found = p.codec
             return got
@@ -585,6 +435,51 @@ cdef int64_t block_encode(const uint8_t *src, size_t n, int whole, const Params 
         put_u4(q, got)
         q += 4 + got
     return q - out
+
+
+# ---- where a frame comes from ----------------------------------------------------------------------------------
+
+cdef void stats_init(mz_stats *st) noexcept nogil:
+    st.min = INFINITY
+    st.max = -INFINITY
+    st.sum = 0
+    st.sumsq = 0
+    st.n = 0
+
+
+cdef void stats_add(mz_stats *st, const mz_stats *more) noexcept nogil:
+    st.min = min(st.min, more.min)
+    st.max = max(st.max, more.max)
+    st.sum += more.sum
+    st.sumsq += more.sumsq
+    st.n += more.n
+
+
+cdef int source_copy(const Source *f, size_t start, size_t n, uint8_t *out) noexcept nogil:
+    """Stored bytes start..start + n of a frame; not 0 if a pixel was too large to pack."""
+    if f.pack:
+        return K.pack4(f.pixels + 2 * start, out, 2 * n)
+    memcpy(out, f.pixels + start, n)
+    return 0
+
+
+cdef const uint8_t *source_block(const Source *f, size_t start, size_t n, mz_stats *st, Scratch *s,
+                                 int *status) noexcept nogil:
+    """Stored bytes start..start + n, measured and packed while they are in cache anyway; NULL on failure."""
+    cdef int over
+    if f.itemsize:
+        stats_init(st)
+        K.stats(f.pixel_type, f.pixels + (2 * start if f.pack else start), (2 * n if f.pack else n) // f.itemsize, st)
+    if not f.pack:
+        return f.pixels + start
+    if reserve(&s.e, &s.e_size, n) != OK:
+        status[0] = NO_MEMORY
+        return NULL
+    over = source_copy(f, start, n, s.e)
+    if over:
+        status[0] = PIXEL_RANGE
+        return NULL
+    return s.e
 
 
 cdef size_t even_blocks(size_t n, size_t target, int filter, int typesize) noexcept nogil:
@@ -607,18 +502,18 @@ cdef size_t even_blocks(size_t n, size_t target, int filter, int typesize) noexc
     return min(size, n)
 
 
-cdef int64_t trial(size_t n, const Params *p, int filter, int typesize, int search, size_t behind,
-                   Scratch *s) noexcept nogil:
-    """Bytes that the first n of the sample in s.d take when encoded like this, or -status; they go to s.d + behind."""
+cdef int64_t trial(const uint8_t *sample, size_t n, const Params *p, int filter, int typesize, int search,
+                   size_t behind, Scratch *s) noexcept nogil:
+    """Bytes that n bytes of the sample in s.d take when encoded like this, or -status; they go to s.d + behind."""
     cdef Plan t
     t.filter = filter
     t.typesize = typesize
     t.search = search
     t.blocksize = n
-    return block_encode(s.d, n, 0, p, &t, s.d + behind, s.d_size - behind, s)
+    return block_encode(sample, n, 0, p, &t, s.d + behind, s.d_size - behind, s)
 
 
-cdef size_t take_sample(const uint8_t *src, size_t n, size_t most, size_t unit, uint8_t *sample) noexcept nogil:
+cdef size_t take_sample(const Source *src, size_t n, size_t most, size_t unit, uint8_t *sample) noexcept nogil:
     """Copy four strips of a frame, together at most `most` bytes and a multiple of 4 * unit; returns their length."""
     cdef size_t size = min(n, most) // (4 * unit) * (4 * unit)
     cdef size_t strip = size // 4
@@ -627,60 +522,63 @@ cdef size_t take_sample(const uint8_t *src, size_t n, size_t most, size_t unit, 
         # whole units: the bit filter would leave a sample of any other length as it is, and be judged by that
         size = min(n, most)
         size = size // unit * unit if size >= unit else size
-        memcpy(sample, src, size)
+        source_copy(src, 0, size, sample)
         return size
     for k in range(4):
         at = (n - strip) // 3 * k // unit * unit
-        memcpy(sample + k * strip, src + at, strip)
+        source_copy(src, at, strip, sample + k * strip)
     return size
 
 
-cdef int plan_frame(const uint8_t *src, size_t n, const Params *p, int threads, Plan *plan, Scratch *s) noexcept nogil:
-    """Choose filter, type size, search and block size for one frame of n bytes.
+cdef int plan_frame(const Source *src, size_t n, const Params *p, Plan *plan, Scratch *s) noexcept nogil:
+    """Choose filter, type size, search and block size for one frame of n stored bytes.
 
     With a profile, each method is tried on a sample of four strips: what the pixels are decides, whatever made them,
     and trying costs a few per cent of encoding. Without, what the caller said is taken.
     """
-    cdef size_t target = MIB, size, taken, most
+    cdef size_t target = MIB, size, taken, most, at
     cdef int64_t best = -1, got
     cdef int threshold, other, ts = p.typesize
     cdef int status = prepare(p, s)
     if status != OK:
         return status
     plan.typesize = ts
-    plan.search = p.codec == 6 and (p.profile < 0 or not HAS_SEQUENCES)
+    plan.search = p.codec == 6 and p.profile < 0
     plan.filter = p.filter if p.filter >= 0 else 2
     if p.codec == 6 and p.profile >= 0 and n >= 64:
-        most = 8 * SAMPLE if p.profile == 2 else SAMPLE
+        most = <size_t> SAMPLE * min(ts, 4) * (16 if p.profile == 2 else 1)
         # the encoder's own buffers are in use while a method is tried, so sample and output have their own
         if reserve(&s.d, &s.d_size, min(n, most) + chunk_bound(min(n, most))) != OK:
             return NO_MEMORY
         taken = take_sample(src, n, most, 64 * ts, s.d)
-        size = taken
-        if HAS_SEQUENCES:
-            plan.search = 0
-            for other in range(3):
-                if p.filter >= 0 and other != p.filter or other == 0 and ts > 1 and p.filter < 0:
-                    continue    # the caller chose another; or bytes of different weight side by side, never the best
-                if other == 1 and ts == 1 and p.filter < 0:
-                    continue    # the byte shuffle does nothing to bytes
-                got = trial(size, p, other, ts, 0, taken, s)
-                if got < 0:
-                    return <int> -got
-                if best < 0 or got < best:
-                    best = got
-                    plan.filter = other
-        # Searching for matches takes twice the time and more: worth it only where it gains.
+        for other in range(3):
+            if p.filter >= 0 and other != p.filter or other == 0 and ts > 1 and p.filter < 0:
+                continue    # the caller chose another; or bytes of different weight side by side, never the best
+            if other == 1 and ts == 1 and p.filter < 0:
+                continue    # the byte shuffle does nothing to bytes
+            got = trial(s.d, taken, p, other, ts, 0, taken, s)
+            if got < 0:
+                return <int> -got
+            if best < 0 or got < best:
+                best = got
+                plan.filter = other
+        # Searching for matches takes ten times the time: worth it only where it gains. A quarter of the way into the
+        # sample a strip begins: pixels that lie together, away from the frame's edge.
         threshold = 80 if p.profile == 0 else (95 if p.profile == 1 else 100)
         other = p.filter if p.filter >= 0 else (1 if ts > 1 else 0)
-        if best >= 0 and size > SAMPLE:
-            size = SAMPLE
-            best = trial(size, p, plan.filter, ts, 0, taken, s)
-        got = trial(size, p, other, ts, 1, taken, s)
+        size = min(taken // 4, (<size_t> SEARCHED) * ts) // (64 * ts) * (64 * ts)
+        at = taken // 4 // (64 * ts) * (64 * ts)
+        if size == 0:
+            size = taken
+            at = 0
+        got = trial(s.d + at, size, p, plan.filter, ts, 0, taken, s)
         if got < 0:
             return <int> -got
-        if best < 0 or got * 100 < best * threshold:
-            best = got
+        threshold = <int> (got * threshold // 100)
+        got = trial(s.d + at, size, p, other, ts, 1, taken, s)
+        if got < 0:
+            return <int> -got
+        if got < threshold:
             plan.search = 1
             plan.filter = other
         if plan.filter == 2:
@@ -694,13 +592,12 @@ cdef int plan_frame(const uint8_t *src, size_t n, const Params *p, int threads, 
                 other //= 2
             got = best
             if p.profile == 2 and other > 1:
-                best = trial(taken, p, 2, 1, 0, taken, s)
-                got = trial(taken, p, 2, other, 0, taken, s)
+                got = trial(s.d, taken, p, 2, other, 0, taken, s)
                 if got < 0:
                     return <int> -got
-            if (p.profile == 1 and best * 30 < <int64_t> size) or (p.profile == 2 and got < best):
+            if (p.profile == 1 and best * 30 < <int64_t> taken) or (p.profile == 2 and got < best):
                 plan.typesize = other
-                # half a MiB for every byte of an item: bit planes of 64 KiB, two to a zstd block at most
+                # half a MiB for every byte of an item: bit planes of 64 KiB
                 target = max(MIB * other // 2, MIB)
     if plan.filter == 2 and n % plan.typesize:
         plan.filter = 1     # C-Blosc2 loses the bytes after the last whole item of a bit-shuffled block
@@ -717,6 +614,9 @@ cdef int plan_frame(const uint8_t *src, size_t n, const Params *p, int threads, 
         plan.blocksize = even_blocks(n, target, plan.filter, plan.typesize)
     if p.split and plan.blocksize > <size_t> plan.typesize:
         plan.blocksize = plan.blocksize // plan.typesize * plan.typesize    # streams of equal length
+    if src.itemsize and plan.blocksize % src.itemsize:
+        size = src.itemsize * plan.typesize * 8     # whole pixels, whatever type size was asked for
+        plan.blocksize = min(n, max(plan.blocksize // size, <size_t> 1) * size)
     return OK
 
 
@@ -734,12 +634,17 @@ cdef void chunk_header(uint8_t *out, size_t nbytes, size_t cbytes, const Params 
     put_u4(out + 12, cbytes)
 
 
-cdef int64_t chunk_encode(const uint8_t *src, size_t n, const Params *p, uint8_t *out, size_t cap,
+cdef int64_t chunk_encode(const Source *src, size_t n, const Params *p, uint8_t *out, size_t cap, mz_stats *stats,
                           Scratch *s) noexcept nogil:
-    """Encode n bytes as one chunk into out (chunk_bound(n) bytes and 4 a block); its length, or -status."""
+    """Encode a frame of n stored bytes as one chunk into out (chunk_bound(n) bytes and 4 a block).
+
+    Returns the chunk's length, or -status. The pixels' statistics are added to stats if src wants any.
+    """
     cdef Plan plan
-    cdef int status = plan_frame(src, n, p, 1, &plan, s)
+    cdef int status = plan_frame(src, n, p, &plan, s)
     cdef size_t b, blocks, at, length
+    cdef const uint8_t *block
+    cdef mz_stats measured
     cdef int64_t got
     if status != OK:
         return -status
@@ -747,17 +652,22 @@ cdef int64_t chunk_encode(const uint8_t *src, size_t n, const Params *p, uint8_t
     at = HEADER + 4 * blocks
     for b in range(blocks):
         length = min(plan.blocksize, n - b * plan.blocksize)
+        block = source_block(src, b * plan.blocksize, length, &measured, s, &status)
+        if block is NULL:
+            return -status
+        if src.itemsize:
+            stats_add(stats, &measured)
+        if at >= n + HEADER:
+            continue    # will be stored; the rest is only measured
         put_u4(out + HEADER + 4 * b, at)
-        got = block_encode(src + b * plan.blocksize, length, length == plan.blocksize, p, &plan, out + at, cap - at, s)
+        got = block_encode(block, length, length == plan.blocksize, p, &plan, out + at, cap - at, s)
         if got < 0:
             s.expected = b
             return got
         at += got
-        if at >= n + HEADER:
-            break
     if at >= n + HEADER:
         # Stored: never larger than the pixels and one header.
-        memcpy(out + HEADER, src, n)
+        source_copy(src, 0, n, out + HEADER)
         at = n + HEADER
         chunk_header(out, n, at, p, &plan, 1)
         return at
@@ -778,7 +688,7 @@ def versions() -> dict:
     cdef unsigned int z = ZSTD_versionNumber()
     return {
         "zstd": f"{z // 10000}.{z // 100 % 100}.{z % 100}", "c-blosc2": (<bytes> blosc2_get_version_string()).decode(),
-        "blosclz_encoder": bool(mz_has_blosclz_encoder()), "zero_runs": bool(HAS_SEQUENCES),
+        "blosclz_encoder": bool(mz_has_blosclz_encoder()),
     }
 
 
@@ -869,10 +779,11 @@ def encode(const uint8_t[::1] data not None, *, int codec=6, int level=1, int pr
     cdef size_t n = data.shape[0], cap
     cdef int64_t got
     cdef uint8_t *out
-    cdef const uint8_t *src
+    cdef Source src
     if n == 0 or n > MAX_CHUNK - 16:
         raise ValueError(f"a chunk holds 1 to {MAX_CHUNK - 16} bytes, got {n}")
-    src = &data[0]
+    memset(&src, 0, sizeof(Source))
+    src.pixels = &data[0]
     cap = chunk_bound(n)
     out = <uint8_t *> malloc(cap)
     if out is NULL:
@@ -880,7 +791,7 @@ def encode(const uint8_t[::1] data not None, *, int codec=6, int level=1, int pr
     try:
         with nogil:
             scratch_init(&s)
-            got = chunk_encode(src, n, &p, out, cap, &s)
+            got = chunk_encode(&src, n, &p, out, cap, NULL, &s)
             scratch_free(&s)
         if got < 0:
             raise error_for(<int> -got)
@@ -928,5 +839,5 @@ def xxh64(const uint8_t[::1] data not None, uint64_t seed=0) -> int:
     cdef size_t n = data.shape[0]
     cdef uint64_t h
     with nogil:
-        h = mz_xxh64(p, n, seed)
+        h = K.xxh64(p, n, seed)
     return h

@@ -10,19 +10,15 @@
 #ifdef MZ_BUNDLED
 typedef struct ZSTD_CCtx_s ZSTD_CCtx;
 typedef struct ZSTD_DCtx_s ZSTD_DCtx;
-typedef struct { unsigned offset, litLength, matchLength, rep; } ZSTD_Sequence;
 unsigned ZSTD_versionNumber(void);
 ZSTD_CCtx *ZSTD_createCCtx(void);
 size_t ZSTD_freeCCtx(ZSTD_CCtx *);
 size_t ZSTD_CCtx_setParameter(ZSTD_CCtx *, int, int);
 size_t ZSTD_compress2(ZSTD_CCtx *, void *, size_t, const void *, size_t);
-size_t ZSTD_compressSequences(ZSTD_CCtx *, void *, size_t, const ZSTD_Sequence *, size_t, const void *, size_t);
-size_t ZSTD_compressBound(size_t);
 ZSTD_DCtx *ZSTD_createDCtx(void);
 size_t ZSTD_freeDCtx(ZSTD_DCtx *);
 size_t ZSTD_DCtx_setParameter(ZSTD_DCtx *, int, int);
 size_t ZSTD_decompressDCtx(ZSTD_DCtx *, void *, size_t, const void *, size_t);
-unsigned long long ZSTD_getFrameContentSize(const void *, size_t);
 unsigned ZSTD_isError(size_t);
 int ZSTD_maxCLevel(void);
 int LZ4_compress_fast(const char *, char *, int, int, int);
@@ -32,23 +28,16 @@ int32_t zng_compress2(uint8_t *, size_t *, const uint8_t *, size_t, int32_t);
 int32_t zng_uncompress(uint8_t *, size_t *, const uint8_t *, size_t);
 int blosclz_compress(int, const void *, int, void *, int, void *);
 int blosclz_decompress(const void *, int, void *, int);
-unsigned long long ZSTD_XXH64(const void *, size_t, unsigned long long);
-#define mz_xxh64(p, n, seed) ((uint64_t)ZSTD_XXH64(p, n, seed))
 #else
 #define ZSTD_STATIC_LINKING_ONLY
 #include <lz4.h>
 #include <lz4hc.h>
 #include <zlib.h>
 #include <zstd.h>
-#include "xxh64.h"
 #endif
 
 /* Parameters of zstd by number: the names of the experimental ones are not in zstd's stable header. */
-enum {
-    MZ_C_LEVEL = 100, MZ_C_WINDOWLOG = 101, MZ_C_HASHLOG = 102, MZ_C_CHAINLOG = 103, MZ_C_MINMATCH = 105,
-    MZ_C_TARGETLENGTH = 106, MZ_C_STRATEGY = 107, MZ_C_CHECKSUM = 201, MZ_C_LITERALS = 1002,
-    MZ_C_BLOCKDELIMITERS = 1008, MZ_C_VALIDATESEQUENCES = 1009, MZ_C_REPCODES = 1016, MZ_D_IGNORECHECKSUM = 1002
-};
+enum { MZ_C_LEVEL = 100, MZ_C_CHECKSUM = 201, MZ_D_IGNORECHECKSUM = 1002 };
 
 static inline size_t mz_zlib_compress(uint8_t *out, size_t cap, const uint8_t *in, size_t n, int level) {
 #ifdef MZ_BUNDLED
@@ -97,9 +86,6 @@ static inline int mz_has_blosclz_encoder(void) {
     return 0;
 #endif
 }
-/* ZSTD_compressSequences is experimental: use it only with the versions it was tested with. */
-static inline int mz_has_sequences(void) { return ZSTD_versionNumber() >= 10505; }
-
 static inline int mz_blosc2_decode(blosc2_context *ctx, const uint8_t *in, size_t n, uint8_t *out, size_t nbytes) {
     return blosc2_decompress_ctx(ctx, in, (int32_t)n, out, (int32_t)nbytes);
 }

@@ -7,25 +7,10 @@ cdef extern from "codecs.h" nogil:
         pass
     ctypedef struct ZSTD_DCtx:
         pass
-    ctypedef struct ZSTD_Sequence:
-        unsigned int offset
-        unsigned int litLength
-        unsigned int matchLength
-        unsigned int rep
 
     enum:
         MZ_C_LEVEL
-        MZ_C_WINDOWLOG
-        MZ_C_HASHLOG
-        MZ_C_CHAINLOG
-        MZ_C_MINMATCH
-        MZ_C_TARGETLENGTH
-        MZ_C_STRATEGY
         MZ_C_CHECKSUM
-        MZ_C_LITERALS
-        MZ_C_BLOCKDELIMITERS
-        MZ_C_VALIDATESEQUENCES
-        MZ_C_REPCODES
         MZ_D_IGNORECHECKSUM
 
     unsigned int ZSTD_versionNumber()
@@ -33,8 +18,6 @@ cdef extern from "codecs.h" nogil:
     size_t ZSTD_freeCCtx(ZSTD_CCtx *)
     size_t ZSTD_CCtx_setParameter(ZSTD_CCtx *, int, int)
     size_t ZSTD_compress2(ZSTD_CCtx *, void *, size_t, const void *, size_t)
-    size_t ZSTD_compressSequences(ZSTD_CCtx *, void *, size_t, const ZSTD_Sequence *, size_t, const void *, size_t)
-    size_t ZSTD_compressBound(size_t)
     ZSTD_DCtx *ZSTD_createDCtx()
     size_t ZSTD_freeDCtx(ZSTD_DCtx *)
     size_t ZSTD_DCtx_setParameter(ZSTD_DCtx *, int, int)
@@ -49,8 +32,6 @@ cdef extern from "codecs.h" nogil:
     int mz_blosclz_compress(int, const uint8_t *, int, uint8_t *, int)
     int mz_blosclz_decompress(const uint8_t *, int, uint8_t *, int, uint8_t *)
     int mz_has_blosclz_encoder()
-    int mz_has_sequences()
-    uint64_t mz_xxh64(const void *, size_t, uint64_t)
 
     ctypedef struct blosc2_context:
         pass

@@ -7,7 +7,6 @@ that become known as the chunks before them are finished, whichever thread finis
 """
 import threading
 
-from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -17,6 +16,7 @@ from _cmrcz.chunk cimport (
     Params,
     Plan,
     Scratch,
+    Source,
     block_decode,
     block_encode,
     block_length,
@@ -28,9 +28,14 @@ from _cmrcz.chunk cimport (
     hash64,
     make_params,
     plan_frame,
+    prepare,
     reserve,
     scratch_free,
     scratch_init,
+    source_block,
+    source_copy,
+    stats_add,
+    stats_init,
 )
 from _cmrcz.kernels cimport MZ_I8, MZ_I16, MZ_U4, MZ_U8, MZ_U16, mz_get_kernels, mz_kernels, mz_stats
 from _cmrcz.status cimport (
@@ -61,6 +66,7 @@ cdef enum:
     HEADER = 16
     # All threads together keep at most this many bytes of stored frames in memory.
     BUDGET = 50331648
+    PIECE = 1048576         # plain pixels are measured and written this many bytes at a time
     SMALL = 262144          # work below this size is not worth a second thread
 
 # Pixel types by name, for callers that hold dtypes.
@@ -779,7 +785,7 @@ cdef class _Write(_Job):
     cdef size_t *packed_size
     # one frame, shared out by blocks
     cdef int by_block
-    cdef const uint8_t *source
+    cdef Source shared
     cdef Plan plan
     cdef size_t slot
     cdef int64_t *lengths
@@ -800,28 +806,30 @@ cdef class _Write(_Job):
         free(self.lengths)
         free(self.block_stats)
 
-    cdef int pack_frame(self, int thread, const uint8_t *src) noexcept nogil:
+    cdef int source(self, int thread, int64_t k, Source *f) noexcept nogil:
+        """Frame k as something to encode block by block, with its statistics to come unless they are there."""
         cdef int64_t y, row = (self.nx + 1) // 2
         cdef uint8_t *q
         cdef int over = 0
-        if reserve(&self.packed_of[thread], &self.packed_size[thread], self.stored) != OK:
-            return NO_MEMORY
-        q = self.packed_of[thread]
-        if self.nx % 2 == 0:
-            over = K.pack4(src, q, self.pixels)
-        else:
+        stats_init(&self.stats[k])
+        f.pixels = self.frames_of[k]
+        f.pack = self.pack
+        f.pixel_type = self.pixel_type
+        f.itemsize = ITEM_BITS[self.pixel_type] // 8 if self.pixel_type >= 0 else 0
+        if self.pack and self.nx % 2:
+            # Rows end inside a byte: they are packed one by one before anything else.
+            if reserve(&self.packed_of[thread], &self.packed_size[thread], self.stored) != OK:
+                return NO_MEMORY
+            q = self.packed_of[thread]
             for y in range(self.ny):
-                over |= K.pack4(src + y * self.nx, q + y * row, self.nx)
-        return PIXEL_RANGE if over else OK
-
-    cdef void measure(self, const uint8_t *p, int64_t pixels, mz_stats *st) noexcept nogil:
-        st.min = INFINITY
-        st.max = -INFINITY
-        st.sum = 0
-        st.sumsq = 0
-        st.n = 0
-        if self.pixel_type >= 0:
-            K.stats(self.pixel_type, p, pixels, st)
+                over |= K.pack4(f.pixels + y * self.nx, q + y * row, self.nx)
+            if over:
+                return PIXEL_RANGE
+            K.stats(self.pixel_type, f.pixels, self.pixels, &self.stats[k])
+            f.pixels = q
+            f.pack = 0
+            f.itemsize = 0
+        return OK
 
     cdef int64_t place(self, int64_t k, int64_t size) noexcept nogil:
         """The file offset of frame k, once those before it are placed; -1 if another thread failed."""
@@ -842,68 +850,87 @@ cdef class _Write(_Job):
     cdef void loop_frames(self, int thread) noexcept nogil:
         cdef Scratch *s = &self.scratch[thread]
         cdef int64_t k, got, at
-        cdef const uint8_t *src
-        cdef const uint8_t *out
+        cdef Source f
+        cdef uint8_t *out
         cdef int status
         while not mz_load(&self.stop):
             k = mz_fetch_add(&self.next, 1)
             if k >= self.frames:
                 return
-            src = self.frames_of[k]
             s.found = 0
             s.expected = 0
-            self.measure(src, self.pixels, &self.stats[k])
-            if self.pack:
-                status = self.pack_frame(thread, src)
-                if status != OK:
-                    self.fail(thread, status, k, 0, 0)
-                    return
-                src = self.packed_of[thread]
+            status = self.source(thread, k, &f)
+            if status == OK and not self.raw and reserve(&self.out_of[thread], &self.out_size[thread],
+                                                         chunk_bound(self.stored)) != OK:
+                status = NO_MEMORY
+            if status != OK:
+                self.fail(thread, status, k, 0, 0)
+                return
             if self.raw:
-                out = src
-                got = self.stored
-            else:
-                if reserve(&self.out_of[thread], &self.out_size[thread], chunk_bound(self.stored)) != OK:
-                    self.fail(thread, NO_MEMORY, k, 0, 0)
+                at = self.place(k, self.stored)
+                if at < 0 or not self.write_raw(thread, k, &f, at):
                     return
-                got = chunk_encode(src, self.stored, &self.params, self.out_of[thread], self.out_size[thread], s)
-                if got < 0:
-                    self.fail(thread, <int> -got, k, s.found, s.expected)
-                    return
-                out = self.out_of[thread]
-                self.hashes[k] = hash64(out, got)
+                continue
+            out = self.out_of[thread]
+            got = chunk_encode(&f, self.stored, &self.params, out, self.out_size[thread], &self.stats[k], s)
+            if got < 0:
+                self.fail(thread, <int> -got, k, s.found, s.expected)
+                return
+            self.hashes[k] = hash64(out, got)
             at = self.place(k, got)
             if at < 0:
                 return
             self.write(thread, k, out, got, at)
 
+    cdef int write_raw(self, int thread, int64_t k, const Source *f, int64_t at) noexcept nogil:
+        """Write a frame's plain pixels, measured piece by piece; 0 if that failed."""
+        cdef int64_t start = 0, n, got
+        cdef mz_stats measured
+        cdef int status = OK
+        cdef const uint8_t *p
+        while start < self.stored:
+            n = min(self.stored - start, <int64_t> PIECE)
+            p = source_block(f, start, n, &measured, &self.scratch[thread], &status)
+            if p is NULL:
+                self.fail(thread, status, k, 0, 0)
+                return 0
+            if f.itemsize:
+                stats_add(&self.stats[k], &measured)
+            got = mz_pwrite(self.fd, p, n, at + start)
+            if got != n:
+                self.fail(thread, WRITE_FAILED, k, -got if got < 0 else 28, 0)   # 28: ENOSPC, a full disk
+                return 0
+            start += n
+        return 1
+
     cdef void write(self, int thread, int64_t k, const uint8_t *p, int64_t n, int64_t at) noexcept nogil:
         # A chunk's header goes last: one that is only begun when the process dies is then no chunk to a walk.
-        cdef int64_t head = 0 if self.raw else HEADER
-        cdef int64_t left = n - head
-        cdef int64_t got = mz_pwrite(self.fd, p + head, left, at + head)
-        if got == left and head:
-            left = head
-            got = mz_pwrite(self.fd, p, head, at)
+        cdef int64_t left = n - HEADER
+        cdef int64_t got = mz_pwrite(self.fd, p + HEADER, left, at + HEADER)
+        if got == left:
+            left = HEADER
+            got = mz_pwrite(self.fd, p, left, at)
         if got != left:
             self.fail(thread, WRITE_FAILED, k, -got if got < 0 else 28, 0)   # 28: ENOSPC, a full disk
 
     cdef void loop_blocks(self, int thread) noexcept nogil:
         cdef Scratch *s = &self.scratch[thread]
         cdef int64_t b, got, start, n, blocks = (self.stored + self.plan.blocksize - 1) // self.plan.blocksize
-        cdef int status
-        cdef Plan unused
+        cdef int status = prepare(&self.params, s)
+        cdef const uint8_t *block
         while not mz_load(&self.stop):
             b = mz_fetch_add(&self.next, 1)
             if b >= blocks:
                 return
             start = b * self.plan.blocksize
             n = min(<int64_t> self.plan.blocksize, self.stored - start)
-            # plan_frame on an empty sample only prepares this thread's contexts
-            status = plan_frame(self.source, 1, &self.params, 1, &unused, s)
-            got = -status
+            s.found = 0
+            block = NULL
             if status == OK:
-                got = block_encode(self.source + start, n, n == <int64_t> self.plan.blocksize, &self.params, &self.plan,
+                block = source_block(&self.shared, start, n, &self.block_stats[b], s, &status)
+            got = -status
+            if block is not NULL:
+                got = block_encode(block, n, n == <int64_t> self.plan.blocksize, &self.params, &self.plan,
                                    self.out_of[0] + HEADER + 4 * blocks + b * self.slot, self.slot, s)
             if got < 0:
                 self.fail(thread, <int> -got, 0, s.found, b)
@@ -922,25 +949,21 @@ cdef class _Write(_Job):
         cdef int64_t blocks, b, at, base
         cdef uint8_t *out
         cdef int status
-        cdef const uint8_t *src = self.frames_of[k]
         with nogil:
-            self.measure(src, self.pixels, &self.stats[k])
-            status = OK
-            if self.pack:
-                status = self.pack_frame(0, src)
-                src = self.packed_of[0]
+            status = self.source(0, k, &self.shared)
             if status == OK:
-                status = plan_frame(src, self.stored, &self.params, threads, &self.plan, &self.scratch[0])
+                status = plan_frame(&self.shared, self.stored, &self.params, &self.plan, &self.scratch[0])
         if status != OK:
             raise error_for(status, k)
-        self.source = src
         self.slot = self.plan.blocksize + self.plan.blocksize // 64 + 4096
         blocks = (self.stored + self.plan.blocksize - 1) // self.plan.blocksize
         if reserve(&self.out_of[0], &self.out_size[0], HEADER + 4 * blocks + blocks * self.slot) != OK:
             raise MemoryError("no memory for a chunk")
         free(self.lengths)
+        free(self.block_stats)
         self.lengths = <int64_t *> malloc(blocks * sizeof(int64_t))
-        if self.lengths is NULL:
+        self.block_stats = <mz_stats *> malloc(blocks * sizeof(mz_stats))
+        if self.lengths is NULL or self.block_stats is NULL:
             raise MemoryError("no memory for a block table")
         self.next = 0
         self.by_block = 1
@@ -951,6 +974,8 @@ cdef class _Write(_Job):
             base = HEADER + 4 * blocks
             at = base
             for b in range(blocks):
+                if self.shared.itemsize:
+                    stats_add(&self.stats[k], &self.block_stats[b])
                 if at != base + b * <int64_t> self.slot:
                     # forward, to a lower address: memmove, as the two may overlap
                     move(out + at, out + base + b * self.slot, self.lengths[b])
@@ -961,7 +986,7 @@ cdef class _Write(_Job):
                 at += self.lengths[b]
             if at >= self.stored + HEADER:
                 at = self.stored + HEADER
-                memcpy(out + HEADER, self.source, self.stored)
+                source_copy(&self.shared, 0, self.stored, out + HEADER)
                 chunk_header(out, self.stored, at, &self.params, &self.plan, 1)
             else:
                 chunk_header(out, self.stored, at, &self.params, &self.plan, 0)

@@ -4,6 +4,7 @@
  * writes nothing beyond its output. The variants agree to the last bit. */
 #ifndef MZ_KERNELS_H
 #define MZ_KERNELS_H
+#include "zstd_frame.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,6 +50,9 @@ typedef struct {
     void (*unshuffle)(size_t size, const uint8_t *in, uint8_t *out, size_t nbytes);
     /* reverses the bytes of n elements of 2, 4 or 8 bytes; out may be in itself */
     void (*byteswap)(size_t size, const uint8_t *in, uint8_t *out, size_t n);
+    uint64_t (*xxh64)(const uint8_t *p, size_t n, uint64_t seed);
+    /* n bytes as one zstd frame; its length, or 0 if that is more than cap. Any cap is safe. */
+    size_t (*zstd_frame)(const uint8_t *x, size_t n, const mz_zplan *plan, mz_zwork *w, uint8_t *out, size_t cap);
 } mz_kernels;
 
 /* The table in use. Chosen once, at first call, by the processor and the environment variable MRCZ_SIMD

@@ -11,6 +11,16 @@ cdef extern from "kernels.h" nogil:
         double sumsq
         uint64_t n
 
+    ctypedef struct mz_zwork:
+        pass
+
+    ctypedef struct mz_zplan:
+        size_t plane
+        int bit_planes
+        int planes_per_byte
+        int checksum
+        int min_gain
+
     ctypedef struct mz_kernels:
         const char *name
         void (*bit_transpose)(const uint8_t *, uint8_t *, size_t) noexcept nogil
@@ -28,6 +38,8 @@ cdef extern from "kernels.h" nogil:
         void (*shuffle)(size_t, const uint8_t *, uint8_t *, size_t) noexcept nogil
         void (*unshuffle)(size_t, const uint8_t *, uint8_t *, size_t) noexcept nogil
         void (*byteswap)(size_t, const uint8_t *, uint8_t *, size_t) noexcept nogil
+        uint64_t (*xxh64)(const uint8_t *, size_t, uint64_t) noexcept nogil
+        size_t (*zstd_frame)(const uint8_t *, size_t, const mz_zplan *, mz_zwork *, uint8_t *, size_t) noexcept nogil
 
     const mz_kernels *mz_get_kernels()
     const mz_kernels *mz_kernels_named(const char *)

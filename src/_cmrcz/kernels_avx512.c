@@ -5,6 +5,7 @@
 #include "kernels.h"
 #include <immintrin.h>
 #include <math.h>
+#include <string.h>
 
 #define MZ_NAME avx512
 #define MZ_SIMD 1
@@ -392,6 +393,100 @@ static size_t simd_to_float(int pt, const uint8_t *in, const float *gain, float 
 #undef CONVERT
     if (stream) _mm_sfence();
     return i;
+}
+
+/* ---- zstd frames ------------------------------------------------------------------------------------------------- */
+
+/* XXH64's four lanes at once. AMD multiplies 64-bit lanes in one step; where that takes three, plain C is faster. */
+static size_t simd_xxh64(const uint8_t *p, size_t n, uint64_t v[4]) {
+    size_t i = 0;
+    if (!__builtin_cpu_is("amd")) return 0;
+    const __m256i p1 = _mm256_set1_epi64x((long long)11400714785074694791ULL);
+    const __m256i p2 = _mm256_set1_epi64x((long long)14029467366897019727ULL);
+    __m256i acc = _mm256_loadu_si256((const void *)v);
+    for (; i + 32 <= n; i += 32) {
+        __m256i x = _mm256_mullo_epi64(_mm256_loadu_si256((const void *)(p + i)), p2);
+        acc = _mm256_mullo_epi64(_mm256_rol_epi64(_mm256_add_epi64(acc, x), 31), p1);
+    }
+    _mm256_storeu_si256((void *)v, acc);
+    return i;
+}
+
+/* The bytes whose bit in matched is 0, closed up; writes whole vectors. */
+static size_t simd_gather(const uint8_t *x, const uint64_t *matched, size_t n, uint8_t **out) {
+    size_t i = 0;
+    uint8_t *q = *out;
+    for (; i + 64 <= n; i += 64) {
+        uint64_t keep = ~matched[i / 64];
+        ST(q, _mm512_maskz_compress_epi8(keep, LD(x + i)));
+        q += _mm_popcnt_u64(keep);
+    }
+    *out = q;
+    return i;
+}
+
+/* Bytes through a table of 256. */
+static inline __m512i lookup(const __m512i t[4], __m512i v) {
+    __m512i a = _mm512_permutex2var_epi8(t[0], v, t[1]), b = _mm512_permutex2var_epi8(t[2], v, t[3]);
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(v), a, b);
+}
+/* Codes of 32 bytes, in 16 bits each, joined by fours: the later byte's code in the lower bits. */
+static inline void join(__m512i code, __m512i length, uint64_t *joined, uint64_t *bits) {
+    const __m512i low16 = _mm512_set1_epi32(0xffff), low32 = _mm512_set1_epi64(0xffffffffLL);
+    __m512i later = _mm512_srli_epi32(length, 16);
+    /* earlier * 2^later + later * 2^0 */
+    __m512i pair = _mm512_madd_epi16(code, _mm512_sllv_epi16(_mm512_set1_epi16(1), later));
+    __m512i both = _mm512_add_epi32(_mm512_and_si512(length, low16), later);
+    later = _mm512_srli_epi64(both, 32);
+    ST(joined, _mm512_or_si512(_mm512_srli_epi64(pair, 32), _mm512_sllv_epi64(_mm512_and_si512(pair, low32), later)));
+    ST(bits, _mm512_add_epi64(_mm512_and_si512(both, low32), later));
+}
+/* Four streams side by side, 64 bytes of each at a time, from their ends: the first three are `quarter` bytes long, the
+ * fourth `last`. Returns how many bytes of each are done, or SIZE_MAX if one has no code. */
+static size_t simd_huffman_streams(const uint8_t *x, size_t quarter, size_t last, const uint8_t *low, const uint8_t *high,
+                                   mz_bits b[4]) {
+    const __m512i three = _mm512_set1_epi8(7), four = _mm512_set1_epi8(15), zero = _mm512_setzero_si512();
+    __m512i lows[4], highs[4], t;
+    __mmask64 missing = 0;
+    size_t done = 0;
+    uint64_t joined[4][16], bits[4][16];
+    const uint8_t *ends[4] = {x + quarter, x + 2 * quarter, x + 3 * quarter, x + 3 * quarter + last};
+    mz_bits s0 = b[0], s1 = b[1], s2 = b[2], s3 = b[3];
+    for (int k = 0; k < 4; k++) {
+        lows[k] = LD(low + 64 * k);
+        highs[k] = LD(high + 64 * k);
+    }
+    for (; done + 64 <= last; done += 64) {
+        for (int k = 0; k < 4; k++) {
+            __m512i v = LD(ends[k] - done - 64), l = lookup(lows, v), h = lookup(highs, v);
+            missing |= _mm512_testn_epi8_mask(h, _mm512_set1_epi8((char)0xf0));
+            t = _mm512_and_si512(_mm512_srli_epi16(h, 4), four);
+            h = _mm512_and_si512(h, three);
+            /* bytes 0 to 7 of each lane of 16, then 8 to 15 */
+            join(_mm512_unpacklo_epi8(l, h), _mm512_unpacklo_epi8(t, zero), joined[k], bits[k]);
+            join(_mm512_unpackhi_epi8(l, h), _mm512_unpackhi_epi8(t, zero), joined[k] + 8, bits[k] + 8);
+        }
+#define TAKE(s, k, i)                         \
+    {                                         \
+        s.acc |= joined[k][i] << s.bits;      \
+        s.bits += bits[k][i];                 \
+        memcpy(s.p, &s.acc, 8);               \
+        s.p += s.bits >> 3;                   \
+        s.acc >>= s.bits & 56;                \
+        s.bits &= 7;                          \
+    }
+#define TAKE4(i) TAKE(s0, 0, i) TAKE(s1, 1, i) TAKE(s2, 2, i) TAKE(s3, 3, i)
+        for (int lane = 6; lane >= 0; lane -= 2) {
+            TAKE4(lane + 9)
+            TAKE4(lane + 8)
+            TAKE4(lane + 1)
+            TAKE4(lane)
+        }
+#undef TAKE4
+#undef TAKE
+    }
+    b[0] = s0, b[1] = s1, b[2] = s2, b[3] = s3;
+    return missing ? SIZE_MAX : done;
 }
 
 #include "kernels_impl.h"

@@ -6,12 +6,13 @@ Every function takes contiguous buffers, writes into memory the caller allocated
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 
 import sys
 
 from _cmrcz.kernels cimport (
     MZ_F16, MZ_F32, MZ_F64, MZ_I8, MZ_I16, MZ_I32, MZ_U4, MZ_U8, MZ_U16, MZ_U32,
-    mz_get_kernels, mz_kernels, mz_kernels_named, mz_stats,
+    mz_get_kernels, mz_kernels, mz_kernels_named, mz_stats, mz_zplan, mz_zwork,
 )
 
 cdef const mz_kernels *_K = mz_get_kernels()
@@ -236,6 +237,47 @@ def histogram(const uint8_t[::1] data not None, uint32_t[::1] out not None, *, v
     if n:
         with nogil:
             k.histogram8(&data[0], n, &out[0])
+
+
+def xxh64(const uint8_t[::1] data not None, uint64_t seed=0, *, variant=None):
+    """XXH64 of ``data``."""
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef const uint8_t *p = &data[0] if data.shape[0] else NULL
+    cdef uint64_t h
+    with nogil:
+        h = k.xxh64(p, data.shape[0], seed)
+    return h
+
+
+def zstd_frame(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, size_t plane=0, bint bit_planes=False,
+               int planes_per_byte=0, bint checksum=True, int min_gain=64, variant=None):
+    """Encode ``data`` (at least 1 byte) as one zstd frame into ``out``; its length, or 0 if it does not fit.
+
+    ``plane`` bytes belong together, 0 for all; see ``mz_zplan`` in zstd_frame.h for the rest. All variants write the
+    same bytes.
+    """
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef mz_zplan plan
+    cdef mz_zwork *work
+    cdef size_t size
+    if data.shape[0] == 0 or data.shape[0] > 0x7fffffff:
+        raise ValueError(f"a frame of {data.shape[0]} bytes: expected 1 to 2147483647")
+    if min_gain < 1 or planes_per_byte not in (0, 8):
+        raise ValueError("min_gain must be positive, planes_per_byte 0 or 8")
+    if out.shape[0] == 0:
+        return 0
+    plan.plane = plane or <size_t> data.shape[0]
+    plan.bit_planes = bit_planes
+    plan.planes_per_byte = planes_per_byte
+    plan.checksum = checksum
+    plan.min_gain = min_gain
+    work = <mz_zwork *> malloc(sizeof(mz_zwork))
+    if work is NULL:
+        raise MemoryError
+    with nogil:
+        size = k.zstd_frame(&data[0], data.shape[0], &plan, work, &out[0], out.shape[0])
+    free(work)
+    return size
 
 
 def stats(pixels, *, packed=None, variant=None) -> tuple:

@@ -1,0 +1,44 @@
+/* Plain zstd frames (RFC 8878) of bytes whose structure is known: literals and runs of zeros, without any search. */
+#ifndef MZ_ZSTD_FRAME_H
+#define MZ_ZSTD_FRAME_H
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    MZ_ZBLOCK = 131072, /* the largest block of a zstd frame */
+    /* The shortest run of zeros worth a match, two more where a zero must come before it: found by trial over the
+     * doses. Also the shortest match that zstd has. */
+    MZ_MIN_RUN = 3,
+    /* A plane with at least this many zero bytes (per cent) is coded as runs, any other as literals only. */
+    MZ_SPARSE = 70
+};
+
+/* Memory of one encoder, about half a MB; what is in it does not matter between calls. */
+typedef struct {
+    uint64_t nonzero[MZ_ZBLOCK / 64 + 1]; /* a bit a byte; one word more, so that a run can be looked at beyond its word */
+    uint64_t matched[MZ_ZBLOCK / 64];
+    uint32_t starts[MZ_ZBLOCK / 4 + 64]; /* of matches, and where they end */
+    uint32_t ends[MZ_ZBLOCK / 4 + 64];
+    uint8_t ll_codes[MZ_ZBLOCK / 4 + 64];
+    uint8_t ml_codes[MZ_ZBLOCK / 4 + 64];
+    uint8_t literals[MZ_ZBLOCK + 64];
+    uint8_t spare[3 * MZ_ZBLOCK + 4096]; /* a block is made here where it might not fit what is left of the output */
+} mz_zwork;
+
+typedef struct {
+    uint64_t acc, bits;
+    uint8_t *p;
+} mz_bits; /* a stream of bits being written */
+
+/* How a frame is to be encoded. */
+typedef struct {
+    size_t plane;  /* bytes that belong together: each plane is a zstd block of its own, or several if above 128 KiB */
+    int bit_planes; /* the planes are planes of bits: a sample of one is enough to know its bytes by */
+    /* 8 for bit planes of items longer than a byte: there the top plane of the byte before is often empty, and a match
+     * into it needs no zero of its own before it. Else 0. */
+    int planes_per_byte;
+    int checksum;
+    int min_gain; /* literals are compressed only if that saves at least 1/min_gain of them */
+} mz_zplan;
+
+#endif

@@ -7,18 +7,30 @@ def histogram(
     x: np.ndarray, start: int, stop: int, low: float, width: float, counts: np.ndarray, outside: np.ndarray
 ) -> None: ...
 def select_outside(x: np.ndarray, start: int, stop: int, low: float, high: float, out: np.ndarray) -> int: ...
+def mark(bits: np.ndarray, index: np.ndarray, weight: np.ndarray) -> None: ...
 def fill(
     image: np.ndarray,
-    bad: np.ndarray,
+    bits: np.ndarray,
     index: np.ndarray,
     kernel: np.ndarray,
-    widest: int,
     scale: float,
     fallback: float,
     start: int,
     stop: int,
     out: np.ndarray,
     clustered: np.ndarray,
+) -> int: ...
+def distance(bits: np.ndarray, out: np.ndarray, most: int) -> None: ...
+def fill_far(
+    image: np.ndarray,
+    bits: np.ndarray,
+    away: np.ndarray,
+    index: np.ndarray,
+    widest: int,
+    scale: float,
+    start: int,
+    stop: int,
+    out: np.ndarray,
 ) -> None: ...
 def blend(
     frame: np.ndarray, index: np.ndarray, weight: np.ndarray, fill: np.ndarray, seed: int, number: int, noise: float

@@ -223,26 +223,39 @@ def select_outside(const sum_t[::1] x not None, Py_ssize_t start, Py_ssize_t sto
 
 
 # ---- fill ----------------------------------------------------------------------------------------------------------
-cdef double _fill_one(const sum_t *image, const uint8_t *bad, Py_ssize_t ny, Py_ssize_t nx, Py_ssize_t index,
-                      const double *kernel, Py_ssize_t widest, double fallback, uint8_t *clustered) noexcept nogil:
+# Outliers are one bit a pixel, the lowest bit first: a map beside the sum that hardly counts, and stays in cache.
+cdef inline bint _is_bad(const uint8_t *bits, Py_ssize_t i) noexcept nogil:
+    return (bits[i >> 3] >> (i & 7)) & 1
+
+
+def mark(uint8_t[::1] bits not None, const int32_t[::1] index not None, const float[::1] weight not None):
+    """Set the bits of the pixels ``index`` whose weight is below one half."""
+    cdef Py_ssize_t k
+    cdef Py_ssize_t room = bits.shape[0] * 8
+    if weight.shape[0] != index.shape[0]:
+        raise ValueError("mark: pixels and weights differ in number")
+    with nogil:
+        for k in range(index.shape[0]):
+            if weight[k] < 0.5 and 0 <= index[k] < room:
+                bits[index[k] >> 3] |= <uint8_t> (1 << (index[k] & 7))
+
+
+cdef bint _fill_one(const sum_t *image, const uint8_t *bits, Py_ssize_t ny, Py_ssize_t nx, Py_ssize_t index,
+                    const double *kernel, double *value, uint8_t *clustered) noexcept nogil:
     cdef Py_ssize_t y = index // nx
     cdef Py_ssize_t x = index - y * nx
-    cdef Py_ssize_t y0, y1, x0, x1, i, j, r, good
+    cdef Py_ssize_t i, j
+    cdef Py_ssize_t good = 0
     cdef double total = 0.0
     cdef double norm = 0.0
     cdef double plain = 0.0
     cdef double weight
-    y0 = max(y - 2, <Py_ssize_t> 0)
-    y1 = min(y + 3, ny)
-    x0 = max(x - 2, <Py_ssize_t> 0)
-    x1 = min(x + 3, nx)
     clustered[0] = 0
-    good = 0
-    for j in range(y0, y1):
-        for i in range(x0, x1):
+    for j in range(max(y - 2, <Py_ssize_t> 0), min(y + 3, ny)):
+        for i in range(max(x - 2, <Py_ssize_t> 0), min(x + 3, nx)):
             if j == y and i == x:
                 continue
-            if bad[j * nx + i]:
+            if _is_bad(bits, j * nx + i):
                 clustered[0] = 1
             else:
                 weight = kernel[(j - y + 2) * 5 + i - x + 2]
@@ -251,49 +264,118 @@ cdef double _fill_one(const sum_t *image, const uint8_t *bad, Py_ssize_t ny, Py_
                 plain += image[j * nx + i]
                 good += 1
     if clustered[0] == 0 and norm > 0:
-        return total / norm
-    if good:
-        return plain / good
-    # Nothing good within two pixels: rings further out, until one holds a good pixel.
-    for r in range(3, widest + 1):
-        plain = 0
-        good = 0
-        for j in range(max(y - r, <Py_ssize_t> 0), min(y + r + 1, ny)):
-            for i in range(max(x - r, <Py_ssize_t> 0), min(x + r + 1, nx)):
-                if (j == y - r or j == y + r or i == x - r or i == x + r) and not bad[j * nx + i]:
-                    plain += image[j * nx + i]
-                    good += 1
-        if good:
-            return plain / good
-    return fallback
+        value[0] = total / norm
+    elif good:
+        value[0] = plain / good
+    return good > 0
 
 
-def fill(const sum_t[:, ::1] image not None, const uint8_t[:, ::1] bad not None, const int32_t[::1] index not None,
-         const double[:, ::1] kernel not None, Py_ssize_t widest, double scale, double fallback,
+def fill(const sum_t[:, ::1] image not None, const uint8_t[::1] bits not None, const int32_t[::1] index not None,
+         const double[:, ::1] kernel not None, double scale, double fallback,
          Py_ssize_t start, Py_ssize_t stop, float[::1] out not None, uint8_t[::1] clustered not None):
-    """Replacement values of the pixels ``index[start:stop]`` from the good pixels around them.
+    """Replacement values of the pixels ``index[start:stop]`` from the good pixels within two, those without a bit.
 
     ``out`` receives ``scale`` times the kernel's weighted mean where no pixel within two is bad, else ``scale`` times
-    the plain mean of the good ones (``clustered`` is then 1), else of the nearest ring up to ``widest`` pixels away,
-    else ``fallback``.
+    the plain mean of the good ones (``clustered`` is then 1), else ``fallback``; returns how often it was that.
     """
     cdef Py_ssize_t k
     cdef Py_ssize_t ny = image.shape[0]
     cdef Py_ssize_t nx = image.shape[1]
-    if bad.shape[0] != ny or bad.shape[1] != nx or kernel.shape[0] != 5 or kernel.shape[1] != 5:
-        raise ValueError("fill: mask and image differ in shape, or the kernel is not 5 x 5")
+    cdef Py_ssize_t alone = 0
+    cdef double value = 0
+    if bits.shape[0] * 8 < ny * nx or kernel.shape[0] != 5 or kernel.shape[1] != 5:
+        raise ValueError("fill: too few bits for the image, or the kernel is not 5 x 5")
     if not 0 <= start <= stop <= index.shape[0] or out.shape[0] != index.shape[0] or \
             clustered.shape[0] != index.shape[0]:
         raise ValueError("fill: range beyond the list of pixels")
-    if scale == 0:
-        raise ValueError("fill: scale is zero")
     for k in range(start, stop):
         if not 0 <= index[k] < ny * nx:
             raise ValueError(f"fill: pixel {index[k]} of an image of {ny * nx}")
     with nogil:
         for k in range(start, stop):
-            out[k] = <float> (scale * _fill_one(&image[0, 0], &bad[0, 0], ny, nx, index[k], &kernel[0, 0], widest,
-                                                fallback / scale, &clustered[k]))
+            if _fill_one(&image[0, 0], &bits[0], ny, nx, index[k], &kernel[0, 0], &value, &clustered[k]):
+                out[k] = <float> (scale * value)
+            else:
+                out[k] = <float> fallback
+                alone += 1
+    return alone
+
+
+def distance(const uint8_t[::1] bits not None, uint8_t[:, ::1] out not None, uint8_t most):
+    """Rings from each pixel to the nearest one without a bit: 0 for itself, ``most`` where none is nearer.
+
+    Two passes over the image, forward and back: exact for square rings, whatever the holes look like.
+    """
+    cdef Py_ssize_t ny = out.shape[0]
+    cdef Py_ssize_t nx = out.shape[1]
+    cdef Py_ssize_t y, x, sy, sx, i
+    cdef int near, d, back
+    if bits.shape[0] * 8 < ny * nx or not 0 < most < 255:
+        raise ValueError("distance: too few bits for the image, or most is not 1 to 254")
+    with nogil:
+        for back in range(2):
+            for i in range(ny * nx):
+                y = i // nx
+                x = i - y * nx
+                if back:
+                    y, x = ny - 1 - y, nx - 1 - x
+                if not _is_bad(&bits[0], y * nx + x):
+                    out[y, x] = 0
+                    continue
+                near = out[y, x] if back else most
+                # The four neighbours this pass has seen already.
+                sy = y + 1 if back else y - 1
+                sx = x + 1 if back else x - 1
+                if 0 <= sx < nx:
+                    d = out[y, sx] + 1
+                    near = min(near, d)
+                if 0 <= sy < ny:
+                    d = out[sy, x] + 1
+                    near = min(near, d)
+                    if x > 0:
+                        d = out[sy, x - 1] + 1
+                        near = min(near, d)
+                    if x + 1 < nx:
+                        d = out[sy, x + 1] + 1
+                        near = min(near, d)
+                out[y, x] = <uint8_t> near
+
+
+def fill_far(const sum_t[:, ::1] image not None, const uint8_t[::1] bits not None,
+             const uint8_t[:, ::1] away not None, const int32_t[::1] index not None, Py_ssize_t widest, double scale,
+             Py_ssize_t start, Py_ssize_t stop, float[::1] out not None):
+    """``scale`` times the mean of the nearest ring with good pixels, where `distance` ``away`` is 3 to ``widest``."""
+    cdef Py_ssize_t ny = image.shape[0]
+    cdef Py_ssize_t nx = image.shape[1]
+    cdef Py_ssize_t k, y, x, r, i, j, step
+    cdef Py_ssize_t good
+    cdef double total
+    if bits.shape[0] * 8 < ny * nx or away.shape[0] != ny or away.shape[1] != nx or \
+            not 0 <= start <= stop <= index.shape[0] or out.shape[0] != index.shape[0]:
+        raise ValueError("fill_far: maps and image differ in size, or a range beyond the list of pixels")
+    for k in range(start, stop):
+        if not 0 <= index[k] < ny * nx:
+            raise ValueError(f"fill_far: pixel {index[k]} of an image of {ny * nx}")
+    with nogil:
+        for k in range(start, stop):
+            y = index[k] // nx
+            x = index[k] - y * nx
+            r = away[y, x]
+            if not 3 <= r <= widest:
+                continue
+            total = 0
+            good = 0
+            for j in range(max(y - r, <Py_ssize_t> 0), min(y + r + 1, ny)):
+                # Whole rows above and below, two pixels of those between.
+                step = 1 if j == y - r or j == y + r else 2 * r
+                i = x - r
+                while i <= x + r:
+                    if 0 <= i < nx and not _is_bad(&bits[0], j * nx + i):
+                        total += image[j, i]
+                        good += 1
+                    i += step
+            if good:
+                out[k] = <float> (scale * (total / good))
 
 
 # ---- blend ---------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The moving average: against the formula, live against batch, and what it reaches on a simulated session."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -114,17 +116,27 @@ def test_nonsense_is_refused(call, words):
         call()
 
 
+#: Reached over 1/(2am) for a up to 4, least and most, and above it for a = 8 and more, by the outlier filter used.
+REACHED = {"tails": (0.9, 1.1, 3e-4), "fdr": (0.9, 1.13, 4e-4)}
+
+
+@functools.lru_cache(maxsize=1)
+def session(seed, m=40, middle=12):
+    """Sums of m frames of 25 stacks without a specimen, and the frames of the one in the middle."""
+    detector = Detector((512, 512), seed=seed)
+    sums = [np.rint(detector.flat(1.2, m, index) * m).astype(np.uint16) for index in range(2 * middle + 1)]
+    return sums, detector.stack(m, 1.2, middle).frames, m, middle
+
+
+@pytest.mark.parametrize("method", REACHED)
 @pytest.mark.parametrize("seed", range(5))
-def test_outlier_filter_and_koma_reach_the_shot_noise_of_the_reference(seed):
-    detector, m, middle = Detector((512, 512), seed=seed), 40, 8
-    means = []
-    for index in range(17):
-        counts = np.rint(detector.flat(1.2, m, index) * m).astype(np.uint16)
-        means.append(fit_outliers(counts).apply_frame(counts) / m)
-    frames = detector.stack(m, 1.2, middle).frames
+def test_outlier_filter_and_koma_reach_the_shot_noise_of_the_reference(seed, method):
+    sums, frames, m, middle = session(seed)
+    means = [fit_outliers(counts, method).apply_frame(counts) / m for counts in sums]
     halves = ((frames[: m // 2], frames[m // 2 :]), (frames[m // 2 :], frames[: m // 2]))
-    models = [fit_outliers(seen) for seen, _ in halves]
-    for radius in (1, 2, 4, 8):
+    models = [fit_outliers(seen, method) for seen, _ in halves]
+    least, most, above = REACHED[method]
+    for radius in (1, 2, 3, 4, 8, 12):
         pattern = koma_references(means, radius)[middle].pattern
         reached = np.mean([
             correlation(judged, lambda frame, number, model=model, pattern=pattern: model.apply_frame(frame) - pattern)
@@ -132,6 +144,6 @@ def test_outlier_filter_and_koma_reach_the_shot_noise_of_the_reference(seed):
         ])
         limit = 1 / (2 * radius * m)
         if radius <= 4:
-            assert reached == pytest.approx(limit, rel=0.1)
+            assert least * limit <= reached <= most * limit
         else:
-            assert reached <= limit + 3e-4
+            assert reached <= limit + above

@@ -346,6 +346,8 @@ def test_no_image_whatever_makes_nan_or_touches_what_it_should_not(stack, method
     assert np.array_equal(out[:, kept], stack[:, kept].astype(out.dtype), equal_nan=True)
     assert not np.isnan(out).any()
     assert np.array_equal(stack, before, equal_nan=stack.dtype.kind == "f")
+    model.apply(stack, out=stack)
+    assert np.array_equal(stack[:, kept], before[:, kept], equal_nan=True)
     assert same(model, OutlierModel.from_dict(model.to_dict()))
 
 
@@ -361,6 +363,23 @@ def test_nan_pixels_are_filled_from_their_neighbours():
     assert model.n_bad == 32 and model.mask[7].all()
     assert np.abs(model.apply(NAN_ROW)[:, 7] - 5).max() < 1
     assert fit_outliers(INFINITE).n_bad == 3
+
+
+@pytest.mark.parametrize("bad", [slice(None), slice(0, 700)])
+def test_a_large_area_without_a_good_pixel_takes_no_time(bad, rng):
+    # Rings searched pixel by pixel would take minutes.
+    stack = rng.normal(5, 1, (1, 1024, 1024)).astype(np.float32)
+    stack[:, bad] = np.nan
+    model = fit_outliers(stack)
+    filled = model.apply(stack)[0]
+    assert np.isfinite(filled).all()
+    if bad.stop:
+        # Ring r of a hole above row 700: its first good row is r pixels below.
+        assert filled[699, 512] == pytest.approx(stack[0, 700:702, 510:515].mean(), rel=1e-6)
+        assert filled[650, 512] == pytest.approx(stack[0, 700, 462:563].mean(), rel=1e-6)
+        assert filled[100, 512] == pytest.approx(model.mean, rel=1e-6)
+    else:
+        assert (filled == 0).all()
 
 
 def test_dead_rows_and_columns_are_found():

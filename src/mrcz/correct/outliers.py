@@ -36,6 +36,9 @@ METHODS = ("fdr", "tails", "tails+anscombe", "sigma", "defects")
 _STEPS = 256
 _NEAREST = 1 - 1 / (2 * _STEPS)
 
+#: k and ρ of the weight by method, (6, 1) where none is named; see `fit_outliers`.
+_EDGE = {"tails": (6.0, 0.95), "tails+anscombe": (6.0, 0.95), "fdr": (12.0, 1.04)}
+
 #: Rings searched for a good pixel before the stack's mean stands in: a dead block of up to 129² pixels is bridged.
 _WIDEST = 64
 
@@ -315,7 +318,7 @@ def fit_outliers(
     defects: np.ndarray | None = None,
     alpha: float = 0.2,
     n_sigma: float = 4.0,
-    steepness: float = 6.0,
+    steepness: float | None = None,
     relax: float | None = None,
     fallback: str = "fdr",
     background: bool = False,
@@ -346,7 +349,9 @@ def fit_outliers(
     n_sigma : float
         Threshold of ``"sigma"``.
     steepness, relax : float
-        k and ρ of the weight; ρ < 1 moves the thresholds inward. ρ is .95 for the tail methods and 1 for the others.
+        k and ρ of the weight; ρ < 1 moves the thresholds inward. 6 and .95 for the tail methods, 12 and 1.04 for
+        ``"fdr"``, where a soft edge on a steep slope would draw in more clean pixels than hot ones, 6 and 1 for the
+        others.
     fallback : str
         ``"fdr"`` or ``"none"``: what a tail without an acceptable line gets.
     background : bool
@@ -374,6 +379,9 @@ def fit_outliers(
         raise ValueError(f"alpha is a rate between 0 and 1, not {alpha}")
     if fallback not in ("fdr", "none"):
         raise ValueError(f"fallback is 'fdr' or 'none', not {fallback!r}")
+    edge = _EDGE.get(method, (6.0, 1.0))
+    steepness = edge[0] if steepness is None else float(steepness)
+    relax = edge[1] if relax is None else float(relax)
     if not steepness > 0 or not n_sigma > 0:
         raise ValueError("steepness and n_sigma are above 0")
     if super_resolution < 1:
@@ -386,7 +394,6 @@ def fit_outliers(
         defects = np.asarray(defects) != 0
         if defects.shape != (ny, nx):
             raise ValueError(f"a defect map of shape {defects.shape} for frames of {(ny, nx)}")
-    relax = (0.95 if method.startswith("tails") else 1.0) if relax is None else float(relax)
     if not relax > 0:
         raise ValueError("relax is above 0")
     psf = _kernel(kernel)
@@ -409,8 +416,8 @@ def fit_outliers(
         index, weight, side = _with(index, weight, side, np.flatnonzero(defects.reshape(-1)), 2)
     del seen
 
-    bad = np.zeros((ny, nx), np.uint8)
-    bad.reshape(-1)[index[weight < 0.5]] = 1
+    bad = np.zeros((ny * nx + 7) // 8, np.uint8)
+    _outlier.mark(bad, index, weight)
     n_dark, n_hot = (int(np.count_nonzero((side == which) & (weight < 0.5))) for which in (-1, 1))
     n_bad = int(np.count_nonzero(side == 0))
     mean = _good_mean(total, bad) / nz
@@ -418,10 +425,17 @@ def fit_outliers(
     # The sides are counted; their memory takes what the fill says of clusters.
     clustered = side.view(np.uint8)
 
-    def work(start: int, stop: int) -> None:
-        _outlier.fill(total, bad, index, psf, _WIDEST, 1.0 / nz, mean, start, stop, fill, clustered)
+    def near(start: int, stop: int) -> int:
+        return _outlier.fill(total, bad, index, psf, 1.0 / nz, mean, start, stop, fill, clustered)
 
-    in_ranges(index.size, n_threads, work, least=1 << 12)
+    if sum(in_ranges(index.size, n_threads, near, least=1 << 12)):
+        away = np.empty((ny, nx), np.uint8)
+        _outlier.distance(bad, away, _WIDEST + 1)
+
+        def far(start: int, stop: int) -> None:
+            _outlier.fill_far(total, bad, away, index, _WIDEST, 1.0 / nz, start, stop, fill)
+
+        in_ranges(index.size, n_threads, far, least=1 << 12)
     fit, t_dark, t_hot = found.fit, found.dark, found.hot
     return OutlierModel(
         method=method, shape=(ny, nx), n_frames=nz, mean=mean,
@@ -429,7 +443,7 @@ def fit_outliers(
         mu=fit.mu if fit else 0.0, sigma=fit.sigma if fit else 0.0, fit_error=fit.error if fit else 0.0,
         t_dark=t_dark.threshold, t_hot=t_hot.threshold, dark_found=t_dark.found, hot_found=t_hot.found,
         n_dark=n_dark, n_hot=n_hot, n_bad=n_bad, n_clustered=int(np.count_nonzero(clustered[weight < 0.5])),
-        steepness=float(steepness), relax=relax, alpha=float(alpha), super_resolution=int(super_resolution),
+        steepness=steepness, relax=relax, alpha=float(alpha), super_resolution=int(super_resolution),
         index=_frozen(index), weight=_frozen(weight), fill=_frozen(fill), curve=found.curve(),
     )
 
@@ -568,24 +582,34 @@ def _touched(seen: np.ndarray, found: _Found, steepness: float, relax: float,
         for i in range(a, b)])
     weight = np.zeros(index.size, np.float32)
     side = np.zeros(index.size, np.int8)
-    step = 1 << 16
-    for a in range(0, index.size, step):
-        x = flat[index[a : a + step]].astype(np.float64)
-        finite = np.isfinite(x)
-        x[~finite] = 0
-        if found.fit is None:
-            weight[a : a + step] = finite
-            continue
-        z = (found.scale.forward(x) - found.fit.mu) / found.fit.sigma
-        with np.errstate(over="ignore", invalid="ignore"):
-            w = 1 / (1 + np.exp(-steepness * (z - found.dark.threshold * relax)))
-            w /= 1 + np.exp(steepness * (z - found.hot.threshold * relax))
-        w = np.rint(w * _STEPS) / _STEPS
-        w[~finite] = 0
-        weight[a : a + step] = w
-        side[a : a + step] = np.where(finite, np.where(z < 0, -1, 1), 0)
+
+    def weigh(start: int, stop: int) -> None:
+        # In steps whose temporaries stay in cache.
+        for a in range(start, stop, 1 << 13):
+            here = slice(a, min(a + (1 << 13), stop))
+            x = flat[index[here]].astype(np.float64)
+            finite = np.isfinite(x)
+            x[~finite] = 0
+            if found.fit is None:
+                weight[here] = finite
+                continue
+            z = (found.scale.forward(x) - found.fit.mu) / found.fit.sigma
+            with np.errstate(over="ignore", invalid="ignore"):
+                w = 1 / (1 + np.exp(-steepness * (z - found.dark.threshold * relax)))
+                w /= 1 + np.exp(steepness * (z - found.hot.threshold * relax))
+            w = np.rint(w * _STEPS) / _STEPS
+            w[~finite] = 0
+            weight[here] = w
+            side[here] = np.where(finite, np.where(z < 0, -1, 1), 0)
+
+    in_ranges(index.size, n_threads, weigh, least=1 << 14)
     keep = weight < 1
-    return (index, weight, side) if keep.all() else (index[keep], weight[keep], side[keep])
+    if not keep.all():
+        # One after the other: never two copies of all three.
+        index = index[keep]
+        weight = weight[keep]
+        side = side[keep]
+    return index, weight, side
 
 
 def _with(index: np.ndarray, weight: np.ndarray, side: np.ndarray, more: np.ndarray,
@@ -650,13 +674,16 @@ def _without_background(total: np.ndarray, stabilise: bool) -> np.ndarray:
 
 
 def _good_mean(total: np.ndarray, bad: np.ndarray) -> float:
-    """Mean of the pixels of ``total`` that are not ``bad``; of all finite ones, or 0, where there are none."""
-    rows_sum, count = 0.0, 0
-    for row in range(0, total.shape[0], 64):
-        part, good = total[row : row + 64], bad[row : row + 64] == 0
-        rows_sum += float(part.sum(dtype=np.float64, where=good))
+    """Mean of the pixels of ``total`` without a bit in ``bad``; of all finite ones, or 0, where there are none."""
+    flat = total.reshape(-1)
+    summed, count = 0.0, 0
+    step = 1 << 16
+    for start in range(0, flat.size, step):
+        part = flat[start : start + step]
+        good = np.unpackbits(bad[start // 8 : (start + step) // 8], count=part.size, bitorder="little") == 0
+        summed += float(part.sum(dtype=np.float64, where=good))
         count += int(np.count_nonzero(good))
     if count:
-        return rows_sum / count
+        return summed / count
     finite = np.isfinite(total)
     return float(total.mean(dtype=np.float64, where=finite)) if finite.any() else 0.0

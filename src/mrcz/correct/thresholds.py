@@ -25,7 +25,8 @@ _EXACT_BINS = 1 << 20
 class Histogram:
     """Pixel counts between ``edges``: bin i holds edges[i] ≤ x < edges[i + 1].
 
-    Integers have one bin a value with the edges half way between, so that a bin is centred on its count.
+    Whole numbers, floats too, have one bin a value with the edges half way between, so that a bin is centred on its
+    count.
     """
 
     edges: np.ndarray
@@ -68,6 +69,9 @@ class Histogram:
                 low, width, bins = _span(flat)
                 low, width = float(np.floor(low)), float(max(1.0, np.round(width)))
                 whole, half = True, 0.5
+        elif (limits := _whole_limits(flat, n_threads)) is not None:
+            # Counts kept as floats: they are counts all the same.
+            low, width, bins, whole, half = limits[0], 1.0, int(limits[1] - limits[0]) + 1, True, 0.5
         else:
             low, width, bins = _span(flat)
             whole, half = False, 0.0
@@ -84,9 +88,36 @@ class Histogram:
         return cls(edges, counts, below, above, bad, whole)
 
 
+def _whole_limits(flat: np.ndarray, n_threads: int) -> tuple[float, float] | None:
+    """Least and greatest finite value of floats that are all whole and span few enough values for a bin each."""
+    step = 1 << 14
+
+    def limits(start: int, stop: int) -> tuple[float, float] | None:
+        low, high = np.inf, -np.inf
+        for a in range(start, stop, step):
+            part = flat[a : min(a + step, stop)]
+            if not np.isfinite(part).all():
+                part = part[np.isfinite(part)]
+            if not part.size:
+                continue
+            low, high = min(low, float(part.min())), max(high, float(part.max()))
+            if high - low >= _EXACT_BINS or not (np.rint(part) == part).all():
+                return None
+        return low, high
+
+    # Most images that are not whole say so at once.
+    if limits(0, min(step, flat.size)) is None:
+        return None
+    parts = in_ranges(flat.size, n_threads, limits, least=1 << 16)
+    if any(part is None for part in parts):
+        return None
+    low, high = min(part[0] for part in parts), max(part[1] for part in parts)
+    return (low, high) if 0 <= high - low < _EXACT_BINS else None
+
+
 def _span(flat: np.ndarray) -> tuple[float, float, int]:
     """Lower edge, width and number of bins for values without natural bins: 64 bins a σ over ±64σ of a sample."""
-    sample = flat[:: max(1, flat.size // (1 << 18))].astype(np.float64)
+    sample = flat[:: max(1, flat.size // (1 << 16))].astype(np.float64)
     sample = sample[np.isfinite(sample)]
     if not sample.size:
         sample = flat[np.isfinite(flat)].astype(np.float64)

@@ -128,6 +128,8 @@ class Codec:
         level = self.level if self.level is not None else _DEFAULT_LEVELS.get(self.name, 1)
         if self.name == "lz4":
             level = 10 - level  # lz4 counts the other way round: acceleration
+        elif self.name == "zlib":
+            level = max(level, 2)  # zlib-ng's 1 is larger than any zlib's, its 2 smaller than zlib's 1 and still quicker
         profile = PROFILES.index(self.profile) if self.name == "zstd" and self.level is None else -1
         return {
             "codec": _NUMBERS[self.name],

@@ -13,6 +13,14 @@ enum {
     MZ_SPARSE = 70
 };
 
+/* A Huffman code. By byte: the low 8 bits of its code; the high 3 and, above them, the code's length, 0 for none. */
+enum { MZ_HUF_MAX = 11 };
+typedef struct {
+    uint8_t low[256], high[256];
+    uint16_t count_of[MZ_HUF_MAX + 1]; /* codes of each length */
+    int longest, last; /* the longest code's length, the last byte that has a code */
+} mz_huffman;
+
 /* Memory of one encoder, about half a MB; what is in it does not matter between calls. */
 typedef struct {
     uint64_t nonzero[MZ_ZBLOCK / 64 + 1]; /* a bit a byte; one word more, so that a run can be looked at beyond its word */
@@ -22,6 +30,8 @@ typedef struct {
     uint8_t ll_codes[MZ_ZBLOCK / 4 + 64];
     uint8_t ml_codes[MZ_ZBLOCK / 4 + 64];
     uint8_t literals[MZ_ZBLOCK + 64];
+    mz_huffman tree; /* of the literals before, if has_tree */
+    int has_tree;
     uint8_t spare[3 * MZ_ZBLOCK + 4096]; /* a block is made here where it might not fit what is left of the output */
 } mz_zwork;
 

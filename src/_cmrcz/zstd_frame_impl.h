@@ -105,11 +105,11 @@ typedef struct {
 } K(fse);
 
 /* Scale counts of `symbols` symbols to 1 << log in all, at least 1 where there is any. */
-static void K(fse_normalize)(const uint32_t *count, int symbols, uint32_t total, int log, uint16_t *norm) {
+static void K(fse_normalize)(const uint32_t *count, int symbols, uint32_t total, int log, int16_t *norm) {
     int left = 1 << log;
     for (int s = 0; s < symbols; s++) {
         uint32_t v = (uint32_t)(((uint64_t)count[s] << log) / total);
-        norm[s] = (uint16_t)(count[s] && !v ? 1 : v);
+        norm[s] = (int16_t)(count[s] && !v ? 1 : v);
         left -= norm[s];
     }
     while (left) {
@@ -123,12 +123,12 @@ static void K(fse_normalize)(const uint32_t *count, int symbols, uint32_t total,
             double score = left > 0 ? ideal / norm[s] : norm[s] / ideal;
             if (score > most) most = score, best = s;
         }
-        norm[best] = (uint16_t)(norm[best] + (left > 0 ? 1 : -1));
+        norm[best] = (int16_t)(norm[best] + (left > 0 ? 1 : -1));
         left += left > 0 ? -1 : 1;
     }
 }
 /* 4.1.1: the description of a table */
-static uint8_t *K(fse_describe)(const uint16_t *norm, int symbols, int log, uint8_t *out) {
+static uint8_t *K(fse_describe)(const int16_t *norm, int symbols, int log, uint8_t *out) {
     uint64_t acc = (uint64_t)(log - 5);
     int bits = 4, width = log + 1, threshold = 1 << log, remaining = threshold + 1, zeros = 0;
     for (int s = 0; s < symbols && remaining > 1;) {
@@ -154,23 +154,28 @@ static uint8_t *K(fse_describe)(const uint16_t *norm, int symbols, int log, uint
     if (bits) *out++ = (uint8_t)acc;
     return out;
 }
-static void K(fse_build)(K(fse) *t, const uint16_t *norm, int symbols, int log) {
+/* norm: -1 for less than one state, as zstd's own tables have it, which still takes one, at the end of the table */
+static void K(fse_build)(K(fse) *t, const int16_t *norm, int symbols, int log) {
     uint8_t at[1 << MZ_FSE_MAX];
     uint32_t first[64];
-    int size = 1 << log, step = (size >> 1) + (size >> 3) + 3, position = 0;
+    int size = 1 << log, step = (size >> 1) + (size >> 3) + 3, position = 0, top = size - 1;
     uint32_t total = 0;
     t->log = log;
+    for (int s = 0; s < symbols; s++)
+        if (norm[s] < 0) at[top--] = (uint8_t)s;
     for (int s = 0; s < symbols; s++) {
+        int states = norm[s] < 0 ? 1 : norm[s];
         first[s] = total;
-        if (norm[s] == 0) continue;
+        if (states == 0) continue;
         for (int k = 0; k < norm[s]; k++) {
             at[position] = (uint8_t)s;
-            position = (position + step) & (size - 1);
+            do position = (position + step) & (size - 1);
+            while (position > top);
         }
-        int out = norm[s] == 1 ? log : log - K(highbit)(norm[s] - 1u);
-        t->bits[s] = ((uint32_t)out << 16) - ((uint32_t)norm[s] << out);
-        t->find[s] = (int32_t)total - norm[s];
-        total += norm[s];
+        int out = states == 1 ? log : log - K(highbit)((uint32_t)states - 1);
+        t->bits[s] = ((uint32_t)out << 16) - ((uint32_t)states << out);
+        t->find[s] = (int32_t)total - states;
+        total += (uint32_t)states;
     }
     for (int u = 0; u < size; u++) t->next[first[at[u]]++] = (uint16_t)(size + u);
 }
@@ -186,16 +191,8 @@ static inline uint32_t K(fse_step)(const K(fse) *t, mz_bits *b, uint32_t state, 
 
 /* ---- Huffman codes (4.2) --------------------------------------------------------------------------------------------- */
 
-enum { MZ_HUF_MAX = 11 };
-typedef struct {
-    /* by byte: the low 8 bits of its code; the high 3 and, above them, the code's length, 0 where there is none */
-    uint8_t low[256], high[256];
-    uint16_t count_of[MZ_HUF_MAX + 1]; /* codes of each length */
-    int longest, last; /* the longest code's length, the last byte that has a code */
-} K(huffman);
-
 /* Code lengths from counts (at least two of them not 0): Huffman's, limited to 11 bits. */
-static void K(huffman_lengths)(const uint32_t *count, uint8_t *length, K(huffman) *h) {
+static void K(huffman_lengths)(const uint32_t *count, uint8_t *length, mz_huffman *h) {
     uint32_t a[256], b[256], weight[512];
     uint16_t parent[512];
     uint8_t depth[512];
@@ -275,7 +272,7 @@ static void K(huffman_lengths)(const uint32_t *count, uint8_t *length, K(huffman
     }
 }
 /* 4.2.1.2: codes in order of length, the longest first, then of byte */
-static void K(huffman_codes)(const uint8_t *length, K(huffman) *h) {
+static void K(huffman_codes)(const uint8_t *length, mz_huffman *h) {
     uint32_t next[MZ_HUF_MAX + 1], v = 0;
     for (int l = h->longest; l > 0; l--) {
         next[l] = v;
@@ -288,7 +285,7 @@ static void K(huffman_codes)(const uint8_t *length, K(huffman) *h) {
     }
 }
 /* 4.2.1: the description of a tree; NULL if this one has none */
-static uint8_t *K(huffman_describe)(const uint8_t *length, const K(huffman) *h, uint8_t *out) {
+static uint8_t *K(huffman_describe)(const uint8_t *length, const mz_huffman *h, uint8_t *out) {
     uint8_t weight[256];
     uint32_t count[MZ_HUF_MAX + 2] = {0}, most = 0;
     int n = h->last; /* the last weight follows from the others */
@@ -297,7 +294,7 @@ static uint8_t *K(huffman_describe)(const uint8_t *length, const K(huffman) *h, 
         if (++count[weight[s]] > most) most = count[weight[s]];
     }
     if (n > 2 && most < (uint32_t)n && most > 1) { /* 4.2.1.2: two states take turns */
-        uint16_t norm[MZ_HUF_MAX + 2];
+        int16_t norm[MZ_HUF_MAX + 2];
         K(fse) t;
         int log = n >= 64 ? 6 : 5, i = n;
         K(fse_normalize)(count, MZ_HUF_MAX + 2, (uint32_t)n, log, norm);
@@ -331,7 +328,7 @@ static uint8_t *K(huffman_describe)(const uint8_t *length, const K(huffman) *h, 
     return out;
 }
 /* A stream's first n bytes, from its last to its first; the end of the stream, or NULL if some byte has no code. */
-static uint8_t *K(huffman_stream)(const uint8_t *x, size_t n, const K(huffman) *h, mz_bits b) {
+static uint8_t *K(huffman_stream)(const uint8_t *x, size_t n, const mz_huffman *h, mz_bits b) {
     unsigned least = 255;
     size_t i = n;
     while (i > 0) {
@@ -414,7 +411,7 @@ static size_t K(huffman_pairs)(const uint8_t *x, const uint8_t *y, size_t n, con
 }
 /* 4.2.2: four streams behind the sizes of the first three; their end, or NULL if some byte has no code. Writes up to
  * 11/8 n + 160 bytes: the four are made at once, and moved together. complete: every byte is known to have a code. */
-static uint8_t *K(huffman_streams)(const uint8_t *x, size_t n, int complete, const K(huffman) *h, uint8_t *out) {
+static uint8_t *K(huffman_streams)(const uint8_t *x, size_t n, int complete, const mz_huffman *h, uint8_t *out) {
     size_t quarter = (n + 3) / 4, room = quarter * MZ_HUF_MAX / 8 + 32, left[4];
     uint8_t *p = out + 6;
     mz_bits b[4];
@@ -465,7 +462,7 @@ static uint8_t *K(literals_header)(int type, size_t n, size_t stored, uint8_t *o
         return out + bytes;
     }
     int streams = n < 1024 ? 0 : n < 16384 ? 2 : 3, bits = streams == 0 ? 10 : streams == 2 ? 14 : 18;
-    K(put)(out, 2u | (uint64_t)streams << 2 | (uint64_t)n << 4 | (uint64_t)stored << (4 + bits), (2 * bits + 4 + 7) / 8);
+    K(put)(out, (unsigned)type | (uint64_t)streams << 2 | (uint64_t)n << 4 | (uint64_t)stored << (4 + bits), (2 * bits + 4 + 7) / 8);
     return out + (2 * bits + 4 + 7) / 8;
 }
 static uint8_t *K(literals_raw)(const uint8_t *x, size_t n, uint8_t *out) {
@@ -497,16 +494,18 @@ static int K(sample)(const uint8_t *x, size_t n, uint32_t *count) {
         if (!count[s] && expected[s] > 1e-3) count[s] = 1;
     return 1;
 }
-/* The literals section; *gained tells whether they became smaller. */
-static uint8_t *K(literals)(const uint8_t *x, size_t n, int bit_plane, int min_gain, uint8_t *out, int *gained) {
+/* The literals section; *gained tells whether they became smaller. The codes of the literals before serve again where
+ * that is smaller than describing new ones. */
+static uint8_t *K(literals)(mz_zwork *w, const uint8_t *x, size_t n, int bit_plane, int min_gain, uint8_t *out,
+                            int *gained) {
     uint32_t count[256];
     uint8_t length[256];
-    K(huffman) h;
+    mz_huffman h;
     *gained = 0;
     if (n < 64) return K(literals_raw)(x, n, out);
     int sampled = bit_plane && n >= MZ_ZBLOCK / 4 && K(sample)(x, n, count);
     for (;; sampled = 0) {
-        uint64_t bits = 0, of = 0;
+        uint64_t bits = 0, of = 0, again = w->has_tree && !sampled ? 0 : UINT64_MAX / 2;
         if (!sampled) {
             memset(count, 0, sizeof count);
             K(histogram8)(x, n, count);
@@ -518,16 +517,25 @@ static uint8_t *K(literals)(const uint8_t *x, size_t n, int bit_plane, int min_g
             return out;
         }
         K(huffman_lengths)(count, length, &h);
-        for (int s = 0; s < 256; s++) bits += (uint64_t)count[s] * length[s], of += count[s];
+        for (int s = 0; s < 256; s++) {
+            bits += (uint64_t)count[s] * length[s];
+            of += count[s];
+            again += count[s] && !w->tree.high[s] ? UINT64_MAX / 2048 : (uint64_t)count[s] * (w->tree.high[s] >> 4);
+        }
         /* what was counted stands for all; a tree takes 100 bytes or so */
         if ((double)bits / 8 * n / of + 64 > (double)n - (double)n / min_gain) break;
         uint8_t tree[256], *end = K(huffman_describe)(length, &h, tree), *p;
         if (!end) break;
-        K(huffman_codes)(length, &h);
         size_t header = n < 1024 ? 3 : n < 16384 ? 4 : 5, described = (size_t)(end - tree);
+        int repeated = again <= bits + 8 * described;
         p = out + header;
-        memcpy(p, tree, described);
-        p += described;
+        if (repeated) {
+            h = w->tree;
+        } else {
+            K(huffman_codes)(length, &h);
+            memcpy(p, tree, described);
+            p += described;
+        }
         if (n < 1024) {
             mz_bits b = {0, 0, p};
             p = K(huffman_stream)(x, n, &h, b);
@@ -536,7 +544,9 @@ static uint8_t *K(literals)(const uint8_t *x, size_t n, int bit_plane, int min_g
         }
         if (!p) continue; /* a byte that the sample had not: count them all */
         if ((size_t)(p - out) >= n) break;
-        K(literals_header)(2, n, (size_t)(p - out) - header, out);
+        K(literals_header)(repeated ? 3 : 2, n, (size_t)(p - out) - header, out);
+        w->tree = h;
+        w->has_tree = 1;
         *gained = 1;
         return p;
     }
@@ -611,9 +621,30 @@ static size_t K(gather)(mz_zwork *w, const uint8_t *x, size_t n, size_t matches)
     }
     return (size_t)(out - w->literals);
 }
-/* A code's table: its description goes to *out. Returns the compression mode. */
-static int K(code_table)(const uint32_t *count, int symbols, uint32_t total, int most, K(fse) *t, uint8_t **out) {
-    uint16_t norm[64];
+/* 3.1.1.3.2.2: what codes are expected to be, for blocks of few sequences */
+static const int16_t K(ll_expected)[36] = {4, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1,  1,  2,  2,
+                                           2, 2, 2, 2, 2, 2, 2, 3, 2, 1, 1, 1, 1, 1, -1, -1, -1, -1};
+static const int16_t K(of_expected)[32] = {1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1,
+                                           1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, 0, 0, 0};
+static const int16_t K(ml_expected)[53] = {1, 4, 3, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,  1,  1,  1,  1,  1,  1, 1,
+                                           1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1};
+
+/* Bits that codes take by a table, in 256ths and roughly: between powers of two the logarithm is taken as a line. */
+static uint64_t K(fse_cost)(const uint32_t *count, const int16_t *norm, int symbols, int log) {
+    uint64_t cost = 0;
+    for (int s = 0; s < symbols; s++) {
+        if (!count[s]) continue;
+        if (!norm[s]) return UINT64_MAX;
+        uint32_t v = norm[s] < 0 ? 1 : (uint32_t)norm[s];
+        int h = K(highbit)(v);
+        cost += (uint64_t)count[s] * (((uint32_t)(log - h) << 8) - ((v - (1u << h)) << 8 >> h));
+    }
+    return cost;
+}
+/* A code's table: its description goes to *out. Returns the compression mode. expected: of 1 << usual states */
+static int K(code_table)(const uint32_t *count, int symbols, uint32_t total, int most, const int16_t *expected, int usual,
+                         K(fse) *t, uint8_t **out) {
+    int16_t norm[64];
     int different = 0, only = 0, log;
     for (int s = 0; s < symbols; s++)
         if (count[s]) different++, only = s;
@@ -625,8 +656,16 @@ static int K(code_table)(const uint32_t *count, int symbols, uint32_t total, int
     log = log > most ? most : log < 5 ? 5 : log;
     if (different > 16 && log < 6) log = 6;
     K(fse_normalize)(count, symbols, total, log, norm);
+    uint8_t *end = K(fse_describe)(norm, symbols, log, *out);
+    if (total < 512) {
+        uint64_t own = K(fse_cost)(count, norm, symbols, log) + ((uint64_t)(end - *out) << 11);
+        if (K(fse_cost)(count, expected, symbols, usual) < own) {
+            K(fse_build)(t, expected, symbols, usual);
+            return 0;
+        }
+    }
     K(fse_build)(t, norm, symbols, log);
-    *out = K(fse_describe)(norm, symbols, log, *out);
+    *out = end;
     return 2;
 }
 /* The sequences section. Every match is at `distance`; *repeat is the offset that zstd remembers. */
@@ -659,9 +698,9 @@ static uint8_t *K(sequences)(mz_zwork *w, size_t n, uint32_t distance, uint32_t 
     ofs[0] = (uint32_t)n - 1;
     ofs[first_code]++;
     uint8_t *modes = out++;
-    int a = K(code_table)(lls, 36, (uint32_t)n, 9, &ll, &out);
-    int b = K(code_table)(ofs, 32, (uint32_t)n, 8, &of, &out);
-    int c = K(code_table)(mls, 53, (uint32_t)n, 9, &ml, &out);
+    int a = K(code_table)(lls, 36, (uint32_t)n, 9, K(ll_expected), 6, &ll, &out);
+    int b = K(code_table)(ofs, 32, (uint32_t)n, 8, K(of_expected), 5, &of, &out);
+    int c = K(code_table)(mls, 53, (uint32_t)n, 9, K(ml_expected), 6, &ml, &out);
     *modes = (uint8_t)(a << 6 | b << 4 | c << 2);
     mz_bits s = {0, 0, out};
     uint32_t sl = 0, so = 0, sm = 0;
@@ -669,13 +708,13 @@ static uint8_t *K(sequences)(mz_zwork *w, size_t n, uint32_t distance, uint32_t 
         int lc = w->ll_codes[k], mc = w->ml_codes[k], oc = k ? 0 : first_code;
         uint32_t from = k ? w->ends[k - 1] : 0, l = w->starts[k] - from, m = w->ends[k] - w->starts[k] - 3;
         if (k + 1 < n) {
-            if (b == 2) so = K(fse_step)(&of, &s, so, oc);
-            if (c == 2) sm = K(fse_step)(&ml, &s, sm, mc);
-            if (a == 2) sl = K(fse_step)(&ll, &s, sl, lc);
+            if (b != 1) so = K(fse_step)(&of, &s, so, oc);
+            if (c != 1) sm = K(fse_step)(&ml, &s, sm, mc);
+            if (a != 1) sl = K(fse_step)(&ll, &s, sl, lc);
         } else {
-            if (c == 2) sm = K(fse_start)(&ml, mc);
-            if (b == 2) so = K(fse_start)(&of, oc);
-            if (a == 2) sl = K(fse_start)(&ll, lc);
+            if (c != 1) sm = K(fse_start)(&ml, mc);
+            if (b != 1) so = K(fse_start)(&of, oc);
+            if (a != 1) sl = K(fse_start)(&ll, lc);
         }
         /* at most 20 bits left from before, 26 of states and 16 here */
         K(add)(&s, l & ((1u << K(ll_bits)[lc]) - 1), K(ll_bits)[lc]);
@@ -688,9 +727,9 @@ static uint8_t *K(sequences)(mz_zwork *w, size_t n, uint32_t distance, uint32_t 
         if (s.bits > 20) K(flush)(&s);
     }
     K(flush)(&s);
-    if (c == 2) K(add)(&s, sm & ((1u << ml.log) - 1), (unsigned)ml.log);
-    if (b == 2) K(add)(&s, so & ((1u << of.log) - 1), (unsigned)of.log);
-    if (a == 2) K(add)(&s, sl & ((1u << ll.log) - 1), (unsigned)ll.log);
+    if (c != 1) K(add)(&s, sm & ((1u << ml.log) - 1), (unsigned)ml.log);
+    if (b != 1) K(add)(&s, so & ((1u << of.log) - 1), (unsigned)of.log);
+    if (a != 1) K(add)(&s, sl & ((1u << ll.log) - 1), (unsigned)ll.log);
     return K(close)(&s);
 }
 
@@ -702,6 +741,7 @@ static size_t K(zstd_frame)(const uint8_t *x, size_t n, const mz_zplan *plan, mz
     size_t plane = plan->plane < 512 ? n : plan->plane;
     int per_byte = plane == plan->plane ? plan->planes_per_byte : 0, top_empty = 0, index = 0;
     uint32_t repeat = 1;
+    w->has_tree = 0;
     if (cap < 32) return 0;
     K(put)(p, 0xfd2fb528u, 4);
     int width = n < 256 ? 1 : n < 65536 + 256 ? 2 : 4; /* of the content's size; the window is all of it */
@@ -725,14 +765,14 @@ static size_t K(zstd_frame)(const uint8_t *x, size_t n, const mz_zplan *plan, mz
                 continue;
             }
             if (zeros * 100 < m * MZ_SPARSE) {
-                q = K(literals)(y, m, plan->bit_planes, plan->min_gain, q, &gained);
+                q = K(literals)(w, y, m, plan->bit_planes, plan->min_gain, q, &gained);
                 *q++ = 0; /* no sequences */
             } else {
                 uint32_t distance = 1, used = repeat;
                 if (top_empty && per_byte && zeros < m) distance = (uint32_t)(((size_t)index % per_byte + 1) * plane);
                 K(nonzero_mask)(y, w->nonzero, m);
                 size_t matches = K(find_runs)(w, m, distance == 1), count = K(gather)(w, y, m, matches);
-                q = K(literals)(w->literals, count, 0, plan->min_gain, q, &gained);
+                q = K(literals)(w, w->literals, count, 0, plan->min_gain, q, &gained);
                 q = K(sequences)(w, matches, distance, &used, q);
                 gained = q < block + m;
                 if (gained) repeat = used;
@@ -740,6 +780,7 @@ static size_t K(zstd_frame)(const uint8_t *x, size_t n, const mz_zplan *plan, mz
             size = (size_t)(q - block);
             if (!gained || size >= m) {
                 size = m;
+                w->has_tree = 0; /* what was made for this block is not in the frame */
                 if ((size_t)(end - p) < m + 3) return 0;
                 memcpy(p + 3, y, m);
                 K(put)(p, m << 3, 3);

@@ -597,7 +597,7 @@ cdef int plan_frame(const Source *src, size_t n, const Params *p, Plan *plan, Sc
                     return <int> -got
             if (p.profile == 1 and best * 30 < <int64_t> taken) or (p.profile == 2 and got < best):
                 plan.typesize = other
-                # half a MiB for every byte of an item: bit planes of 64 KiB; or of 128 KiB, in blocks that leave the cache
+                # half a MiB for every byte of an item: bit planes of 64 KiB; or 128, in blocks too long for caches
                 target = max(MIB * other // 2, MIB) if p.profile == 1 else MIB * other
     if plan.filter == 2 and n % plan.typesize:
         plan.filter = 1     # C-Blosc2 loses the bytes after the last whole item of a bit-shuffled block

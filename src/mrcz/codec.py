@@ -129,7 +129,7 @@ class Codec:
         if self.name == "lz4":
             level = 10 - level  # lz4 counts the other way round: acceleration
         elif self.name == "zlib":
-            level = max(level, 2)  # zlib-ng's 1 is larger than any zlib's, its 2 smaller than zlib's 1 and still quicker
+            level = max(level, 2)  # zlib-ng's 1 is larger than any zlib's, its 2 smaller than zlib's 1 and quicker
         profile = PROFILES.index(self.profile) if self.name == "zstd" and self.level is None else -1
         return {
             "codec": _NUMBERS[self.name],

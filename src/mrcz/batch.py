@@ -199,7 +199,7 @@ def plan(
     inputs = [os.fspath(item) for item in inputs]
     wanted = MRC_SUFFIXES if action == "compress" else (".mrcz",)
     found = list(expand(inputs, recursive=recursive, suffixes=wanted))
-    folder = _output_folder(output, several=len(found) > 1 or any(os.path.isdir(item) for item in inputs))
+    folder = _output_folder(output, several=len(found) > 1 or (recursive and any(map(os.path.isdir, inputs))))
 
     jobs: list[Job] = []
     refused: list[Result] = []

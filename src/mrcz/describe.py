@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrcz.errors import ChunkError
+
 if TYPE_CHECKING:
     from mrcz.reader import Reader
 
@@ -217,16 +219,23 @@ def describe(
         header = reader.header
         # The plain file is the one this was made from: bytes may be stored as 16-bit integers, 4-bit pixels as bytes.
         frame = (original_header(reader) or header).frame_nbytes
-        pixel_bytes = frame * header.nz
         compressed = reader.is_compressed
-        stored = int(sum(reader.index.sizes)) if compressed else pixel_bytes
-        bits, sampled = sample_entropy(reader) if pixels else (None, 0)
+        stored = int(sum(reader.index.sizes)) if compressed else frame * header.nz
+        pixel_bytes = frame * len(reader)  # of the frames that are there; the index has just counted them
+        bits, sampled, damage = None, 0, []
+        if pixels:
+            try:
+                bits, sampled = sample_entropy(reader)
+            except ChunkError as error:
+                if not permissive:
+                    raise
+                damage = [str(error).removeprefix(f"{os.fspath(path)}: ")]
         low, high, mean, rms = header.stats
         computed = high >= low
         return Description(
             path=os.fspath(path),
             kind=reader.kind,
-            shape=header.shape,
+            shape=(len(reader), header.ny, header.nx),
             mode=header.mode,
             mode_name=_mode_name(header),
             dtype=reader.dtype.str,
@@ -256,7 +265,7 @@ def describe(
             voltage=_known(header.voltage),
             c3=_known(header.c3),
             gain=_known(header.gain),
-            oddities=tuple(reader.oddities),
+            oddities=(*reader.oddities, *damage),
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mrcz.errors import FormatError, FormatWarning, MrczError
+from mrcz.errors import FormatError, FormatWarning
 from mrcz.growth import GrowingFile
 from mrcz.header import Header
 from mrcz.index import CHUNK_HEADER_SIZE, Footer, find_footer, load_footer, parse_chunk_header, xxh64
@@ -113,9 +113,7 @@ def recover(
     Raises
     ------
     FormatError
-        Neither the header nor the copy of it in the footer can be understood.
-    MrczError
-        No frame is whole.
+        Neither the header nor the copy of it in the footer can be understood, or no frame is whole.
     FileExistsError
         *target* exists.
     """
@@ -156,7 +154,7 @@ def _recover_plain(
     # What a killed writer of ours wrote after its last flush; behind the frames of other programs may be anything.
     n = there if header.is_mrcz else min(there, claimed)
     if n < 1:
-        raise MrczError("no frame of this file is whole", path=path)
+        raise FormatError("no frame of this file is whole", path=path)
     if target is not None:
         _copy_plain(source, header, n, target, progress)
     expected, end = max(n, claimed), start + n * nbytes
@@ -211,7 +209,7 @@ class _Recovering:
             self.notes.append("the extended header does not match its checksum and is kept as it is")
         found = self._frames(start)
         if not found:
-            raise MrczError("no frame of this file is whole", path=self.path)
+            raise FormatError("no frame of this file is whole", path=self.path)
         known = 0 if self.footer is None else len(self.footer.index)
         # An unfinished new file says 1 because its writer did not know better.
         expected = max(int(self.header["nz"]), known)

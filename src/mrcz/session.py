@@ -266,6 +266,7 @@ def koma_session(
 
 
 def _failed(source: str, error: BaseException) -> Corrected:
+    from mrcz.batch import error_text
     from mrcz.errors import FormatError
 
-    return Corrected(source, error=str(error) or type(error).__name__, damaged=isinstance(error, FormatError))
+    return Corrected(source, error=error_text(error, source), damaged=isinstance(error, FormatError))

@@ -284,11 +284,133 @@ def test_a_signal_leaves_nothing_behind(capsys, movie, tmp_path, action, number)
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["explode"], ["compress"], ["compress", "a", "--level", "x"], ["compress", "a", "-n", "0"], ["-i", "a"]],
+    [
+        ["explode"],
+        ["compress"],
+        ["compress", "a", "--level", "x"],
+        ["compress", "a", "-n", "0"],
+        ["compress", "a", "--explode"],
+        ["gain", "make"],
+        ["gain", "make", "a", "-o", "b", "--explode"],
+        ["-i", "a"],
+        ["--json", "info", "a"],
+    ],
 )
 def test_usage(capsys, arguments):
     code, out, err = run(capsys, *arguments)
-    assert code == 2 and out == "" and "usage" in err
+    assert code == 2 and out == "" and err.count("\n") == 1
+    command = " ".join(["mrcz", *[name for name in arguments if name in ("compress", "gain", "make")]])
+    assert err.startswith(f"{command}: ") and ("--help" in err or "mrcz info --json" in err)
+
+
+def test_options_between_names(capsys, movie, tmp_path):
+    other = tmp_path / "b.mrc"
+    other.write_bytes(movie.read_bytes())
+    code, out, _ = run(capsys, "compress", movie, "-o", tmp_path / "out", other)
+    assert code == 0 and out.count("\n") == 2 and len(names(tmp_path / "out")) == 2
+
+
+def test_no_command(capsys):
+    code, out, err = run(capsys)
+    assert code == 2 and out == "" and "compress MRC files" in err
+
+
+def test_names_that_look_like_options(capsys, movie, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    movie.rename("-m.mrc")
+    code, _, err = run(capsys, "info", "-m.mrc")
+    assert code == 2 and err.count("\n") == 1 and "./-m.mrc" in err
+    assert run(capsys, "info", "./-m.mrc")[0] == 0
+    assert run(capsys, "compress", "--", "-m.mrc")[0] == 0
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """What a user may name by mistake, and files that are broken: name -> exit code."""
+    folder = tmp_path_factory.mktemp("odd")
+    counts = np.random.default_rng(5).poisson(0.8, (6, 32, 32)).astype("u1")
+    mrcz.write(folder / "whole.mrc", counts)
+    mrcz.write(folder / "whole.mrcz", counts)
+    plain, packed = (folder / "whole.mrc").read_bytes(), (folder / "whole.mrcz").read_bytes()
+    with mrcz.open(folder / "whole.mrcz") as reader:
+        hit = int(reader.index.offsets[2]) + 60
+    (folder / "folder").mkdir()
+    (folder / "dangling.mrc").symlink_to("nowhere.mrc")
+    (folder / "empty.mrc").write_bytes(b"")
+    (folder / "text.mrc").write_text("Dear operator, " * 300)
+    (folder / "cut.mrc").write_bytes(plain[:4000])
+    (folder / "nothing.mrc").write_bytes(plain[:1100])
+    (folder / "cut.mrcz").write_bytes(packed[:hit])
+    (folder / "bad.mrcz").write_bytes(packed[:hit] + bytes([packed[hit] ^ 1]) + packed[hit + 1 :])
+    return folder
+
+
+@pytest.mark.parametrize("json_too", (False, True), ids=("text", "json"))
+@pytest.mark.parametrize(
+    "command", ("info --strict", "verify", "verify --fast", "compress", "decompress", "recover", "correct", "koma")
+)
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("missing.mrc", 1), ("folder", 1), ("dangling.mrc", 1), ("empty.mrc", 3), ("text.mrc", 3), ("cut.mrc", 3),
+        ("nothing.mrc", 3), ("cut.mrcz", 3), ("bad.mrcz", 3),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_is_one_line(capsys, odd, tmp_path, command, name, expected, json_too):
+    path = odd / name
+    command, *options = command.split()
+    if command not in ("info", "verify"):
+        options += ["-o", tmp_path if command in ("correct", "koma") else tmp_path / "out.mrc"]
+    if command == "koma":
+        options += [odd / "whole.mrc", odd / "whole.mrcz"]
+    code, out, err = run(capsys, command, path, *options, *(["--json"] if json_too else []))
+    assert code == expected
+    saved = command == "recover" and name in ("cut.mrc", "cut.mrcz", "bad.mrcz")
+    if saved:
+        assert err == "" and "lost" in out
+    else:
+        line = next(line for line in err.splitlines() if not line.startswith("mrcz: note: "))
+        assert line.startswith(f"mrcz: {path}: ") and err.count(str(path)) == 1 and "[Errno" not in err
+    if json_too:
+        records = [json.loads(line) for line in out.splitlines()]
+        record = next(record for record in records if record.get("path", record.get("source")) == str(path))
+        text = record["error"] or record.get("faults") or record.get("lost")
+        assert text and str(path) not in str(text if command != "recover" else "")
+    if not saved and command != "koma":
+        assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name, frames, said", [("bad.mrcz", 6, "frame 2"), ("cut.mrcz", 2, "of 6 frames")])
+def test_info_of_damaged_chunks(capsys, odd, name, frames, said):
+    code, out, err = run(capsys, "info", odd / name)
+    assert code == 0 and err == "" and f"{frames} frames of 32 x 32" in out and said in out
+    found = json.loads(run(capsys, "info", "--json", odd / name)[1])
+    assert found["shape"] == [frames, 32, 32] and any(said in text for text in found["oddities"])
+
+
+def test_a_folder_without_r(capsys, movie, tmp_path):
+    code, _, err = run(capsys, "compress", tmp_path, "-o", tmp_path / "x.mrcz")
+    assert code == 1 and err == f"mrcz: {tmp_path}: is a directory; -r takes the files in it\n"
+
+
+def test_recover_replaces_nothing(capsys, odd, tmp_path):
+    (tmp_path / "x.mrcz").write_bytes(b"mine")
+    code, _, err = run(capsys, "recover", odd / "bad.mrcz", "-o", tmp_path / "x.mrcz")
+    assert code == 1 and err == f"mrcz: {tmp_path / 'x.mrcz'} exists; --force replaces it\n"
+    assert (tmp_path / "x.mrcz").read_bytes() == b"mine"
+    assert run(capsys, "recover", odd / "bad.mrcz", "-f", "-o", tmp_path / "x.mrcz")[0] == 3
+    assert len(mrcz.read(tmp_path / "x.mrcz")) == 5
+
+
+def test_a_reader_that_has_seen_enough(movie, tmp_path):
+    """``mrcz info * | head -1``: no complaint, and no exit code of success for work that was not shown."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mrcz", "info", *[str(movie)] * 40], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait(30) == 1
+    process.stderr.close()
 
 
 def test_one_output_for_many_inputs(capsys, movie, tmp_path):

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError, error_line
 
@@ -32,6 +32,30 @@ mrcz COMMAND --help explains a command. Exit codes: 0 all went well, 1 a file fa
 damaged or two files differ, 130 interrupted.
 
 The form of c-mrcz works too:  mrcz -i IN -o OUT [-c CODEC] [-B BYTES] [-l LEVEL] [-f FILTER] [-n THREADS]"""
+
+
+class _WrongArguments(Exception):
+    """What argparse has to say, with the command in front."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; argparse's usage is longer than a screen for some commands."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.set_defaults(parser=self)  # of the innermost command, whose --help is the one to name
+
+    def error(self, message: str) -> NoReturn:
+        raise _WrongArguments(f"{self.prog}: {message}; {self.prog} --help lists what there is")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = self.parse_known_args(args, namespace)
+        if hasattr(found, "inputs"):  # argparse gives up on files that come after an option: a.mrc -o out/ b.mrc
+            found.inputs += [name for name in unknown if not name.startswith("-")]
+            unknown = [name for name in unknown if name.startswith("-")]
+        if unknown:
+            found.parser.error(f"unknown argument {' '.join(unknown)}")
+        return found
 
 
 class Interrupted(KeyboardInterrupt):
@@ -81,8 +105,12 @@ def _run(arguments: list[str]) -> int:
     if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
         from mrcz.cli import cmrcz
 
-        parser = argparse.ArgumentParser(prog="mrcz", description=cmrcz.HELP)
+        parser = _Parser(prog="mrcz", description=cmrcz.HELP)
         module: Any = cmrcz
+        command = next((name for name in arguments if name in COMMANDS), None)
+        if command and "-i" not in arguments:
+            print(f"mrcz: options come after the command: mrcz {command} {arguments[0]} ...", file=sys.stderr)
+            return EXIT_USAGE
         module.add_arguments(parser)
     else:
         parser, modules = _parser()
@@ -94,8 +122,12 @@ def _run(arguments: list[str]) -> int:
         if hasattr(args, "command"):
             module = modules[args.command]
         return module.run(args)
-    except SystemExit as stop:  # argparse: 0 after --help, 2 after a wrong argument
+    except SystemExit as stop:  # argparse, after --help and --version
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
+    except _WrongArguments as error:
+        names = [name for name in arguments if name.startswith("-") and os.path.isfile(name)]
+        print(f"{error}; the file {names[0]} is ./{names[0]} here" if names else error, file=sys.stderr)
+        return EXIT_USAGE
     except UsageError as error:
         print(f"mrcz: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -106,8 +138,8 @@ def _run(arguments: list[str]) -> int:
         return EXIT_FAILED
 
 
-def _parser() -> tuple[argparse.ArgumentParser, dict[str, Any]]:
-    parser = argparse.ArgumentParser(
+def _parser() -> tuple[_Parser, dict[str, Any]]:
+    parser = _Parser(
         prog="mrcz", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"mrcz {_version()}")

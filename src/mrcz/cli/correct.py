@@ -86,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Progress):  # type: ignore[no-untyped-def]
     import mrcz
+    from mrcz.batch import error_text
     from mrcz.errors import FormatError, MrczError
     from mrcz.session import Corrected, correct_file
 
@@ -101,7 +102,7 @@ def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Prog
             progress=lambda done, total: bar.update(path, done, total), **options,
         )  # fmt: skip
     except (OSError, MrczError, ValueError, TypeError) as error:
-        return Corrected(path, error=str(error) or type(error).__name__, damaged=isinstance(error, FormatError))
+        return Corrected(path, error=error_text(error, path), damaged=isinstance(error, FormatError))
 
 
 def _plot(path: str, result, args: argparse.Namespace) -> None:  # type: ignore[no-untyped-def]

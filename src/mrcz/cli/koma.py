@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
         koma, waiting, done = _load(args, folders)
     seen = set(done)
     new = [path for path in paths if os.path.abspath(path) not in seen]
+    if not (new or waiting):
+        return exit_code(results)
     reading = {"permissive": args.permissive, "signed_bytes": args.signed_bytes}
     options: dict[str, Any] = {}
     for path in [*new, *waiting.values()]:

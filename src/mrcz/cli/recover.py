@@ -5,7 +5,8 @@ mrcz recover .movie.mrcz.1f2e3d4c.part -o movie.mrcz      what a killed writer h
 mrcz recover --dry-run broken.mrcz           only say what could be saved
 mrcz recover short.mrc                       short.recovered.mrc: the whole frames of a plain file that is cut short
 
-Exit code 0: everything the file speaks of was saved. 3: something was lost; what was saved is written all the same.
+Exit code 0: everything the file speaks of was saved. 3: something was lost; what was saved is written all the same, or
+nothing could be. 1: a file is missing or in the way, or the disk refused.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.add_argument("input", metavar="FILE", help="broken .mrcz or .mrc file, or a killed writer's .part file")
     parser.add_argument("-o", "--output", metavar="PATH", help="the new file (default: NAME.recovered.mrcz)")
-    parser.add_argument("--force", action="store_true", help="replace the output if it exists")
+    parser.add_argument("-f", "--force", action="store_true", help="replace the output if it exists")
     parser.add_argument("--dry-run", action="store_true", help="write nothing")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
-    from mrcz.errors import MrczError
+    from mrcz.errors import FormatError, MrczError
     from mrcz.recover import recover
 
     output = args.output
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
         output = os.path.join(folder, f"{stem}.recovered{suffix}")
     bar = Progress(1, quiet=args.quiet)
     try:
+        if not (args.force or args.dry_run) and os.path.lexists(output):
+            raise MrczError(f"{output} exists; --force replaces it")
         found = recover(
             args.input,
             None if args.dry_run else output,
@@ -57,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             emit({"path": args.input, "target": None, "error": text})
         print(f"mrcz: {text}", file=sys.stderr)
-        return EXIT_FAILED
+        return EXIT_DAMAGED if isinstance(error, FormatError) else EXIT_FAILED
     bar.clear()
     if args.json:
         emit({**found.asdict(), "error": None})

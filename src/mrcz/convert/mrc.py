@@ -493,7 +493,7 @@ def _meaning(reader: Reader) -> dict[str, Any]:
     labels = [label for label in header.labels if not label.startswith("MRCZ")]
     return {
         "kind": reader.kind,
-        "pixel size": tuple(float(np.float32(size)) for size in header.pixel_size),
+        "pixel size": tuple(float(str(np.float32(size))) for size in header.pixel_size),
         "cell angles": tuple(header["cellb"]),
         "start": tuple(header[name] for name in ("nxstart", "nystart", "nzstart")),
         "axes": header.axes,

@@ -224,3 +224,29 @@ def test_a_corrected_reader(tmp_path, rng):
     with pytest.raises(ValueError, match="correction is for"):
         mrcz.write(path, stack[:, :10], sync=False)
         mrcz.open(path, correction=correction)
+
+
+def test_damage_of_one_frame_is_told_alike_on_any_number_of_threads(tmp_path, rng):
+    path = tmp_path / "a.mrcz"
+    movie = rng.poisson(1, (3, 1501, 1100)).astype(np.uint8)
+    mrcz.write(path, movie, sync=False)
+    whole = path.read_bytes()
+    with mrcz.open(path) as reader:
+        start, n = int(reader.index.offsets[1]), int(reader.index.sizes[1])
+    assert n > 1 << 18  # more than one part is read
+    for at in (0, 4, 12, 16, 300, n - 5):
+        damaged = bytearray(whole)
+        damaged[start + at] ^= 4
+        path.write_bytes(damaged)
+        for threads in (1, 2, 5):
+            with mrcz.open(path, n_threads=threads) as reader:
+                with pytest.raises(mrcz.ChunkError, match="checksum") as info:
+                    reader[1]
+                assert info.value.frame == 1 and info.value.offset == start
+                assert np.array_equal(reader[2], movie[2])
+                assert np.array_equal(reader[0, 3:1400, 5:1001], movie[0, 3:1400, 5:1001])
+    path.write_bytes(whole)
+    with mrcz.open(path, n_threads=3) as reader:
+        os.truncate(path, start + n // 2)
+        with pytest.raises(mrcz.ChunkError):
+            reader[1]

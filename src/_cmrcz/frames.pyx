@@ -68,6 +68,7 @@ cdef enum:
     BUDGET = 50331648
     PIECE = 1048576         # plain pixels are measured and written this many bytes at a time
     SMALL = 262144          # work below this size is not worth a second thread
+    PART = 262144           # a single frame's stored bytes are read in parts of this size, on all threads
 
 # Pixel types by name, for callers that hold dtypes.
 PIXEL_TYPES = {"i1": 0, "u1": 1, "i2": 2, "u2": 3, "i4": 4, "u4": 5, "f2": 6, "f4": 7, "packed": 8}
@@ -128,10 +129,13 @@ cdef class _Job:
         mz_store(&self.stop, 1)
 
     def check(self, int64_t first=0) -> None:
-        """Raise the failure of the lowest frame, if any."""
+        """Raise the failure of the lowest frame, if any; a wrong hash says more than what it led to."""
         cdef int best = -1
         for i in range(self.n_threads):
-            if self.failures[i].status != OK and (best < 0 or self.failures[i].frame < self.failures[best].frame):
+            if self.failures[i].status != OK and (
+                best < 0 or self.failures[i].frame < self.failures[best].frame
+                or (self.failures[i].frame == self.failures[best].frame and self.failures[i].status == BAD_HASH)
+            ):
                 best = i
         if best >= 0:
             f = self.failures[best]
@@ -174,7 +178,12 @@ cdef class _Read(_Job):
     cdef Window window
     cdef int by_block
     cdef Chunk shared               # the chunk of a single frame
-    cdef uint8_t *bytes             # and its bytes
+    cdef const uint8_t *bytes       # and its bytes
+    cdef int hashed                 # whether its hash is to be compared
+    cdef int64_t parts              # in how many parts it is read
+    cdef int64_t next_part
+    cdef int64_t parts_read
+    cdef int64_t ready              # set when it is read and parsed
     cdef uint8_t **bytes_of         # one buffer a thread
     cdef size_t *bytes_size
     cdef int stream
@@ -322,15 +331,69 @@ cdef class _Read(_Job):
                 self.fail(thread, status, k, s.found, s.expected)
                 return
 
+    cdef int fetch_part(self, int thread, int64_t part) noexcept nogil:
+        """Read a part of the single frame's stored bytes; whoever is last to finish one parses them."""
+        cdef Scratch *s = &self.scratch[thread]
+        cdef int64_t size = self.sizes[0], start = part * PART
+        cdef int64_t n = min(<int64_t> PART, size - start), got
+        cdef const uint8_t *p
+        cdef int status
+        if self.fd >= 0:
+            got = mz_pread(self.fd, self.bytes_of[0] + start, n, self.offsets[0] + start)
+            if got < 0:
+                s.found = -got
+                return READ_FAILED
+            if got < n:
+                s.found = start + got
+                s.expected = size
+                return SHORT_READ
+            p = self.bytes_of[0]
+        else:
+            if self.offsets[0] > self.buffer_size - size:
+                s.found = self.buffer_size - self.offsets[0]
+                s.expected = size
+                return SHORT_READ
+            p = self.buffer + self.offsets[0]
+        if mz_fetch_add(&self.parts_read, 1) + 1 < self.parts:
+            return OK
+        if self.raw:
+            chunk_raw(p, self.stored, &self.shared)
+        else:
+            status = chunk_parse(p, size, self.stored, &self.shared, s)
+            if status != OK:
+                return BAD_HASH if self.hashed and hash64(p, size) != self.hashes[0] else status
+        self.bytes = p
+        mz_store(&self.ready, 1)
+        return OK
+
     cdef void loop_blocks(self, int thread) noexcept nogil:
+        """A single frame: parts are read by all threads, then blocks decoded; its hash is work like a block."""
         cdef Scratch *s = &self.scratch[thread]
         cdef int64_t b
         cdef int status
+        cdef unsigned int spins = 0
         while not mz_load(&self.stop):
-            b = mz_fetch_add(&self.next, 1)
+            b = mz_fetch_add(&self.next_part, 1)
+            if b >= self.parts:
+                break
+            status = self.fetch_part(thread, b)
+            if status != OK:
+                self.fail(thread, status, 0, s.found, s.expected)
+                return
+        while not mz_load(&self.ready):
+            if mz_load(&self.stop):
+                return
+            mz_yield(spins)
+            spins += 1
+        # The hash is the first piece of work, so that it is compared whatever becomes of the blocks.
+        while not mz_load(&self.stop):
+            b = mz_fetch_add(&self.next, 1) - self.hashed
             if b >= <int64_t> self.shared.nblocks:
                 return
-            status = self.block(thread, &self.shared, b, self.out, self.by_block - 1)
+            if b < 0:
+                status = OK if hash64(self.bytes, self.sizes[0]) == self.hashes[0] else BAD_HASH
+            else:
+                status = self.block(thread, &self.shared, b, self.out, self.verify and not self.hashed)
             if status != OK:
                 self.fail(thread, status, 0, s.found, s.expected)
                 return
@@ -342,17 +405,15 @@ cdef class _Read(_Job):
             else:
                 self.loop_frames(thread)
 
-    def first_chunk(self):
-        """Fetch the only frame's chunk so that its blocks can be shared out."""
-        cdef int verify = 0
-        cdef int status
-        with nogil:
-            status = self.fetch(0, 0, &self.shared, &verify)
-        if status != OK:
-            self.fail(0, status, 0, self.scratch[0].found, self.scratch[0].expected)
-            self.check()
-        self.by_block = 1 + verify
-        return self.shared.nblocks
+    def one_frame(self, int threads):
+        """Decode the first frame with its blocks shared out."""
+        self.hashed = self.hashes is not NULL and self.verify
+        self.parts = max(<int64_t> 1, (self.sizes[0] + PART - 1) // PART) if self.fd >= 0 else 1
+        self.next = self.next_part = self.parts_read = self.ready = 0
+        if self.fd >= 0 and reserve(&self.bytes_of[0], &self.bytes_size[0], self.sizes[0]) != OK:
+            raise MemoryError("no memory for a chunk")
+        run_threads(self, threads)
+        self.check()
 
 
 def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes not None, out, *, int64_t stored,
@@ -464,8 +525,14 @@ def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes n
         threads = 1
     # Few or huge frames: share out the blocks of one frame at a time instead of the frames.
     by_block = threads > 1 and (n < threads or threads * largest > BUDGET)
-    if not by_block:
-        threads = <int> min(<int64_t> threads, n)
+    if raw and hashes is None and not to_float and job.window.all and pixel_type != MZ_U4:
+        by_block = False    # plain pixels are read to where they belong
+    # Rows of hardly more than a block are not worth a second thread either.
+    if by_block and n < threads and (job.window.y1 - job.window.y0) * row_bytes <= 2 * SMALL:
+        by_block = False
+    job.by_block = by_block
+    # How many blocks there are is not known yet; large frames have them of 1 MiB.
+    threads = <int> min(<int64_t> threads, stored // (2 * SMALL) + 1 if by_block else n)
     job.allocate(threads)
     job.bytes_of = <uint8_t **> calloc(threads, sizeof(uint8_t *))
     job.bytes_size = <size_t *> calloc(threads, sizeof(size_t))
@@ -480,11 +547,8 @@ def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes n
         job.sizes = &sizes[k]
         job.hashes = &hashes[k] if hashes is not None else NULL
         job.out = &flat[k * need]
-        job.next = 0
         try:
-            blocks = job.first_chunk()
-            run_threads(job, min(threads, blocks))
-            job.check()
+            job.one_frame(threads)
         except Exception as error:
             if hasattr(error, "frame"):
                 raise error_for(error.status, k, error.found, error.expected) from None

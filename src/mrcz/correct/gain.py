@@ -58,22 +58,46 @@ def check_gain(gain: Any, shape: tuple[int, int] | None = None) -> tuple[np.ndar
 
 def apply_gain(frame: np.ndarray, gain: np.ndarray, *, gamma: float = 1.0, dark: np.ndarray | None = None,
                out: np.ndarray | None = None) -> np.ndarray:
-    """(frame − dark) · gain^γ as float32 (ny, nx), into ``out`` if given; one multiplication with γ = 1 and no dark."""
-    gain = np.asarray(gain, np.float32)
-    if frame.shape != gain.shape:
-        raise ValueError(f"a gain of shape {gain.shape} for a frame of {frame.shape}")
+    """(frame − dark) · gain^γ as float32 (ny, nx), into ``out`` if given.
+
+    Where the gain is 0 or not finite it counts as 1: those pixels are for the outlier filter (`check_gain`). Raises
+    ValueError for a gain or dark of another shape, for negative gains and for a gain^γ beyond float32.
+    """
+    frame = np.asarray(frame)
+    gain, _ = check_gain(gain, frame.shape)
     factor = gain if gamma == 1 else power(gain, gamma)
     out = np.empty(frame.shape, np.float32) if out is None else out
     np.copyto(out, frame, casting="unsafe")
     if dark is not None:
-        out -= np.asarray(dark, np.float32)
+        out -= _like(dark, frame.shape, np.float32)
     out *= factor
     return out
 
 
+def _map(bad: Any, shape: tuple[int, ...]) -> np.ndarray:
+    bad = np.asarray(bad) != 0
+    if bad.shape != shape:
+        raise ValueError(f"a map of bad pixels of shape {bad.shape} for an image of {shape}")
+    return bad
+
+
 def power(gain: np.ndarray, gamma: float) -> np.ndarray:
-    """gain^γ (ny, nx) float32, computed in float64."""
-    return (gain.astype(np.float64) ** gamma).astype(np.float32)
+    """gain^γ (ny, nx) float32, computed in float64. Raises ValueError where that is more than float32 holds."""
+    with np.errstate(over="ignore", divide="ignore"):
+        out = (gain.astype(np.float64) ** gamma).astype(np.float32)
+    if not np.isfinite(out).all():
+        raise ValueError(f"gain^γ is infinite for γ = {gamma:g}")
+    return out
+
+
+def _like(dark: Any, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
+    """A dark reference as it has to be: of the image's shape and finite."""
+    dark = np.asarray(dark, dtype)
+    if dark.shape != shape:
+        raise ValueError(f"a dark reference of shape {dark.shape} for an image of {shape}")
+    if not np.isfinite(dark).all():
+        raise ValueError("a dark reference with pixels that are not finite")
+    return dark
 
 
 def make_gain(flat: np.ndarray, *, dark: np.ndarray | None = None, bad: np.ndarray | None = None) -> np.ndarray:
@@ -93,12 +117,14 @@ def make_gain(flat: np.ndarray, *, dark: np.ndarray | None = None, bad: np.ndarr
     ndarray (ny, nx) float32
         Mean 1 in the harmonic sense; 0 at pixels that are bad, not finite or did not count.
     """
-    level = np.asarray(flat, np.float64) - (0 if dark is None else np.asarray(dark, np.float64))
+    level = np.asarray(flat, np.float64)
     if level.ndim != 2:
         raise ValueError(f"a flat is one image (ny, nx), not {level.shape}")
+    if dark is not None:
+        level = level - _like(dark, level.shape)
     good = np.isfinite(level) & (level > 0)
     if bad is not None:
-        good &= ~np.asarray(bad, bool)
+        good &= ~_map(bad, level.shape)
     if not good.any():
         raise ValueError("a flat without a pixel that counted")
     out = np.zeros(level.shape, np.float32)
@@ -150,7 +176,8 @@ def fit_gamma(flat: np.ndarray, gain: np.ndarray, *, dark: np.ndarray | None = N
     Raises
     ------
     ValueError
-        If the gain has no pattern left in its averages: γ would be anything.
+        If the gain has no pattern left in its averages: γ would be anything. If the flat counted nothing, and for
+        parts of unequal shape.
     """
     from scipy.ndimage import uniform_filter
     from scipy.optimize import minimize_scalar
@@ -158,16 +185,18 @@ def fit_gamma(flat: np.ndarray, gain: np.ndarray, *, dark: np.ndarray | None = N
     gain, unusable = check_gain(gain, np.shape(flat))
     level = np.asarray(flat, np.float64)
     if dark is not None:
-        level = level - np.asarray(dark, np.float64)
+        level = level - _like(dark, level.shape)
     masked = unusable | ~np.isfinite(level)
-    level = np.where(masked, 0, level)
     if bad is not None:
-        masked |= np.asarray(bad, bool)
-    else:
+        masked |= _map(bad, level.shape)
+    if masked.all() or not level[~masked].mean() > 0:
+        raise ValueError("a flat that counted nothing: its mean is not above 0")
+    level = np.where(masked, 0, level)
+    if bad is None:
         normal = level * gain
         middle = np.median(normal[~masked])
         spread = 1.4826 * np.median(np.abs(normal[~masked] - middle))
-        masked |= np.abs(normal - middle) > 6 * max(spread, 1e-12 * abs(middle))
+        masked |= np.abs(normal - middle) > 6 * max(spread, 1e-6 * abs(middle))  # a gain is float32
     small = min(level.shape)
     window, border = max(1, min(window, small // 4)), min(border, small // 8)
     inner = (slice(border, level.shape[0] - border), slice(border, level.shape[1] - border))
@@ -290,9 +319,11 @@ def search_orientation(image: np.ndarray, gain: np.ndarray, *,
     the raw image or gain) left out: the right orientation takes pattern away, every other adds its own. Orientations
     whose shape does not fit are not in the list.
     """
-    level = np.asarray(image, np.float64) - (0 if dark is None else np.asarray(dark, np.float64))
+    level = np.asarray(image, np.float64)
     if level.ndim != 2:
         raise ValueError(f"the sum is one image (ny, nx), not {level.shape}")
+    if dark is not None:
+        level = level - _like(dark, level.shape)
     reference, unusable = check_gain(gain)
     usual = np.isfinite(level) & _usual(level)
     odd_gain = unusable | ~_usual(reference)

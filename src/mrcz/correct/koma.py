@@ -137,8 +137,12 @@ class Koma:
         if image.dtype.kind not in "biuf":
             raise TypeError(f"a mean holds real numbers, not {image.dtype}")
         stored = self._keep(image)
-        if stored.dtype.kind == "f" and not np.isfinite(stored.sum(dtype=np.float64)):
+        with np.errstate(over="ignore"):
+            finite = stored.dtype.kind != "f" or np.isfinite(stored.sum(dtype=np.float64))
+        if not finite:
             raise ValueError(f"stack {self._pushed} has pixels that are not finite; filter outliers first")
+        if stored.dtype == np.float64 and np.abs(stored).max() > np.finfo(self.dtype).max / (2 * self.radius + 2):
+            raise ValueError(f"stack {self._pushed} has values too large for sums in {self.dtype.name}")
         if self.max_contrast is not None and contrast_score(image) > self.max_contrast:
             exclude = True
         self._pending.append((self._pushed, self._included, not exclude))

@@ -43,11 +43,17 @@ def correlation(stack: Any, correct: Callable[[np.ndarray, int], np.ndarray] | N
     total = None
     frames = 0
     for number, frame in enumerate(frames_of(stack)):
-        x = np.asarray(frame if correct is None else correct(frame, number), np.float32)
+        # What float32 does not hold is not finite, and left out like everything that is not.
+        with np.errstate(over="ignore"):
+            x = np.asarray(frame if correct is None else correct(frame, number), np.float32)
         x = (x.reshape(-1) if keep is None else x[keep]).astype(np.float32)
         finite = np.isfinite(x)
         if not finite.all():
-            x = np.where(finite, x, x[finite].mean() if finite.any() else 0)
+            x = np.where(finite, x, x[finite].mean(dtype=np.float64).astype(np.float32) if finite.any() else 0)
+        peak = max(float(np.max(x, initial=0)), -float(np.min(x, initial=0)))
+        if not 1e-15 < peak < 1e15:
+            # Its squares would leave float32; R does not depend on the scale.
+            x = x / np.float32(peak or 1)
         x = x - x.mean(dtype=np.float64).astype(np.float32)
         norm = float(np.sqrt(np.mean(np.square(x), dtype=np.float64)))
         if not norm > 0:
@@ -145,8 +151,10 @@ def iciness(image: np.ndarray, pixel_size: float, *, band: tuple[float, float] =
         Below 1.0 good, above 1.5 unusable. NaN-free: ValueError where a band holds no Fourier coefficient.
     """
     image = np.asarray(image, np.float64)
-    if image.ndim != 2:
+    if image.ndim != 2 or not image.size:
         raise ValueError(f"iciness is of one image (ny, nx), not {image.shape}")
+    if not np.isfinite(image).all():
+        raise ValueError("the image has pixels that are not finite; filter outliers first")
     if not pixel_size > 0:
         raise ValueError("pixel_size is above 0 Å")
     ky = np.fft.fftfreq(image.shape[0], pixel_size)[:, None]

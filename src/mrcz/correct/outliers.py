@@ -339,7 +339,8 @@ def fit_outliers(
         ``"tails+anscombe"``: the same on the stabilised sum. ``"sigma"``: ``n_sigma`` after iterative clipping.
         ``"defects"``: the pixels of ``defects`` and those that are not finite, nothing else.
     gain : ndarray (ny, nx), optional
-        Gain reference that multiplies each frame first; the model then applies to normalised frames.
+        Gain reference that multiplies each frame first; the model then applies to normalised frames. Pixels where it
+        is 0 or not finite count as defects.
     dark : ndarray (ny, nx), optional
         Subtracted from each frame before the gain, counts per frame.
     defects : ndarray (ny, nx) of bool, optional
@@ -399,6 +400,17 @@ def fit_outliers(
     psf = _kernel(kernel)
     n_threads = clip_threads(n_threads)
 
+    if gain is not None:
+        gain = np.asarray(gain, np.float32)
+        if gain.shape != (ny, nx):
+            raise ValueError(f"a gain of shape {gain.shape} for frames of {(ny, nx)}")
+        unusable = ~np.isfinite(gain)
+        if ((gain < 0) & ~unusable).any():
+            raise ValueError("a gain with negative pixels")
+        unusable |= gain == 0
+        if unusable.any():
+            defects = unusable if defects is None else defects | unusable
+        del unusable
     total = time_sum(stack, gain, n_threads=n_threads)
     if dark is not None:
         total = _without_dark(total, dark, gain, nz)
@@ -458,6 +470,8 @@ def _without_dark(total: np.ndarray, dark: np.ndarray, gain: np.ndarray | None, 
     level = np.asarray(dark, np.float32)
     if level.shape != total.shape:
         raise ValueError(f"a dark reference of shape {level.shape} for frames of {total.shape}")
+    if not np.isfinite(level).all():
+        raise ValueError("a dark reference with pixels that are not finite")
     offset = level * np.float32(n_frames)
     if gain is not None:
         offset *= np.asarray(gain, np.float32)

@@ -86,18 +86,27 @@ def plot_patch(before: np.ndarray, after: np.ndarray, *, centre: tuple[int, int]
         raise ValueError(f"two images of one shape, not {before.shape} and {after.shape}")
     if centre is None:
         # Where most changed.
-        row, column = np.unravel_index(np.argmax(np.abs(after - before)), before.shape)
+        with np.errstate(invalid="ignore"):
+            change = np.abs(np.subtract(after, before, dtype=np.float64))
+        row, column = np.unravel_index(np.argmax(np.nan_to_num(change, nan=np.inf)), before.shape)
         centre = (int(row), int(column))
     cut = tuple(slice(max(0, min(c - size // 2, n - size)), max(0, min(c - size // 2, n - size)) + size)
                 for c, n in zip(centre, before.shape, strict=True))
-    low, high = np.percentile(after[cut], [0.5, 99.5])
-    figure = _figure(figsize=(8, 4.2))
+    usual = after[cut][np.isfinite(after[cut])]
+    low, high = np.percentile(usual, [0.5, 99.5]) if usual.size else (0.0, 1.0)
+    # Edges of the outermost pixels.
+    rows, columns = ((part.start - 0.5, min(part.stop, n) - 0.5) for part, n in zip(cut, before.shape, strict=True))
+    figure = _figure(figsize=(8.6, 4.2))
     if title:
         figure.suptitle(title)
-    for axis, image, name in zip(figure.subplots(1, 2), (before, after), ("before", "after"), strict=True):
-        axis.imshow(image[cut], cmap="gray", vmin=low, vmax=max(high, low + 1e-12), interpolation="nearest")
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, image, name in zip(axes, (before, after), ("before", "after"), strict=True):
+        shown = axis.imshow(image[cut], cmap="gray", vmin=low, vmax=max(high, low + 1e-12), interpolation="nearest",
+                            extent=(*columns, *rows[::-1]))
         axis.set_title(name)
-        axis.set_axis_off()
+        axis.set_xlabel("column, pixels")
+    axes[0].set_ylabel("row, pixels")
+    figure.colorbar(shown, ax=axes, label="counts", extend="both")
     return figure
 
 

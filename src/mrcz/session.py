@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mrcz.correct import Correction, Koma, KomaReference, OutlierModel, correlation_report, fit_outliers
+from mrcz.correct import Correction, Koma, KomaReference, correlation_report, fit_outliers
 from mrcz.correct.references import save_image, save_mask
 from mrcz.errors import MrczError
 
@@ -111,8 +111,8 @@ def correct_file(
         report = {"frames": int(reader.shape[0])}
         if correction.outliers is not None:
             report.update(correction.outliers.report())
-            if measure:
-                report.update(_measure(reader, correction, correction.outliers, fit))
+        if measure:
+            report.update(_measure(reader, correction, fit))
         _write(reader, correction, outputs, overwrite, n_threads, progress, dict(writing or {}))
     return Corrected(name, tuple(outputs.values()), report, correction)
 
@@ -138,7 +138,7 @@ class _Normalised:
         return self._parts.apply_frame(self._stack[i])
 
 
-def _measure(reader: Any, correction: Correction, model: OutlierModel, fit: Mapping[str, Any]) -> dict[str, Any]:
+def _measure(reader: Any, correction: Correction, fit: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("method", "alpha", "n_sigma", "steepness", "relax", "fallback", "background", "super_resolution", "kernel")
     options = {k: fit[k] for k in keys if k in fit}
     defects = fit.get("defects")
@@ -146,7 +146,9 @@ def _measure(reader: Any, correction: Correction, model: OutlierModel, fit: Mapp
         defects = correction.bad if defects is None else correction.bad | (np.asarray(defects) != 0)
     plain = correction.gain is None and correction.dark is None
     seen = reader if plain else _Normalised(reader, correction)
-    return correlation_report(seen, model, lambda half: fit_outliers(half, defects=defects, **options))
+    pattern = None if correction.koma is None else np.asarray(correction.koma)
+    return correlation_report(seen, correction.outliers, lambda half: fit_outliers(half, defects=defects, **options),
+                              pattern=pattern)
 
 
 def _write(reader: Any, correction: Correction, outputs: Mapping[str, str], overwrite: bool, n_threads: int | None,
@@ -261,7 +263,7 @@ def koma_session(
             continue
         waiting[number] = source
         yield from finished(out)
-    if finish:
+    if finish and koma.pushed:
         yield from finished(koma.finish())
 
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from odd_images import ODD
 
 import mrcz
 from mrcz import cli
@@ -257,3 +258,127 @@ def test_a_correction_lives_in_metadata(tmp_path, movie):
         with mrcz.open(tmp_path / name) as reader:
             again = Correction.from_dict(reader.metadata["correction"])
             assert np.array_equal(again.apply(reader), correction.apply(raw))
+
+
+# ---- wrong input -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broken(tmp_path, detector):
+    """Names of references nobody can use, and words the error must hold."""
+    gain = detector.gain.copy()
+    gain[3, 4] = -1
+    np.save(tmp_path / "negative.npy", gain)
+    np.save(tmp_path / "nothing.npy", np.zeros(SHAPE))
+    np.save(tmp_path / "nan.npy", np.full(SHAPE, np.nan))
+    np.save(tmp_path / "small.npy", np.ones((5, 5)))
+    (tmp_path / "prose.txt").write_text("hello world\n")
+    return {
+        ("--gain", "negative.npy"): "negative", ("--gain", "nothing.npy"): "usable", ("--gain", "nan.npy"): "usable",
+        ("--gain", "small.npy"): "shape", ("--gain", "gone.npy"): "No such file", ("--dark", "small.npy"): "shape",
+        ("--dark", "nan.npy"): "not finite", ("--defects", "prose.txt"): "defects.txt",
+        ("--defects", "small.npy"): "defect map",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["correct", "koma"])
+def test_a_reference_that_is_no_use_is_one_line_and_writes_nothing(capsys, session, tmp_path, broken, command):
+    for (option, name), words in broken.items():
+        code, out, err = run(
+            capsys, command, session / "s0.mrcz", session / "s1.mrcz", "--sum", "-o", tmp_path / "o", option,
+            tmp_path / name,
+        )  # fmt: skip
+        assert code in (1, 3) and out == "" and words in err, (option, name, err)
+        assert all(line.startswith("mrcz: ") for line in err.splitlines())
+        assert not (tmp_path / "o").exists() or not list((tmp_path / "o").iterdir())
+
+
+def test_gain_with_references_that_are_no_use(capsys, session, tmp_path, broken):
+    for (option, name), words in broken.items():
+        if option == "--gain":
+            for action in ("orient", "gamma"):
+                code, out, err = run(capsys, "gain", action, session / "s0.mrcz", tmp_path / name)
+                assert code in (1, 3) and out == "" and len(err.splitlines()) == 1, err
+                assert words in err or "orientation" in err
+        elif option == "--dark":
+            code, _, err = run(
+                capsys, "gain", "make", session / "s0.mrcz", "--dark", tmp_path / name, "-o", tmp_path / "g.mrc"
+            )
+            assert code == 1 and words in err
+    for name in ("g.dm4", "g.gain", "g.txt"):
+        assert run(capsys, "gain", "make", session / "s0.mrcz", "-o", tmp_path / name)[0] == 2
+        assert not (tmp_path / name).exists()
+    mrcz.write(tmp_path / "zero.mrcz", np.zeros((3, *SHAPE), np.uint8), kind="stack")
+    code, _, err = run(capsys, "gain", "make", tmp_path / "zero.mrcz", "-o", tmp_path / "g.mrc")
+    assert code == 1 and "zero.mrcz" in err and not (tmp_path / "g.mrc").exists()
+    assert run(capsys, "gain", "gamma", session / "s0.mrcz", tmp_path / "g.npy", "--dose-rate", 0)[0] == 2
+    assert run(capsys, "gain", "gamma", session / "s0.mrcz", tmp_path / "g.npy", "--plot", tmp_path / "p")[0] == 2
+
+
+def test_odd_stacks_from_the_command_line(capsys, tmp_path):
+    names = []
+    for name, stack in ODD.items():
+        if stack.dtype.kind != "f" and stack.dtype.itemsize > 2:
+            continue  # no mode of MRC
+        names.append(tmp_path / f"{name.replace(' ', '_')}.mrcz")
+        mrcz.write(names[-1], stack, kind="stack")
+    assert len(names) > 20
+    for method in ("fdr", "tails"):
+        code, out, err = run(capsys, "correct", *names, "--stack", "--sum", "--mask", "--measure", "--json", "--method",
+                             method, "-o", tmp_path / method)  # fmt: skip
+        assert code == 0 and err == "" and len(out.splitlines()) == len(names)
+        for name in names:
+            assert not np.isnan(mrcz.read(tmp_path / method / f"{name.stem}_corrected.mrcz")).any()
+            assert not np.isnan(mrcz.read(tmp_path / method / f"{name.stem}_sum.mrc")).any()
+    code, out, err = run(capsys, "koma", *names, "-a", 2, "--sum", "-o", tmp_path / "koma", "-q")
+    assert code == 1 and "the session" in err and all(line.startswith("mrcz: ") for line in err.splitlines())
+    for written in (tmp_path / "koma").iterdir():
+        assert np.isfinite(mrcz.read(written)).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--alpha", "3"], "alpha"),
+        (["--n-sigma", "-1"], "n-sigma"),
+        (["--gamma", "nan", "--gain", "g.npy"], "gamma"),
+        (["--suffix", ".png", "--sum"], ".png"),
+        (["--plot", __file__], "directory"),
+        (["-o", __file__], "directory"),
+    ],
+)
+def test_options_out_of_range_are_wrong_usage(capsys, movie, options, words):
+    code, out, err = run(capsys, "correct", movie, *options)
+    assert code == 2 and out == "" and words in err and len(err.splitlines()) == 1
+
+
+def test_a_gamma_of_zero_is_no_gain_at_all(capsys, movie, tmp_path, detector):
+    np.save(tmp_path / "gain.npy", detector.gain)
+    gain = ("--gain", tmp_path / "gain.npy", "--gamma", 0)
+    assert run(capsys, "correct", movie, "--sum", "--method", "none", *gain)[0] == 0
+    assert np.array_equal(mrcz.read(tmp_path / "movie_sum.mrc")[0], mrcz.read(movie).sum(0, dtype=np.float32))
+
+
+def test_koma_measures_itself_and_not_the_filter_alone(capsys, session, tmp_path):
+    files = [session / f"s{k}.mrcz" for k in range(5)]
+    out = run(capsys, "correct", *files, "--report", "--measure", "--json")[1]
+    alone = [json.loads(line) for line in out.splitlines()]
+    for method in ("fdr", "none"):
+        _, out, _ = run(capsys, "koma", *files, "-a", 2, "--sum", "-o", tmp_path / method, "--measure", "--json",
+                        "--method", method)  # fmt: skip
+        together = sorted((json.loads(line) for line in out.splitlines()), key=lambda r: r["number"])
+        for one, both in zip(alone, together, strict=True):
+            assert both["R_before"] == one["R_before"]
+            assert both["R_after"] < 0.7 * (one["R_after"] if method == "fdr" else one["R_before"])
+            assert method == "none" or both["R_held_out"] < 0.7 * one["R_held_out"]
+
+
+def test_koma_wrong_names_and_places(capsys, session, tmp_path):
+    first = (session / "s0.mrcz", session / "s1.mrcz")
+    code, _, err = run(capsys, "koma", *first, "--exclude", "s9.mrcz", "-o", tmp_path / "o")
+    assert code == 2 and "s9.mrcz" in err
+    code, _, err = run(capsys, "koma", *first, "--state", tmp_path / "no" / "where", "-o", tmp_path / "o")
+    assert code == 2 and "directory" in err and not (tmp_path / "o").exists()
+    assert run(capsys, "koma", *first, "--sum", "-o", tmp_path / "o")[0] == 0
+    code, _, err = run(capsys, "koma", *first, "--sum", "-o", tmp_path / "o")
+    assert code == 1 and [line.endswith("is there already") for line in err.splitlines()] == [True, True]

@@ -90,6 +90,7 @@ def test_serialem_usable_area_marks_the_rest():
     ("text", "words"),
     [
         ("1 2 3\n", "x y w h"),
+        ("hello world\n", "SerialEM"),
         ("1 2 3 4.5\n", "line 1"),
         ("CameraSizeX 4\nCameraSizeY 4\nBadPixels 1\n", "line 3: BadPixels"),
         ("CameraSizeX 4\nCameraSizeY 4\nBadPixels 1 2 3\n", "line 3"),
@@ -184,3 +185,10 @@ def test_junk_tiff(tmp_path):
 def test_gain_from_digital_micrograph(data_dir):
     image = load_image(data_dir / "rsciio-dm" / "test-10.dm4")
     assert image.ndim == 2 and image.size > 1
+
+
+@pytest.mark.parametrize("name", ["g.png", "g.dm4", "g"])
+def test_no_image_under_a_name_of_something_else(tmp_path, name):
+    with pytest.raises(ValueError, match=r"\.npy"):
+        save_image(tmp_path / name, np.ones((4, 4), np.float32))
+    assert not list(tmp_path.iterdir())

@@ -9,7 +9,16 @@ from typing import Any
 from mrcz.cli import _text
 from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, UsageError, emit
 
-__all__ = ["add_fitting", "add_orientation", "exit_code", "fitting", "orientation", "save_figure", "show"]
+__all__ = [
+    "add_fitting",
+    "add_orientation",
+    "check_folders",
+    "exit_code",
+    "fitting",
+    "orientation",
+    "save_figure",
+    "show",
+]
 
 
 def add_orientation(parser: argparse._ActionsContainer) -> None:
@@ -66,6 +75,7 @@ def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
     """Options of ``Correction.fit`` from the arguments, references read for frames of ``shape``."""
     from mrcz.correct import GammaCurve
     from mrcz.correct.references import load_gain, load_image, load_mask
+    from mrcz.errors import FormatError
 
     if args.method == "defects" and not args.defects:
         raise UsageError("--method defects needs --defects FILE")
@@ -73,6 +83,12 @@ def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
         raise UsageError("--gamma and --dose-rate say how to use a gain: give one with --gain")
     if args.dose_rate is not None and not args.dose_rate > 0:
         raise UsageError("a dose rate is above 0")
+    if args.gamma is not None and not -100 < args.gamma < 100:
+        raise UsageError(f"--gamma is a number about 1, not {args.gamma:g}")
+    if not 0 < args.alpha < 1:
+        raise UsageError(f"--alpha is a rate between 0 and 1, not {args.alpha:g}")
+    if not args.n_sigma > 0:
+        raise UsageError(f"--n-sigma is above 0, not {args.n_sigma:g}")
     options: dict[str, Any] = {
         "method": None if args.method == "none" else args.method,
         "noise": args.noise,
@@ -87,9 +103,14 @@ def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
         }
     if args.gain:
         options["gain"] = load_gain(args.gain, shape=shape, **orientation(args))
-        options["gamma"] = GammaCurve()(args.dose_rate) if args.dose_rate is not None else args.gamma or 1.0
+        options["gamma"] = GammaCurve()(args.dose_rate) if args.dose_rate is not None else (
+            1.0 if args.gamma is None else args.gamma
+        )
     if args.dark:
         options["dark"] = load_image(args.dark)
+        if options["dark"].shape != shape:
+            wrong = f"a dark reference of shape {options['dark'].shape} for frames of {shape}"
+            raise FormatError(wrong, path=args.dark)
     if args.defects:
         options["defects"] = load_mask(args.defects, shape)
     return options
@@ -122,6 +143,16 @@ def exit_code(results: list[Any]) -> int:
     if any(result.damaged for result in results):
         return EXIT_DAMAGED
     return EXIT_OK if all(result.ok for result in results) else EXIT_FAILED
+
+
+def check_folders(args: argparse.Namespace) -> None:
+    """Refuse files where ``-o`` and ``--plot`` want directories, before any work is done."""
+    import os
+
+    for option in ("output", "plot"):
+        place = getattr(args, option)
+        if place is not None and os.path.exists(place) and not os.path.isdir(place):
+            raise UsageError(f"--{option} takes a directory, and {place} is a file")
 
 
 def save_figure(figure: Any, folder: str, name: str) -> None:

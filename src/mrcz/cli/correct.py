@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from mrcz.cli._correcting import add_fitting, exit_code, fitting, save_figure, show
+from mrcz.cli._correcting import add_fitting, check_folders, exit_code, fitting, save_figure, show
 from mrcz.cli._progress import Progress
 from mrcz.cli._shared import UsageError, add_inputs, add_reading
 
@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from mrcz import batch
     from mrcz.session import PRODUCTS, Corrected, destination
 
+    check_folders(args)
     products = [name for name in PRODUCTS if getattr(args, name)] or ([] if args.report else ["stack"])
     if args.report and products:
         raise UsageError("--report writes nothing; leave out --stack, --sum and --mask")
@@ -50,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("only masks are written as text: --mask --suffix .txt")
     if args.suffix and "stack" in products and args.suffix not in (*batch.MRC_SUFFIXES, ".mrcz"):
         raise UsageError(f"a stack is written as MRC or MRCZ, not {args.suffix}")
+    images = (*batch.MRC_SUFFIXES, ".mrcz", ".tif", ".tiff", ".npy")
+    if args.suffix and args.suffix not in (*images, ".txt"):
+        raise UsageError(f"what is written is .mrc, .mrcz, .tif or .npy, masks also .txt, not {args.suffix}")
     if args.method == "none" and (args.mask or args.measure):
         raise UsageError("--method none finds nothing to mask or measure")
     found = list(batch.expand(args.inputs, recursive=args.recursive, suffixes=(*batch.MRC_SUFFIXES, ".mrcz")))

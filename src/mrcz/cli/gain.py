@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     if output and os.path.exists(output) and not args.force:
         print(f"mrcz: {output} exists; --force replaces it", file=sys.stderr)
         return EXIT_FAILED
+    if output and os.path.splitext(output)[1].lower() in (".gain", ".dm3", ".dm4", ".eer", ".txt"):
+        raise UsageError(f"a reference is written as .mrc, .mrcz, .tif or .npy, not {output}")
     try:
         {"make": _make, "orient": _orient, "gamma": _gamma, "convert": _convert}[args.action](args)
     except FormatError as error:
@@ -94,10 +96,13 @@ def _make(args: argparse.Namespace) -> None:
         flat = (flat * frames + mean * count) / (frames + count)
         frames += count
     bad = fit_outliers(flat, "sigma", n_sigma=8, background=True).mask
-    gain = make_gain(flat, dark=load_image(args.dark) if args.dark else None, bad=bad)
+    try:
+        gain = make_gain(flat, dark=load_image(args.dark) if args.dark else None, bad=bad)
+    except ValueError as error:
+        raise ValueError(f"{', '.join(args.flats)}: {error}") from error
     save_image(args.output, gain)
     unusable = int(np.count_nonzero(gain == 0))
-    report = {"destination": args.output, "frames": frames, "counts_per_pixel": float(flat.mean() * frames),
+    report = {"destination": args.output, "frames": frames, "counts_per_pixel": float(flat[gain > 0].mean() * frames),
               "unusable_pixels": unusable}  # fmt: skip
     if args.json:
         emit(report)
@@ -130,6 +135,10 @@ def _gamma(args: argparse.Namespace) -> None:
 
     if args.dose_rate and len(args.dose_rate) != len(args.flats):
         raise UsageError(f"{len(args.dose_rate)} dose rates for {len(args.flats)} flats")
+    if not all(rate > 0 for rate in args.dose_rate):
+        raise UsageError("a dose rate is above 0")
+    if args.plot and len(args.dose_rate) < 4:
+        raise UsageError("a curve to plot needs four flats with their --dose-rate")
     rates = args.dose_rate or [None] * len(args.flats)
     dark = load_image(args.dark) if args.dark else None
     fits = []
@@ -153,8 +162,6 @@ def _gamma(args: argparse.Namespace) -> None:
             from mrcz.correct.plots import plot_gamma
 
             save_figure(plot_gamma(fits, curve, published=GammaCurve()), args.plot, "gamma")
-    elif args.plot:
-        raise UsageError("a curve to plot needs four flats with their --dose-rate")
 
 
 def _convert(args: argparse.Namespace) -> None:

@@ -13,9 +13,9 @@ import argparse
 import os
 from typing import Any
 
-from mrcz.cli._correcting import add_fitting, exit_code, fitting, save_figure, show
+from mrcz.cli._correcting import add_fitting, check_folders, exit_code, fitting, save_figure, show
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import UsageError, add_inputs, add_reading
+from mrcz.cli._shared import UsageError, add_inputs, add_reading, error_line
 
 HELP = "remove what neighbouring stacks share: the read-out pattern"
 
@@ -48,11 +48,14 @@ def run(args: argparse.Namespace) -> int:
     import mrcz
     from mrcz import batch
     from mrcz.correct import Koma
-    from mrcz.errors import MrczError
+    from mrcz.errors import FormatError, MrczError
     from mrcz.session import Corrected, destination, koma_session
 
     if args.radius < 1:
         raise UsageError("the radius is at least 1 stack")
+    check_folders(args)
+    if args.state and not os.path.isdir(os.path.dirname(args.state) or "."):
+        raise UsageError(f"--state {args.state}: there is no such directory")
     if args.live and not args.state:
         raise UsageError("--live needs --state FILE to go on from")
     products = [name for name in ("stack", "sum") if getattr(args, name)] or ["stack"]
@@ -84,10 +87,17 @@ def run(args: argparse.Namespace) -> int:
     for path in [*new, *waiting.values()]:
         try:
             with mrcz.open(path, **reading) as reader:
-                options = fitting(args, (int(reader.shape[1]), int(reader.shape[2])))
-            break
+                shape = (int(reader.shape[1]), int(reader.shape[2]))
         except (OSError, MrczError):
             continue  # the session will say what is wrong with it
+        try:
+            options = fitting(args, shape)
+        except (OSError, MrczError, ValueError) as error:
+            # Without its references no stack of the session would be corrected as asked.
+            results.append(Corrected(path, error=error_line(error), damaged=isinstance(error, FormatError)))
+            show(results[-1], args.json)
+            return exit_code(results)
+        break
 
     def outputs(path: str) -> dict[str, str]:
         out = {product: destination(path, product, folders.get(path)) for product in products}
@@ -96,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
         return out
 
     excluded = {os.path.basename(name) for name in args.exclude}
+    if unknown := excluded - {os.path.basename(path) for path in (*paths, *done, *waiting.values())}:
+        raise UsageError(f"--exclude {sorted(unknown)[0]}: no stack of this name")
     bar = Progress(len(new), quiet=args.quiet)
     try:
         for result in koma_session(

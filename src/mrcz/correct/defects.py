@@ -93,8 +93,8 @@ def parse_serialem(text: str, shape: tuple[int, int], *, flip_y: bool = True) ->
     coordinates already; its BadPixels then mark 2 × 2 blocks (4 × 4 for 2). UsableArea (top left bottom right) marks
     all around it.
 
-    Raises FormatError for a keyword without its numbers, for coordinates outside the camera and for a camera whose
-    size is neither the frames' nor half nor twice that.
+    Raises FormatError for a text without a single keyword, for a keyword without its numbers, for coordinates outside
+    the camera and for a camera whose size is neither the frames' nor half nor twice that.
     """
     entries: list[tuple[int, str, list[int]]] = []
     for number, line in _numbered(text):
@@ -106,6 +106,8 @@ def parse_serialem(text: str, shape: tuple[int, int], *, flip_y: bool = True) ->
                 name == "BadPixels" and len(rest) % 2):
             raise FormatError(f"defect list, line {number}: {name} with {' '.join(rest) or 'no numbers'}")
         entries.append((number, name, [int(float(v)) for v in rest]))
+    if not entries:
+        raise FormatError("defect list with neither 'x y w h' (RELION) nor a keyword of SerialEM's defects.txt")
     single = {name: values[0] for _, name, values in entries if _COUNTS[name] == 1 and not name.startswith("Bad")}
     camera = (single.get("CameraSizeY", shape[0]), single.get("CameraSizeX", shape[1]))
     if min(camera) < 1 or max(camera) > 1 << 20:

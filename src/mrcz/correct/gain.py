@@ -48,7 +48,7 @@ def check_gain(gain: Any, shape: tuple[int, int] | None = None) -> tuple[np.ndar
         gain = gain.astype(np.float32)
     finite = np.isfinite(gain)
     if (gain[finite] < 0).any():
-        raise ValueError(f"a gain reference with {np.count_nonzero(gain[finite] < 0)} negative pixels")
+        raise ValueError(f"a gain reference with negative pixels ({np.count_nonzero(gain[finite] < 0)})")
     bad = ~finite | (gain == 0)
     if bad.all():
         raise ValueError("a gain reference without a usable pixel")

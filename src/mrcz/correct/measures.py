@@ -91,31 +91,45 @@ def _halves(stack: Any) -> tuple[Any, Any]:
     return _Half(stack, 0, half), _Half(stack, half, stack.shape[0])
 
 
-def _filter(model: OutlierModel) -> Callable[[np.ndarray, int], np.ndarray]:
-    return lambda frame, number: model.apply_frame(frame, number=number)
+def _filter(model: OutlierModel | None, pattern: np.ndarray | None) -> Callable[[np.ndarray, int], np.ndarray]:
+    def correct(frame: np.ndarray, number: int) -> np.ndarray:
+        out = frame if model is None else model.apply_frame(frame, number=number)
+        return out if pattern is None else np.subtract(out, pattern, dtype=np.float32, casting="unsafe")
+
+    return correct
 
 
-def held_out_correlation(stack: Any, fit: Callable[[Any], OutlierModel] | None = None) -> float:
+def held_out_correlation(stack: Any, fit: Callable[[Any], OutlierModel] | None = None, *,
+                         pattern: np.ndarray | None = None) -> float:
     """R with the outliers found in one half of the frames and R measured on the other, mean of both ways.
 
     ``fit(half)`` → OutlierModel, by default `fit_outliers`. The fill comes from the half the model was fitted on.
+    ``pattern`` (ny, nx) is subtracted from each filtered frame, as that of a KOMA reference.
     """
     first, second = _halves(stack)
     fit = fit_outliers if fit is None else fit
     out = []
     for seen, judged in ((first, second), (second, first)):
-        out.append(correlation(judged, _filter(fit(seen))))
+        out.append(correlation(judged, _filter(fit(seen), pattern)))
     return float(np.mean(out))
 
 
-def correlation_report(stack: Any, model: OutlierModel, fit: Callable[[Any], OutlierModel] | None = None) -> dict:
-    """R of a stack before, after in-sample and held out, and the shift in-sample R owes to clipping itself."""
+def correlation_report(stack: Any, model: OutlierModel | None, fit: Callable[[Any], OutlierModel] | None = None, *,
+                       pattern: np.ndarray | None = None) -> dict:
+    """R of a stack before, after in-sample and held out, and the shift in-sample R owes to clipping itself.
+
+    ``model`` None: nothing is filtered and nothing held out. ``pattern``: see `held_out_correlation`; it belongs to
+    "after" alone.
+    """
     stack = as_stack(stack)
     several = stack.shape[0] >= 2
+    before, after = correlation(stack), correlation(stack, _filter(model, pattern))
+    if model is None:
+        return {"R_before": before, "R_after": after, "R_held_out": None, "clipping_bias": 0.0}
     return {
-        "R_before": correlation(stack),
-        "R_after": correlation(stack, _filter(model)),
-        "R_held_out": held_out_correlation(stack, fit) if several else None,
+        "R_before": before,
+        "R_after": after,
+        "R_held_out": held_out_correlation(stack, fit, pattern=pattern) if several else None,
         "clipping_bias": clipping_bias(model.t_dark, stack.shape[0]) + clipping_bias(model.t_hot, stack.shape[0]),
     }
 

@@ -383,8 +383,10 @@ def fit_outliers(
     edge = _EDGE.get(method, (6.0, 1.0))
     steepness = edge[0] if steepness is None else float(steepness)
     relax = edge[1] if relax is None else float(relax)
-    if not steepness > 0 or not n_sigma > 0:
-        raise ValueError("steepness and n_sigma are above 0")
+    if not steepness > 0:
+        raise ValueError(f"steepness is above 0, not {steepness:g}")
+    if not n_sigma > 0:
+        raise ValueError(f"n_sigma is above 0, not {n_sigma:g}")
     if super_resolution < 1:
         raise ValueError("super_resolution is 1 (off) or the edge of a physical pixel, such as 2")
     if method == "defects" and defects is None:

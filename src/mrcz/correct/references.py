@@ -147,7 +147,10 @@ def save_mask(path: str | os.PathLike[str], mask: np.ndarray, *, style: str | No
 
 
 def save_image(path: str | os.PathLike[str], image: np.ndarray, *, pixel_size: float | None = None) -> None:
-    """Write one image (ny, nx) as MRC or MRCZ, TIFF or ``.npy``, by suffix; whole or not at all."""
+    """Write one image (ny, nx) as MRC or MRCZ, TIFF or ``.npy``, by suffix; whole or not at all.
+
+    Raises ValueError for any other suffix.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix == ".npy":
@@ -161,7 +164,10 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray, *, pixel_size: f
         _write_whole(path, lambda name: _tifffile().imwrite(name, whole, photometric="minisblack"))
     else:
         import mrcz
+        from mrcz.writer import PLAIN_SUFFIXES
 
+        if suffix not in (*PLAIN_SUFFIXES, ".msk", ".mrcz"):
+            raise ValueError(f"{path}: an image is written as .mrc, .mrcz, .tif or .npy, told by its suffix")
         options: dict[str, Any] = {} if pixel_size is None else {"pixel_size": pixel_size}
         mrcz.write(path, np.ascontiguousarray(image)[None], kind="image", **options)
 

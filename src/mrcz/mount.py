@@ -8,13 +8,16 @@ cache of bounded size.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
 import stat
 import threading
+import time
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -31,6 +34,7 @@ __all__ = ["FrameCache", "PlainFile", "Tree", "mount"]
 
 # Reads answered at a time. More only wait for each other: the decoding behind them has threads of its own.
 _THREADS = 4
+_READ_AHEAD = 1024  # KiB the kernel asks for at a time
 _ENDED_BY_SIGNAL = 8  # what fuse_main returns after Ctrl-C or SIGTERM, having unmounted
 
 
@@ -48,7 +52,7 @@ class FrameCache:
         self._kept: OrderedDict[Any, Future] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
-        # One batch ahead at a time: each is decoded by as many threads as there are processors.
+        # One batch ahead at a time: each is decoded by several threads.
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="mrcz-ahead")
 
     def get(self, key: Any, make: Any) -> np.ndarray:
@@ -132,44 +136,48 @@ class PlainFile:
                 exttyp=old.exttyp, nsymbt=len(extended), mz=old.mz if old.kind == "volume stack" else None,
             )  # fmt: skip
         self._pixels = original.pixel_format
-        self._head = original.tobytes() + extended
+        self._head = np.frombuffer(original.tobytes() + extended, np.uint8)
         self._frame = original.frame_nbytes
         self.size = len(self._head) + self._frame * len(reader)
         stat_ = os.stat(path)
         self.key = (os.fspath(path), stat_.st_mtime_ns, stat_.st_size)
         # Frames decoded together: enough for every thread, little enough that one frame does not cost a stack.
         self._threads = default_threads()
-        self._batch = max(1, min(2 * self._threads, (64 << 20) // max(1, self._frame)))
+        self._batch = max(1, min(self._threads, (64 << 20) // max(1, self._frame)))
         self._last = -1
 
     def read(self, offset: int, n: int) -> bytes:
         """*n* bytes from *offset* on; fewer only at the end."""
+        parts = [part.tobytes() for part in self.parts(offset, n)]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def parts(self, offset: int, n: int) -> Iterator[np.ndarray]:
+        """The same bytes where they are in memory, piece by piece: uint8 arrays."""
         n = max(0, min(n, self.size - offset))
-        parts = []
         if offset < len(self._head) and n:
-            parts.append(self._head[offset : offset + n])
-            n -= len(parts[0])
-            offset += len(parts[0])
-        while n:
-            place = offset - len(self._head)
-            number, start = divmod(place, self._frame * self._batch)
-            batch = self._get(number)
-            part = batch[start : start + n]
-            parts.append(part.tobytes())
+            part = self._head[offset : offset + n]
+            yield part
             n -= len(part)
             offset += len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        while n:
+            number, start = divmod(offset - len(self._head), self._frame * self._batch)
+            part = self._get(number)[start : start + n]
+            yield part
+            n -= len(part)
+            offset += len(part)
 
     def _get(self, number: int) -> np.ndarray:
         batch = self.cache.get((self.key, number), lambda: self._decode(number))
         if number == self._last + 1 and (number + 1) * self._batch < len(self.reader):
             # Read from front to back, as most programs do: the next batch is decoded while this one is fetched.
-            self.cache.prepare((self.key, number + 1), lambda: self._decode(number + 1))
+            # One processor is left for those who fetch.
+            threads = max(1, self._threads - 1)
+            self.cache.prepare((self.key, number + 1), lambda: self._decode(number + 1, threads))
         self._last = number
         return batch
 
-    def _decode(self, number: int) -> np.ndarray:
-        frames = self.reader.read(slice(number * self._batch, (number + 1) * self._batch))
+    def _decode(self, number: int, threads: int | None = None) -> np.ndarray:
+        frames = self.reader.read(slice(number * self._batch, (number + 1) * self._batch), n_threads=threads)
         return np.ascontiguousarray(self._pixels.to_stored(frames)).reshape(-1).view(np.uint8)
 
     def close(self) -> None:
@@ -185,6 +193,7 @@ class Tree:
     def __init__(self, folder: str | os.PathLike, cache_bytes: int = 512 << 20) -> None:
         self.root = os.path.abspath(os.fspath(folder))
         self.cache = FrameCache(cache_bytes)
+        self.mountpoint: str | None = None
         self._plain: dict[str, tuple[tuple[int, int], PlainFile | None]] = {}
         self._open: dict[int, PlainFile | int] = {}
         self._next = 1
@@ -293,6 +302,22 @@ class Tree:
         except MrczError as error:
             raise OSError(errno.EIO, str(error)) from None
 
+    def read_into(self, address: int, size: int, offset: int, fh: int) -> int:
+        """`read` to a place in memory; returns how many bytes that were."""
+        file = self._open[fh]
+        if isinstance(file, int):
+            found = os.pread(file, size, offset)
+            ctypes.memmove(address, found, len(found))
+            return len(found)
+        done = 0
+        try:
+            for part in file.parts(offset, size):
+                ctypes.memmove(address + done, part.ctypes.data, len(part))
+                done += len(part)
+        except MrczError as error:
+            raise OSError(errno.EIO, str(error)) from None
+        return done
+
     def release(self, path: str, fh: int) -> int:
         """Close an open file."""
         with self._lock:
@@ -311,12 +336,44 @@ class Tree:
         names = ("bavail", "bfree", "blocks", "bsize", "favail", "ffree", "files", "frsize", "namemax")
         return {f"f_{name}": getattr(found, f"f_{name}") for name in names}
 
+    def init(self, path: str) -> None:
+        """Begin: called by FUSE when the mount is there."""
+        if self.mountpoint is not None:
+            threading.Thread(target=_read_further_ahead, args=(self.mountpoint,), daemon=True).start()
+
     def close(self) -> None:
         """Close every file."""
         self.cache.close()
         for _, file in self._plain.values():
             if file is not None:
                 file.close()
+
+
+def _read_further_ahead(mountpoint: str) -> None:
+    """Have the kernel fetch more at a time than its 128 KiB, where this process may tell it so (root may)."""
+    try:
+        before = os.stat(os.path.dirname(mountpoint)).st_dev
+        for _ in range(100):
+            device = os.lstat(mountpoint).st_dev
+            if device != before:
+                break
+            time.sleep(0.02)
+        else:
+            return
+        with open(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb", "w") as file:
+            file.write(str(_READ_AHEAD))
+    except OSError:
+        pass
+
+
+def _fuse_class(mfusepy: Any) -> type:
+    """mfusepy's FUSE, with a `read` that copies each byte once: it is called for every 128 KiB."""
+
+    class FUSE(mfusepy.FUSE):
+        def read(self, path: bytes, buf: Any, size: int, offset: int, fip: Any) -> int:
+            return self.operations.read_into(ctypes.addressof(buf.contents), size, offset, fip.contents.fh)
+
+    return FUSE
 
 
 def mount(
@@ -355,6 +412,7 @@ def mount(
     if os.path.exists("/proc") and not os.path.exists("/dev/fuse"):
         raise MissingDependencyError("mounting needs /dev/fuse: load the kernel's fuse module (modprobe fuse)")
     tree = Tree(folder, cache_bytes)
+    tree.mountpoint = os.path.abspath(os.fspath(mountpoint))
     # libfuse unmounts on these signals where nobody else handles them; Python's handlers could not run meanwhile.
     handlers = {}
     if threading.current_thread() is threading.main_thread():
@@ -363,7 +421,7 @@ def mount(
                 handlers[name] = signal.signal(getattr(signal, name), signal.SIG_DFL)
     try:
         # auto_unmount: should this process be killed, fusermount3 unmounts in its place.
-        mfusepy.FUSE(
+        _fuse_class(mfusepy)(
             tree,
             os.fspath(mountpoint),
             foreground=foreground,
@@ -372,6 +430,9 @@ def mount(
             fsname="mrcz",
             subtype="mrcz",
             max_threads=_THREADS,
+            # What was read stays in the kernel's memory until the file changes, which is looked at on every open.
+            auto_cache=True,
+            ac_attr_timeout=0,
         )
     except RuntimeError as error:
         if error.args == (_ENDED_BY_SIGNAL,):

@@ -1,5 +1,6 @@
 """`mrcz mount`: the tree it shows, and programs that know only MRC reading from it (RELION where it is installed)."""
 
+import ctypes
 import errno
 import os
 import shutil
@@ -40,8 +41,14 @@ def whole(tree, path, step=1000):
     handle = tree.open(path, os.O_RDONLY)
     size = tree.getattr(path)["st_size"]
     data = b"".join(tree.read(path, step, at, handle) for at in range(0, size + step, step))
-    tree.release(path, handle)
     assert len(data) == size
+    # To a place in memory, and no byte beyond what is asked for.
+    place = (ctypes.c_char * (step + 1))()
+    for at in range(0, size + step, step):
+        place[step] = b"x"
+        n = tree.read_into(ctypes.addressof(place), step, at, handle)
+        assert place.raw[:n] == data[at : at + step] and place[step] == b"x"
+    tree.release(path, handle)
     return data
 
 
@@ -78,6 +85,10 @@ def test_damage_is_an_input_error(folder):
     handle = tree.open("/movie.mrcs", os.O_RDONLY)
     with pytest.raises(OSError) as info:
         tree.read("/movie.mrcs", 100000, 0, handle)
+    assert info.value.errno == errno.EIO
+    place = (ctypes.c_char * 100000)()
+    with pytest.raises(OSError) as info:
+        tree.read_into(ctypes.addressof(place), 100000, 0, handle)
     assert info.value.errno == errno.EIO
     tree.close()
 
@@ -144,6 +155,27 @@ def test_mounted(folder, tmp_path, how):
     code = mounted.end(how)
     assert not os.path.ismount(mounted.point) and os.listdir(mounted.point) == []
     assert code == (0 if how != signal.SIGKILL else -signal.SIGKILL)
+
+
+@fuse
+def test_mounted_movie_of_many_batches_and_changed_files(tmp_path, rng):
+    pytest.importorskip("mfusepy")
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    movies = [rng.poisson(1.0, (19, 512, 500)).astype(np.uint8) for _ in range(2)]
+    with_mount = tmp_path / "plain" / "movie.mrcs"
+    mrcz.write(archive / "movie.mrcz", movies[0])
+    with Mounted(archive, tmp_path / "plain"):
+        for movie in movies:
+            mrcz.write(archive / "movie.mrcz", movie)
+            # The kernel keeps what was read, and must let go of it when the file behind it has changed.
+            for _ in range(2):
+                assert np.array_equal(mrcz.read(with_mount), movie)
+            with mrcz.open(with_mount) as reader:
+                assert reader.nbytes > 4 << 20
+                for k in rng.integers(0, 19, 30):
+                    assert np.array_equal(reader[int(k)], movie[k])
+                assert np.array_equal(reader.memmap(), movie)
 
 
 @fuse

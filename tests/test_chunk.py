@@ -12,6 +12,8 @@ from _cmrcz.status import CoreError
 
 blosc = pytest.importorskip("blosc")
 CODECS = {"blosclz": 1, "lz4": 2, "lz4hc": 3, "zlib": 5, "zstd": 6}
+# A build with the system's codecs reads blosclz and does not write it.
+WRITTEN = sorted(name for name in CODECS if name != "blosclz" or chunk.versions()["blosclz_encoder"])
 SLOW = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 
 
@@ -49,7 +51,7 @@ KINDS = ("zeros", "constant", "noise", "ramp", "int16", "float32", "0.01", "0.3"
 @given(
     kind=st.sampled_from(KINDS),
     n=st.one_of(st.integers(1, 300), st.integers(1, 70_000), st.integers(131_000, 400_000)),
-    codec=st.sampled_from(sorted(CODECS)),
+    codec=st.sampled_from(WRITTEN),
     filter=st.sampled_from((-1, 0, 1, 2)),
     typesize=st.sampled_from((1, 2, 3, 4, 8, 16, 17)),
     split=st.booleans(),

@@ -8,7 +8,7 @@
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from mrcz.codec import Codec
 from mrcz.errors import (
@@ -24,6 +24,8 @@ from mrcz.reader import Reader, read
 from mrcz.writer import Writer, write
 
 if TYPE_CHECKING:
+    from mrcz import ioDM as ioDM
+    from mrcz import ioMRC as ioMRC
     from mrcz.convert.mrc import compress, decompress
     from mrcz.integrity import verify
     from mrcz.ioDM import async_read_dm4, asyncReadDM4, read_dm4, readDM4
@@ -97,7 +99,13 @@ __all__ = [
 ]
 
 
-def open(path: Any, mode: str = "r", **options: Any) -> Any:
+@overload
+def open(path: Any, mode: Literal["r"] = "r", **options: Any) -> Reader: ...
+@overload
+def open(path: Any, mode: Literal["w", "a"], **options: Any) -> Writer: ...
+@overload
+def open(path: Any, mode: str, **options: Any) -> Reader | Writer: ...
+def open(path: Any, mode: str = "r", **options: Any) -> Reader | Writer:
     """Open a file: ``"r"`` gives a `Reader`, ``"w"`` a `Writer` of a new file, ``"a"`` one that adds frames to a file.
 
     Parameters
@@ -119,19 +127,21 @@ def open(path: Any, mode: str = "r", **options: Any) -> Any:
 _LAZY = {"compress": "mrcz.convert.mrc", "decompress": "mrcz.convert.mrc", "verify": "mrcz.integrity"}
 
 
-def __getattr__(name: str) -> Any:
-    """Work on whole files, and the surface of mrcz 0.x: loaded when one of its names is used."""
-    if name in _LAZY:
-        value: Any = getattr(importlib.import_module(_LAZY[name]), name)
-    elif name in ("ioDM", "ioMRC"):
-        value = importlib.import_module(f"mrcz.{name}")
-    elif name in __all__ or name in ("_asyncExecutor", "_setAsyncWorkers"):
-        module = importlib.import_module("mrcz.ioDM" if name.lower().endswith("dm4") else "mrcz.legacy")
-        value = getattr(module, name)
-    else:
-        raise AttributeError(f"module 'mrcz' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker should not take every name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        """Work on whole files, and the surface of mrcz 0.x: loaded when one of its names is used."""
+        if name in _LAZY:
+            value: Any = getattr(importlib.import_module(_LAZY[name]), name)
+        elif name in ("ioDM", "ioMRC"):
+            value = importlib.import_module(f"mrcz.{name}")
+        elif name in __all__ or name in ("_asyncExecutor", "_setAsyncWorkers"):
+            module = importlib.import_module("mrcz.ioDM" if name.lower().endswith("dm4") else "mrcz.legacy")
+            value = getattr(module, name)
+        else:
+            raise AttributeError(f"module 'mrcz' has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

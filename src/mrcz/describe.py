@@ -256,7 +256,7 @@ def describe(
                 "rms": _finite(rms) if rms >= 0 else None,
             },
             origin=tuple(value if np.isfinite(value) else 0.0 for value in header.origin),  # type: ignore[arg-type]
-            axes=tuple(header.axes),
+            axes=header.axes,
             extended_header=_extended(reader),
             metadata=tuple(reader.metadata),
             labels=tuple(header.labels),

@@ -402,6 +402,17 @@ def test_recover_replaces_nothing(capsys, odd, tmp_path):
     assert len(mrcz.read(tmp_path / "x.mrcz")) == 5
 
 
+@pytest.mark.skipif(os.name != "posix", reason="closes file descriptors as a POSIX shell does")
+@pytest.mark.parametrize("closed", ((0,), (1,), (2,), (0, 1, 2)), ids=str)
+def test_closed_standard_streams(movie, tmp_path, closed):
+    """``mrcz compress movie.mrc 2>&-``"""
+    code = f"import os, sys; [os.close(n) for n in {closed}]; os.execv(sys.executable, sys.argv[1:])"
+    command = [sys.executable, "-m", "mrcz", "compress", "--check", str(movie)]
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+    assert np.array_equal(mrcz.read(tmp_path / "movie.mrcz"), mrcz.read(movie))
+
+
 def test_a_reader_that_has_seen_enough(movie, tmp_path):
     """``mrcz info * | head -1``: no complaint, and no exit code of success for work that was not shown."""
     process = subprocess.Popen(

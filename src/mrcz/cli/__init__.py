@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         differ, 128 + n ended by signal n (130 for Ctrl-C).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_streams()
     # "Å", or a file name in an encoding of its own, is no reason to stop on a terminal that cannot show it.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -98,6 +99,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(devnull, sys.stdout.fileno())
         os.close(devnull)
         return EXIT_FAILED
+
+
+def _open_streams() -> None:
+    """Closed standard streams (``2>&-``, some daemons) become the null device: we print to them, and the next file
+    opened would take their number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest number free, which is this one
+            setattr(sys, name, open(os.devnull, "w" if number else "r"))
 
 
 def _run(arguments: list[str]) -> int:

@@ -1,0 +1,187 @@
+"""Random lives of a file: opened, appended to, flushed, closed, aborted, killed at any call to the disk, recovered.
+
+Run by test_lives.py. A program of its own because it forks: a life that may be killed is lived by a child process.
+"""
+
+import json
+import os
+import shutil
+import signal
+import struct
+import tempfile
+import traceback
+import warnings
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import mrcz
+from mrcz import growth
+from mrcz.growth import Disk, GrowingFile
+from mrcz.integrity import verify
+from mrcz.recover import recover
+
+REFUSED = 7
+# An append leaves a gap for a few frames only, so that it is used up again and again.
+growth._GAP = 12000
+FRAMES = [np.random.default_rng(k).poisson(1.0, (24, 400)).astype(np.uint8) for k in range(80)]
+
+
+class Deadly(Disk):
+    """Kills this process at the call of that number; a write is then half done."""
+
+    def __init__(self, left):
+        self.left = left
+
+    def dies(self):
+        self.left -= 1
+        return self.left == 0
+
+    def pwrite(self, fd, data, offset):
+        if self.dies():
+            super().pwrite(fd, data[: len(data) // 2], offset)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().pwrite(fd, data, offset)
+
+
+def deadly(name):
+    def call(self, *args):
+        if self.dies():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return getattr(Disk, name)(self, *args)
+
+    return call
+
+
+for name in ("open_new", "open_existing", "fsync", "truncate", "replace", "unlink"):
+    setattr(Deadly, name, deadly(name))
+
+
+def live(path, first, actions, end, report):
+    """The child: returns only where it is not killed."""
+    if isinstance(end, int):
+        GrowingFile.disk = Deadly(end)
+    k = first
+    try:
+        with mrcz.open(path, "a" if first else "w", n_threads=1, codec="lz4") as writer:
+            for action in actions:
+                if action == "flush":
+                    writer.flush()
+                    os.write(report, struct.pack("<i", k))
+                else:
+                    writer.extend(np.stack(FRAMES[k : k + action]))
+                    k += action
+            if end == "abort":
+                raise KeyError
+    except KeyError:
+        return
+    os.write(report, struct.pack("<i", k))
+
+
+def in_a_child(path, first, actions, end):
+    """Frames the child had flushed, and how it ended: 0, REFUSED, or negative if it was killed."""
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.close(read_end)
+            live(path, first, actions, end, write_end)
+            code = 0
+        except BaseException as error:
+            if "see `mrcz recover`" in str(error):
+                code = REFUSED
+            else:
+                traceback.print_exc()
+        finally:
+            os._exit(code)
+    os.close(write_end)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    assert code in (0, REFUSED, -signal.SIGKILL), "the child failed: see above"
+    told = b""
+    while part := os.read(read_end, 4096):
+        told += part
+    os.close(read_end)
+    return max([first, *(n for (n,) in struct.iter_unpack("<i", told))]), code
+
+
+def opened(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mrcz.FormatWarning)
+        with mrcz.open(path) as reader:
+            return reader.read()
+
+
+def check(path, flushed, written):
+    """How many frames the file has: those flushed at least, and each of them right."""
+    got = opened(path)
+    assert flushed <= len(got) <= written, (flushed, len(got), written)
+    assert np.array_equal(got, np.stack(FRAMES[: len(got)]))
+    return len(got)
+
+
+action = st.one_of(st.just("flush"), st.integers(1, 4))
+life = st.tuples(
+    st.tuples(st.integers(1, 4), st.lists(action, max_size=6)).map(lambda pair: [pair[0], *pair[1]]),
+    st.one_of(st.sampled_from(["close", "abort"]), st.integers(1, 40)),
+    st.booleans(),
+)
+deaths = {"killed": 0, "lives": 0, "refused": 0, "salvaged": 0}
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(lives=st.lists(life, min_size=1, max_size=5))
+def lives_of_a_file(lives):
+    folder = Path(tempfile.mkdtemp())
+    path, new = folder / "a.mrcz", folder / "b.mrcz"
+    try:
+        frames, died = 0, False
+        for actions, end, recovering in lives:
+            if frames > 50:
+                break
+            written = frames + sum(a for a in actions if a != "flush")
+            before = path.read_bytes() if path.exists() else b""
+            flushed, code = in_a_child(path, frames, actions, end)
+            killed = code < 0
+            deaths["killed"] += killed
+            deaths["refused"] += code == REFUSED
+            deaths["lives"] += 1
+            if code == REFUSED:
+                # Bytes of a life that ended in death lie behind the frames: they are not written over, but recovered.
+                assert died and path.read_bytes() == before
+                recovering = True
+            unfinished = list(folder.glob(".*.part"))
+            assert killed or not unfinished
+            if not path.exists():
+                assert flushed == 0
+            for part in unfinished:
+                try:
+                    recover(part, new)
+                    deaths["salvaged"] += check(new, 0, written)
+                    new.unlink()
+                except mrcz.MrczError:
+                    pass  # not one whole frame
+                part.unlink()
+            if path.exists():
+                frames = check(path, flushed, written)
+                if recovering and frames:
+                    recover(path, new)
+                    recovered = check(new, frames, len(FRAMES))
+                    assert verify(new).ok
+                    deaths["salvaged"] += recovered - frames
+                    os.replace(new, path)
+                    frames = recovered
+                    died = False
+            died = died or killed
+            if code == 0 and end == "close":
+                assert frames == written and verify(path).ok
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    lives_of_a_file()
+    print(json.dumps(deaths))

@@ -98,7 +98,7 @@ def figure_11(size):
     axis.semilogx(list(EQ12), list(EQ12.values()), "x", color=plots._MODEL)
     axis.set_xlabel("frames in the gain reference")
     axis.set_ylabel("R between frames")
-    axis.legend(fontsize="small")
+    axis.legend(fontsize="small", loc="center right")
     figure.suptitle("Figure 11: what a gain reference leaves")
     return figure
 
@@ -119,36 +119,37 @@ def figure_12(size):
     figure = plots._figure(figsize=(6.5, 4.5))
     axis = figure.subplots()
     detector = Detector((size, size), seed=4, hot_drift=0.1)
-    raw, clean = [], []
-    for index in range(stacks):
-        counts = np.rint(detector.flat(DOSE, FRAMES, index) * FRAMES).astype(np.uint16)
-        raw.append(counts / np.float32(FRAMES))
-        clean.append(fit_outliers(counts).apply_frame(counts) / np.float32(FRAMES))
+    sums = [np.rint(detector.flat(DOSE, FRAMES, index) * FRAMES).astype(np.uint16) for index in range(stacks)]
     judged = [detector.stack(FRAMES, DOSE, middle + k).frames for k in (-1, 0, 1)]
     half = FRAMES // 2
-    models = [fit_outliers(frames[:half]) for frames in judged]
     radii = [1, 2, 3, 4, 6, 8, 12, 16, 20, 25, 29]
-    alone, both = [], []
-    for radius in radii:
-        for means, out in ((raw, alone), (clean, both)):
+    for method, style, colour, label in (
+        (None, "o-", plots._DATA, "KOMA alone"),
+        ("fdr", "^-", "#56B4E9", "fdr and KOMA, held out"),
+        ("tails", "s-", plots._GOOD, "tails and KOMA, held out"),
+    ):
+        if method is None:
+            means, models = [counts / np.float32(FRAMES) for counts in sums], [None] * len(judged)
+        else:
+            means = [fit_outliers(counts, method).apply_frame(counts) / np.float32(FRAMES) for counts in sums]
+            models = [fit_outliers(frames[:half], method) for frames in judged]
+        reached = []
+        for radius in radii:
             references = koma_references(means, radius)
             values = []
             for k, frames, model in zip((-1, 0, 1), judged, models, strict=True):
                 pattern = references[middle + k].pattern
-                filtered = model if means is clean else None
-                values.append(correlation(frames[half:], lambda frame, number, p=pattern, m=filtered:
+                values.append(correlation(frames[half:], lambda frame, number, p=pattern, m=model:
                                           (frame if m is None else m.apply_frame(frame)) - p))
-            out.append(np.mean(values))
-        print(f"a = {radius}: KOMA alone {alone[-1]:.5f}, with outlier filter {both[-1]:.5f}, "
-              f"1/(2am) {1 / (2 * radius * FRAMES):.5f}")
-    axis.plot(radii, alone, "o-", color=plots._DATA, label="KOMA alone")
-    axis.plot(radii, both, "s-", color=plots._GOOD, label="outlier filter and KOMA, held out")
+            reached.append(np.mean(values))
+        print(label + ":", ", ".join(f"a = {a} {value:.5f}" for a, value in zip(radii, reached, strict=True)))
+        axis.plot(radii, reached, style, color=colour, label=label)
     grid = np.linspace(1, 29, 200)
     axis.plot(grid, 1 / (2 * grid * FRAMES), ":", color="0.4", label="1/(2am), the reference's shot noise")
     for (name, points), mark in zip(EQ13.items(), "xv^+", strict=True):
         axis.plot(list(points), list(points.values()), mark, color=plots._MODEL, label=f"preprint, eq. {name}")
     axis.axhline(0, color="0.8", lw=0.8)
-    axis.set_ylim(-0.001, 0.02)
+    axis.set_ylim(-0.001, 0.014)
     axis.set_xlabel("radius a, stacks")
     axis.set_ylabel("R between frames")
     axis.legend(fontsize="small")

@@ -1,5 +1,5 @@
-"""The container's figures: one frame at random, opening, requests, size of the index; and metadata (Figure 3 of McLeod
-et al. 2018).
+"""The container's figures: one frame at random, opening, requests, size of the index, the mount; and metadata (Figure 3
+of McLeod et al. 2018).
 
     python bench/container.py --directory /dev/shm --frames 60 --json bench/results/container.json
 
@@ -12,6 +12,9 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
+import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -148,6 +151,49 @@ def overhead(folder: Path) -> dict[str, float]:
         }
 
 
+# --- through the mount ---------------------------------------------------------------------------------------------
+
+
+def mounted(folder: Path, repeats: int = 9) -> dict[str, float] | None:
+    """Reading the movie from front to back: with our reader, and as a plain file through `mrcz mount`, at first and
+    again. Milliseconds; None where FUSE is missing."""
+    if not os.path.exists("/dev/fuse") or importlib.util.find_spec("mfusepy") is None:
+        print("mrcz mount left out: no FUSE", file=sys.stderr)
+        return None
+    archive, point = folder / "archive", folder / "mounted"
+    archive.mkdir()
+    point.mkdir()
+    movie = archive / "a.mrcz"
+    os.link(folder / "a.mrcz", movie)
+    process = subprocess.Popen([sys.executable, "-m", "mrcz", "mount", str(archive), str(point)])
+    try:
+        while not os.path.ismount(point) and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        buffer = bytearray(1 << 20)
+
+        def through() -> None:
+            with open(point / "a.mrcs", "rb", buffering=0) as file:
+                while file.readinto(buffer):
+                    pass
+
+        def directly() -> None:
+            with mrcz.open(movie) as reader:
+                for _ in reader:
+                    pass
+
+        times: dict[str, list[float]] = {"reader_ms": [], "mount_ms": [], "mount_again_ms": []}
+        for _ in range(repeats):
+            times["reader_ms"].append(timed(directly))
+            os.utime(movie)  # a new file, as far as the mount and the kernel know
+            times["mount_ms"].append(timed(through))
+            times["mount_again_ms"].append(timed(through))
+        return {name: 1000 * median(values) for name, values in times.items()}
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+
+
 # --- metadata ------------------------------------------------------------------------------------------------------
 
 
@@ -246,17 +292,19 @@ def main() -> None:
         folder = Path(name)
         frames = random_frames(movie, folder, args.repeats)
         table(frames)
-        asked, index = requests(folder), overhead(folder)
+        asked, index, mount = requests(folder), overhead(folder), mounted(folder)
     print(f"requests to open over HTTP {asked['open']}, for a frame {asked['frame']}")
     share = f"{index['percent_of_file']:.5f} %"
     print(f"footer {index['footer_bytes']} bytes, {index['bytes_a_frame']:.1f} a frame, {share}\n")
+    if mount is not None:
+        table([mount])
     meta = metadata_rows(args.metadata, 3)
     table(meta)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         result = {
             "environment": describe(), "threads": threading.active_count(), "frames": frames, "requests": asked,
-            "index": index, "metadata": meta,
+            "index": index, "mount": mount, "metadata": meta,
         }  # fmt: skip
         args.json.write_text(json.dumps(result, indent=1) + "\n")
 

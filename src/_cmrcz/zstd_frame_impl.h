@@ -344,71 +344,62 @@ static uint8_t *K(huffman_stream)(const uint8_t *x, size_t n, const mz_huffman *
 }
 /* Two streams side by side, 4 bytes of each at a time, from their ends x and y back: one alone waits for its last sum,
  * and four have too many numbers for the registers. Returns how many of the n bytes are done, or SIZE_MAX if one has no
- * code. entry: a code in the top bits, its length in the lowest, and a mark where there is none. */
+ * code. entry: a code in the top bits, its length in the low 6, and 256 where there is none. */
+#define MZ_TAKE(e, f)            \
+    one = one >> ((e) & 63) | (e); \
+    two = two >> ((f) & 63) | (f); \
+    sum1 += (e);                 \
+    sum2 += (f);
+/* What was added last is at the top of one and two; what was flushed, and what is no code, drops out below. The low bits
+ * of the sums are how many bits were added. */
+#define MZ_STORE                                 \
+    bits1 += sum1 & 63;                          \
+    bits2 += sum2 & 63;                          \
+    K(store8)(p, one >> ((64 - bits1) & 63));    \
+    K(store8)(q, two >> ((64 - bits2) & 63));    \
+    p += bits1 >> 3;                             \
+    q += bits2 >> 3;                             \
+    bits1 &= 7;                                  \
+    bits2 &= 7;
+#define MZ_STREAMS                                                  \
+    *b = (mz_bits){bits1 ? one >> (64 - bits1) : 0, bits1, p};      \
+    *c = (mz_bits){bits2 ? two >> (64 - bits2) : 0, bits2, q};
 static size_t K(huffman_two)(const uint8_t *x, const uint8_t *y, size_t n, const uint64_t *entry, mz_bits *b, mz_bits *c) {
     uint64_t seen = 0, one = 0, two = 0, bits1 = 0, bits2 = 0;
     uint8_t *p = b->p, *q = c->p;
     size_t done = n & ~(size_t)3;
-    /* What was added last is at the top; what was flushed, and what is no code, drops out below. */
-#define MZ_TAKE(i)                               \
-    {                                            \
-        uint64_t e = entry[x[-i]], f = entry[y[-i]]; \
-        one = one >> (e & 63) | e;               \
-        two = two >> (f & 63) | f;               \
-        bits1 += e & 63;                         \
-        bits2 += f & 63;                         \
-        seen |= e | f;                           \
-    }
     for (size_t i = 0; i < done; i += 4, x -= 4, y -= 4) {
-        MZ_TAKE(1)
-        MZ_TAKE(2)
-        MZ_TAKE(3)
-        MZ_TAKE(4)
-        K(store8)(p, one >> ((64 - bits1) & 63));
-        K(store8)(q, two >> ((64 - bits2) & 63));
-        p += bits1 >> 3;
-        q += bits2 >> 3;
-        bits1 &= 7;
-        bits2 &= 7;
+        uint64_t sum1 = 0, sum2 = 0;
+        MZ_TAKE(entry[x[-1]], entry[y[-1]])
+        MZ_TAKE(entry[x[-2]], entry[y[-2]])
+        MZ_TAKE(entry[x[-3]], entry[y[-3]])
+        MZ_TAKE(entry[x[-4]], entry[y[-4]])
+        seen |= sum1 | sum2;
+        MZ_STORE
     }
-#undef MZ_TAKE
-    *b = (mz_bits){bits1 ? one >> (64 - bits1) : 0, bits1, p};
-    *c = (mz_bits){bits2 ? two >> (64 - bits2) : 0, bits2, q};
-    return seen & 256 ? SIZE_MAX : done;
+    MZ_STREAMS
+    return seen & 0x700 ? SIZE_MAX : done;
 }
 /* The same for bytes below 32, two of them by one entry of a table for pairs: the first in the low 5 bits of its index. */
 static size_t K(huffman_pairs)(const uint8_t *x, const uint8_t *y, size_t n, const uint64_t *entry, mz_bits *b, mz_bits *c) {
     uint64_t one = 0, two = 0, bits1 = 0, bits2 = 0;
     uint8_t *p = b->p, *q = c->p;
     size_t done = n & ~(size_t)3;
-#define MZ_PAIRS(v) (((v) & 0x001f001f) | ((v) >> 3 & 0x03e003e0))
     for (size_t i = 4; i <= done; i += 4) {
+        uint64_t sum1 = 0, sum2 = 0;
         uint32_t v = K(load4)(x - i), w = K(load4)(y - i);
-        v = MZ_PAIRS(v);
-        w = MZ_PAIRS(w);
-        uint64_t e = entry[v >> 16], f = entry[w >> 16];
-        one = one >> (e & 63) | e;
-        two = two >> (f & 63) | f;
-        bits1 += e & 63;
-        bits2 += f & 63;
-        e = entry[v & 0xffff];
-        f = entry[w & 0xffff];
-        one = one >> (e & 63) | e;
-        two = two >> (f & 63) | f;
-        bits1 += e & 63;
-        bits2 += f & 63;
-        K(store8)(p, one >> ((64 - bits1) & 63));
-        K(store8)(q, two >> ((64 - bits2) & 63));
-        p += bits1 >> 3;
-        q += bits2 >> 3;
-        bits1 &= 7;
-        bits2 &= 7;
+        v = (v & 0x001f001f) | (v >> 3 & 0x03e003e0);
+        w = (w & 0x001f001f) | (w >> 3 & 0x03e003e0);
+        MZ_TAKE(entry[v >> 16], entry[w >> 16])
+        MZ_TAKE(entry[v & 0xffff], entry[w & 0xffff])
+        MZ_STORE
     }
-#undef MZ_PAIRS
-    *b = (mz_bits){bits1 ? one >> (64 - bits1) : 0, bits1, p};
-    *c = (mz_bits){bits2 ? two >> (64 - bits2) : 0, bits2, q};
+    MZ_STREAMS
     return done;
 }
+#undef MZ_TAKE
+#undef MZ_STORE
+#undef MZ_STREAMS
 /* 4.2.2: four streams behind the sizes of the first three; their end, or NULL if some byte has no code. Writes up to
  * 11/8 n + 160 bytes: the four are made at once, and moved together. complete: every byte is known to have a code. */
 static uint8_t *K(huffman_streams)(const uint8_t *x, size_t n, int complete, const mz_huffman *h, uint8_t *out) {

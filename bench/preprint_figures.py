@@ -98,7 +98,7 @@ def figure_11(size):
     axis.semilogx(list(EQ12), list(EQ12.values()), "x", color=plots._MODEL)
     axis.set_xlabel("frames in the gain reference")
     axis.set_ylabel("R between frames")
-    axis.legend(fontsize="small", loc="center right")
+    axis.legend(fontsize="small", loc="lower right", bbox_to_anchor=(1, 0.14))
     figure.suptitle("Figure 11: what a gain reference leaves")
     return figure
 

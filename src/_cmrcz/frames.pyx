@@ -1,8 +1,8 @@
 """Many frames at once: chunks in a file or buffer <-> pixels, on several threads, the GIL released once a thread.
 
 A job holds what all threads share and a counter; each thread takes the next frame (or, for a single frame, the next
-block) until none is left. Threads are Python threads made for the call and gone after it, so nothing is shared between
-calls, fork is safe, and no thread pool of another library is disturbed. Chunks are written in frame order at positions
+block) until none is left. Threads are made for the call and gone after it, so nothing is shared between calls, fork is
+safe, and no thread pool of another library is disturbed. Chunks are written in frame order at positions
 that become known as the chunks before them are finished, whichever thread finishes first.
 """
 import threading
@@ -59,6 +59,13 @@ cdef extern from "platform.h" nogil:
     int64_t mz_load(int64_t *p)
     void mz_store(int64_t *p, int64_t v)
     void mz_yield(unsigned int spins)
+    ctypedef void (*mz_work)(void *job, int thread) noexcept nogil
+    ctypedef struct mz_thread:
+        mz_work work
+        void *job
+        int number
+    void mz_thread_start(mz_thread *t)
+    void mz_thread_join(mz_thread *t)
 
 cdef const mz_kernels *K = mz_get_kernels()
 
@@ -398,12 +405,24 @@ cdef class _Read(_Job):
                 self.fail(thread, status, 0, s.found, s.expected)
                 return
 
-    def work(self, int thread):
+    cdef int on_threads(self, int n_threads) except -1:
+        """Work on n_threads threads, this one among them, and wait for all; fewer if the system has no more."""
+        cdef mz_thread *threads = <mz_thread *> calloc(n_threads, sizeof(mz_thread))
+        cdef int i
+        if threads is NULL:
+            raise MemoryError("no memory for the threads")
+        for i in range(1, n_threads):
+            threads[i].work = <mz_work> <void *> read_work
+            threads[i].job = <void *> self
+            threads[i].number = i
         with nogil:
-            if self.by_block:
-                self.loop_blocks(thread)
-            else:
-                self.loop_frames(thread)
+            for i in range(1, n_threads):
+                mz_thread_start(&threads[i])
+            read_work(self, 0)
+            for i in range(1, n_threads):
+                mz_thread_join(&threads[i])
+        free(threads)
+        return 0
 
     def one_frame(self, int threads):
         """Decode the first frame with its blocks shared out."""
@@ -412,8 +431,16 @@ cdef class _Read(_Job):
         self.next = self.next_part = self.parts_read = self.ready = 0
         if self.fd >= 0 and reserve(&self.bytes_of[0], &self.bytes_size[0], self.sizes[0]) != OK:
             raise MemoryError("no memory for a chunk")
-        run_threads(self, threads)
+        self.on_threads(threads)
         self.check()
+
+
+cdef void read_work(_Read job, int thread) noexcept nogil:
+    """What each thread does; the job is the caller's, who waits."""
+    if job.by_block:
+        job.loop_blocks(thread)
+    else:
+        job.loop_frames(thread)
 
 
 def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes not None, out, *, int64_t stored,
@@ -539,7 +566,7 @@ def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes n
     if job.bytes_of is NULL or job.bytes_size is NULL:
         raise MemoryError("no memory for the threads' state")
     if not by_block:
-        run_threads(job, threads)
+        job.on_threads(threads)
         job.check()
         return
     for k in range(n):

@@ -1,9 +1,11 @@
-/* What differs between operating systems: positioned file I/O, atomics, giving up the processor. */
+/* What differs between operating systems: positioned file I/O, atomics, threads, giving up the processor. */
 #ifndef MZ_PLATFORM_H
 #define MZ_PLATFORM_H
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#define MZ_STACK ((size_t)8 << 20)
 
 #if defined(_WIN32)
 #include <io.h>
@@ -27,7 +29,9 @@ static inline int64_t mz_transfer(int fd, void *buf, size_t n, int64_t offset, i
 }
 static inline void mz_yield(unsigned spins) { if (spins < 64) SwitchToThread(); else Sleep(1); }
 #else
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 static inline int64_t mz_transfer(int fd, void *buf, size_t n, int64_t offset, int writing) {
@@ -68,5 +72,58 @@ static inline void mz_store(volatile int64_t *p, int64_t v) { InterlockedExchang
 static inline int64_t mz_fetch_add(volatile int64_t *p, int64_t v) { return __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL); }
 static inline int64_t mz_load(volatile int64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline void mz_store(volatile int64_t *p, int64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+#endif
+
+/* A thread of the system, unknown to Python: it starts in a fraction of the time and never asks for the GIL. */
+typedef void (*mz_work)(void *job, int thread);
+typedef struct {
+    mz_work work;
+    void *job;
+    int number;
+    int started;
+#if defined(_WIN32)
+    HANDLE handle;
+#else
+    pthread_t handle;
+#endif
+} mz_thread;
+
+#if defined(_WIN32)
+static inline DWORD WINAPI mz_enter(LPVOID p) {
+    mz_thread *t = (mz_thread *)p;
+    t->work(t->job, t->number);
+    return 0;
+}
+static inline void mz_thread_start(mz_thread *t) {
+    t->handle = CreateThread(NULL, MZ_STACK, mz_enter, t, 0, NULL);
+    t->started = t->handle != NULL;
+}
+static inline void mz_thread_join(mz_thread *t) {
+    if (!t->started) return;
+    WaitForSingleObject(t->handle, INFINITE);
+    CloseHandle(t->handle);
+}
+#else
+static inline void *mz_enter(void *p) {
+    mz_thread *t = (mz_thread *)p;
+    t->work(t->job, t->number);
+    return NULL;
+}
+static inline void mz_thread_start(mz_thread *t) {
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    t->started = 0;
+    if (pthread_attr_init(&attributes)) return;
+    pthread_attr_setstacksize(&attributes, MZ_STACK);
+    /* Signals are for the threads of Python. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    t->started = pthread_create(&t->handle, &attributes, mz_enter, t) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+}
+static inline void mz_thread_join(mz_thread *t) {
+    if (t->started) pthread_join(t->handle, NULL);
+}
 #endif
 #endif

@@ -1,6 +1,7 @@
 """Files that grow, are damaged, recovered: the container through its public names."""
 
 import errno
+import io
 import os
 import pickle
 import shutil
@@ -485,6 +486,31 @@ def test_recover_refuses(tmp_path, movie):
     path.write_bytes(path.read_bytes()[:1400])
     with pytest.raises(MrczError, match="no frame"):
         recover(path, None)
+
+
+# --- what a read costs ---------------------------------------------------------------------------------------------
+
+
+def test_a_frame_of_a_thousand_costs_one_frame(tmp_path, rng):
+    class Counting(io.FileIO):
+        total = 0
+
+        def read(self, n=-1):
+            data = super().read(n)
+            self.total += len(data)
+            return data
+
+    movie = rng.poisson(1.0, (1000, 16, 20)).astype(np.uint8)
+    path = make(tmp_path / "a.mrcz", movie)
+    with Counting(path) as file, mrcz.open(file) as reader:
+        assert len(reader) == 1000
+        for k in (567, 0, -1):
+            file.total = 0
+            assert np.array_equal(reader[k], movie[k])
+            assert file.total == reader.index.sizes[k]
+        file.total = 0
+        assert np.array_equal(reader[100:110], movie[100:110])
+        assert file.total == reader.index.sizes[100:110].sum()
 
 
 # --- many at once --------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 
 import mrcz
 from mrcz.convert.mrc import compress
-from mrcz.mount import FrameCache, PlainFile, Tree
+from mrcz.mount import FrameCache, PlainFile, Tree, mount
 
 
 @pytest.fixture
@@ -104,6 +104,27 @@ def test_cache_is_bounded(folder):
         assert cache._bytes <= 4 * frame
     cache.close()
     file.close()
+
+
+def test_what_is_missing_is_named(folder, tmp_path, monkeypatch):
+    point = tmp_path / "plain"
+    with pytest.raises(NotADirectoryError, match="plain"):
+        mount(folder, point)
+    point.mkdir()
+    monkeypatch.setitem(sys.modules, "mfusepy", None)
+    with pytest.raises(mrcz.MissingDependencyError, match=r"pip install 'mrcz\[mount\]'"):
+        mount(folder, point)
+    # mfusepy is there, but no library for it.
+    (tmp_path / "mfusepy.py").write_text("raise OSError('Unable to find libfuse')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mfusepy")
+    with pytest.raises(mrcz.MissingDependencyError, match="apt install fuse3"):
+        mount(folder, point)
+    monkeypatch.setitem(sys.modules, "mfusepy", object())
+    exists = os.path.exists
+    monkeypatch.setattr("os.path.exists", lambda path: path == "/proc" or (path != "/dev/fuse" and exists(path)))
+    with pytest.raises(mrcz.MissingDependencyError, match="modprobe fuse"):
+        mount(folder, point)
 
 
 fuse = pytest.mark.skipif(

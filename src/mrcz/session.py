@@ -70,6 +70,7 @@ def correct_file(
     outputs: Mapping[str, str] | None = None,
     *,
     measure: bool = False,
+    mask_style: str | None = None,
     overwrite: bool = False,
     n_threads: int | None = None,
     progress: Progress | None = None,
@@ -87,6 +88,8 @@ def correct_file(
         Product ("stack", "sum", "mask") → path. None: nothing is written.
     measure : bool
         R before and after, in-sample and held out, into the report; reads the stack four more times.
+    mask_style : str, optional
+        Of a mask written as text: "relion" (default) or "serialem".
     overwrite : bool
         Replace files that are there.
     n_threads : int, optional
@@ -113,7 +116,7 @@ def correct_file(
             report.update(correction.outliers.report())
         if measure:
             report.update(_measure(reader, correction, fit))
-        _write(reader, correction, outputs, overwrite, n_threads, progress, dict(writing or {}))
+        _write(reader, correction, outputs, overwrite, n_threads, progress, dict(writing or {}), mask_style)
     return Corrected(name, tuple(outputs.values()), report, correction)
 
 
@@ -152,7 +155,7 @@ def _measure(reader: Any, correction: Correction, fit: Mapping[str, Any]) -> dic
 
 
 def _write(reader: Any, correction: Correction, outputs: Mapping[str, str], overwrite: bool, n_threads: int | None,
-           progress: Progress | None, writing: dict[str, Any]) -> None:
+           progress: Progress | None, writing: dict[str, Any], mask_style: str | None = None) -> None:
     import mrcz
 
     n_frames = int(reader.shape[0])
@@ -172,7 +175,7 @@ def _write(reader: Any, correction: Correction, outputs: Mapping[str, str], over
             total = correction.correct_sum(reader.sum(n_threads=n_threads), n_frames)
         _save(outputs["sum"], total.astype(np.float32), reader)
     if "mask" in outputs and correction.outliers is not None:
-        save_mask(outputs["mask"], correction.outliers.mask)
+        save_mask(outputs["mask"], correction.outliers.mask, style=mask_style)
     if progress:
         progress(n_frames, n_frames)
 

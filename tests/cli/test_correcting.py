@@ -82,6 +82,9 @@ def test_correct_json_measures_and_writes_nothing(capsys, movie, tmp_path):
 def test_correct_masks_as_text_and_sum_alone(capsys, movie, tmp_path):
     assert run(capsys, "correct", movie, "--mask", "--suffix", ".txt")[0] == 0
     assert np.array_equal(load_mask(tmp_path / "movie_mask.txt", SHAPE), fit_outliers(mrcz.read(movie)).mask)
+    assert run(capsys, "correct", movie, "--mask", "--serialem", "-o", tmp_path / "s")[0] == 0
+    assert "CameraSizeX 112" in (tmp_path / "s" / "movie_mask.txt").read_text()
+    assert np.array_equal(load_mask(tmp_path / "s" / "movie_mask.txt", SHAPE), fit_outliers(mrcz.read(movie)).mask)
     assert run(capsys, "correct", movie, "--sum", "--method", "none")[0] == 0
     assert np.array_equal(mrcz.read(tmp_path / "movie_sum.mrc")[0], mrcz.read(movie).sum(0, dtype=np.float32))
 
@@ -124,6 +127,8 @@ def test_figures_of_a_session(capsys, session, tmp_path):
         ["--report", "--sum"],
         ["--suffix", "mrc"],
         ["--suffix", ".txt"],
+        ["--serialem"],
+        ["--serialem", "--mask", "--suffix", ".mrc"],
         ["--suffix", ".tif"],
         ["--method", "none", "--mask"],
         ["--method", "defects"],

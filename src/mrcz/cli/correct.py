@@ -3,6 +3,7 @@
 mrcz correct movie.mrcz                          movie_corrected.mrcz beside it, float32
 mrcz correct --gain gain.mrc --sum -r session/   corrected sums of all stacks, nothing else
 mrcz correct --mask --suffix .txt movie.mrcz     only the outliers, as RELION's x y w h list
+mrcz correct --mask --serialem movie.mrcz        the same for SerialEM, as its defects.txt
 mrcz correct --report --measure movie.mrcz       write nothing; numbers, R before and after
 """
 
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mask", action="store_true", help="write the outliers: 1 where a pixel is bad")
     parser.add_argument("--report", action="store_true", help="write nothing")
     parser.add_argument("--suffix", metavar="S", help="suffix of what is written, such as .mrc, .tif or .txt (masks)")
+    parser.add_argument("--serialem", action="store_true", help="masks as text in the form of SerialEM's defects.txt")
     parser.add_argument("--measure", action="store_true", help="R between frames before and after, and held out")
     parser.add_argument("--plot", metavar="DIR", help="PNG figures of every fit and of the session (mrcz[plot])")
     parser.add_argument("-f", "--force", action="store_true", help="replace files that are there")
@@ -51,6 +53,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("only masks are written as text: --mask --suffix .txt")
     if args.suffix and "stack" in products and args.suffix not in (*batch.MRC_SUFFIXES, ".mrcz"):
         raise UsageError(f"a stack is written as MRC or MRCZ, not {args.suffix}")
+    if args.serialem and (products != ["mask"] or args.suffix not in (None, ".txt")):
+        raise UsageError("--serialem is for masks alone, written as text: --mask --serialem")
+    if args.serialem:
+        args.suffix = ".txt"
     images = (*batch.MRC_SUFFIXES, ".mrcz", ".tif", ".tiff", ".npy")
     if args.suffix and args.suffix not in (*images, ".txt"):
         raise UsageError(f"what is written is .mrc, .mrcz, .tif or .npy, masks also .txt, not {args.suffix}")
@@ -102,7 +108,8 @@ def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Prog
         for name in outputs.values():
             os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
         return correct_file(
-            path, outputs, measure=args.measure, overwrite=args.force, n_threads=args.threads, reading=reading,
+            path, outputs, measure=args.measure, mask_style="serialem" if args.serialem else None,
+            overwrite=args.force, n_threads=args.threads, reading=reading,
             progress=lambda done, total: bar.update(path, done, total), **options,
         )  # fmt: skip
     except (OSError, MrczError, ValueError, TypeError) as error:

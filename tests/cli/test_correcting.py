@@ -112,6 +112,14 @@ def test_correct_dry_run_and_plots(capsys, movie, tmp_path):
     assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["movie_outliers.png", "movie_patch.png"]
 
 
+@pytest.mark.parametrize("command", ("correct", "koma"))
+def test_figures_that_cannot_be_made_are_said_before_the_work(capsys, movie, tmp_path, monkeypatch, command):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, out, err = run(capsys, command, movie, "-o", tmp_path / "out", "--plot", tmp_path / "figures")
+    assert code == 1 and out == "" and err.count("\n") == 1 and "mrcz[plot]" in err
+    assert not (tmp_path / "out").exists()
+
+
 def test_figures_of_a_session(capsys, session, tmp_path):
     pytest.importorskip("matplotlib")
     files = [session / f"s{k}.mrcz" for k in range(3)]

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError, error_line
+from mrcz.errors import MissingDependencyError
 
 __all__ = ["EXIT_DAMAGED", "EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "main"]
 
@@ -146,6 +147,9 @@ def _run(arguments: list[str]) -> int:
         return EXIT_USAGE
     except BrokenPipeError:
         raise
+    except MissingDependencyError as error:
+        print(f"mrcz: {error}", file=sys.stderr)
+        return EXIT_FAILED
     except OSError as error:  # of no file in particular: a temporary folder, a disk that is full
         print(f"mrcz: {error_line(error)}", file=sys.stderr)
         return EXIT_FAILED

@@ -155,6 +155,16 @@ def check_folders(args: argparse.Namespace) -> None:
             raise UsageError(f"--{option} takes a directory, and {place} is a file")
 
 
+def check_plots(args: argparse.Namespace) -> None:
+    """Before hours of work: can the figures asked for be made at all?"""
+    from importlib.util import find_spec
+
+    from mrcz.errors import MissingDependencyError
+
+    if args.plot and find_spec("matplotlib") is None:
+        raise MissingDependencyError("--plot needs matplotlib: pip install 'mrcz[plot]'")
+
+
 def save_figure(figure: Any, folder: str, name: str) -> None:
     """Save a figure as PNG in ``folder``, made if need be."""
     import os

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from mrcz.cli._correcting import add_fitting, check_folders, exit_code, fitting, save_figure, show
+from mrcz.cli._correcting import add_fitting, check_folders, check_plots, exit_code, fitting, save_figure, show
 from mrcz.cli._progress import Progress
 from mrcz.cli._shared import UsageError, add_inputs, add_reading
 
@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"what is written is .mrc, .mrcz, .tif or .npy, masks also .txt, not {args.suffix}")
     if args.method == "none" and (args.mask or args.measure):
         raise UsageError("--method none finds nothing to mask or measure")
+    check_plots(args)
     found = list(batch.expand(args.inputs, recursive=args.recursive, suffixes=(*batch.MRC_SUFFIXES, ".mrcz")))
     bar = Progress(len(found), quiet=args.quiet)
     results: list[Corrected] = []

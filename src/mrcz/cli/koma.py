@@ -13,7 +13,7 @@ import argparse
 import os
 from typing import Any
 
-from mrcz.cli._correcting import add_fitting, check_folders, exit_code, fitting, save_figure, show
+from mrcz.cli._correcting import add_fitting, check_folders, check_plots, exit_code, fitting, save_figure, show
 from mrcz.cli._progress import Progress
 from mrcz.cli._shared import UsageError, add_inputs, add_reading, error_line
 
@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--state {args.state}: there is no such directory")
     if args.live and not args.state:
         raise UsageError("--live needs --state FILE to go on from")
+    check_plots(args)
     products = [name for name in ("stack", "sum") if getattr(args, name)] or ["stack"]
     results: list[Corrected] = []
     paths = []

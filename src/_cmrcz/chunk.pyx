@@ -611,8 +611,8 @@ cdef int plan_frame(const Source *src, size_t n, const Params *p, Plan *plan, Sc
     else:
         if p.codec != 6:
             target = 262144  # fast codecs: a block and its output stay in the second-level cache
-            if p.codec == 3 and p.level < 5:
-                target = 65536 if p.level < 3 else 131072   # and so does what lz4hc remembers
+            if p.codec == 3:
+                target = 65536      # and so does what lz4hc remembers
         plan.blocksize = even_blocks(n, target, plan.filter, plan.typesize)
     if p.split and plan.blocksize > <size_t> plan.typesize:
         plan.blocksize = plan.blocksize // plan.typesize * plan.typesize    # streams of equal length

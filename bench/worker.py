@@ -124,7 +124,7 @@ class Worker:
         if "gain" in operation:
             gain = self.gain
         call = method.operations.get(operation.removesuffix(" out") if "gain" in operation else operation)
-        if out is None:
+        if out is None and self.stack is not None:
             pixels = self.pixels(method, frames)
             warm(pixels.size * 5 if gain is not None else pixels.nbytes * 5 // 4)
         before, start = reset_peak(), time.perf_counter()

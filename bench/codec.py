@@ -158,11 +158,12 @@ class Run:
         # ours first and mrcz 0.6.0 right after, so that what they are divided by was measured next to them
         out.sort(key=lambda job: (job[0] == OLD, job[0].startswith("mrcz")) if "0.6.0" not in job[0] else (True, True))
         if detail and not self.arguments.ours_only:
-            for variant in VARIANTS:
-                for name in ("balanced", "4-bit"):
-                    out.append(
-                        (f"{name}, {variant}", name, variant, ["write", "read", "read out"], self.arguments.repeats)
-                    )
+            for name in ("balanced", "4-bit"):  # likewise
+                at = [job[0] for job in out].index(name) + 1
+                out[at:at] = [
+                    (f"{name}, {variant}", name, variant, ["write", "read", "read out"], self.arguments.repeats)
+                    for variant in VARIANTS
+                ]
         return out
 
     def slow(self, data: DataSet) -> None:

@@ -212,7 +212,7 @@ def speed(args):
         # Plain NumPy holds the stack several times over, as float64: it is given 10 frames, and so are we to compare.
         few = stack[:10].copy()
         del stack, original
-        short, _ = best(lambda few=few: whole(few), args.repeat)
+        short, _ = best(lambda few=few, whole=whole: whole(few), args.repeat)
         model = fit_outliers(few, args.method)
         kernel = np.zeros((5, 5))
         kernel[1:4, 1:4] = 1
@@ -227,8 +227,8 @@ def speed(args):
         rows.append({"what": f"sum, fit, mask, fill in place, {np.dtype(dtype).name}", "seconds": seconds,
                      "ten_frames": short, "ten_frames_numpy": slow, "peak_frames": peak})
         print(f"{args.frames} × {args.size}² {np.dtype(dtype).name}, {args.method}: {seconds:.3f} s; of its first 10, "
-              f"plain NumPy {slow:.2f} s against {short:.3f} s ({slow / short:.1f} ×); peak beyond the stack {peak:.2f} "
-              "frames of its type", flush=True)
+              f"plain NumPy {slow:.2f} s against {short:.3f} s ({slow / short:.1f} ×); peak beyond the stack "
+              f"{peak:.2f} frames of its type", flush=True)
         del few, model, again, whole, in_numpy
     koma = Koma(2, n_frames=40, n_threads=args.threads)
     sums = [np.random.default_rng(k).poisson(48, (args.size, args.size)).astype(np.int32) for k in range(6)]

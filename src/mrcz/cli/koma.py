@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", metavar="DIR", help="PNG figures of the session (mrcz[plot])")
     parser.add_argument("-f", "--force", action="store_true", help="replace files that are there")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
-    add_fitting(parser)
+    # What fdr leaves of hot pixels adds up over wide windows; tails reaches the shot noise (docs/correction.md).
+    add_fitting(parser, method="tails")
     add_reading(parser)
 
 

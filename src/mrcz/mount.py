@@ -11,14 +11,18 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import pickle
 import signal
 import stat
+import sys
 import threading
 import time
 import warnings
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,10 +40,27 @@ __all__ = ["FrameCache", "PlainFile", "Tree", "mount"]
 _THREADS = 4
 _READ_AHEAD = 1024  # KiB the kernel asks for at a time
 _ENDED_BY_SIGNAL = 8  # what fuse_main returns after Ctrl-C or SIGTERM, having unmounted
+_BATCH = 1 << 20  # bytes decoded together at least
+_AHEAD = 64 << 20  # bytes decoded ahead at most, but always one batch
+_OPEN_FILES = 64  # compressed files kept open for their next reader
+_SPARE = 4  # batches whose memory is kept for the next
+
+
+class _Batch:
+    """Frames decoded together: n bytes as they come, how many reads use them now, how many bytes nobody fetched yet."""
+
+    def __init__(self, n: int) -> None:
+        self.data: Future[np.ndarray] = Future()
+        self.n = self.unread = n
+        self.users = 0
 
 
 class FrameCache:
-    """Decoded batches of frames, the longest unused dropped first.
+    """Decoded batches of frames.
+
+    Most programs read a frame once, so a batch is dropped when all of it has been fetched; of the others, the longest
+    unused goes first. The memory is used for the next batches: a sequential read works in a few buffers, which stay in
+    the processor's cache and cost no page faults.
 
     Parameters
     ----------
@@ -49,57 +70,107 @@ class FrameCache:
 
     def __init__(self, limit: int = 512 << 20) -> None:
         self.limit = limit
-        self._kept: OrderedDict[Any, Future] = OrderedDict()
+        self._kept: OrderedDict[Any, _Batch] = OrderedDict()
         self._bytes = 0
+        self._spare: list[np.ndarray] = []
         self._lock = threading.Lock()
-        # One batch ahead at a time: each is decoded by several threads.
-        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="mrcz-ahead")
+        self._jobs: deque[tuple[Any, _Batch, Callable[[np.ndarray], None]]] = deque()
+        # One processor is left to those who fetch: they would have to wait for it.
+        self._ahead = ThreadPoolExecutor(max(1, default_threads() - 1), thread_name_prefix="mrcz-ahead")
 
-    def get(self, key: Any, make: Any) -> np.ndarray:
-        """The batch of that key, made by ``make()`` on this thread if nobody has or is about to."""
+    @contextmanager
+    def hold(self, key: Any, n: int, make: Callable[[np.ndarray], None], fetched: int) -> Iterator[np.ndarray]:
+        """The batch of that key, neither dropped nor overwritten meanwhile: (n,) uint8 array, not to be written.
+
+        Parameters
+        ----------
+        key : hashable
+        n : int
+            Bytes of the batch.
+        make : callable
+            ``make(out)`` decodes into a (n,) uint8 array: on this thread, if nobody has or is about to. Its error is
+            raised here, and the batch is made anew the next time.
+        fetched : int
+            Bytes of it that count as fetched after.
+        """
         with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
-            else:
-                mine: Future = Future()
-                self._kept[key] = mine
-        if found is not None:
-            return found.result()
-        self._fill(key, mine, make)
-        return mine.result()
+            batch = self._kept.get(key)
+            mine = batch is None
+            if batch is None:
+                batch = self._kept[key] = _Batch(n)
+            self._kept.move_to_end(key)
+            batch.users += 1
+        try:
+            if mine:
+                self._fill(key, batch, make)
+            # Rather than wait for a processor that is at it, decode what comes next.
+            while not batch.data.done() and self._work():
+                pass
+            yield batch.data.result()
+        finally:
+            with self._lock:
+                batch.users -= 1
+                batch.unread -= fetched
+                if batch.unread <= 0:
+                    self._drop(key, batch)
 
-    def prepare(self, key: Any, make: Any) -> None:
-        """Have the batch of that key made in the background."""
+    def prepare(self, key: Any, n: int, make: Callable[[np.ndarray], None]) -> None:
+        """Have the batch of that key made in the background, if nobody has or is about to."""
         with self._lock:
             if key in self._kept:
                 return
-            future: Future = Future()
-            self._kept[key] = future
-        self._ahead.submit(self._fill, key, future, make)
+            batch = self._kept[key] = _Batch(n)
+        self._jobs.append((key, batch, make))
+        self._ahead.submit(self._work)
 
-    def _fill(self, key: Any, future: Future, make: Any) -> None:
+    def _work(self) -> bool:
+        """Make the next of the batches to prepare; False if there is none."""
         try:
-            batch = make()
+            job = self._jobs.popleft()
+        except IndexError:
+            return False
+        self._fill(*job)
+        return True
+
+    def _fill(self, key: Any, batch: _Batch, make: Callable[[np.ndarray], None]) -> None:
+        try:
+            out = self._buffer(batch.n)
+            make(out)
         except BaseException as error:
             with self._lock:
-                self._kept.pop(key, None)
-            future.set_exception(error)
+                del self._kept[key]
+            batch.data.set_exception(error)
             return
-        future.set_result(batch)
+        batch.data.set_result(out)
         with self._lock:
-            self._bytes += batch.nbytes
+            self._bytes += batch.n
             for old in list(self._kept):
                 if self._bytes <= self.limit:
                     break
-                done = self._kept[old]
-                if old != key and done.done():
-                    del self._kept[old]
-                    self._bytes -= done.result().nbytes
+                if old != key:
+                    self._drop(old, self._kept[old])
+
+    def _buffer(self, n: int) -> np.ndarray:
+        """Memory for a batch, that of the last one dropped if it fits."""
+        with self._lock:
+            for k in reversed(range(len(self._spare))):
+                if len(self._spare[k]) == n:
+                    return self._spare.pop(k)
+        return np.empty(n, np.uint8)
+
+    def _drop(self, key: Any, batch: _Batch) -> None:
+        """Forget a batch, if it can be spared; the lock is held."""
+        if self._kept.get(key) is not batch or batch.users or not batch.data.done():
+            return
+        del self._kept[key]
+        self._bytes -= batch.n
+        self._spare.append(batch.data.result())
+        while sum(map(len, self._spare)) > min(self.limit // 4, _SPARE * batch.n):
+            del self._spare[0]
 
     def close(self) -> None:
-        """Stop the background thread."""
-        self._ahead.shutdown(cancel_futures=True)
+        """Stop the background threads."""
+        self._ahead.shutdown()
 
 
 class PlainFile:
@@ -141,48 +212,69 @@ class PlainFile:
         self.size = len(self._head) + self._frame * len(reader)
         stat_ = os.stat(path)
         self.key = (os.fspath(path), stat_.st_mtime_ns, stat_.st_size)
-        # Frames decoded together: enough for every thread, little enough that one frame does not cost a stack.
+        # Small batches: a frame at random costs little more than that frame, and several are decoded at a time ahead of
+        # a sequential read, one a thread.
+        self._batch = max(1, _BATCH // max(1, self._frame))
         self._threads = default_threads()
-        self._batch = max(1, min(self._threads, (64 << 20) // max(1, self._frame)))
+        self._ahead = max(1, min(self._threads, _AHEAD // max(1, self._batch * self._frame)))
         self._last = -1
 
     def read(self, offset: int, n: int) -> bytes:
         """*n* bytes from *offset* on; fewer only at the end."""
-        parts = [part.tobytes() for part in self.parts(offset, n)]
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        with self.parts(offset, n) as parts:
+            return b"".join(part.tobytes() for part in parts)
 
-    def parts(self, offset: int, n: int) -> Iterator[np.ndarray]:
-        """The same bytes where they are in memory, piece by piece: uint8 arrays."""
+    @contextmanager
+    def parts(self, offset: int, n: int) -> Iterator[list[np.ndarray]]:
+        """The same bytes where they are in memory: uint8 arrays, valid inside the ``with`` block only."""
         n = max(0, min(n, self.size - offset))
-        if offset < len(self._head) and n:
-            part = self._head[offset : offset + n]
-            yield part
-            n -= len(part)
-            offset += len(part)
-        while n:
-            number, start = divmod(offset - len(self._head), self._frame * self._batch)
-            part = self._get(number)[start : start + n]
-            yield part
-            n -= len(part)
-            offset += len(part)
+        parts = [self._head[offset : offset + n]]
+        n -= len(parts[0])
+        offset += len(parts[0])
+        with ExitStack() as held:
+            while n:
+                number, start = divmod(offset - len(self._head), self._frame * self._batch)
+                part = min(n, self._nbytes(number) - start)
+                self._look_ahead(number, start)
+                batch = held.enter_context(
+                    self.cache.hold((self.key, number), self._nbytes(number), partial(self._decode, number), part)
+                )
+                parts.append(batch[start : start + part])
+                n -= part
+                offset += part
+            yield parts
 
-    def _get(self, number: int) -> np.ndarray:
-        batch = self.cache.get((self.key, number), lambda: self._decode(number))
-        if number == self._last + 1 and (number + 1) * self._batch < len(self.reader):
-            # Read from front to back, as most programs do: the next batch is decoded while this one is fetched.
-            # One processor is left for those who fetch.
-            threads = max(1, self._threads - 1)
-            self.cache.prepare((self.key, number + 1), lambda: self._decode(number + 1, threads))
-        self._last = number
-        return batch
+    def _look_ahead(self, number: int, start: int) -> None:
+        """Have the next batches decoded while this one is fetched, if this is a read from front to back."""
+        # Reading the header alone gets the beginning of batch 0 too, by the read-ahead of the kernel or the program.
+        if number == self._last + 1 and (number > 0 or start > 0):
+            for k in range(number + 1, min(number + 1 + self._ahead, -(-len(self.reader) // self._batch))):
+                decode = partial(self._decode, k, threads=max(1, self._threads // self._ahead))
+                self.cache.prepare((self.key, k), self._nbytes(k), decode)
+        if number > 0 or start > 0:
+            self._last = number
 
-    def _decode(self, number: int, threads: int | None = None) -> np.ndarray:
-        frames = self.reader.read(slice(number * self._batch, (number + 1) * self._batch), n_threads=threads)
-        return np.ascontiguousarray(self._pixels.to_stored(frames)).reshape(-1).view(np.uint8)
+    def _nbytes(self, number: int) -> int:
+        return self._frame * min(self._batch, len(self.reader) - number * self._batch)
+
+    def _decode(self, number: int, out: np.ndarray, threads: int | None = None) -> None:
+        which = slice(number * self._batch, (number + 1) * self._batch)
+        if not self._pixels.packed and self._pixels.stored == self.reader.dtype:
+            pixels = out.view(self.reader.dtype).reshape(-1, *self.reader.shape[1:])
+            self.reader.read(which, out=pixels, n_threads=threads)
+            return
+        frames = self.reader.read(which, n_threads=threads)
+        out[:] = np.ascontiguousarray(self._pixels.to_stored(frames)).reshape(-1).view(np.uint8)
 
     def close(self) -> None:
         """Close the compressed file."""
         self.reader.close()
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    """Changes when a file does."""
+    found = os.stat(path)
+    return found.st_mtime_ns, found.st_size
 
 
 class Tree:
@@ -193,8 +285,10 @@ class Tree:
     def __init__(self, folder: str | os.PathLike, cache_bytes: int = 512 << 20) -> None:
         self.root = os.path.abspath(os.fspath(folder))
         self.cache = FrameCache(cache_bytes)
+        self._device = os.stat(self.root).st_dev
         self.mountpoint: str | None = None
-        self._plain: dict[str, tuple[tuple[int, int], PlainFile | None]] = {}
+        self._about: dict[str, tuple[tuple[int, int], tuple[str, int] | None]] = {}
+        self._plain: OrderedDict[str, tuple[tuple[int, int], PlainFile | None]] = OrderedDict()
         self._open: dict[int, PlainFile | int] = {}
         self._next = 1
         self._lock = threading.Lock()
@@ -204,14 +298,23 @@ class Tree:
     def _real(self, path: str) -> str:
         return os.path.join(self.root, path.lstrip("/"))
 
+    def about(self, real: str) -> tuple[str, int] | None:
+        """Suffix and bytes of the plain file for a compressed one; None if it cannot be opened."""
+        stamp = _stamp(real)
+        known = self._about.get(real)
+        if known is None or known[0] != stamp:
+            file = self.plain(real)
+            known = self._about[real] = (stamp, None if file is None else (file.suffix, file.size))
+        return known[1]
+
     def plain(self, real: str) -> PlainFile | None:
         """The plain file for a compressed one; None if it cannot be opened."""
-        found = os.stat(real)
-        stamp = (found.st_mtime_ns, found.st_size)
+        stamp = _stamp(real)
         with self._lock:
             known = self._plain.get(real)
-        if known is not None and known[0] == stamp:
-            return known[1]
+            if known is not None and known[0] == stamp:
+                self._plain.move_to_end(real)
+                return known[1]
         file = None
         try:
             with warnings.catch_warnings():
@@ -223,6 +326,10 @@ class Tree:
             pass
         with self._lock:
             self._plain[real] = (stamp, file)
+            self._plain.move_to_end(real)
+            # Only so many, or a listing of a large archive would use up this process's file descriptors.
+            while len(self._plain) > _OPEN_FILES:
+                self._plain.popitem(last=False)
         return file
 
     def listing(self, folder: str) -> dict[str, str]:
@@ -231,9 +338,9 @@ class Tree:
         shown = {}
         for entry in sorted(os.scandir(folder), key=lambda e: e.name):
             if entry.name.lower().endswith(".mrcz") and entry.is_file():
-                file = self.plain(entry.path)
-                if file is not None:
-                    shown[entry.name[: -len(".mrcz")] + file.suffix] = entry.path
+                about = self.about(entry.path)
+                if about is not None:
+                    shown[entry.name[: -len(".mrcz")] + about[0]] = entry.path
                     continue
             names[entry.name] = entry.path
         return shown | names
@@ -242,15 +349,15 @@ class Tree:
         """The real path behind a path of the mount."""
         real = self._real(path)
         if os.path.lexists(real):
-            if real.lower().endswith(".mrcz") and os.path.isfile(real) and self.plain(real) is not None:
+            if real.lower().endswith(".mrcz") and os.path.isfile(real) and self.about(real) is not None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
             return real
         stem = os.path.splitext(real)[0]
         for suffix in (".mrcz", ".MRCZ"):
             candidate = stem + suffix
             if os.path.isfile(candidate):
-                file = self.plain(candidate)
-                if file is not None and stem + file.suffix == real:
+                about = self.about(candidate)
+                if about is not None and stem + about[0] == real:
                     return candidate
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
@@ -260,14 +367,17 @@ class Tree:
         """Attributes; a file's size is that of the plain one, and nothing can be written."""
         real = self.find(path)
         found = os.stat(real)
-        names = ("st_mode", "st_nlink", "st_uid", "st_gid", "st_size")
+        names = ("st_mode", "st_nlink", "st_uid", "st_gid", "st_size", "st_blocks", "st_blksize")
         about = {name: getattr(found, name) for name in names}
+        # Files of several file systems can be below one folder, and programs take the same number for the same file.
+        about["st_ino"] = (found.st_ino ^ (found.st_dev ^ self._device) << 40) & 0xFFFFFFFFFFFFFFFF
         about |= {"st_atime": found.st_atime_ns, "st_mtime": found.st_mtime_ns, "st_ctime": found.st_ctime_ns}
         about["st_mode"] &= ~(stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
         if self._real(path) != real:
-            file = self.plain(real)
-            if file is not None:
-                about["st_size"] = file.size
+            plain = self.about(real)
+            if plain is not None:
+                # Large reads are worth it: each is a request to this process.
+                about |= {"st_size": plain[1], "st_blocks": -(-plain[1] // 512), "st_blksize": 1 << 20}
         return about
 
     def readdir(self, path: str, fh: int | None = None) -> list[str]:
@@ -292,30 +402,35 @@ class Tree:
             self._open[handle] = file
         return handle
 
-    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
-        """Bytes of an open file; damage is EIO."""
+    def decoded(self, fh: int) -> bool:
+        """Is this open file a compressed one?"""
+        return not isinstance(self._open[fh], int)
+
+    @contextmanager
+    def parts(self, fh: int, offset: int, size: int) -> Iterator[list[np.ndarray]]:
+        """Bytes of an open file: uint8 arrays, valid inside the ``with`` block only; damage is EIO."""
         file = self._open[fh]
         if isinstance(file, int):
-            return os.pread(file, size, offset)
+            yield [np.frombuffer(os.pread(file, size, offset), np.uint8)]
+            return
         try:
-            return file.read(offset, size)
+            with file.parts(offset, size) as parts:
+                yield parts
         except MrczError as error:
             raise OSError(errno.EIO, str(error)) from None
 
+    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+        """`parts` as one piece."""
+        with self.parts(fh, offset, size) as parts:
+            return b"".join(part.tobytes() for part in parts)
+
     def read_into(self, address: int, size: int, offset: int, fh: int) -> int:
-        """`read` to a place in memory; returns how many bytes that were."""
-        file = self._open[fh]
-        if isinstance(file, int):
-            found = os.pread(file, size, offset)
-            ctypes.memmove(address, found, len(found))
-            return len(found)
+        """`parts` copied to a place in memory; returns how many bytes that were."""
         done = 0
-        try:
-            for part in file.parts(offset, size):
+        with self.parts(fh, offset, size) as parts:
+            for part in parts:
                 ctypes.memmove(address + done, part.ctypes.data, len(part))
                 done += len(part)
-        except MrczError as error:
-            raise OSError(errno.EIO, str(error)) from None
         return done
 
     def release(self, path: str, fh: int) -> int:
@@ -351,17 +466,18 @@ class Tree:
 
 def _read_further_ahead(mountpoint: str) -> None:
     """Have the kernel fetch more at a time than its 128 KiB, where this process may tell it so (root may)."""
+    # Looked up in the list of mounts: to ask the mount itself for its number would keep others from unmounting it.
+    escaped = os.path.realpath(mountpoint).replace(" ", r"\040")
     try:
-        before = os.stat(os.path.dirname(mountpoint)).st_dev
         for _ in range(100):
-            device = os.lstat(mountpoint).st_dev
-            if device != before:
-                break
+            with open("/proc/self/mountinfo") as file:
+                mounts = [line.split() for line in file]
+            devices = [fields[2] for fields in mounts if fields[4] == escaped and "fuse.mrcz" in fields]
+            if devices:
+                with open(f"/sys/class/bdi/{devices[-1]}/read_ahead_kb", "w") as file:
+                    file.write(str(_READ_AHEAD))
+                return
             time.sleep(0.02)
-        else:
-            return
-        with open(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb", "w") as file:
-            file.write(str(_READ_AHEAD))
     except OSError:
         pass
 
@@ -377,7 +493,12 @@ def _fuse_class(mfusepy: Any) -> type:
 
 
 def mount(
-    folder: str | os.PathLike, mountpoint: str | os.PathLike, *, cache_bytes: int = 512 << 20, foreground: bool = True
+    folder: str | os.PathLike,
+    mountpoint: str | os.PathLike,
+    *,
+    cache_bytes: int = 512 << 20,
+    foreground: bool = True,
+    _libfuse: bool = not sys.platform.startswith("linux"),
 ) -> None:
     """Show *folder* at *mountpoint*, with every compressed file below it as a plain one; returns when unmounted.
 
@@ -389,30 +510,97 @@ def mount(
     cache_bytes : int
         Most bytes of decoded frames to keep.
     foreground : bool
-        Stay until unmounted (``fusermount3 -u``, Ctrl-C); else go to the background.
+        Stay until unmounted (``fusermount3 -u``, Ctrl-C); else return when the mount stands, which a process in the
+        background then serves.
 
     Raises
     ------
     MissingDependencyError
-        mfusepy, the FUSE library or /dev/fuse is missing; the message says which.
+        /dev/fuse or fusermount3 is missing; where not Linux, mfusepy or the FUSE library. The message says which.
     MrczError
         The system refused to mount.
     NotADirectoryError
         One of the two is no folder.
+    OSError
+        The mount point is not empty.
     """
     for name in (folder, mountpoint):
         if not os.path.isdir(name):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(name))
+    if os.listdir(mountpoint):
+        # What is there would be out of reach meanwhile: of a mount over /proc or /home the system suffers.
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), os.fspath(mountpoint))
+    folder, mountpoint = os.path.abspath(os.fspath(folder)), os.path.abspath(os.fspath(mountpoint))
+    if _libfuse:
+        _serve_with_libfuse(folder, mountpoint, cache_bytes, foreground)
+    elif foreground:
+        _serve(folder, mountpoint, cache_bytes)
+    else:
+        _in_background(lambda ready: _serve(folder, mountpoint, cache_bytes, ready))
+
+
+def _serve(folder: str, mountpoint: str, cache_bytes: int, ready: Callable[[], None] | None = None) -> None:
+    from mrcz import fuse
+
+    tree = Tree(folder, cache_bytes)
+    tree.mountpoint = mountpoint
+
+    def mounted() -> None:
+        tree.init("/")
+        if ready is not None:
+            ready()
+
+    try:
+        fuse.serve(tree, mountpoint, mounted)
+    finally:
+        tree.close()
+
+
+def _in_background(serve: Callable[[Callable[[], None]], None]) -> None:
+    """Call ``serve(ready)`` in a process of its own; returns when that calls ``ready()``, or raises what it raises."""
+    receive, send = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(send)
+        os.waitpid(child, 0)
+        with open(receive, "rb") as pipe:
+            said = pipe.read()
+        error = pickle.loads(said) if said else MrczError("the process in the background ended before it had mounted")
+        if error is not None:
+            raise error
+        return
+    try:
+        os.setsid()
+        # Twice: nobody has to wait for the end of a process whose parent has ended.
+        if os.fork() == 0:
+            os.close(receive)
+
+            def ready() -> None:
+                os.write(send, pickle.dumps(None))
+                os.close(send)
+                null = os.open(os.devnull, os.O_RDWR)
+                for stream in range(3):
+                    os.dup2(null, stream)
+                os.chdir("/")
+
+            try:
+                serve(ready)
+            except BaseException as error:
+                with suppress(OSError):  # the mount stood: nobody listens any more
+                    os.write(send, pickle.dumps(error))
+    finally:
+        os._exit(0)
+
+
+def _serve_with_libfuse(folder: str, mountpoint: str, cache_bytes: int, foreground: bool) -> None:
     try:
         import mfusepy
     except ImportError as error:
         raise MissingDependencyError(f"mounting needs mfusepy ({error}): pip install 'mrcz[mount]'") from error
     except OSError as error:
-        raise MissingDependencyError(f"mounting needs the FUSE library ({error}): apt install fuse3") from error
-    if os.path.exists("/proc") and not os.path.exists("/dev/fuse"):
-        raise MissingDependencyError("mounting needs /dev/fuse: load the kernel's fuse module (modprobe fuse)")
+        raise MissingDependencyError(f"mounting needs the FUSE library ({error}): install macFUSE") from error
     tree = Tree(folder, cache_bytes)
-    tree.mountpoint = os.path.abspath(os.fspath(mountpoint))
+    tree.mountpoint = mountpoint
     # libfuse unmounts on these signals where nobody else handles them; Python's handlers could not run meanwhile.
     handlers = {}
     if threading.current_thread() is threading.main_thread():
@@ -423,13 +611,14 @@ def mount(
         # auto_unmount: should this process be killed, fusermount3 unmounts in its place.
         _fuse_class(mfusepy)(
             tree,
-            os.fspath(mountpoint),
+            mountpoint,
             foreground=foreground,
             ro=True,
             auto_unmount=True,
             fsname="mrcz",
             subtype="mrcz",
             max_threads=_THREADS,
+            max_idle_threads=_THREADS,  # else mfusepy passes libfuse a number that it complains of
             # What was read stays in the kernel's memory until the file changes, which is looked at on every open.
             auto_cache=True,
             ac_attr_timeout=0,

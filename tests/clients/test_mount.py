@@ -2,18 +2,23 @@
 
 import ctypes
 import errno
+import importlib.util
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import mrcz
 from mrcz.convert.mrc import compress
+from mrcz.errors import FormatError
+from mrcz.fuse import Nodes
 from mrcz.mount import FrameCache, PlainFile, Tree, mount
 
 
@@ -75,6 +80,19 @@ def test_bytes(tree, folder, tmp_path, step):
         assert plain.header.stats == packed.header.stats
 
 
+def test_many_files_do_not_stay_open(tree, folder, monkeypatch):
+    monkeypatch.setattr("mrcz.mount._OPEN_FILES", 2)
+    for k in range(5):
+        shutil.copy(folder / "movie.mrcz", folder / f"m{k}.mrcz")
+    before = {k: tree.getattr(f"/m{k}.mrcs")["st_size"] for k in range(5)}
+    handle = tree.open("/m0.mrcs", os.O_RDONLY)
+    assert len(tree.readdir("/")) == 11 and len(tree._plain) == 2
+    for k in range(1, 5):
+        whole(tree, f"/m{k}.mrcs", 10000)
+    assert len(tree._plain) == 2 and before == {k: tree.getattr(f"/m{k}.mrcs")["st_size"] for k in range(5)}
+    assert tree.read("/m0.mrcs", 10**6, 0, handle) == whole(tree, "/m1.mrcs", 10000)
+
+
 def test_damage_is_an_input_error(folder):
     with mrcz.open(folder / "movie.mrcz") as reader:
         at = int(reader.index.offsets[2]) + 50
@@ -106,40 +124,145 @@ def test_cache_is_bounded(folder):
     file.close()
 
 
+def test_cache_reuses_memory_but_not_under_a_reader():
+    cache = FrameCache()
+    made = []
+
+    def make(value):
+        def fill(out):
+            made.append(value)
+            out[:] = value
+
+        return fill
+
+    with cache.hold("a", 100, make(1), 100) as first:
+        with cache.hold("b", 100, make(2), 100) as second, cache.hold("a", 100, make(9), 0) as again:
+            assert again is first and second is not first
+            assert (first == 1).all() and (second == 2).all()
+        # b has been fetched as a whole, a is still being read.
+        with cache.hold("c", 100, make(3), 50) as third:
+            assert third is second and (first == 1).all()
+    cache.prepare("d", 100, make(4))
+    with cache.hold("d", 100, make(9), 100) as fourth:
+        assert fourth is first and (fourth == 4).all()
+    with cache.hold("c", 100, make(9), 50) as third:
+        assert (third == 3).all()
+    assert made == [1, 2, 3, 4] and not cache._kept and cache._bytes == 0
+    cache.close()
+
+
+def test_what_failed_is_tried_again():
+    cache = FrameCache()
+    started, go = threading.Event(), threading.Event()
+
+    def fail(out):
+        started.set()
+        go.wait(10)
+        raise FormatError("damaged")
+
+    def read():
+        with cache.hold("a", 10, lambda out: out.fill(7), 10) as data:
+            return data.tobytes()
+
+    # Those who wait for it get the error too.
+    cache.prepare("a", 10, fail)
+    assert started.wait(10)
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(read) for _ in range(2)]
+        while cache._kept["a"].users < 2:
+            time.sleep(0.001)
+        go.set()
+        for future in waiting:
+            with pytest.raises(FormatError, match="damaged"):
+                future.result(10)
+    assert read() == b"\7" * 10 and not cache._kept
+    cache.close()
+
+
+def test_node_numbers():
+    nodes = Nodes()
+    a, b = nodes.lookup("/a"), nodes.lookup("/b")
+    assert nodes[1].path == "/" and nodes[a].path == "/a" and nodes.lookup("/a") == a
+    nodes.forget(a, 1)
+    assert nodes[a].path == "/a"
+    nodes.forget(a, 1)
+    with pytest.raises(OSError) as info:
+        nodes[a]
+    assert info.value.errno == errno.ESTALE
+    assert nodes.lookup("/a") not in (a, b) and len(nodes) == 3
+    nodes.forget(1, 5)
+    nodes.forget(99, 1)
+    assert nodes[1].path == "/" and len(nodes) == 3
+
+
 def test_what_is_missing_is_named(folder, tmp_path, monkeypatch):
     point = tmp_path / "plain"
     with pytest.raises(NotADirectoryError, match="plain"):
         mount(folder, point)
+    with pytest.raises(OSError) as info:
+        mount(folder, folder / "sub")
+    assert info.value.errno == errno.ENOTEMPTY
     point.mkdir()
     monkeypatch.setitem(sys.modules, "mfusepy", None)
     with pytest.raises(mrcz.MissingDependencyError, match=r"pip install 'mrcz\[mount\]'"):
-        mount(folder, point)
+        mount(folder, point, _libfuse=True)
     # mfusepy is there, but no library for it.
     (tmp_path / "mfusepy.py").write_text("raise OSError('Unable to find libfuse')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "mfusepy")
-    with pytest.raises(mrcz.MissingDependencyError, match="apt install fuse3"):
-        mount(folder, point)
-    monkeypatch.setitem(sys.modules, "mfusepy", object())
+    with pytest.raises(mrcz.MissingDependencyError, match="FUSE library"):
+        mount(folder, point, _libfuse=True)
+    if not sys.platform.startswith("linux"):
+        return
     exists = os.path.exists
-    monkeypatch.setattr("os.path.exists", lambda path: path == "/proc" or (path != "/dev/fuse" and exists(path)))
-    with pytest.raises(mrcz.MissingDependencyError, match="modprobe fuse"):
-        mount(folder, point)
+    for there in (False, True):
+        monkeypatch.setattr("os.path.exists", lambda path, there=there: there if path == "/dev/fuse" else exists(path))
+        monkeypatch.setattr("shutil.which", lambda name: None)
+        for foreground in (True, False):
+            with pytest.raises(mrcz.MissingDependencyError, match="apt install fuse3" if there else "modprobe fuse"):
+                mount(folder, point, foreground=foreground)
+
+
+def test_what_the_system_says_is_passed_on(folder, tmp_path, monkeypatch):
+    if not sys.platform.startswith("linux"):
+        pytest.skip("Linux only")
+    (tmp_path / "plain").mkdir()
+    program = tmp_path / "fusermount3"
+    program.write_text("#!/bin/sh\necho 'fusermount3: mountpoint is in use' >&2\nexit 1\n")
+    program.chmod(0o755)
+    exists = os.path.exists
+    monkeypatch.setattr("os.path.exists", lambda path: path == "/dev/fuse" or exists(path))
+    monkeypatch.setattr("shutil.which", lambda name: str(program))
+    with pytest.raises(mrcz.MrczError, match="refused to mount: mountpoint is in use"):
+        mount(folder, tmp_path / "plain")
 
 
 fuse = pytest.mark.skipif(
     not os.path.exists("/dev/fuse") or shutil.which("fusermount3") is None, reason="needs FUSE on this machine"
 )
+servers = pytest.mark.parametrize(
+    "libfuse",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=pytest.mark.skipif(importlib.util.find_spec("mfusepy") is None, reason="mfusepy is not installed"),
+        ),
+    ],
+    ids=["own", "libfuse"],
+)
 
 
 class Mounted:
-    """`mrcz mount` in a process of its own."""
+    """`mrcz mount` in a process of its own, with our server or libfuse's."""
 
-    def __init__(self, folder, point):
+    def __init__(self, folder, point, libfuse=False):
         point.mkdir()
         self.point = point
+        script = "import sys, mrcz.mount; mrcz.mount.mount(*sys.argv[1:3], _libfuse=True)"
+        command = ["-c", script] if libfuse else ["-m", "mrcz", "mount"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mrcz", "mount", str(folder), str(point)], stderr=subprocess.PIPE, text=True
+            [sys.executable, *command, str(folder), str(point)], stderr=subprocess.PIPE, text=True
         )
         deadline = time.monotonic() + 20
         while not os.path.ismount(point):
@@ -150,10 +273,8 @@ class Mounted:
 
     def end(self, how):
         self.process.send_signal(how)
-        self.process.communicate(timeout=20)
-        deadline = time.monotonic() + 10
-        while os.path.ismount(self.point) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        self.said = self.process.communicate(timeout=20)[1]
+        gone(self.point)
         return self.process.returncode
 
     def __enter__(self):
@@ -163,30 +284,76 @@ class Mounted:
         self.end(signal.SIGTERM)
 
 
+def unmount(point):
+    """Unmount from outside, as soon as nobody uses it."""
+    deadline = time.monotonic() + 10
+    while subprocess.run(["fusermount3", "-u", str(point)], capture_output=True).returncode:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def gone(point):
+    """Wait until nothing is mounted there."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            if not os.path.ismount(point) and os.listdir(point) == []:
+                return
+        except OSError:  # dead, but about to be unmounted
+            pass
+        time.sleep(0.02)
+    raise AssertionError(f"{point} is still mounted")
+
+
 @fuse
+@servers
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_mounted(folder, tmp_path, how):
-    pytest.importorskip("mfusepy")
-    mounted = Mounted(folder, tmp_path / "plain")
+def test_mounted(folder, tmp_path, how, libfuse):
+    mounted = Mounted(folder, tmp_path / "plain", libfuse)
     assert sorted(os.listdir(mounted.point)) == ["broken.mrcz", "movie.mrcs", "notes.txt", "sub"]
     assert (mounted.point / "sub" / "copy.map").read_bytes() == (folder / "sub" / "map.map").read_bytes()
     assert np.array_equal(mrcz.read(mounted.point / "movie.mrcs"), mrcz.read(folder / "movie.mrcz"))
     with pytest.raises(OSError):
         (mounted.point / "new").write_text("x")
-    code = mounted.end(how)
-    assert not os.path.ismount(mounted.point) and os.listdir(mounted.point) == []
+    about = os.stat(mounted.point / "movie.mrcs")
+    assert about.st_size == os.path.getsize(mounted.point / "movie.mrcs") and about.st_mode & 0o222 == 0
+    assert about.st_mtime_ns == os.stat(folder / "movie.mrcz").st_mtime_ns
+    assert not os.path.exists(mounted.point / "movie.mrcz") and os.statvfs(mounted.point).f_blocks
+    if not libfuse:
+        assert about.st_blksize == 1 << 20 and os.stat(mounted.point / "notes.txt").st_blksize < 1 << 20
+    # Ended with a file open as well.
+    with open(mounted.point / "movie.mrcs", "rb"):
+        code = mounted.end(how)
     assert code == (0 if how != signal.SIGKILL else -signal.SIGKILL)
+    assert mounted.said == ""
 
 
 @fuse
-def test_mounted_movie_of_many_batches_and_changed_files(tmp_path, rng):
-    pytest.importorskip("mfusepy")
+def test_unmounted_from_outside_and_in_the_background(folder, tmp_path):
+    point = tmp_path / "plain"
+    mounted = Mounted(folder, point)
+    unmount(point)
+    assert mounted.process.wait(20) == 0
+    mounted.process.stderr.close()
+    done = subprocess.run(
+        [sys.executable, "-m", "mrcz", "mount", "--background", str(folder), str(point)],
+        capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stderr == ""
+    assert (point / "notes.txt").read_text() == "hello"
+    unmount(point)
+    gone(point)
+
+
+@fuse
+@servers
+def test_mounted_movie_of_many_batches_and_changed_files(tmp_path, rng, libfuse):
     archive = tmp_path / "archive"
     archive.mkdir()
     movies = [rng.poisson(1.0, (19, 512, 500)).astype(np.uint8) for _ in range(2)]
     with_mount = tmp_path / "plain" / "movie.mrcs"
     mrcz.write(archive / "movie.mrcz", movies[0])
-    with Mounted(archive, tmp_path / "plain"):
+    with Mounted(archive, tmp_path / "plain", libfuse):
         for movie in movies:
             mrcz.write(archive / "movie.mrcz", movie)
             # The kernel keeps what was read, and must let go of it when the file behind it has changed.
@@ -197,6 +364,63 @@ def test_mounted_movie_of_many_batches_and_changed_files(tmp_path, rng):
                 for k in rng.integers(0, 19, 30):
                     assert np.array_equal(reader[int(k)], movie[k])
                 assert np.array_equal(reader.memmap(), movie)
+        with open(with_mount, "rb", buffering=0) as file:
+            os.remove(archive / "movie.mrcz")
+            assert libfuse or not with_mount.exists()  # libfuse lets the kernel keep names for a second
+            assert file.read(5000)[1024:] == movies[1].tobytes()[:3976]
+
+
+@fuse
+@servers
+def test_any_bytes_by_any_program(tmp_path, rng, libfuse):
+    archive, mounted, plain = tmp_path / "archive", tmp_path / "plain" / "movie.mrcs", tmp_path / "movie.mrcs"
+    archive.mkdir()
+    movie = rng.poisson(1.0, (13, 700, 1011)).astype(np.int16)
+    mrcz.write(plain, movie, pixel_size=1.25)
+    compress(plain, archive / "movie.mrcz")
+    expected = plain.read_bytes()
+    with Mounted(archive, tmp_path / "plain", libfuse):
+        file = os.open(mounted, os.O_RDONLY)
+        edges = [0, 1024, len(expected), *(1024 + k * movie[0].nbytes for k in range(13))]
+
+        def read(seed):
+            rng = np.random.default_rng(seed)
+            for k in range(40):
+                around = rng.choice(edges) if k % 2 else rng.integers(0, len(expected))
+                offset = max(0, int(around + rng.integers(-5000, 5000)))
+                n = int(rng.integers(1, 1 << rng.integers(1, 23)))
+                assert os.pread(file, n, offset) == expected[offset : offset + n], (offset, n)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(read, range(4)))
+        assert os.pread(file, 100, len(expected) + 5) == b""
+        os.close(file)
+        subprocess.run(["cp", str(mounted), str(tmp_path / "copy.mrcs")], check=True)
+        assert (tmp_path / "copy.mrcs").read_bytes() == expected
+        shutil.copyfile(mounted, tmp_path / "copy.mrcs")
+        assert (tmp_path / "copy.mrcs").read_bytes() == expected
+        mapped = np.memmap(mounted, np.int16, "r", offset=1024, shape=movie.shape)
+        assert np.array_equal(mapped, movie)
+        del mapped
+        mrcfile = pytest.importorskip("mrcfile")
+        with mrcfile.mmap(mounted) as client:
+            assert np.array_equal(client.data, movie)
+
+
+@fuse
+@servers
+def test_mounted_damage_is_an_input_error(folder, tmp_path, libfuse):
+    with mrcz.open(folder / "movie.mrcz") as reader:
+        at = int(reader.index.offsets[2]) + 50
+    data = bytearray((folder / "movie.mrcz").read_bytes())
+    data[at] ^= 1
+    (folder / "movie.mrcz").write_bytes(data)
+    with Mounted(folder, tmp_path / "plain", libfuse) as mounted:
+        for _ in range(2):
+            with pytest.raises(OSError) as info:
+                (mounted.point / "movie.mrcs").read_bytes()
+            assert info.value.errno == errno.EIO
+        assert (mounted.point / "notes.txt").read_text() == "hello"
 
 
 @fuse

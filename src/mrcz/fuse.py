@@ -24,12 +24,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from mrcz.codec import default_threads
 from mrcz.errors import MissingDependencyError, MrczError
 
 __all__ = ["Nodes", "Server", "serve"]
 
-# Threads that read requests. A request mostly waits for decoding or copies pixels, both without the GIL.
-_WORKERS = 3
+_WORKERS = 8  # threads that answer requests, at most
 _PAGES = 256  # of 4 KiB, the most the kernel asks for at once
 _REQUEST = 1 << 16  # bytes; every request without data to write fits
 _MAX_WRITE = 4096  # the least the protocol knows; nothing is written
@@ -332,7 +332,9 @@ def serve(tree: Any, mountpoint: str, ready: Callable[[], None] | None = None) -
         gone.set()
         end()
 
-    threads = [threading.Thread(target=work, name=f"mrcz-fuse-{k}", daemon=True) for k in range(_WORKERS)]
+    # Most of an answer is decoding and copying, both without the GIL. Two at least: one may wait for a slow disk.
+    workers = min(max(2, default_threads()), _WORKERS)
+    threads = [threading.Thread(target=work, name=f"mrcz-fuse-{k}", daemon=True) for k in range(workers)]
     try:
         with _on_signals(end):
             for thread in threads:

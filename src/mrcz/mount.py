@@ -2,8 +2,9 @@
 
 Below the mount point lies the tree of a folder, with ``movie.mrcz`` shown as ``movie.mrc`` or ``movie.mrcs``: the name
 it had before it was compressed, if it says so, else ``.mrcs`` for a stack and ``.mrc`` for anything else. Other files
-are there as they are. Nothing is unpacked to disk; frames are decoded when they are read and kept for a while in a
-cache of bounded size.
+are there as they are. Nothing is unpacked to disk; frames are decoded when they are read, in a cache of bounded size.
+
+On Linux `mrcz.fuse` carries the answers to the kernel; elsewhere mfusepy does, through libfuse.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import warnings
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -216,7 +217,8 @@ class PlainFile:
         # a sequential read, one a thread.
         self._batch = max(1, _BATCH // max(1, self._frame))
         self._threads = default_threads()
-        self._ahead = max(1, min(self._threads, _AHEAD // max(1, self._batch * self._frame)))
+        # One more than threads: whoever waits for a batch decodes another.
+        self._ahead = max(1, min(self._threads + 1, _AHEAD // max(1, self._batch * self._frame)))
         self._last = -1
 
     def read(self, offset: int, n: int) -> bytes:
@@ -246,13 +248,14 @@ class PlainFile:
 
     def _look_ahead(self, number: int, start: int) -> None:
         """Have the next batches decoded while this one is fetched, if this is a read from front to back."""
-        # Reading the header alone gets the beginning of batch 0 too, by the read-ahead of the kernel or the program.
-        if number == self._last + 1 and (number > 0 or start > 0):
-            for k in range(number + 1, min(number + 1 + self._ahead, -(-len(self.reader) // self._batch))):
+        if number == 0 and start == 0:
+            return  # so begins the read of a header too, which programs and the kernel round up
+        if number == self._last + 1:
+            batches = -(-len(self.reader) // self._batch)
+            for k in range(number + 1, min(number + 1 + self._ahead, batches)):
                 decode = partial(self._decode, k, threads=max(1, self._threads // self._ahead))
                 self.cache.prepare((self.key, k), self._nbytes(k), decode)
-        if number > 0 or start > 0:
-            self._last = number
+        self._last = number
 
     def _nbytes(self, number: int) -> int:
         return self._frame * min(self._batch, len(self.reader) - number * self._batch)
@@ -559,12 +562,12 @@ def _serve(folder: str, mountpoint: str, cache_bytes: int, ready: Callable[[], N
 def _in_background(serve: Callable[[Callable[[], None]], None]) -> None:
     """Call ``serve(ready)`` in a process of its own; returns when that calls ``ready()``, or raises what it raises."""
     receive, send = os.pipe()
-    child = os.fork()
+    child = _fork()
     if child:
         os.close(send)
         os.waitpid(child, 0)
-        with open(receive, "rb") as pipe:
-            said = pipe.read()
+        with open(receive, "rb") as back:
+            said = back.read()
         error = pickle.loads(said) if said else MrczError("the process in the background ended before it had mounted")
         if error is not None:
             raise error
@@ -572,12 +575,13 @@ def _in_background(serve: Callable[[Callable[[], None]], None]) -> None:
     try:
         os.setsid()
         # Twice: nobody has to wait for the end of a process whose parent has ended.
-        if os.fork() == 0:
+        if _fork() == 0:
             os.close(receive)
+            pipe = open(send, "wb", buffering=0)
 
             def ready() -> None:
-                os.write(send, pickle.dumps(None))
-                os.close(send)
+                pipe.write(pickle.dumps(None))
+                pipe.close()
                 null = os.open(os.devnull, os.O_RDWR)
                 for stream in range(3):
                     os.dup2(null, stream)
@@ -586,10 +590,17 @@ def _in_background(serve: Callable[[Callable[[], None]], None]) -> None:
             try:
                 serve(ready)
             except BaseException as error:
-                with suppress(OSError):  # the mount stood: nobody listens any more
-                    os.write(send, pickle.dumps(error))
+                if not pipe.closed:
+                    pipe.write(pickle.dumps(error))
     finally:
         os._exit(0)
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        # Of threads that are not in the new process: those of NumPy's BLAS, which knows what to do.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def _serve_with_libfuse(folder: str, mountpoint: str, cache_bytes: int, foreground: bool) -> None:
@@ -601,6 +612,12 @@ def _serve_with_libfuse(folder: str, mountpoint: str, cache_bytes: int, foregrou
         raise MissingDependencyError(f"mounting needs the FUSE library ({error}): install macFUSE") from error
     tree = Tree(folder, cache_bytes)
     tree.mountpoint = mountpoint
+    options: dict[str, Any] = {}
+    if sys.platform.startswith("linux"):
+        options["auto_unmount"] = True  # should this process be killed, fusermount3 unmounts in its place
+    if mfusepy.fuse_version_major == 3:
+        # Its own number of idle threads is one that libfuse complains of.
+        options |= {"max_threads": _THREADS, "max_idle_threads": _THREADS}
     # libfuse unmounts on these signals where nobody else handles them; Python's handlers could not run meanwhile.
     handlers = {}
     if threading.current_thread() is threading.main_thread():
@@ -608,20 +625,17 @@ def _serve_with_libfuse(folder: str, mountpoint: str, cache_bytes: int, foregrou
             if hasattr(signal, name):
                 handlers[name] = signal.signal(getattr(signal, name), signal.SIG_DFL)
     try:
-        # auto_unmount: should this process be killed, fusermount3 unmounts in its place.
         _fuse_class(mfusepy)(
             tree,
             mountpoint,
             foreground=foreground,
             ro=True,
-            auto_unmount=True,
             fsname="mrcz",
             subtype="mrcz",
-            max_threads=_THREADS,
-            max_idle_threads=_THREADS,  # else mfusepy passes libfuse a number that it complains of
             # What was read stays in the kernel's memory until the file changes, which is looked at on every open.
             auto_cache=True,
             ac_attr_timeout=0,
+            **options,
         )
     except RuntimeError as error:
         if error.args == (_ENDED_BY_SIGNAL,):

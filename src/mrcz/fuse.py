@@ -117,13 +117,15 @@ class Server:
         What is shown, see the module.
     device : int
         The mount's /dev/fuse.
+    page_cache : bool
+        Have the kernel keep decoded files too.
     """
 
-    def __init__(self, tree: Any, device: int) -> None:
+    def __init__(self, tree: Any, device: int, page_cache: bool = False) -> None:
         self.tree = tree
         self.nodes = Nodes()
         self._device = device
-        self._direct_io = False
+        self._direct_io = not page_cache
         self._listings: dict[int, list[bytes]] = {}
         self._handles = itertools.count(1)
         self._answers: dict[int, Callable[[int, memoryview], bytes]] = {
@@ -184,7 +186,7 @@ class Server:
             flags |= struct.unpack_from("=I", body, _INIT_IN.size)[0] << 32
         flags &= _WANTED
         # Without mmap programs would fail that work with files on disk: then rather the page cache.
-        self._direct_io = bool(flags & _DIRECT_IO_ALLOW_MMAP)
+        self._direct_io = self._direct_io and bool(flags & _DIRECT_IO_ALLOW_MMAP)
         return _INIT_OUT.pack(
             7, min(minor, _MINOR), readahead, flags & 0xFFFFFFFF, 0, 0, _MAX_WRITE, 1, _PAGES, 0, flags >> 32
         )
@@ -299,7 +301,7 @@ def _on_signals(do: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def serve(tree: Any, mountpoint: str, ready: Callable[[], None] | None = None) -> None:
+def serve(tree: Any, mountpoint: str, ready: Callable[[], None] | None = None, *, page_cache: bool = False) -> None:
     """Mount a tree and answer until it is unmounted, from outside or by Ctrl-C, SIGTERM or SIGHUP.
 
     Parameters
@@ -310,6 +312,8 @@ def serve(tree: Any, mountpoint: str, ready: Callable[[], None] | None = None) -
         An empty folder.
     ready : callable, optional
         Called as soon as the mount stands.
+    page_cache : bool
+        Have the kernel keep decoded files too.
 
     Raises
     ------
@@ -319,7 +323,7 @@ def serve(tree: Any, mountpoint: str, ready: Callable[[], None] | None = None) -
         fusermount3 refused to mount; the message is its own.
     """
     device, control, unmount, process = _mount(mountpoint)
-    server = Server(tree, device)
+    server = Server(tree, device, page_cache)
     gone = threading.Event()
 
     def end() -> None:

@@ -241,26 +241,27 @@ fuse = pytest.mark.skipif(
     not os.path.exists("/dev/fuse") or shutil.which("fusermount3") is None, reason="needs FUSE on this machine"
 )
 servers = pytest.mark.parametrize(
-    "libfuse",
+    "server",
     [
-        False,
+        "direct",
+        "page-cache",
         pytest.param(
-            True,
+            "libfuse",
             marks=pytest.mark.skipif(importlib.util.find_spec("mfusepy") is None, reason="mfusepy is not installed"),
         ),
     ],
-    ids=["own", "libfuse"],
 )
 
 
 class Mounted:
-    """`mrcz mount` in a process of its own, with our server or libfuse's."""
+    """`mrcz mount` in a process of its own, with direct I/O, without it, or through libfuse."""
 
-    def __init__(self, folder, point, libfuse=False):
+    def __init__(self, folder, point, server="direct"):
         point.mkdir()
         self.point = point
         script = "import sys, mrcz.mount; mrcz.mount.mount(*sys.argv[1:3], _libfuse=True)"
-        command = ["-c", script] if libfuse else ["-m", "mrcz", "mount"]
+        options = ["--page-cache"] if server == "page-cache" else []
+        command = ["-c", script] if server == "libfuse" else ["-m", "mrcz", "mount", *options]
         self.process = subprocess.Popen(
             [sys.executable, *command, str(folder), str(point)], stderr=subprocess.PIPE, text=True
         )
@@ -308,8 +309,8 @@ def gone(point):
 @fuse
 @servers
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_mounted(folder, tmp_path, how, libfuse):
-    mounted = Mounted(folder, tmp_path / "plain", libfuse)
+def test_mounted(folder, tmp_path, how, server):
+    mounted = Mounted(folder, tmp_path / "plain", server)
     assert sorted(os.listdir(mounted.point)) == ["broken.mrcz", "movie.mrcs", "notes.txt", "sub"]
     assert (mounted.point / "sub" / "copy.map").read_bytes() == (folder / "sub" / "map.map").read_bytes()
     assert np.array_equal(mrcz.read(mounted.point / "movie.mrcs"), mrcz.read(folder / "movie.mrcz"))
@@ -319,7 +320,7 @@ def test_mounted(folder, tmp_path, how, libfuse):
     assert about.st_size == os.path.getsize(mounted.point / "movie.mrcs") and about.st_mode & 0o222 == 0
     assert about.st_mtime_ns == os.stat(folder / "movie.mrcz").st_mtime_ns
     assert not os.path.exists(mounted.point / "movie.mrcz") and os.statvfs(mounted.point).f_blocks
-    if not libfuse:
+    if server != "libfuse":
         assert about.st_blksize == 1 << 20 and os.stat(mounted.point / "notes.txt").st_blksize < 1 << 20
     # Ended with a file open as well.
     with open(mounted.point / "movie.mrcs", "rb"):
@@ -347,13 +348,13 @@ def test_unmounted_from_outside_and_in_the_background(folder, tmp_path):
 
 @fuse
 @servers
-def test_mounted_movie_of_many_batches_and_changed_files(tmp_path, rng, libfuse):
+def test_mounted_movie_of_many_batches_and_changed_files(tmp_path, rng, server):
     archive = tmp_path / "archive"
     archive.mkdir()
     movies = [rng.poisson(1.0, (19, 512, 500)).astype(np.uint8) for _ in range(2)]
     with_mount = tmp_path / "plain" / "movie.mrcs"
     mrcz.write(archive / "movie.mrcz", movies[0])
-    with Mounted(archive, tmp_path / "plain", libfuse):
+    with Mounted(archive, tmp_path / "plain", server):
         for movie in movies:
             mrcz.write(archive / "movie.mrcz", movie)
             # The kernel keeps what was read, and must let go of it when the file behind it has changed.
@@ -366,20 +367,20 @@ def test_mounted_movie_of_many_batches_and_changed_files(tmp_path, rng, libfuse)
                 assert np.array_equal(reader.memmap(), movie)
         with open(with_mount, "rb", buffering=0) as file:
             os.remove(archive / "movie.mrcz")
-            assert libfuse or not with_mount.exists()  # libfuse lets the kernel keep names for a second
+            assert server == "libfuse" or not with_mount.exists()  # libfuse lets the kernel keep names for a second
             assert file.read(5000)[1024:] == movies[1].tobytes()[:3976]
 
 
 @fuse
 @servers
-def test_any_bytes_by_any_program(tmp_path, rng, libfuse):
+def test_any_bytes_by_any_program(tmp_path, rng, server):
     archive, mounted, plain = tmp_path / "archive", tmp_path / "plain" / "movie.mrcs", tmp_path / "movie.mrcs"
     archive.mkdir()
     movie = rng.poisson(1.0, (13, 700, 1011)).astype(np.int16)
     mrcz.write(plain, movie, pixel_size=1.25)
     compress(plain, archive / "movie.mrcz")
     expected = plain.read_bytes()
-    with Mounted(archive, tmp_path / "plain", libfuse):
+    with Mounted(archive, tmp_path / "plain", server):
         file = os.open(mounted, os.O_RDONLY)
         edges = [0, 1024, len(expected), *(1024 + k * movie[0].nbytes for k in range(13))]
 
@@ -409,13 +410,13 @@ def test_any_bytes_by_any_program(tmp_path, rng, libfuse):
 
 @fuse
 @servers
-def test_mounted_damage_is_an_input_error(folder, tmp_path, libfuse):
+def test_mounted_damage_is_an_input_error(folder, tmp_path, server):
     with mrcz.open(folder / "movie.mrcz") as reader:
         at = int(reader.index.offsets[2]) + 50
     data = bytearray((folder / "movie.mrcz").read_bytes())
     data[at] ^= 1
     (folder / "movie.mrcz").write_bytes(data)
-    with Mounted(folder, tmp_path / "plain", libfuse) as mounted:
+    with Mounted(folder, tmp_path / "plain", server) as mounted:
         for _ in range(2):
             with pytest.raises(OSError) as info:
                 (mounted.point / "movie.mrcs").read_bytes()

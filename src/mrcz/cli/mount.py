@@ -22,6 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="folder with .mrcz files, at any depth")
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="empty folder to show them in")
     parser.add_argument("--cache", type=int, default=512, metavar="MB", help="decoded frames to keep (default 512 MB)")
+    parser.add_argument(
+        "--page-cache", action="store_true",
+        help="let the kernel keep what was read: for programs that read in small pieces, or again and again",
+    )  # fmt: skip
     parser.add_argument("--background", action="store_true", help="return at once and serve until unmounted")
 
 
@@ -34,7 +38,10 @@ def run(args: argparse.Namespace) -> int:
         if not os.path.isdir(name):
             raise UsageError(f"{name}: {'is no folder' if os.path.exists(name) else 'no such folder; make it first'}")
     try:
-        mount(args.folder, args.mountpoint, cache_bytes=args.cache << 20, foreground=not args.background)
+        mount(
+            args.folder, args.mountpoint, cache_bytes=args.cache << 20, page_cache=args.page_cache,
+            foreground=not args.background,
+        )  # fmt: skip
     except (OSError, MrczError) as error:
         print(f"mrcz: {error_line(error)}", file=sys.stderr)
         return EXIT_FAILED

@@ -141,10 +141,12 @@ class Server:
             try:
                 n = os.readv(self._device, [buffer])
             except OSError as error:
-                # ENOENT: the request was called off while we fetched it. ENODEV: unmounted.
+                if error.errno == errno.ENODEV:
+                    return
+                # ENOENT: the request was called off while we fetched it.
                 if error.errno in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
                     continue
-                return
+                raise
             _, opcode, unique, number, *_ = _IN_HEADER.unpack_from(buffer)
             with suppress(OSError):  # of the answer: ENOENT where nobody waits for it any more
                 self.answer(opcode, unique, number, buffer[_IN_HEADER.size : n])
@@ -332,9 +334,11 @@ def serve(tree: Any, mountpoint: str, ready: Callable[[], None] | None = None, *
             control.shutdown(socket.SHUT_WR)
 
     def work() -> None:
-        server.work()
-        gone.set()
-        end()
+        try:
+            server.work()
+            gone.set()
+        finally:
+            end()
 
     # Most of an answer is decoding and copying, both without the GIL. Two at least: one may wait for a slow disk.
     workers = min(max(2, default_threads()), _WORKERS)

@@ -38,7 +38,7 @@ def cases(n, rate, rng):
     yield (
         "zstd frame, bit planes",
         n,
-        lambda v: pixels.zstd_frame(planes, frame, plane=n // 8, bit_planes=True, variant=v),
+        lambda v: pixels.zstd_frame(planes, frame, plane=n // 8, sample=True, variant=v),
     )
     for size in (2, 3, 4, 8, 16):
         yield f"shuffle {size}", n, lambda v, size=size: pixels.shuffle(data, out, size, variant=v)

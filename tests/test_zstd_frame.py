@@ -66,12 +66,13 @@ IMAGES = dict(images(np.random.default_rng(0)))
 @pytest.mark.parametrize("name", IMAGES)
 def test_images(name):
     data = np.ascontiguousarray(IMAGES[name].reshape(-1), np.uint8)
-    frame = check(data)
-    assert len(frame) <= data.size + 3 * (data.size // BLOCK + 1) + 17
+    for sample in (False, True):
+        frame = check(data, sample=sample)
+        assert len(frame) <= data.size + 3 * (data.size // BLOCK + 1) + 17
     planes = np.empty_like(data[: data.size // 8 * 8])
     pixels.bit_transpose(data[: planes.size], planes)
-    check(planes, plane=planes.size // 8, bit_planes=True)
-    check(planes, plane=planes.size // 8, bit_planes=True, min_gain=512, checksum=False)
+    check(planes, plane=planes.size // 8, sample=True)
+    check(planes, plane=planes.size // 8, sample=True, min_gain=512, checksum=False)
 
 
 @pytest.mark.parametrize("rate", (0.02, 0.3, 2, 30))
@@ -83,7 +84,7 @@ def test_planes_of_larger_items(rng, rate, size):
     out = np.empty_like(planes)
     for k in range(size):
         pixels.bit_transpose(planes[k], out[k])
-    check(out.reshape(-1), plane=counts.size // 8, bit_planes=True, planes_per_byte=8)
+    check(out.reshape(-1), plane=counts.size // 8, sample=True, planes_per_byte=8)
 
 
 @st.composite
@@ -110,7 +111,7 @@ def test_any_bytes(data, draw):
     check(
         data,
         plane=draw.draw(st.sampled_from([0, max(1, data.size // 8), max(1, data.size // 3), 512, data.size])),
-        bit_planes=draw.draw(st.booleans()),
+        sample=draw.draw(st.booleans()),
         planes_per_byte=draw.draw(st.sampled_from([0, 8])),
         checksum=draw.draw(st.booleans()),
         min_gain=draw.draw(st.sampled_from([1, 16, 64, 512])),
@@ -124,6 +125,31 @@ def test_counts_come_close_to_their_entropy(rng):
         p = p[p > 0]
         limit = -(p * np.log2(p)).sum() * data.size / 8
         assert limit / len(check(data)) >= fraction
+
+
+def test_bytes_that_no_sample_met(rng):
+    """Codes are made from a quarter of the bytes; those that are elsewhere must have one all the same."""
+    data = rng.poisson(3, 1 << 17).astype(np.uint8)
+    whole = len(check(data, sample=False))
+    for places in (rng.integers(0, data.size, 3), np.arange(100, 250) * 7 + 5000, np.arange(0, data.size, 4096) + 4090):
+        rare = data.copy()
+        rare[places] = 100 + np.arange(places.size) % 150
+        assert len(check(rare, sample=True)) < 1.003 * len(check(rare, sample=False))
+    halves = np.concatenate([data[: 1 << 16], 40 + data[1 << 16 :]])
+    assert len(check(halves, sample=True)) < 1.01 * len(check(halves, sample=False))
+    stripes = np.where(np.arange(data.size) % 4096 < 512, rng.integers(16, 256, data.size), data).astype(np.uint8)
+    assert len(check(stripes, sample=True)) < 1.01 * len(check(stripes, sample=False))
+    assert len(check(data, sample=True)) < 1.002 * whole
+
+
+def test_long_codes_among_short_ones(rng):
+    """Eight codes together may be longer than a word: anywhere, and only far from where a stream begins."""
+    for start in (0, 1000, 30000):
+        data = rng.poisson(2, 1 << 17).astype(np.uint8)
+        for n in (8, 16, 64, 500):
+            data[start : start + n] = rng.integers(20, 256, n)
+            check(data)
+            check(data[::-1].copy())
 
 
 def test_damage_is_noticed(rng):

@@ -393,7 +393,7 @@ cdef int64_t block_encode(const uint8_t *src, size_t n, int whole, const Params 
     cdef mz_zplan planes
     cdef uint8_t *q = out
     planes.plane = n
-    planes.bit_planes = 0
+    planes.sample = p.profile != 2
     planes.planes_per_byte = 0
     planes.checksum = p.checksum
     planes.min_gain = 512 if p.profile == 2 else 64     # what gains less is quicker to read as it is
@@ -407,7 +407,6 @@ cdef int64_t block_encode(const uint8_t *src, size_t n, int whole, const Params 
         elif plan.typesize == 1:
             K.bit_transpose(src, s.a, n)
             planes.plane = items // 8
-            planes.bit_planes = 1
         else:
             if reserve(&s.b, &s.b_size, n) != OK:
                 return -NO_MEMORY
@@ -416,7 +415,6 @@ cdef int64_t block_encode(const uint8_t *src, size_t n, int whole, const Params 
                 K.bit_transpose(s.b + k * items, s.a + k * items, items)
             memcpy(s.a + plan.typesize * items, src + plan.typesize * items, n - plan.typesize * items)
             planes.plane = items // 8
-            planes.bit_planes = 1
             planes.planes_per_byte = 8
         x = s.a
     if p.split and whole and plan.typesize <= MAX_SPLITS and n // plan.typesize >= MIN_SPLIT_ITEMS:

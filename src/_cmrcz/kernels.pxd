@@ -16,7 +16,7 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct mz_zplan:
         size_t plane
-        int bit_planes
+        int sample
         int planes_per_byte
         int checksum
         int min_gain

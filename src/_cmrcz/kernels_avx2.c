@@ -391,6 +391,26 @@ static size_t simd_to_float(int pt, const uint8_t *in, const float *gain, float 
 
 /* ---- zstd frames: plain C with bit instructions is as fast ------------------------------------------------------ */
 
+/* Add each byte that unseen (256 bytes, 0xff or 0) marks to its count. A byte is looked up by its low half in a table
+ * whose bits are for the high half: 0 to 7, or 8 to 15. */
+static size_t simd_count_unseen(const uint8_t *x, size_t n, const uint8_t *unseen, uint32_t *count) {
+    uint8_t rows[2][16] = {{0}};
+    size_t i = 0;
+    for (int s = 0; s < 256; s++) rows[s >> 7][s & 15] |= (uint8_t)((unseen[s] & 1) << (s >> 4 & 7));
+    const __m256i low = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)rows[0]));
+    const __m256i high = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)rows[1]));
+    const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201ULL), top = _mm256_set1_epi8((char)0x80);
+    const __m256i half = _mm256_set1_epi8((char)0x8f), seven = _mm256_set1_epi8(7), zero = _mm256_setzero_si256();
+    for (; i + 32 <= n; i += 32) {
+        __m256i v = LD(x + i), l = _mm256_and_si256(v, half), h = _mm256_and_si256(_mm256_srli_epi16(v, 4), seven);
+        /* an index of 0x80 and more gives 0 */
+        __m256i row = _mm256_or_si256(_mm256_shuffle_epi8(low, l), _mm256_shuffle_epi8(high, _mm256_xor_si256(l, top)));
+        __m256i none = _mm256_cmpeq_epi8(_mm256_and_si256(row, _mm256_shuffle_epi8(bit, h)), zero);
+        for (uint32_t m = ~(uint32_t)_mm256_movemask_epi8(none); m; m &= m - 1) count[x[i + _tzcnt_u32(m)]]++;
+    }
+    return i;
+}
+
 #define simd_xxh64(p, n, v) 0
 #define simd_gather(x, matched, n, out) 0
 #define simd_huffman_streams(x, quarter, last, low, high, b) 0

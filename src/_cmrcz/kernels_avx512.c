@@ -430,25 +430,33 @@ static inline __m512i lookup(const __m512i t[4], __m512i v) {
     __m512i a = _mm512_permutex2var_epi8(t[0], v, t[1]), b = _mm512_permutex2var_epi8(t[2], v, t[3]);
     return _mm512_mask_blend_epi8(_mm512_movepi8_mask(v), a, b);
 }
+/* Add each byte that unseen (256 bytes, 0xff or 0) marks to its count. */
+static size_t simd_count_unseen(const uint8_t *x, size_t n, const uint8_t *unseen, uint32_t *count) {
+    const __m512i t[4] = {LD(unseen), LD(unseen + 64), LD(unseen + 128), LD(unseen + 192)};
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64)
+        for (uint64_t m = _mm512_movepi8_mask(lookup(t, LD(x + i))); m; m &= m - 1) count[x[i + _tzcnt_u64(m)]]++;
+    return i;
+}
 /* Codes of 32 bytes, in 16 bits each, joined by fours: the later byte's code in the lower bits. */
-static inline void join(__m512i code, __m512i length, uint64_t *joined, uint64_t *bits) {
+static inline void join(__m512i code, __m512i length, __m512i *joined, __m512i *bits) {
     const __m512i low16 = _mm512_set1_epi32(0xffff), low32 = _mm512_set1_epi64(0xffffffffLL);
     __m512i later = _mm512_srli_epi32(length, 16);
     /* earlier * 2^later + later * 2^0 */
     __m512i pair = _mm512_madd_epi16(code, _mm512_sllv_epi16(_mm512_set1_epi16(1), later));
     __m512i both = _mm512_add_epi32(_mm512_and_si512(length, low16), later);
     later = _mm512_srli_epi64(both, 32);
-    ST(joined, _mm512_or_si512(_mm512_srli_epi64(pair, 32), _mm512_sllv_epi64(_mm512_and_si512(pair, low32), later)));
-    ST(bits, _mm512_add_epi64(_mm512_and_si512(both, low32), later));
+    *joined = _mm512_or_si512(_mm512_srli_epi64(pair, 32), _mm512_sllv_epi64(_mm512_and_si512(pair, low32), later));
+    *bits = _mm512_add_epi64(_mm512_and_si512(both, low32), later);
 }
 /* Four streams side by side, 64 bytes of each at a time, from their ends: the first three are `quarter` bytes long, the
- * fourth `last`. Returns how many bytes of each are done, or SIZE_MAX if one has no code. */
+ * fourth `last`. Returns how many bytes of each are done. */
 static size_t simd_huffman_streams(const uint8_t *x, size_t quarter, size_t last, const uint8_t *low, const uint8_t *high,
                                    mz_bits b[4]) {
     const __m512i three = _mm512_set1_epi8(7), four = _mm512_set1_epi8(15), zero = _mm512_setzero_si512();
     __m512i lows[4], highs[4], t;
-    __mmask64 missing = 0;
     size_t done = 0;
+    int eights = 1; /* whether the codes of 8 bytes fit 56 bits, which the first 64 of a stream tell well */
     uint64_t joined[4][16], bits[4][16];
     const uint8_t *ends[4] = {x + quarter, x + 2 * quarter, x + 3 * quarter, x + 3 * quarter + last};
     mz_bits s0 = b[0], s1 = b[1], s2 = b[2], s3 = b[3];
@@ -456,16 +464,6 @@ static size_t simd_huffman_streams(const uint8_t *x, size_t quarter, size_t last
         lows[k] = LD(low + 64 * k);
         highs[k] = LD(high + 64 * k);
     }
-    for (; done + 64 <= last; done += 64) {
-        for (int k = 0; k < 4; k++) {
-            __m512i v = LD(ends[k] - done - 64), l = lookup(lows, v), h = lookup(highs, v);
-            missing |= _mm512_testn_epi8_mask(h, _mm512_set1_epi8((char)0xf0));
-            t = _mm512_and_si512(_mm512_srli_epi16(h, 4), four);
-            h = _mm512_and_si512(h, three);
-            /* bytes 0 to 7 of each lane of 16, then 8 to 15 */
-            join(_mm512_unpacklo_epi8(l, h), _mm512_unpacklo_epi8(t, zero), joined[k], bits[k]);
-            join(_mm512_unpackhi_epi8(l, h), _mm512_unpackhi_epi8(t, zero), joined[k] + 8, bits[k] + 8);
-        }
 #define TAKE(s, k, i)                         \
     {                                         \
         s.acc |= joined[k][i] << s.bits;      \
@@ -476,17 +474,49 @@ static size_t simd_huffman_streams(const uint8_t *x, size_t quarter, size_t last
         s.bits &= 7;                          \
     }
 #define TAKE4(i) TAKE(s0, 0, i) TAKE(s1, 1, i) TAKE(s2, 2, i) TAKE(s3, 3, i)
+    for (; done + 64 <= last; done += 64) {
+        __m512i lo[4], hi[4], lo_bits[4], hi_bits[4];
+        __mmask8 wide = 0;
+        for (int k = 0; k < 4; k++) {
+            __m512i v = LD(ends[k] - done - 64), l = lookup(lows, v), h = lookup(highs, v);
+            t = _mm512_and_si512(_mm512_srli_epi16(h, 4), four);
+            h = _mm512_and_si512(h, three);
+            /* bytes 0 to 7 of each lane of 16, then 8 to 15 */
+            join(_mm512_unpacklo_epi8(l, h), _mm512_unpacklo_epi8(t, zero), &lo[k], &lo_bits[k]);
+            join(_mm512_unpackhi_epi8(l, h), _mm512_unpackhi_epi8(t, zero), &hi[k], &hi_bits[k]);
+            if (!eights) continue;
+            /* two fours become an eight; the eights are in the order of the bytes */
+            __m512i first = _mm512_unpacklo_epi64(lo_bits[k], hi_bits[k]), then = _mm512_unpackhi_epi64(lo_bits[k], hi_bits[k]);
+            __m512i both = _mm512_add_epi64(first, then);
+            wide |= _mm512_cmpgt_epu64_mask(both, _mm512_set1_epi64(56));
+            ST(joined[k], _mm512_or_si512(_mm512_sllv_epi64(_mm512_unpacklo_epi64(lo[k], hi[k]), then),
+                                          _mm512_unpackhi_epi64(lo[k], hi[k])));
+            ST(bits[k], both);
+        }
+        if (eights && !wide) {
+            for (int i = 7; i >= 0; i--) {
+                TAKE4(i)
+            }
+            continue;
+        }
+        eights = eights && done;
+        for (int k = 0; k < 4; k++) {
+            ST(joined[k], lo[k]);
+            ST(joined[k] + 8, hi[k]);
+            ST(bits[k], lo_bits[k]);
+            ST(bits[k] + 8, hi_bits[k]);
+        }
         for (int lane = 6; lane >= 0; lane -= 2) {
             TAKE4(lane + 9)
             TAKE4(lane + 8)
             TAKE4(lane + 1)
             TAKE4(lane)
         }
+    }
 #undef TAKE4
 #undef TAKE
-    }
     b[0] = s0, b[1] = s1, b[2] = s2, b[3] = s3;
-    return missing ? SIZE_MAX : done;
+    return done;
 }
 
 #include "kernels_impl.h"

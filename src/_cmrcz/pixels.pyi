@@ -25,7 +25,7 @@ def zstd_frame(
     out: _BytesOut,
     *,
     plane: int = 0,
-    bit_planes: bool = False,
+    sample: bool = False,
     planes_per_byte: int = 0,
     checksum: bool = True,
     min_gain: int = 64,

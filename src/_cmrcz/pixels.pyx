@@ -249,7 +249,7 @@ def xxh64(const uint8_t[::1] data not None, uint64_t seed=0, *, variant=None):
     return h
 
 
-def zstd_frame(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, size_t plane=0, bint bit_planes=False,
+def zstd_frame(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, size_t plane=0, bint sample=False,
                int planes_per_byte=0, bint checksum=True, int min_gain=64, variant=None):
     """Encode ``data`` (at least 1 byte) as one zstd frame into ``out``; its length, or 0 if it does not fit.
 
@@ -267,7 +267,7 @@ def zstd_frame(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, s
     if out.shape[0] == 0:
         return 0
     plan.plane = plane or <size_t> data.shape[0]
-    plan.bit_planes = bit_planes
+    plan.sample = sample
     plan.planes_per_byte = planes_per_byte
     plan.checksum = checksum
     plan.min_gain = min_gain

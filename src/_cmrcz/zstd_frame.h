@@ -43,7 +43,7 @@ typedef struct {
 /* How a frame is to be encoded. */
 typedef struct {
     size_t plane;  /* bytes that belong together: each plane is a zstd block of its own, or several if above 128 KiB */
-    int bit_planes; /* the planes are planes of bits: a sample of one is enough to know its bytes by */
+    int sample; /* codes may be made by counting a quarter of the bytes, which costs a thousandth of the size */
     /* 8 for bit planes of items longer than a byte: there the top plane of the byte before is often empty, and a match
      * into it needs no zero of its own before it. Else 0. */
     int planes_per_byte;

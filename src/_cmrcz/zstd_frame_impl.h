@@ -327,30 +327,28 @@ static uint8_t *K(huffman_describe)(const uint8_t *length, const mz_huffman *h, 
     for (int s = 0; s < n; s += 2) *out++ = (uint8_t)(weight[s] << 4 | (s + 1 < n ? weight[s + 1] : 0));
     return out;
 }
-/* A stream's first n bytes, from its last to its first; the end of the stream, or NULL if some byte has no code. */
+/* A stream's first n bytes, from its last to its first; the end of the stream. Here and below every byte has a code. */
 static uint8_t *K(huffman_stream)(const uint8_t *x, size_t n, const mz_huffman *h, mz_bits b) {
-    unsigned least = 255;
     size_t i = n;
     while (i > 0) {
         size_t e = i & 3 ? i & 3 : 4;
         for (size_t k = 0; k < e; k++) {
             uint8_t s = x[--i], high = h->high[s];
             K(add)(&b, h->low[s] | (uint64_t)(high & 7) << 8, high >> 4);
-            least = high < least ? high : least;
         }
         K(flush)(&b);
     }
-    return least < 16 ? NULL : K(close)(&b);
+    return K(close)(&b);
 }
 /* Two streams side by side, 4 bytes of each at a time, from their ends x and y back: one alone waits for its last sum,
- * and four have too many numbers for the registers. Returns how many of the n bytes are done, or SIZE_MAX if one has no
- * code. entry: a code in the top bits, its length in the low 6, and 256 where there is none. */
+ * and four have too many numbers for the registers. Returns how many of the n bytes are done. entry: a code in the top
+ * bits, its length in the low 6. */
 #define MZ_TAKE(e, f)            \
     one = one >> ((e) & 63) | (e); \
     two = two >> ((f) & 63) | (f); \
     sum1 += (e);                 \
     sum2 += (f);
-/* What was added last is at the top of one and two; what was flushed, and what is no code, drops out below. The low bits
+/* What was added last is at the top of one and two; what was flushed drops out below. The low bits
  * of the sums are how many bits were added. */
 #define MZ_STORE                                 \
     bits1 += sum1 & 63;                          \
@@ -365,7 +363,7 @@ static uint8_t *K(huffman_stream)(const uint8_t *x, size_t n, const mz_huffman *
     *b = (mz_bits){bits1 ? one >> (64 - bits1) : 0, bits1, p};      \
     *c = (mz_bits){bits2 ? two >> (64 - bits2) : 0, bits2, q};
 static size_t K(huffman_two)(const uint8_t *x, const uint8_t *y, size_t n, const uint64_t *entry, mz_bits *b, mz_bits *c) {
-    uint64_t seen = 0, one = 0, two = 0, bits1 = 0, bits2 = 0;
+    uint64_t one = 0, two = 0, bits1 = 0, bits2 = 0;
     uint8_t *p = b->p, *q = c->p;
     size_t done = n & ~(size_t)3;
     for (size_t i = 0; i < done; i += 4, x -= 4, y -= 4) {
@@ -374,11 +372,10 @@ static size_t K(huffman_two)(const uint8_t *x, const uint8_t *y, size_t n, const
         MZ_TAKE(entry[x[-2]], entry[y[-2]])
         MZ_TAKE(entry[x[-3]], entry[y[-3]])
         MZ_TAKE(entry[x[-4]], entry[y[-4]])
-        seen |= sum1 | sum2;
         MZ_STORE
     }
     MZ_STREAMS
-    return seen & 0x700 ? SIZE_MAX : done;
+    return done;
 }
 /* The same for bytes below 32, two of them by one entry of a table for pairs: the first in the low 5 bits of its index. */
 static size_t K(huffman_pairs)(const uint8_t *x, const uint8_t *y, size_t n, const uint64_t *entry, mz_bits *b, mz_bits *c) {
@@ -400,9 +397,9 @@ static size_t K(huffman_pairs)(const uint8_t *x, const uint8_t *y, size_t n, con
 #undef MZ_TAKE
 #undef MZ_STORE
 #undef MZ_STREAMS
-/* 4.2.2: four streams behind the sizes of the first three; their end, or NULL if some byte has no code. Writes up to
- * 11/8 n + 160 bytes: the four are made at once, and moved together. complete: every byte is known to have a code. */
-static uint8_t *K(huffman_streams)(const uint8_t *x, size_t n, int complete, const mz_huffman *h, uint8_t *out) {
+/* 4.2.2: four streams behind the sizes of the first three; their end. Writes up to 11/8 n + 160 bytes: the four are made
+ * at once, and moved together. */
+static uint8_t *K(huffman_streams)(const uint8_t *x, size_t n, const mz_huffman *h, uint8_t *out) {
     size_t quarter = (n + 3) / 4, room = quarter * MZ_HUF_MAX / 8 + 32, left[4];
     uint8_t *p = out + 6;
     mz_bits b[4];
@@ -416,9 +413,9 @@ static uint8_t *K(huffman_streams)(const uint8_t *x, size_t n, int complete, con
         uint64_t entry[256];
         for (int s = 0; s < 256; s++) {
             uint64_t length = h->high[s] >> 4, code = h->low[s] | (uint64_t)(h->high[s] & 7) << 8;
-            entry[s] = length ? code << (64 - length) | length : 256;
+            entry[s] = length ? code << (64 - length) | length : 0;
         }
-        if (complete && h->last < 32) {
+        if (h->last < 32) {
             uint64_t pair[1024];
             for (int s = 0; s < 32; s++)
                 for (int t = 0; t < 32; t++) {
@@ -427,16 +424,13 @@ static uint8_t *K(huffman_streams)(const uint8_t *x, size_t n, int complete, con
                 }
             K(huffman_pairs)(x + quarter, x + 2 * quarter, left[3], pair, b, b + 1);
             done = K(huffman_pairs)(x + 3 * quarter, x + n, left[3], pair, b + 2, b + 3);
-        } else if (K(huffman_two)(x + quarter, x + 2 * quarter, left[3], entry, b, b + 1) == SIZE_MAX) {
-            return NULL;
         } else {
+            K(huffman_two)(x + quarter, x + 2 * quarter, left[3], entry, b, b + 1);
             done = K(huffman_two)(x + 3 * quarter, x + n, left[3], entry, b + 2, b + 3);
         }
     }
-    if (done == SIZE_MAX) return NULL;
     for (int k = 0; k < 4; k++) {
         uint8_t *from = out + 6 + k * room, *end = K(huffman_stream)(x + k * quarter, left[k] - done, h, b[k]);
-        if (!end) return NULL;
         if (k < 3) K(put)(out + 2 * k, (uint64_t)(end - from), 2);
         if (k > 0) memmove(p, from, (size_t)(end - from));
         p += end - from;
@@ -461,87 +455,84 @@ static uint8_t *K(literals_raw)(const uint8_t *x, size_t n, uint8_t *out) {
     if (n) memcpy(out, x, n);
     return out + n;
 }
-/* Counts from a quarter of a bit plane, and whether they are good enough to make codes by. Bytes that were not met, but
- * would be if the bits were independent, are counted once. */
-static int K(sample)(const uint8_t *x, size_t n, uint32_t *count) {
-    enum { STRIP = 1024 };
+/* Counts of bytes to make codes by. sample: where there are many, a quarter of them in strips, spread unevenly so that no
+ * period in the pixels is met by all; and every byte that those strips had not, so that each byte that is there has a
+ * count. Not with many zeros: then many bytes are rare, and all their counts matter. */
+static void K(count_bytes)(const uint8_t *x, size_t n, int sample, uint32_t *count) {
+    enum { STRIP = 1024, EVERY = 4 * STRIP };
     uint32_t sampled = 0;
+    uint8_t unseen[256];
+    int some = 0;
     memset(count, 0, 256 * sizeof *count);
-    for (size_t a = 0; a + STRIP <= n; a += 4 * STRIP, sampled += STRIP) K(histogram8)(x + a, STRIP, count);
-    /* with many zeros there are many rare bytes, and a code for each costs the others; one byte alone needs no code */
-    if (count[0] * 4 > sampled || count[x[0]] == sampled) return 0;
-    double p[8] = {0}, expected[256];
-    for (int s = 1; s < 256; s++)
-        for (int k = 0; k < 8; k++) p[k] += s >> k & 1 ? count[s] : 0;
-    expected[0] = (double)n;
-    for (int k = 0; k < 8; k++) {
-        double q = p[k] / sampled;
-        for (int s = 0; s < 1 << k; s++) {
-            expected[s + (1 << k)] = expected[s] * q;
-            expected[s] *= 1 - q;
-        }
+    if (sample && n >= MZ_ZBLOCK / 4) {
+        for (size_t a = 0; a + EVERY <= n; a += EVERY, sampled += STRIP)
+            K(histogram8)(x + a + a / EVERY * 1301 % (EVERY - STRIP), STRIP, count);
     }
-    for (int s = 0; s < 256; s++)
-        if (!count[s] && expected[s] > 1e-3) count[s] = 1;
-    return 1;
+    if (count[0] * 4 >= sampled) {
+        memset(count, 0, 256 * sizeof *count);
+        K(histogram8)(x, n, count);
+        return;
+    }
+    for (int s = 0; s < 256; s++) {
+        unseen[s] = count[s] ? 0 : 0xff;
+        some |= unseen[s];
+        count[s] = (uint32_t)((uint64_t)count[s] * n / sampled);
+    }
+    if (!some) return;
+    size_t i = SIMD(count_unseen, (x, n, unseen, count));
+    for (; i + 8 <= n; i += 8) {
+        int any = 0;
+        for (int k = 0; k < 8; k++) any |= unseen[x[i + k]];
+        for (int k = 0; any && k < 8; k++) count[x[i + k]] += unseen[x[i + k]] & 1;
+    }
+    for (; i < n; i++) count[x[i]] += unseen[x[i]] & 1;
 }
 /* The literals section; *gained tells whether they became smaller. The codes of the literals before serve again where
  * that is smaller than describing new ones. */
-static uint8_t *K(literals)(mz_zwork *w, const uint8_t *x, size_t n, int bit_plane, int min_gain, uint8_t *out,
-                            int *gained) {
+static uint8_t *K(literals)(mz_zwork *w, const uint8_t *x, size_t n, int sample, int min_gain, uint8_t *out, int *gained) {
     uint32_t count[256];
     uint8_t length[256];
     mz_huffman h;
     *gained = 0;
     if (n < 64) return K(literals_raw)(x, n, out);
-    int sampled = bit_plane && n >= MZ_ZBLOCK / 4 && K(sample)(x, n, count);
-    for (;; sampled = 0) {
-        uint64_t bits = 0, of = 0, again = w->has_tree && !sampled ? 0 : UINT64_MAX / 2;
-        if (!sampled) {
-            memset(count, 0, sizeof count);
-            K(histogram8)(x, n, count);
-        }
-        if (count[x[0]] == n) {
-            out = K(literals_header)(1, n, 0, out);
-            *out++ = x[0];
-            *gained = 1;
-            return out;
-        }
-        K(huffman_lengths)(count, length, &h);
-        for (int s = 0; s < 256; s++) {
-            bits += (uint64_t)count[s] * length[s];
-            of += count[s];
-            again += count[s] && !w->tree.high[s] ? UINT64_MAX / 2048 : (uint64_t)count[s] * (w->tree.high[s] >> 4);
-        }
-        /* what was counted stands for all; a tree takes 100 bytes or so */
-        if ((double)bits / 8 * n / of + 64 > (double)n - (double)n / min_gain) break;
-        uint8_t tree[256], *end = K(huffman_describe)(length, &h, tree), *p;
-        if (!end) break;
-        size_t header = n < 1024 ? 3 : n < 16384 ? 4 : 5, described = (size_t)(end - tree);
-        int repeated = again <= bits + 8 * described;
-        p = out + header;
-        if (repeated) {
-            h = w->tree;
-        } else {
-            K(huffman_codes)(length, &h);
-            memcpy(p, tree, described);
-            p += described;
-        }
-        if (n < 1024) {
-            mz_bits b = {0, 0, p};
-            p = K(huffman_stream)(x, n, &h, b);
-        } else {
-            p = K(huffman_streams)(x, n, !sampled, &h, p);
-        }
-        if (!p) continue; /* a byte that the sample had not: count them all */
-        if ((size_t)(p - out) >= n) break;
-        K(literals_header)(repeated ? 3 : 2, n, (size_t)(p - out) - header, out);
-        w->tree = h;
-        w->has_tree = 1;
+    uint64_t bits = 0, of = 0, again = w->has_tree ? 0 : UINT64_MAX / 2;
+    K(count_bytes)(x, n, sample, count);
+    for (int s = 0; s < 256; s++) of += count[s];
+    if (count[x[0]] == of) {
+        out = K(literals_header)(1, n, 0, out);
+        *out++ = x[0];
         *gained = 1;
-        return p;
+        return out;
     }
-    return K(literals_raw)(x, n, out);
+    K(huffman_lengths)(count, length, &h);
+    for (int s = 0; s < 256; s++) {
+        bits += (uint64_t)count[s] * length[s];
+        again += count[s] && !w->tree.high[s] ? UINT64_MAX / 2048 : (uint64_t)count[s] * (w->tree.high[s] >> 4);
+    }
+    /* what was counted stands for all; a tree takes 100 bytes or so */
+    if ((double)bits / 8 * n / of + 64 > (double)n - (double)n / min_gain) return K(literals_raw)(x, n, out);
+    uint8_t tree[256], *end = K(huffman_describe)(length, &h, tree);
+    if (!end) return K(literals_raw)(x, n, out);
+    size_t header = n < 1024 ? 3 : n < 16384 ? 4 : 5, described = (size_t)(end - tree);
+    int repeated = again <= bits + 8 * described;
+    uint8_t *p = out + header;
+    if (repeated) {
+        h = w->tree;
+    } else {
+        K(huffman_codes)(length, &h);
+        memcpy(p, tree, described);
+        p += described;
+    }
+    if (n < 1024)
+        p = K(huffman_stream)(x, n, &h, (mz_bits){0, 0, p});
+    else
+        p = K(huffman_streams)(x, n, &h, p);
+    if ((size_t)(p - out) >= n) return K(literals_raw)(x, n, out);
+    K(literals_header)(repeated ? 3 : 2, n, (size_t)(p - out) - header, out);
+    w->tree = h;
+    w->has_tree = 1;
+    *gained = 1;
+    return p;
 }
 
 /* ---- a block's sequences (3.1.1.3.2) --------------------------------------------------------------------------------- */
@@ -756,7 +747,7 @@ static size_t K(zstd_frame)(const uint8_t *x, size_t n, const mz_zplan *plan, mz
                 continue;
             }
             if (zeros * 100 < m * MZ_SPARSE) {
-                q = K(literals)(w, y, m, plan->bit_planes, plan->min_gain, q, &gained);
+                q = K(literals)(w, y, m, plan->sample, plan->min_gain, q, &gained);
                 *q++ = 0; /* no sequences */
             } else {
                 uint32_t distance = 1, used = repeat;

@@ -546,7 +546,7 @@ def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes n
     job.raw = raw
     job.verify = verify
     job.sink = FLOAT if to_float else STORE
-    job.stream = total > 4 * BUDGET
+    job.stream = n * need > 4 * BUDGET     # no cache would keep them
     threads = max(1, n_threads)
     if total < SMALL:
         threads = 1

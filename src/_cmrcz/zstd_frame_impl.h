@@ -458,15 +458,16 @@ static uint8_t *K(literals_raw)(const uint8_t *x, size_t n, uint8_t *out) {
 /* Counts of bytes to make codes by. sample: where there are many, a quarter of them in strips, spread unevenly so that no
  * period in the pixels is met by all; and every byte that those strips had not, so that each byte that is there has a
  * count. Not with many zeros: then many bytes are rare, and all their counts matter. */
-static void K(count_bytes)(const uint8_t *x, size_t n, int sample, uint32_t *count) {
+static void K(count_bytes)(mz_zwork *w, const uint8_t *x, size_t n, int sample, uint32_t *count) {
     enum { STRIP = 1024, EVERY = 4 * STRIP };
-    uint32_t sampled = 0;
+    size_t sampled = 0;
     uint8_t unseen[256];
     int some = 0;
     memset(count, 0, 256 * sizeof *count);
     if (sample && n >= MZ_ZBLOCK / 4) {
         for (size_t a = 0; a + EVERY <= n; a += EVERY, sampled += STRIP)
-            K(histogram8)(x + a + a / EVERY * 1301 % (EVERY - STRIP), STRIP, count);
+            memcpy(w->literals + sampled, x + a + a / EVERY * 1301 % (EVERY - STRIP), STRIP);
+        K(histogram8)(w->literals, sampled, count);
     }
     if (count[0] * 4 >= sampled) {
         memset(count, 0, 256 * sizeof *count);
@@ -496,7 +497,7 @@ static uint8_t *K(literals)(mz_zwork *w, const uint8_t *x, size_t n, int sample,
     *gained = 0;
     if (n < 64) return K(literals_raw)(x, n, out);
     uint64_t bits = 0, of = 0, again = w->has_tree ? 0 : UINT64_MAX / 2;
-    K(count_bytes)(x, n, sample, count);
+    K(count_bytes)(w, x, n, sample, count);
     for (int s = 0; s < 256; s++) of += count[s];
     if (count[x[0]] == of) {
         out = K(literals_header)(1, n, 0, out);

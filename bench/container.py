@@ -156,8 +156,8 @@ def overhead(folder: Path) -> dict[str, float]:
 
 
 def mounted(folder: Path, repeats: int = 9) -> dict[str, float] | None:
-    """Reading the movie from front to back: with our reader, and as a plain file through `mrcz mount`, at first and
-    again. Milliseconds; None where FUSE is missing."""
+    """Reading the movie from front to back: with our reader, frame by frame, and as a plain file through `mrcz mount`:
+    a frame at a time, a MiB at a time, and again by frames. Milliseconds; None where FUSE is missing."""
     if not os.path.exists("/dev/fuse") or shutil.which("fusermount3") is None:
         print("mrcz mount left out: no FUSE", file=sys.stderr)
         return None
@@ -171,9 +171,10 @@ def mounted(folder: Path, repeats: int = 9) -> dict[str, float] | None:
         while not os.path.ismount(point) and process.poll() is None:
             time.sleep(0.05)
         time.sleep(0.5)
-        buffer = bytearray(1 << 20)
+        frame = np.empty(mrcz.open(movie).shape[1:], np.uint8)
+        piece = bytearray(1 << 20)
 
-        def through() -> None:
+        def through(buffer: Any) -> None:
             with open(point / "a.mrcs", "rb", buffering=0) as file:
                 while file.readinto(buffer):
                     pass
@@ -183,14 +184,15 @@ def mounted(folder: Path, repeats: int = 9) -> dict[str, float] | None:
                 for _ in reader:
                     pass
 
-        times: dict[str, list[float]] = {"reader_ms": [], "mount_ms": [], "mount_again_ms": []}
+        times: dict[str, list[float]] = {"reader_ms": [], "mount_ms": [], "mount_mib_ms": [], "mount_again_ms": []}
         for _ in range(repeats):
             times["reader_ms"].append(timed(directly))
-            os.utime(movie)  # a new file, as far as the mount and the kernel know
-            # The kernel drops what it kept of the old one when the new one is opened: no part of reading.
-            open(point / "a.mrcs", "rb", buffering=0).close()
-            times["mount_ms"].append(timed(through))
-            times["mount_again_ms"].append(timed(through))
+            for name, buffer in (("mount_ms", frame), ("mount_mib_ms", piece)):
+                os.utime(movie)  # a new file, as far as the mount and the kernel know
+                # The kernel drops what it kept of the old one when the new one is opened: no part of reading.
+                open(point / "a.mrcs", "rb", buffering=0).close()
+                times[name].append(timed(lambda buffer=buffer: through(buffer)))
+            times["mount_again_ms"].append(timed(lambda: through(frame)))
         return {name: 1000 * median(values) for name, values in times.items()}
     finally:
         process.send_signal(signal.SIGINT)

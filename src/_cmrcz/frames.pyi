@@ -22,6 +22,7 @@ def read(
     to_float: bool = False,
     gain: NDArray[np.float32] | None = None,
     window: tuple[int, int, int, int] | None = None,
+    fresh: bool = False,
 ) -> None: ...
 def sum(
     fd: int,

@@ -445,7 +445,8 @@ cdef void read_work(_Read job, int thread) noexcept nogil:
 
 def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes not None, out, *, int64_t stored,
          int pixel_type, int64_t nx, int64_t row_bytes, int n_threads=1, const uint64_t[::1] hashes=None,
-         bint raw=False, bint verify=True, bint to_float=False, const float[::1] gain=None, window=None) -> None:
+         bint raw=False, bint verify=True, bint to_float=False, const float[::1] gain=None, window=None,
+         bint fresh=False) -> None:
     """Decode frames into an array.
 
     Parameters
@@ -471,6 +472,8 @@ def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes n
         Multiplies each frame (``to_float`` only).
     window : (y0, y1, x0, x1), optional
         The part of every frame wanted; ``out`` is (n, y1 - y0, x1 - x0).
+    fresh : bool
+        Nothing was ever written to ``out``: a hint that the system is going to clear its pages first.
 
     Raises
     ------
@@ -546,7 +549,8 @@ def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes n
     job.raw = raw
     job.verify = verify
     job.sink = FLOAT if to_float else STORE
-    job.stream = n * need > 4 * BUDGET     # no cache would keep them
+    # Past the caches where no cache would keep them; but pages just cleared are in cache.
+    job.stream = not fresh and n * need > 4 * BUDGET
     threads = max(1, n_threads)
     if total < SMALL:
         threads = 1

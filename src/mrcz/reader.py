@@ -443,7 +443,7 @@ class Reader:
             dtype = np.float32
         target = self.dtype if dtype is None else np.dtype(dtype)
         shape = (len(numbers), *self.shape[1:])
-        result = out
+        result, fresh = out, out is None
         if out is None:
             result = out = np.empty(shape, target)
         elif drop and out.shape == shape[1:]:
@@ -466,7 +466,9 @@ class Reader:
             self._decode(numbers, None, out, threads)
         elif not (
             self._fusable and target == np.float32 and out.flags.c_contiguous
-            and self._whole_pixels(lambda: self._decode(numbers, None, out, threads, to_float=True, gain=gain))
+            and self._whole_pixels(
+                lambda: self._decode(numbers, None, out, threads, to_float=True, gain=gain, fresh=fresh)
+            )
         ):  # fmt: skip
             self._convert(numbers, out, gain, threads)
         return out[0] if drop and result is not None and result.ndim == len(shape) else result  # type: ignore[return-value]
@@ -526,8 +528,9 @@ class Reader:
         *,
         to_float: bool = False,
         gain: np.ndarray | None = None,
+        fresh: bool = False,
     ) -> np.ndarray:
-        """Frames as they are stored, into out or into a new array of the file's dtype."""
+        """Frames as they are stored, into out (fresh: a new array too) or into a new array of the file's dtype."""
         pixels = self.pixel_format
         ny, nx = self.shape[1:3]
         if threads is None:
@@ -537,7 +540,7 @@ class Reader:
         height, width = (ny, nx) if window is None else (window[1] - window[0], window[3] - window[2])
         shape = pixels.array_shape(len(numbers), height, width)
         if out is None:
-            out = np.empty(shape, pixels.dtype)
+            out, fresh = np.empty(shape, pixels.dtype), True
         if out.size == 0:
             return out
         target = out
@@ -548,7 +551,7 @@ class Reader:
         arguments = {
             "stored": self._stored, "pixel_type": code, "nx": nx, "row_bytes": self._stored // ny, "n_threads": threads,
             "raw": not self.is_compressed, "verify": self.verify, "window": window, "to_float": to_float,
-            "gain": None if gain is None else gain.reshape(-1),
+            "gain": None if gain is None else gain.reshape(-1), "fresh": fresh,
         }  # fmt: skip
         index = self.index
         # An index of part of the frames keeps their order; the core takes plain arrays.

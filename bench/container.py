@@ -171,7 +171,8 @@ def mounted(folder: Path, repeats: int = 9) -> dict[str, float] | None:
         while not os.path.ismount(point) and process.poll() is None:
             time.sleep(0.05)
         time.sleep(0.5)
-        frame = np.empty(mrcz.open(movie).shape[1:], np.uint8)
+        with mrcz.open(movie) as reader:
+            frame = np.empty(reader.shape[1:], reader.dtype)
         piece = bytearray(1 << 20)
 
         def through(buffer: Any) -> None:

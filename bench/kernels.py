@@ -40,6 +40,10 @@ def cases(n, rate, rng):
         n,
         lambda v: pixels.zstd_frame(planes, frame, plane=n // 8, sample=True, variant=v),
     )
+    for name, source, plane in (("bytes", data, 0), ("bit planes", planes, n // 8)):
+        whole = np.zeros(2 * n, np.uint8)
+        stored = whole[: pixels.zstd_frame(source, whole, plane=plane, sample=True)].copy()
+        yield f"zstd read, {name}", n, lambda v, s=stored: pixels.zstd_read(s, out, verify=False, variant=v)
     for size in (2, 3, 4, 8, 16):
         yield f"shuffle {size}", n, lambda v, size=size: pixels.shuffle(data, out, size, variant=v)
         yield f"unshuffle {size}", n, lambda v, size=size: pixels.unshuffle(data, out, size, variant=v)

@@ -1,4 +1,5 @@
-"""The encoder of zstd frames: what it writes is what zstd's own decoder reads, in every variant, whatever the bytes."""
+"""zstd frames. What the encoder writes is what zstd's own decoder reads, in every variant, whatever the bytes; what the
+decoder here takes, zstd's own takes too, and sees the same bytes in it."""
 
 import numpy as np
 import pytest
@@ -25,12 +26,33 @@ def encode(data, variant, cap=None, **options):
     return out[:size].tobytes()
 
 
+def decode(frame, size, variant=None, verify=True):
+    """What the decoder here makes of a frame, None if it leaves it to libzstd; nothing beyond `size` is touched."""
+    out = np.full(size + 64, GUARD, np.uint8)
+    done = pixels.zstd_read(np.frombuffer(frame, np.uint8), out[:size], verify=verify, variant=variant)
+    assert (out[size:] == GUARD).all()
+    return out[:size].tobytes() if done else None
+
+
+def libzstd(frame, size):
+    """What libzstd makes of it, None if it refuses or finds another size."""
+    try:
+        if zstandard.frame_content_size(frame) not in (size, -1):  # -1: the frame does not say
+            return None
+        data = zstandard.ZstdDecompressor().decompress(frame, max_output_size=size)
+    except zstandard.ZstdError:
+        return None
+    return data if len(data) == size else None
+
+
 def check(data, **options):
-    """Every variant writes the same frame, zstd reads it, and in any smaller room it is refused or as good."""
+    """Every variant writes the same frame, it and zstd read it, and in any smaller room it is refused or as good."""
     data = np.ascontiguousarray(data, np.uint8)
     frames = {encode(data, variant, **options) for variant in VARIANTS}
     assert len(frames) == 1
     (frame,) = frames
+    for variant in VARIANTS:
+        assert decode(frame, data.size, variant) == data.tobytes()
     assert zstandard.ZstdDecompressor().decompress(frame) == data.tobytes()
     found = zstandard.get_frame_parameters(frame)
     assert found.content_size == data.size and found.has_checksum == options.get("checksum", True)
@@ -163,6 +185,66 @@ def test_damage_is_noticed(rng):
         except zstandard.ZstdError:
             pass
         frame[k // 8] ^= 1 << k % 8
+
+
+@settings(max_examples=300, deadline=None)
+@given(bytes_of_any_kind(), st.data())
+def test_the_decoder_takes_nothing_that_libzstd_does_not(data, draw):
+    """Frames of this encoder and of libzstd, as they are and with bits turned over or the end missing."""
+    data = np.ascontiguousarray(data, np.uint8)
+    if draw.draw(st.booleans()):
+        plane = draw.draw(st.sampled_from([0, max(1, data.size // 8), 512]))
+        # without content checksums, so that the checks of structure are on their own
+        frame = encode(data, None, checksum=False, plane=plane, sample=True)
+        assert decode(frame, data.size) == data.tobytes()
+    else:
+        frame = zstandard.ZstdCompressor(level=draw.draw(st.sampled_from([-5, 1, 3, 9, 19]))).compress(data.tobytes())
+        assert decode(frame, data.size) in (None, data.tobytes())
+    rng = np.random.default_rng(draw.draw(st.integers(0, 2**32 - 1)))
+    for _ in range(20):
+        wrong = bytearray(frame)
+        reach = len(frame) if rng.random() < 0.5 else min(len(frame), 60)  # headers and tables come first
+        for k in rng.integers(0, 8 * reach, rng.integers(1, 4)):
+            wrong[k // 8] ^= 1 << k % 8
+        if rng.random() < 0.1:
+            del wrong[rng.integers(0, len(wrong)) :]
+        for size in {data.size, max(1, data.size - 1), data.size + 1}:
+            found = {decode(bytes(wrong), size, variant) for variant in VARIANTS}
+            assert len(found) == 1
+            assert found <= {None, libzstd(bytes(wrong), size)}
+
+
+@each_variant
+def test_the_content_checksum_is_compared(variant, rng):
+    data = rng.poisson(1, 5000).astype(np.uint8)
+    frame = bytearray(encode(data, variant))
+    frame[-1] ^= 1
+    assert decode(bytes(frame), data.size, variant) is None
+    assert decode(bytes(frame), data.size, variant, verify=False) == data.tobytes()
+
+
+@each_variant
+def test_no_frame_at_all(variant):
+    for wrong in (b"", b"\x28", b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfd\x20", bytes(9), b"\xff" * 40):
+        assert decode(wrong, 1, variant) is None
+    assert decode(b"\x28\xb5\x2f\xfd\x20\x01" + b"\x09\x00\x00" + b"x", 1, variant) == b"x"
+    assert not pixels.zstd_read(np.zeros(9, np.uint8), np.zeros(0, np.uint8), variant=variant)
+
+
+@each_variant
+def test_matches_into_bytes_before(variant, rng):
+    """What repeats at a distance, as libzstd finds it: near, which is left to libzstd, and from 64 bytes on."""
+    taken = 0
+    for distance in (1, 2, 3, 8, 63, 64, 65, 512, 5000):
+        once = rng.integers(0, 256, distance)
+        data = np.tile(once, 40_000 // distance + 1)[:40_000].astype(np.uint8)
+        data[rng.integers(distance, data.size, 20)] ^= 1
+        for level in (1, 5):
+            frame = zstandard.ZstdCompressor(level=level, write_content_size=True).compress(data.tobytes())
+            found = decode(frame, data.size, variant)
+            assert found in (None, data.tobytes())
+            taken += found is not None
+    assert taken
 
 
 @each_variant

@@ -3,7 +3,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from _cmrcz.codecs cimport ZSTD_CCtx, ZSTD_DCtx, blosc2_context
-from _cmrcz.kernels cimport mz_stats, mz_zwork
+from _cmrcz.kernels cimport mz_stats, mz_zread, mz_zwork
 
 
 # What a chunk's header says, compared with the bytes that are there.
@@ -63,6 +63,8 @@ cdef struct Scratch:
     uint8_t *e
     size_t e_size
     mz_zwork *zwork
+    mz_zread *zread
+    int foreign             # so many zstd frames go straight to libzstd
     int64_t found           # detail of the last failure
     int64_t expected
 

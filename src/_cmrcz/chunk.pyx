@@ -5,7 +5,8 @@ nbytes, blocksize, cbytes as little-endian u4 — a table of u4 block starts, pe
 if split, each behind its i4 length; a stream as long as its pixels is stored as it is.
 
 zstd's frames are made by zstd_frame_impl.h where pixels are counts or noise, which is what makes the files small and
-quick to write (docs/codec.md), and by libzstd where searching gains.
+quick to write (docs/codec.md), and by libzstd where searching gains. zstd_decode_impl.h reads such frames quicker than
+libzstd, which reads all others and judges what is damaged.
 """
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -44,7 +45,7 @@ from _cmrcz.codecs cimport (
     mz_zlib_compress,
     mz_zlib_decompress,
 )
-from _cmrcz.kernels cimport mz_get_kernels, mz_kernels, mz_stats, mz_zplan, mz_zwork
+from _cmrcz.kernels cimport mz_get_kernels, mz_kernels, mz_stats, mz_zplan, mz_zread, mz_zwork
 from _cmrcz.status cimport (
     BAD_BLOCK,
     BAD_BLOCKSIZE,
@@ -76,6 +77,7 @@ cdef enum:
     MIN_SPLIT_ITEMS = 128   # and only blocks of at least this many items
     MIB = 1048576
     SAMPLE = 131072         # bytes of a frame, times the type size, that the choice of method is tried on
+    FOREIGN = 15            # where one zstd frame is of another kind than ours, as many after it are not looked at
     SEARCHED = 32768        # and those that zstd's search is tried on, which costs ten times as much a byte
 
 
@@ -100,6 +102,7 @@ cdef void scratch_free(Scratch *s) noexcept nogil:
     free(s.d)
     free(s.e)
     free(s.zwork)
+    free(s.zread)
     scratch_init(s)
 
 
@@ -218,6 +221,16 @@ cdef int stream_decode(int codec, const uint8_t *p, size_t n, uint8_t *out, size
     cdef int64_t got = 0
     cdef size_t r
     if codec == 4:
+        if s.foreign:
+            s.foreign -= 1
+        else:
+            if s.zread is NULL:
+                s.zread = <mz_zread *> malloc(sizeof(mz_zread))
+                if s.zread is NULL:
+                    return NO_MEMORY
+            if K.zstd_read(p, n, out, length, verify, s.zread):
+                return OK
+            s.foreign = FOREIGN
         if s.dctx is NULL:
             s.dctx = ZSTD_createDCtx()
             if s.dctx is NULL:

@@ -14,6 +14,9 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct mz_zwork:
         pass
 
+    ctypedef struct mz_zread:
+        pass
+
     ctypedef struct mz_zplan:
         size_t plane
         int sample
@@ -40,6 +43,7 @@ cdef extern from "kernels.h" nogil:
         void (*byteswap)(size_t, const uint8_t *, uint8_t *, size_t) noexcept nogil
         uint64_t (*xxh64)(const uint8_t *, size_t, uint64_t) noexcept nogil
         size_t (*zstd_frame)(const uint8_t *, size_t, const mz_zplan *, mz_zwork *, uint8_t *, size_t) noexcept nogil
+        int (*zstd_read)(const uint8_t *, size_t, uint8_t *, size_t, int, mz_zread *) noexcept nogil
 
     const mz_kernels *mz_get_kernels()
     const mz_kernels *mz_kernels_named(const char *)

@@ -43,6 +43,12 @@ static inline void K(store8)(uint8_t *p, uint64_t v) {
     else
         memcpy(p, &v, 8);
 }
+static inline void K(store4)(uint8_t *p, uint32_t v) {
+    if (MZ_BIG_ENDIAN)
+        for (int i = 0; i < 4; i++) p[i] = (uint8_t)(v >> 8 * i);
+    else
+        memcpy(p, &v, 4);
+}
 /* exchanges the masked bits of b with those of a, shift higher */
 #define MZ_EXCHANGE(a, b, shift, mask)           \
     {                                            \
@@ -618,9 +624,10 @@ static void K(add_f64)(int pt, const void *MZ_RESTRICT in, double weight, const 
 }
 
 #include "zstd_frame_impl.h"
+#include "zstd_decode_impl.h"
 
 const mz_kernels MZ_CAT(mz_kernels_, MZ_NAME) = {
     MZ_STR(MZ_NAME), K(bit_transpose), K(bit_untranspose), K(pack4), K(unpack4), K(count_zero), K(nonzero_mask),
     K(histogram8), K(stats), K(to_float), K(add_u16), K(add_i64), K(add_f64), K(shuffle), K(unshuffle), K(byteswap), K(xxh64),
-    K(zstd_frame),
+    K(zstd_frame), K(zstd_read),
 };

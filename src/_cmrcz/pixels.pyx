@@ -12,7 +12,7 @@ import sys
 
 from _cmrcz.kernels cimport (
     MZ_F16, MZ_F32, MZ_F64, MZ_I8, MZ_I16, MZ_I32, MZ_U4, MZ_U8, MZ_U16, MZ_U32,
-    mz_get_kernels, mz_kernels, mz_kernels_named, mz_stats, mz_zplan, mz_zwork,
+    mz_get_kernels, mz_kernels, mz_kernels_named, mz_stats, mz_zplan, mz_zread, mz_zwork,
 )
 
 cdef const mz_kernels *_K = mz_get_kernels()
@@ -278,6 +278,27 @@ def zstd_frame(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, s
         size = k.zstd_frame(&data[0], data.shape[0], &plan, work, &out[0], out.shape[0])
     free(work)
     return size
+
+
+def zstd_read(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, bint verify=True, variant=None) -> bool:
+    """Decode ``data``, a zstd frame as `zstd_frame` makes them, which fills ``out`` (at least 1 byte) exactly.
+
+    Returns False, with anything in ``out``, if the frame is damaged or of another kind: libzstd decides then. With
+    ``verify`` the content checksum is compared, if there is one.
+    """
+    cdef const mz_kernels *k = _kernels(variant)
+    cdef const uint8_t *p = &data[0] if data.shape[0] else NULL
+    cdef mz_zread *work
+    cdef int done
+    if out.shape[0] == 0:
+        return False
+    work = <mz_zread *> malloc(sizeof(mz_zread))
+    if work is NULL:
+        raise MemoryError
+    with nogil:
+        done = k.zstd_read(p, data.shape[0], &out[0], out.shape[0], verify, work)
+    free(work)
+    return bool(done)
 
 
 def stats(pixels, *, packed=None, variant=None) -> tuple:

@@ -35,6 +35,26 @@ typedef struct {
     uint8_t spare[3 * MZ_ZBLOCK + 4096]; /* a block is made here where it might not fit what is left of the output */
 } mz_zwork;
 
+/* A state of a decoder of finite state entropy: what its value begins at and how many bits are added to that; the same for
+ * the state after it. */
+typedef struct {
+    uint32_t base;
+    uint16_t next;
+    uint8_t bits, extra; /* of the state, of the value */
+} mz_step;
+
+/* Memory of one decoder, likewise. */
+typedef struct {
+    /* Codes looked up several at a time, by 11 bits, if has_many: up to 4 bytes; then, a byte each, how many bits were
+     * taken and how many bytes are valid. */
+    uint64_t many[1 << MZ_HUF_MAX];
+    uint8_t one[1 << MZ_HUF_MAX][2]; /* one at a time, by `log` bits: the code's length, and its byte */
+    mz_step ll[512], ml[512], of[256]; /* of literals' lengths, matches' lengths and offsets */
+    uint8_t literals[MZ_ZBLOCK + 64];
+    int log, length; /* the longest code's length; the mean over the table, << log */
+    int has_tree, has_many;
+} mz_zread;
+
 typedef struct {
     uint64_t acc, bits;
     uint8_t *p;

@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 from data import STANDARD, DataSet, entropy, gain_reference, make, rate_name, shannon_bits
-from environment import Process, describe, load_average, median, old_python
+from environment import Process, Reserve, describe, load_average, median, old_python
 from methods import methods
 
 OLD = "mrcz 0.6.0 zstd 1"
+PAGES = "new memory alone"
 #: where float32 × gain and sums are measured
 FUSED = ("λ .1", "λ 1", "λ 4", "uneven λ 1", "int16 λ 20")
 #: where our instruction sets, checksums and other codecs are compared, and (the first) where every peer runs
@@ -46,6 +47,9 @@ class Run:
             self.processes[variant] = Process(sys.executable, MRCZ_SIMD=variant)
         self.pythons = {"new": sys.executable, "old": old}
         self.methods = methods()
+        self.reserve = Reserve()
+        # a few hundred MB are left for what runs meanwhile
+        self.touch = int(arguments.leave * 1e9 * 0.8)
 
     def close(self) -> None:
         for process in self.processes.values():
@@ -59,7 +63,7 @@ class Run:
     ) -> bool:  # fmt: skip
         """One operation, timed; False if it cannot be done here."""
         answer = self.processes[process].ask(
-            "run", spec={"name": name}, operation=operation, path=path, frames=frames, check=check
+            "run", spec={"name": name}, operation=operation, path=path, frames=frames, check=check, touch=self.touch
         )
         if "error" in answer:
             print(f"    {data}: {label} cannot {operation}: {answer['error']}", file=sys.stderr)
@@ -84,6 +88,7 @@ class Run:
             "shannon_bits": bits,
             "shannon_ratio": None if bits is None else 8 * stack.itemsize / bits, "load": load_average(),
         }  # fmt: skip
+        itemsize = stack.itemsize
         del stack
         detail = data.name in DETAIL
         for name, process in self.processes.items():
@@ -92,7 +97,12 @@ class Run:
         jobs = self.jobs(data)
         broken: set[tuple[str, str]] = set()
         for k in range(a.repeats + 1):  # the first round warms up and is checked
-            for label, name, process, operations, most in jobs:
+            if a.leave and (k or self.reserve.blocks):  # comparing takes more memory than the rest
+                self.reserve.leave(int(a.leave * (1 if k else 3) * 1e9))
+            if k and data.name in FUSED:
+                self.new_pages(data.name, itemsize)
+            turn = k % len(jobs)  # nobody is always first, or always after the same one
+            for label, name, process, operations, most in jobs[turn:] + jobs[:turn]:
                 if k > most:
                     continue
                 path = str(self.directory / ("file-" + label.replace(" ", "-") + self.methods[name].suffix))
@@ -109,6 +119,7 @@ class Run:
                     if not fine:
                         broken.add((label, operation))
         if data.name == DETAIL[0]:
+            self.reserve.release()
             self.slow(data)
         for file in self.directory.glob("file-*"):
             shutil.rmtree(file) if file.is_dir() else file.unlink()
@@ -116,9 +127,18 @@ class Run:
             source.unlink()
         print(f"  {data.name}: {time.perf_counter() - start:.0f} s, load {load_average()}", file=sys.stderr, flush=True)
 
+    def new_pages(self, data: str, itemsize: int) -> None:
+        """What no reader into a new array can do without: its memory from the system, which clears it."""
+        for operation, size in (("read", itemsize), ("× gain", 4)):
+            answer = self.processes["new"].ask("new_pages", itemsize=size, touch=self.touch)
+            entry = self.results.setdefault((data, PAGES, operation), {"seconds": [], "frames": None})
+            entry["seconds"].append(answer["seconds"])
+
     def reads(self, data: str, label: str, name: str, operation: str, process: str, path: str, *, keep: bool) -> bool:
         """mrcz 0.6.0 reading a file of ours."""
-        answer = self.processes[process].ask("run", spec={"name": name}, operation="read", path=path, check=not keep)
+        answer = self.processes[process].ask(
+            "run", spec={"name": name}, operation="read", path=path, check=not keep, touch=self.touch
+        )
         if "error" in answer:
             print(f"    {data}: {label} {operation}: {answer['error']}", file=sys.stderr)
             return False
@@ -153,8 +173,11 @@ class Run:
                 operations += ["× gain", "sum"] + (["× gain out"] if own else [])
             if detail and name == OLD:
                 operations += ["reads balanced"] + ([] if self.arguments.ours_only else ["reads no checksum"])
-            reference = own or method.environment == "old"
-            out.append((name, name, method.environment, operations, self.arguments.repeats if reference else 3))
+            # what the figures to reach are made of has all rounds
+            most = 5 if own or method.environment == "old" else 3
+            if name in ("balanced", "4-bit", OLD):
+                most = self.arguments.repeats
+            out.append((name, name, method.environment, operations, most))
         # ours first and mrcz 0.6.0 right after, so that what they are divided by was measured next to them
         out.sort(key=lambda job: (job[0] == OLD, job[0].startswith("mrcz")) if "0.6.0" not in job[0] else (True, True))
         if detail and not self.arguments.ours_only:
@@ -300,6 +323,9 @@ def figures(run: Run, memory: dict[str, dict[str, int]]) -> list[dict[str, Any]]
         for operation in ("write", "read out"):
             own, wide = run.seconds(data, "balanced, avx2", operation), run.seconds(data, "balanced", operation)
             floor(f"AVX2 keeps of AVX-512's speed, {operation}, {data}", 2 / 3, wide / own if own and wide else None)
+        packed = [run.seconds(data, label, "write") for label in ("4-bit", "4-bit, avx2")]
+        kept = packed[0] / packed[1] if packed[0] and packed[1] else None
+        floor(f"AVX2 keeps of AVX-512's speed, 4-bit write, {data}", 2 / 3, kept)
         floor(
             f"AVX2 keeps of the ratio, {data}", 1.0,
             (run.ratio(data, "balanced, avx2") or 0) / (run.ratio(data, "balanced") or 1) or None,
@@ -370,6 +396,9 @@ def main() -> None:
     parser.add_argument("--shape", default="3838x3710", help="of a frame")
     parser.add_argument("--slow-frames", type=int, default=2, help="frames for gzip, xz and their like")
     parser.add_argument("--repeats", type=int, default=5, help="rounds that count")
+    parser.add_argument(
+        "--leave", type=float, default=0, help="GB of memory to leave free, all other is held (default: none is)"
+    )
     parser.add_argument("--only", nargs="+", help="data sets, by name")
     parser.add_argument("--ours-only", action="store_true", help="leave out the other programs and instruction sets")
     parser.add_argument("--no-memory", action="store_true", help="leave out peak memory")
@@ -385,6 +414,7 @@ def main() -> None:
             if not arguments.only or data.name in arguments.only:
                 run.measure(data)
         memory = {}
+        run.reserve.release()
         if not arguments.no_memory:
             memory = run.memory(next(d for d in STANDARD if d.name == DETAIL[0]))
     finally:

@@ -12,10 +12,12 @@ import json
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from methods import Method, methods, old, ours, remove, size_of
+from environment import free_memory
+from methods import CORES, Method, methods, old, ours, remove, size_of
 
 
 def reset_peak() -> int:
@@ -51,12 +53,16 @@ def _status(field: str) -> int:
 
 
 def warm(nbytes: int) -> None:
-    """Touch as much memory as is about to be used, and give it back.
+    """Touch at least as much memory as is about to be used, and give it back.
 
     A virtual machine hands free pages to its host within seconds, and their next first touch runs at a tenth of the
     speed of memory: without this, that is what would be measured, of whichever program came after a pause.
     """
-    np.empty(nbytes, np.uint8).fill(1)
+    free = free_memory()
+    if free is not None:
+        nbytes = min(nbytes, free - (1 << 29))
+    if nbytes > 0:
+        np.empty(nbytes, np.uint8).fill(1)
 
 
 class Worker:
@@ -99,9 +105,23 @@ class Worker:
             stack = self.packed
         return stack if frames is None else stack[:frames]
 
+    def new_pages(self, itemsize: int, touch: int = 0) -> dict[str, Any]:
+        """How long all cores need to get the memory of a new array of the stack's shape: one write a page."""
+        assert self.stack is not None
+        nbytes = self.stack.size * itemsize
+        gc.collect()
+        warm(max(nbytes * 5 // 4, touch))
+        start = time.perf_counter()
+        pages = np.empty(nbytes, np.uint8)[::4096]
+        parts = np.array_split(pages, CORES)
+        with ThreadPoolExecutor(CORES) as pool:
+            list(pool.map(lambda part: part.fill(1), parts))
+        return {"seconds": time.perf_counter() - start}
+
     def run(
-        self, spec: dict[str, Any], operation: str, path: str, frames: int | None = None, check: bool = False
-    ) -> dict[str, Any]:
+        self, spec: dict[str, Any], operation: str, path: str, frames: int | None = None, check: bool = False,
+        touch: int = 0,
+    ) -> dict[str, Any]:  # fmt: skip
         method = self.made(spec)
         gc.collect()
         if operation == "write":
@@ -109,7 +129,7 @@ class Worker:
             remove(path)
             if method.command and not os.path.exists(path + ".source"):
                 stack.tofile(path + ".source")
-            warm(stack.nbytes * 5 // 4)
+            warm(max(stack.nbytes * 5 // 4, touch))
             before, start = reset_peak(), time.perf_counter()
             method.write(stack, path)
             seconds = time.perf_counter() - start
@@ -126,7 +146,7 @@ class Worker:
         call = method.operations.get(operation.removesuffix(" out") if "gain" in operation else operation)
         if out is None and self.stack is not None:
             pixels = self.pixels(method, frames)
-            warm(pixels.size * 5 if gain is not None else pixels.nbytes * 5 // 4)
+            warm(max(pixels.size * 5 if gain is not None else pixels.nbytes * 5 // 4, touch))
         before, start = reset_peak(), time.perf_counter()
         result = method.read(path) if operation == "read" else call(path, out, gain)
         seconds = time.perf_counter() - start

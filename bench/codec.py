@@ -97,8 +97,6 @@ class Run:
         jobs = self.jobs(data)
         broken: set[tuple[str, str]] = set()
         for k in range(a.repeats + 1):  # the first round warms up and is checked
-            if a.leave and (k or self.reserve.blocks):  # comparing takes more memory than the rest
-                self.reserve.leave(int(a.leave * (1 if k else 3) * 1e9))
             if k and data.name in FUSED:
                 self.new_pages(data.name, itemsize)
             turn = k % len(jobs)  # nobody is always first, or always after the same one
@@ -106,6 +104,8 @@ class Run:
                 if k > most:
                     continue
                 path = str(self.directory / ("file-" + label.replace(" ", "-") + self.methods[name].suffix))
+                if a.leave and (k or self.reserve.blocks):  # comparing takes more memory than the rest
+                    self.reserve.leave(int(a.leave * (1 if k else 3) * 1e9))
                 for operation in operations:
                     if (label, operation) in broken or (label, "write") in broken:
                         continue
@@ -385,6 +385,20 @@ def report(run: Run, table: list[dict[str, Any]], memory: dict[str, dict[str, in
     return lambda: "\n".join(lines)
 
 
+def save(run: Run, machine: dict[str, Any], memory: dict[str, dict[str, int]]) -> None:
+    """Everything as JSON, if that was asked for."""
+    arguments = run.arguments
+    if not arguments.json:
+        return
+    limits = {rate_name(float(r)): 8 / entropy(float(r)) for r in np.geomspace(0.01, 8, 60)}
+    result = {
+        "machine": {**machine, "load after": load_average()}, "frames": arguments.frames, "repeats": arguments.repeats,
+        "sets": run.sets, "results": run.rows(), "memory": memory, "figures": figures(run, memory), "limit": limits,
+    }  # fmt: skip
+    Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
+    Path(arguments.json).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--old", required=True, help="virtual environment with mrcz 0.6.0; made if it is not there")
@@ -410,27 +424,19 @@ def main() -> None:
     try:
         run.gain_file = directory / "gain.npy"
         np.save(run.gain_file, gain_reference(*run.shape))
-        for data in STANDARD:
-            if not arguments.only or data.name in arguments.only:
-                run.measure(data)
-        memory = {}
+        known = {data.name: data for data in STANDARD}
+        memory: dict[str, dict[str, int]] = {}
+        for name in arguments.only or known:
+            run.measure(known[name])
+            save(run, machine, memory)  # what was measured is not lost if the rest is
         run.reserve.release()
         if not arguments.no_memory:
             memory = run.memory(next(d for d in STANDARD if d.name == DETAIL[0]))
     finally:
         run.close()
         shutil.rmtree(directory, ignore_errors=True)
-    table = figures(run, memory)
-    print(report(run, table, memory)())
-    if arguments.json:
-        machine["load after"] = load_average()
-        limits = {rate_name(float(r)): 8 / entropy(float(r)) for r in np.geomspace(0.01, 8, 60)}
-        result = {
-            "machine": machine, "frames": arguments.frames, "repeats": arguments.repeats, "sets": run.sets,
-            "results": run.rows(), "memory": memory, "figures": table, "limit": limits,
-        }  # fmt: skip
-        Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(arguments.json).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    save(run, machine, memory)
+    print(report(run, figures(run, memory), memory)())
 
 
 if __name__ == "__main__":

@@ -67,7 +67,8 @@ def openers(movie: np.ndarray, folder: Path) -> Iterator[tuple[str, Path, Callab
         import tifffile
 
         tif = folder / "a.tif"
-        tifffile.imwrite(tif, movie, compression="zstd", compressionargs={"level": 1}, rowsperstrip=256)
+        how = {"compression": "zstd", "compressionargs": {"level": 1}, "rowsperstrip": 256}
+        tifffile.imwrite(tif, movie, photometric="minisblack", **how)  # four frames are no RGBA image
         yield "tifffile", tif, lambda: (lambda pages: lambda k: pages[k].asarray())(tifffile.TiffFile(tif).pages)
     except (ImportError, ValueError) as error:
         print(f"tifffile left out: {error}", file=sys.stderr)

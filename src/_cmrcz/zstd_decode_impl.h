@@ -207,7 +207,7 @@ static int K(huffman_read)(mz_zread *w, const uint8_t *p, const uint8_t *end, in
     uint8_t *o[4], *stop[4];
     size_t quarter = n == 4 ? (m + 3) / 4 : m;
     if (n == 4) {
-        if (end - p < 10 || m < 6) return 0;
+        if (end - p < 10 || m < 6 || 3 * quarter > m) return 0;
         const uint8_t *at = p + 6;
         for (int k = 0; k < 4; k++) {
             size_t length = k < 3 ? p[2 * k] | (size_t)p[2 * k + 1] << 8 : (size_t)(end - at);
@@ -216,7 +216,6 @@ static int K(huffman_read)(mz_zread *w, const uint8_t *p, const uint8_t *end, in
             o[k] = out + k * quarter;
             stop[k] = k < 3 ? o[k] + quarter : out + m;
         }
-        if (3 * quarter > m) return 0;
     } else {
         if (!K(open)(&s[0], p, end)) return 0;
         o[0] = out;
@@ -229,18 +228,18 @@ static int K(huffman_read)(mz_zread *w, const uint8_t *p, const uint8_t *end, in
     const uint8_t *table = (const uint8_t *)w->many;
     const uint8_t(*one)[2] = w->one;
     int down = 64 - w->log;
-#define MZ_MANY(b, o)                               \
-    {                                               \
-        const uint8_t *e = table + 8 * (b >> 53);   \
-        b <<= e[4] & 63;                            \
-        K(store4)(o, K(load4)(e));                  \
-        o += e[5];                                  \
+#define MZ_MANY(b, o)                             \
+    {                                             \
+        const uint8_t *e = table + 8 * (b >> 53); \
+        b <<= e[4] & 63;                          \
+        K(store4)(o, K(load4)(e));                \
+        o += e[5];                                \
     }
-#define MZ_ONE(b, o)                        \
-    {                                       \
-        const uint8_t *e = one[b >> down];  \
-        b <<= e[0] & 63;                    \
-        *o++ = e[1];                        \
+#define MZ_ONE(b, o)                       \
+    {                                      \
+        const uint8_t *e = one[b >> down]; \
+        b <<= e[0] & 63;                   \
+        *o++ = e[1];                       \
     }
 #define MZ_FILL(b, p)                        \
     {                                        \
@@ -250,10 +249,10 @@ static int K(huffman_read)(mz_zread *w, const uint8_t *p, const uint8_t *end, in
     }
 #define MZ_ALL(LOOK) LOOK(b0, o0) LOOK(b1, o1) LOOK(b2, o2) LOOK(b3, o3)
 /* Five codes of up to 11 bits each, from each stream. */
-#define MZ_FIVE(LOOK)                                                       \
-    {                                                                       \
-        MZ_ALL(LOOK) MZ_ALL(LOOK) MZ_ALL(LOOK) MZ_ALL(LOOK) MZ_ALL(LOOK)    \
-        MZ_FILL(b0, p0) MZ_FILL(b1, p1) MZ_FILL(b2, p2) MZ_FILL(b3, p3)     \
+#define MZ_FIVE(LOOK)                                                    \
+    {                                                                    \
+        MZ_ALL(LOOK) MZ_ALL(LOOK) MZ_ALL(LOOK) MZ_ALL(LOOK) MZ_ALL(LOOK) \
+        MZ_FILL(b0, p0) MZ_FILL(b1, p1) MZ_FILL(b2, p2) MZ_FILL(b3, p3)  \
     }
     while (n == 4) {
         /* as often as is safe without a look, at 7 bytes in and `room` out for each stream */
@@ -297,6 +296,11 @@ static int K(huffman_read)(mz_zread *w, const uint8_t *p, const uint8_t *end, in
     }
     return 1;
 }
+#undef MZ_MANY
+#undef MZ_ONE
+#undef MZ_FILL
+#undef MZ_ALL
+#undef MZ_FIVE
 
 /* ---- a block's literals (3.1.1.3.1) ---------------------------------------------------------------------------------- */
 

@@ -233,6 +233,17 @@ class Run:
             shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
         return out
 
+    def recall(self, earlier: dict[str, Any]) -> dict[str, dict[str, int]]:
+        """Take over what another run found; what it found of memory."""
+        self.sets.update(earlier["sets"])
+        for row in earlier["results"]:
+            entry = {name: row[name] for name in ("seconds", "frames", "bytes") if name in row}
+            self.results[row["data"], row["method"], row["operation"]] = entry
+        return earlier["memory"]
+
+    def forget(self, data: str) -> None:
+        self.results = {key: entry for key, entry in self.results.items() if key[0] != data}
+
     # ---- results -------------------------------------------------------------------------------------------------
 
     def seconds(self, data: str, label: str, operation: str) -> float | None:
@@ -417,6 +428,7 @@ def main() -> None:
     parser.add_argument("--ours-only", action="store_true", help="leave out the other programs and instruction sets")
     parser.add_argument("--no-memory", action="store_true", help="leave out peak memory")
     parser.add_argument("--json", help="write all results here")
+    parser.add_argument("--add", action="store_true", help="keep what that file has of data sets not measured now")
     arguments = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="bench-", dir=arguments.directory))
     machine = describe()
@@ -426,7 +438,10 @@ def main() -> None:
         np.save(run.gain_file, gain_reference(*run.shape))
         known = {data.name: data for data in STANDARD}
         memory: dict[str, dict[str, int]] = {}
+        if arguments.add and arguments.json and Path(arguments.json).exists():
+            memory = run.recall(json.loads(Path(arguments.json).read_text()))
         for name in arguments.only or known:
+            run.forget(name)
             run.measure(known[name])
             save(run, machine, memory)  # what was measured is not lost if the rest is
         run.reserve.release()

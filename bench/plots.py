@@ -84,7 +84,7 @@ def speed_against_ratio(result: dict[str, Any], out: Path, data: str = "λ 1") -
                 or name.endswith((", avx2", ", c", "plain", "plain MRC"))
             ):
                 continue
-            if name in ("no checksum", "fast", "lz4 -1", "mrcfile"):
+            if name in ("no checksum", "fast", "lz4 -1", "mrcfile", "new memory alone"):
                 continue
             if name == "raw file":
                 axis.axvline(row["gb_per_s"], color="black", lw=1, ls=":")

@@ -73,8 +73,8 @@ def free_memory() -> int | None:
 class Reserve:
     """All memory but some, held: what is free is then used again and again, and stays warm.
 
-    A virtual machine hands free pages to its host, and gets them back at a tenth of the speed of memory. Which of many
-    free pages a run is given is chance, and so was its time.
+    A virtual machine hands free pages to its host, and gets them back at a tenth of the speed of memory: which of many
+    free pages a run is given is chance. Other scatter stays, as of memory bandwidth that neighbours use.
     """
 
     BLOCK = 1 << 28

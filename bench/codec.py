@@ -174,9 +174,7 @@ class Run:
             if detail and name == OLD:
                 operations += ["reads balanced"] + ([] if self.arguments.ours_only else ["reads no checksum"])
             # what the figures to reach are made of has all rounds
-            most = 5 if own or method.environment == "old" else 3
-            if name in ("balanced", "4-bit", OLD):
-                most = self.arguments.repeats
+            most = self.arguments.repeats if own or method.environment == "old" else 3
             out.append((name, name, method.environment, operations, most))
         # ours first and mrcz 0.6.0 right after, so that what they are divided by was measured next to them
         out.sort(key=lambda job: (job[0] == OLD, job[0].startswith("mrcz")) if "0.6.0" not in job[0] else (True, True))

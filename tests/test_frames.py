@@ -102,6 +102,37 @@ def test_the_same_bytes_whatever_the_threads(tmp_path, rng):
     assert written[0] == written[1] == written[2]
 
 
+@pytest.mark.parametrize("threads", [2, 3, 16])
+def test_frames_of_any_effort_are_written_in_their_order(tmp_path, rng, threads):
+    """Blank frames are done at once, noise takes long: chunks then wait for those before them, whoever made them."""
+    stack = np.zeros((120, 256, 512), np.uint8)
+    noisy = rng.permutation(120)[:40]
+    stack[noisy] = rng.integers(0, 256, (40, 256, 512))
+    for _ in range(5):
+        path = tmp_path / "out.mrcz"
+        mrcz.write(path, stack, n_threads=threads, sync=False)
+        with mrcz.open(path) as r:
+            ends = r.index.offsets + r.index.sizes
+            assert r.index.offsets[0] == r.header.data_offset and (r.index.offsets[1:] == ends[:-1]).all()
+            np.testing.assert_array_equal(r.read(), stack)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_a_failure_stops_every_thread(rng, threads):
+    """A full disk, and a pixel too many for 4 bits: told at once, whatever the others are waiting for."""
+    stack = rng.poisson(1, (60, 256, 512)).astype(np.uint8)
+    places = {name: np.zeros(60, np.int64) for name in ("offsets", "sizes")}
+    rest = {"hashes": np.zeros(60, np.uint64), "stats": np.zeros((60, 5)), "ny": 256, "nx": 512, "pixel_type": 1}
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "wb") as file, pytest.raises(OSError):
+            core.write(file.fileno(), list(stack), 0, **places, **rest, stored=256 * 512, n_threads=threads)
+    stack[30, 100, 200] = 16
+    with open(os.devnull, "wb") as file:
+        with pytest.raises(CoreError) as caught:
+            core.write(file.fileno(), list(stack), 0, **places, **rest, stored=256 * 256, pack=True, n_threads=threads)
+        assert caught.value.frame == 30
+
+
 def test_one_large_image_uses_its_blocks(tmp_path, rng):
     image = movie(rng, "u1", (1, 2500, 2501))
     for threads in (1, 4):

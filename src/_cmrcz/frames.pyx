@@ -2,8 +2,8 @@
 
 A job holds what all threads share and a counter; each thread takes the next frame (or, for a single frame, the next
 block) until none is left. Threads are made for the call and gone after it, so nothing is shared between calls, fork is
-safe, and no thread pool of another library is disturbed. Chunks are written in frame order at positions
-that become known as the chunks before them are finished, whichever thread finishes first.
+safe, and no thread pool of another library is disturbed. Chunks are written in frame order by whoever finds nobody
+writing: the others leave theirs to it and go on encoding, as the system lets one thread at a time write to a file.
 """
 import threading
 
@@ -868,14 +868,18 @@ cdef class _Write(_Job):
     cdef int pack
     cdef int raw
     cdef Params params
-    cdef int64_t published          # frames whose place in the file is known
+    cdef int64_t published          # frames that are written, or (raw) whose place in the file is known
     cdef int64_t tail               # where the next one goes
-    cdef int64_t *sizes
+    cdef int64_t left               # chunks left to whoever writes, which it has not taken note of
+    cdef int64_t *sizes             # 0 until the frame is encoded
     cdef int64_t *offsets
     cdef uint64_t *hashes
     cdef mz_stats *stats            # one a frame
-    cdef uint8_t **out_of           # one buffer a thread
+    cdef uint8_t **chunks           # where the encoded frames are
+    cdef int depth                  # buffers a thread: it can encode a frame while another waits to be written
+    cdef uint8_t **out_of           # depth a thread
     cdef size_t *out_size
+    cdef int64_t *in_use            # the frame in each, -1 for none
     cdef uint8_t **packed_of
     cdef size_t *packed_size
     # one frame, shared out by blocks
@@ -887,13 +891,16 @@ cdef class _Write(_Job):
     cdef mz_stats *block_stats
 
     def __dealloc__(self):
-        for i in range(self.n_threads):
+        for i in range(self.n_threads * self.depth):
             if self.out_of is not NULL:
                 free(self.out_of[i])
+        for i in range(self.n_threads):
             if self.packed_of is not NULL:
                 free(self.packed_of[i])
         free(self.out_of)
         free(self.out_size)
+        free(self.in_use)
+        free(self.chunks)
         free(self.packed_of)
         free(self.packed_size)
         free(self.frames_of)
@@ -927,7 +934,7 @@ cdef class _Write(_Job):
         return OK
 
     cdef int64_t place(self, int64_t k, int64_t size) noexcept nogil:
-        """The file offset of frame k, once those before it are placed; -1 if another thread failed."""
+        """The file offset of plain frame k, once those before it are placed; -1 if another thread failed."""
         cdef unsigned int spins = 0
         cdef int64_t at
         while mz_load(&self.published) != k:
@@ -942,12 +949,43 @@ cdef class _Write(_Job):
         mz_store(&self.published, k + 1)
         return at
 
+    cdef int buffer(self, int thread) noexcept nogil:
+        """A buffer of this thread whose chunk is written; -1 if another thread failed."""
+        cdef unsigned int spins = 0
+        cdef int i
+        while not mz_load(&self.stop):
+            for i in range(thread * self.depth, (thread + 1) * self.depth):
+                if self.in_use[i] < mz_load(&self.published):
+                    return i
+            mz_yield(spins)
+            spins += 1
+        return -1
+
+    cdef void finished(self, int thread) noexcept nogil:
+        """A chunk more is ready: write what can be written, unless another thread is at it, which then will."""
+        cdef int64_t seen = 1, k
+        if mz_fetch_add(&self.left, 1) > 0:
+            return
+        while True:
+            k = self.published
+            while k < self.frames and mz_load(&self.sizes[k]) > 0:
+                self.offsets[k] = self.tail
+                self.write(thread, k, self.chunks[k], self.sizes[k], self.tail)
+                if mz_load(&self.stop):
+                    return
+                self.tail += self.sizes[k]
+                k += 1
+                mz_store(&self.published, k)
+            if mz_fetch_add(&self.left, -seen) == seen:
+                return
+            seen = mz_load(&self.left)
+
     cdef void loop_frames(self, int thread) noexcept nogil:
         cdef Scratch *s = &self.scratch[thread]
         cdef int64_t k, got, at
         cdef Source f
         cdef uint8_t *out
-        cdef int status
+        cdef int status, i = 0
         while not mz_load(&self.stop):
             k = mz_fetch_add(&self.next, 1)
             if k >= self.frames:
@@ -955,9 +993,12 @@ cdef class _Write(_Job):
             s.found = 0
             s.expected = 0
             status = self.source(thread, k, &f)
-            if status == OK and not self.raw and reserve(&self.out_of[thread], &self.out_size[thread],
-                                                         chunk_bound(self.stored)) != OK:
-                status = NO_MEMORY
+            if status == OK and not self.raw:
+                i = self.buffer(thread)
+                if i < 0:
+                    return
+                if reserve(&self.out_of[i], &self.out_size[i], chunk_bound(self.stored)) != OK:
+                    status = NO_MEMORY
             if status != OK:
                 self.fail(thread, status, k, 0, 0)
                 return
@@ -966,16 +1007,16 @@ cdef class _Write(_Job):
                 if at < 0 or not self.write_raw(thread, k, &f, at):
                     return
                 continue
-            out = self.out_of[thread]
-            got = chunk_encode(&f, self.stored, &self.params, out, self.out_size[thread], &self.stats[k], s)
+            out = self.out_of[i]
+            got = chunk_encode(&f, self.stored, &self.params, out, self.out_size[i], &self.stats[k], s)
             if got < 0:
                 self.fail(thread, <int> -got, k, s.found, s.expected)
                 return
             self.hashes[k] = hash64(out, got)
-            at = self.place(k, got)
-            if at < 0:
-                return
-            self.write(thread, k, out, got, at)
+            self.in_use[i] = k
+            self.chunks[k] = out
+            mz_store(&self.sizes[k], got)
+            self.finished(thread)
 
     cdef int write_raw(self, int thread, int64_t k, const Source *f, int64_t at) noexcept nogil:
         """Write a frame's plain pixels, measured piece by piece; 0 if that failed."""
@@ -1153,7 +1194,8 @@ def write(int fd, frames, int64_t offset, int64_t[::1] offsets not None, int64_t
     job.hashes = &hashes[0]
     job.frames_of = <const uint8_t **> malloc(n * sizeof(uint8_t *))
     job.stats = <mz_stats *> calloc(n, sizeof(mz_stats))
-    if job.frames_of is NULL or job.stats is NULL:
+    job.chunks = <uint8_t **> calloc(n, sizeof(uint8_t *))
+    if job.frames_of is NULL or job.stats is NULL or job.chunks is NULL:
         raise MemoryError("no memory for a list of frames")
     need = ny * nx if pack else stored
     for k in range(n):
@@ -1161,6 +1203,7 @@ def write(int fd, frames, int64_t offset, int64_t[::1] offsets not None, int64_t
         if view.shape[0] != need:
             raise ValueError(f"frame {k} has {view.shape[0]} bytes, expected {need}")
         job.frames_of[k] = &view[0]
+        job.sizes[k] = 0
     total = n * stored
     threads = max(1, n_threads)
     if total < SMALL:
@@ -1170,12 +1213,17 @@ def write(int fd, frames, int64_t offset, int64_t[::1] offsets not None, int64_t
     if not by_block:
         threads = <int> min(<int64_t> threads, n)
     job.allocate(threads)
-    job.out_of = <uint8_t **> calloc(threads, sizeof(uint8_t *))
-    job.out_size = <size_t *> calloc(threads, sizeof(size_t))
+    job.depth = 2 if threads > 1 and 2 * threads * stored <= 2 * BUDGET else 1
+    job.out_of = <uint8_t **> calloc(threads * job.depth, sizeof(uint8_t *))
+    job.out_size = <size_t *> calloc(threads * job.depth, sizeof(size_t))
+    job.in_use = <int64_t *> malloc(threads * job.depth * sizeof(int64_t))
     job.packed_of = <uint8_t **> calloc(threads, sizeof(uint8_t *))
     job.packed_size = <size_t *> calloc(threads, sizeof(size_t))
-    if job.out_of is NULL or job.out_size is NULL or job.packed_of is NULL or job.packed_size is NULL:
+    if job.out_of is NULL or job.out_size is NULL or job.in_use is NULL or job.packed_of is NULL \
+            or job.packed_size is NULL:
         raise MemoryError("no memory for the threads' state")
+    for k in range(threads * job.depth):
+        job.in_use[k] = -1
     if by_block:
         for k in range(n):
             job.one_frame(k, threads)

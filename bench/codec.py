@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import shutil
 import sys
 import tempfile
@@ -99,8 +100,9 @@ class Run:
         for k in range(a.repeats + 1):  # the first round warms up and is checked
             if k and data.name in FUSED:
                 self.new_pages(data.name, itemsize)
-            turn = k % len(jobs)  # nobody is always first, or always after the same one
-            for label, name, process, operations, most in jobs[turn:] + jobs[:turn]:
+            # Nobody is always first, or always after the same one: what one frees, the next has to get back.
+            order = random.Random(k).sample(jobs, len(jobs)) if k else jobs  # some read what others have written
+            for label, name, process, operations, most in order:
                 if k > most:
                     continue
                 path = str(self.directory / ("file-" + label.replace(" ", "-") + self.methods[name].suffix))
@@ -174,17 +176,14 @@ class Run:
             if detail and name == OLD:
                 operations += ["reads balanced"] + ([] if self.arguments.ours_only else ["reads no checksum"])
             # what the figures to reach are made of has all rounds
-            most = self.arguments.repeats if own or method.environment == "old" else 3
+            most = 7 if own or method.environment == "old" else 3
+            if name in ("balanced", "4-bit", OLD):
+                most = self.arguments.repeats
             out.append((name, name, method.environment, operations, most))
-        # ours first and mrcz 0.6.0 right after, so that what they are divided by was measured next to them
-        out.sort(key=lambda job: (job[0] == OLD, job[0].startswith("mrcz")) if "0.6.0" not in job[0] else (True, True))
         if detail and not self.arguments.ours_only:
-            for name in ("balanced", "4-bit"):  # likewise
-                at = [job[0] for job in out].index(name) + 1
-                out[at:at] = [
-                    (f"{name}, {variant}", name, variant, ["write", "read", "read out"], self.arguments.repeats)
-                    for variant in VARIANTS
-                ]
+            for name in ("balanced", "4-bit"):
+                for variant in VARIANTS:
+                    out.append((f"{name}, {variant}", name, variant, ["write", "read", "read out"], 5))
         return out
 
     def slow(self, data: DataSet) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 import mrcz
 from mrcz import FormatError, FormatWarning, MrczError
+from mrcz.footer import encode_footer, load_footer
 from mrcz.growth import Disk, GrowingFile
-from mrcz.index import FrameIndex, encode_footer, load_footer
+from mrcz.index import FrameIndex
 from mrcz.integrity import verify
 from mrcz.recover import recover
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from mrcz import ChunkError, FormatError, FormatWarning
 from mrcz import index as ix
-from mrcz.index import FrameIndex, decode_footer, encode_footer
+from mrcz.footer import decode_footer, encode_footer
+from mrcz.index import FrameIndex
 
 _spec = importlib.util.spec_from_file_location("xxh64_plain", Path(__file__).parent / "reference" / "xxh64_plain.py")
 plain = importlib.util.module_from_spec(_spec)

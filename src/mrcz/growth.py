@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from mrcz.errors import MrczError
-from mrcz.index import CHUNK_HEADER_SIZE, FrameIndex, encode_footer, move_footer
+from mrcz.footer import encode_footer, move_footer
+from mrcz.index import CHUNK_HEADER_SIZE, FrameIndex
 
 __all__ = ["Disk", "GrowingFile"]
 
@@ -76,7 +77,7 @@ class GrowingFile:
     end : int
         Byte after the last frame: where the next one goes.
     fields : dict
-        Keyword arguments for `mrcz.index.encode_footer`: metadata, source_header, extra, writer, compress.
+        Keyword arguments for `mrcz.footer.encode_footer`: metadata, source_header, extra, writer, compress.
     """
 
     disk = Disk()

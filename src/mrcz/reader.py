@@ -15,18 +15,9 @@ import numpy as np
 
 from mrcz.codec import default_threads
 from mrcz.errors import ChunkError, FormatError, FormatWarning
+from mrcz.footer import TAIL_SIZE, Footer, find_footer, load_footer
 from mrcz.header import Header
-from mrcz.index import (
-    FOOTER_MARK,
-    TAIL_SIZE,
-    Footer,
-    FrameIndex,
-    find_footer,
-    load_footer,
-    plan_reads,
-    walk_chunks,
-    xxh64,
-)
+from mrcz.index import FOOTER_MARK, FrameIndex, plan_reads, walk_chunks, xxh64
 from mrcz.modes import CODEC_NAMES
 from mrcz.remote import RemoteSource, is_url
 from mrcz.source import FileSource, ObjectSource, open_source

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from mrcz.errors import FormatError, FormatWarning
+from mrcz.footer import Footer, find_footer, load_footer
 from mrcz.growth import GrowingFile
 from mrcz.header import Header
-from mrcz.index import CHUNK_HEADER_SIZE, Footer, find_footer, load_footer, parse_chunk_header, xxh64
+from mrcz.index import CHUNK_HEADER_SIZE, parse_chunk_header, xxh64
 from mrcz.source import open_source
 
 __all__ = ["Lost", "Recovery", "recover"]

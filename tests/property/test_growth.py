@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrcz import FormatError, MrczError
+from mrcz.footer import find_footer, load_footer
 from mrcz.growth import Disk, GrowingFile
-from mrcz.index import FrameIndex, find_footer, load_footer, walk_chunks, xxh64
+from mrcz.index import FrameIndex, walk_chunks, xxh64
 
 EXTENDED = b"extended header "
 DATA_OFFSET = 1024 + len(EXTENDED)

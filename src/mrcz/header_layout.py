@@ -1,0 +1,192 @@
+"""The 1024 bytes: fields, constants, and what can be told before they are read as a header.
+
+The layout is MRC2014 with its update 20141 (CCP-EM; Cheng et al. 2015, doi 10.1016/j.jsb.2015.04.002), IMOD's private
+fields at 152 and 156, and the fields MRCZ keeps in the extra space (McLeod et al. 2018, doi 10.1016/j.jsb.2017.11.012).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable
+
+import numpy as np
+
+from mrcz.errors import HeaderError
+from mrcz.modes import split_mode_word
+
+HEADER_NBYTES = 1024
+
+# The version of the format, not of the package. Older readers want it in the first label, alone, and at least 0.5.0:
+# below that they take a stack for a list of images.
+MRCZ_LABEL = "MRCZ1.0.0"
+
+KINDS = ("image", "stack", "volume", "volume stack")
+
+IMOD_STAMP = 1146047817  # 'IMOD' as a little-endian integer
+IMOD_SIGNED = 1  # bits of imodFlags
+IMOD_4BIT = 16
+
+HEADER_DTYPE = np.dtype(
+    [
+        ("nx", "i4"),  # 0     columns (fastest), rows, sections
+        ("ny", "i4"),  # 4
+        ("nz", "i4"),  # 8
+        ("mode", "i4"),  # 12  mode + 1000 x codec
+        ("nxstart", "i4"),  # 16  first column, row, section in the unit cell
+        ("nystart", "i4"),
+        ("nzstart", "i4"),
+        ("mx", "i4"),  # 28    sampling of the cell: pixel size = cella / (mx, my, mz)
+        ("my", "i4"),
+        ("mz", "i4"),  # 36    compressed files: slices a frame (0: one array), the convention of mrcz 0.5 and 0.6
+        ("cella", "f4", 3),  # 40    cell edges x, y, z in Å
+        ("cellb", "f4", 3),  # 52    cell angles in degrees
+        ("mapc", "i4"),  # 64  axis of columns, rows, sections: a permutation of 1 (x), 2 (y), 3 (z)
+        ("mapr", "i4"),
+        ("maps", "i4"),
+        ("dmin", "f4"),  # 76  statistics; not computed: dmax < dmin, dmean < both
+        ("dmax", "f4"),
+        ("dmean", "f4"),
+        ("ispg", "i4"),  # 88  0 images, 1 volume, 2..230 crystal, 401..630 volume stack
+        ("nsymbt", "i4"),  # 92 bytes of extended header, which begins at 1024
+        ("creatid", "i2"),  # 96 IMOD: not used any more
+        ("extra1", "V6"),  # 98
+        ("exttyp", "S4"),  # 104 what the extended header is
+        ("nversion", "i4"),  # 108 20140 or 20141
+        ("mrcz_mz", "i4"),  # 112 MRCZ >= 1, compressed: MZ as MRC2014 means it; else sections CELLA z spans, if not MZ
+        ("mrcz_slices", "i4"),  # 116 MRCZ >= 1: slices a frame of an uncompressed file
+        ("extra2", "V8"),  # 120
+        ("nint", "i2"),  # 128 SERI: bytes a section; AGAR: integers a section
+        ("nreal", "i2"),  # 130 SERI: flags of what these hold; AGAR: reals a section
+        ("voltage", "f4"),  # 132 kV    (132 to 151 mean this under an MRCZ label only)
+        ("c3", "f4"),  # 136    spherical aberration, mm
+        ("gain", "f4"),  # 140  counts per electron
+        ("packed_bytes", "i8"),  # 144 bytes of all chunks together
+        ("imod_stamp", "i4"),  # 152 1146047817: the flags mean something
+        ("imod_flags", "i4"),  # 156 1 signed bytes, 2 spacing in ext. header, 4 origin inverted, 8 RMS, 16 4-bit
+        ("idtype", "i2"),  # 160 IMOD: how the images were taken
+        ("lens", "i2"),
+        ("nd1", "i2"),
+        ("nd2", "i2"),
+        ("vd1", "i2"),
+        ("vd2", "i2"),
+        ("tiltangles", "f4", 6),  # 172
+        ("origin", "f4", 3),  # 196
+        ("map", "S4"),  # 208   'MAP '
+        ("machst", "u1", 4),  # 212 44 44 or 44 41 little-endian, 11 11 big-endian
+        ("rms", "f4"),  # 216   negative: not computed
+        ("nlabl", "i4"),  # 220 labels in use
+        ("label", "S80", 10),  # 224
+    ]
+)
+assert HEADER_DTYPE.itemsize == HEADER_NBYTES
+
+DTYPES: dict[str, np.dtype] = {"<": HEADER_DTYPE.newbyteorder("<"), ">": HEADER_DTYPE.newbyteorder(">")}
+STAMPS = {b"DD": "<", b"DA": "<", b"\x11\x11": ">"}
+# Blosc's own limit of one chunk (BLOSC_MAX_BUFFERSIZE).
+CHUNK_MAX = 2**31 - 1 - 16
+
+_MAGIC = {
+    b"\x1f\x8b": "a gzip file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ\x00": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"II*\x00": "a TIFF file",
+    b"MM\x00*": "a TIFF file",
+    b"II+\x00": "a TIFF file",
+    b"\x89HDF\r\n": "an HDF5 file",
+    b"\x00\x00\x00\x03\x00": "a DigitalMicrograph (DM3) file",
+    b"\x00\x00\x00\x04\x00": "a DigitalMicrograph (DM4) file",
+    b"PK\x03\x04": "a zip archive",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself",
+}
+
+
+def writable(raw: bytes, order: str) -> np.ndarray:
+    """A copy of the fields that can be set."""
+    return np.frombuffer(bytearray(raw), DTYPES[order]).reshape(())
+
+
+def default_mz(kind: str, nz: int) -> int:
+    """MZ where nothing says otherwise."""
+    return 1 if kind in ("image", "stack") else nz
+
+
+def size_axes_mode(raw: bytes, order: str) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """(nx, ny, nz), (mapc, mapr, maps) and the mode word."""
+    nx, ny, nz, mode = struct.unpack_from(order + "4i", raw, 0)
+    return (nx, ny, nz), struct.unpack_from(order + "3i", raw, 64), mode
+
+
+# What mrcz before 0.6 wrote in the byte order of the machine whatever it was asked for: single numbers, not arrays.
+_SINGLE_NUMBERS = ("mode", "mz", "dmin", "dmax", "dmean", "voltage", "c3", "gain", "packed_bytes", "nlabl")
+
+
+def mend_mixed_order(raw: bytes) -> bytes | None:
+    """A big-endian header of mrcz before 0.6 made big-endian throughout; None for any other."""
+    release = release_numbers(mrcz_version([raw[224:304]]))
+    if not release or release >= (0, 6) or mode_known(raw, ">") or not mode_known(raw, "<"):
+        return None
+    record = writable(raw, ">")
+    little = np.frombuffer(raw, DTYPES["<"])[0]
+    for name in _SINGLE_NUMBERS:
+        record[name] = little[name]
+    return record.tobytes()
+
+
+def plausible(raw: bytes, order: str) -> bool:
+    """Whether sizes and axes make sense in this byte order."""
+    size, axes, _ = size_axes_mode(raw, order)
+    return min(size) > 0 and min(size) <= 65535 and axes_plausible(axes)
+
+
+def axes_plausible(axes: tuple[int, ...]) -> bool:
+    # -2: IMOD's mark of an inverted Y axis.
+    return all(0 <= axis <= 4 or axis == -2 for axis in axes)
+
+
+def mode_known(raw: bytes, order: str) -> bool:
+    """Whether the mode word is one of MRC or MRCZ."""
+    try:
+        split_mode_word(size_axes_mode(raw, order)[2])
+    except HeaderError:
+        return False
+    return True
+
+
+def order_score(raw: bytes, order: str) -> int:
+    """How much of sizes, axes and mode makes sense in this byte order."""
+    size, axes, _ = size_axes_mode(raw, order)
+    good = sum(0 < n <= 65535 for n in size) + sum(1 <= axis <= 3 for axis in axes)
+    return good + 3 * mode_known(raw, order)
+
+
+def identify(raw: bytes) -> str | None:
+    """What a file is that is not MRC, in words; None if that is not known."""
+    for magic, name in _MAGIC.items():
+        if raw.startswith(magic):
+            return name
+    text = bytes(range(32, 127)) + b"\t\n\r\f\x1b"
+    if raw and len(raw.translate(None, text)) <= len(raw) // 50:
+        first = raw.decode("latin-1").strip().splitlines()
+        return f"a text file, which begins {first[0][:40]!r}" if first else "a text file"
+    return None
+
+
+LABEL_PATTERN = re.compile(rb"MRCZ\s*v?(\d+(?:\.\d+)*[\w.+-]*)")
+
+
+def mrcz_version(labels: Iterable[bytes]) -> str | None:
+    """The version in the first MRCZ label."""
+    for label in labels:
+        if found := LABEL_PATTERN.match(label):
+            return found.group(1).decode("latin-1")
+    return None
+
+
+def release_numbers(version: str | None) -> tuple[int, ...]:
+    """Numbers of a version: '0.5.7' -> (0, 5, 7); empty without one."""
+    if not version:
+        return ()
+    numbers = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(part[:9]) for part in numbers.group().split(".")) if numbers else ()

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrcz import ChunkError, FormatError, FormatWarning
+from mrcz import footer as ft
 from mrcz import index as ix
 from mrcz.footer import decode_footer, encode_footer
 from mrcz.index import FrameIndex
@@ -271,7 +272,7 @@ def test_footer_is_small():
     # A movie of 1000 frames of 3838 x 3710 electrons at 1 a pixel holds some 3.3 MB a frame.
     index = make_index(1000)
     assert len(encode_footer(index)) < 0.0001 * 1000 * 3.3e6
-    assert len(encode_footer(index)) < ix.TAIL_SIZE
+    assert len(encode_footer(index)) < ft.TAIL_SIZE
 
 
 def test_open_costs_one_read_for_a_usual_footer_and_two_for_a_long_one():
@@ -283,7 +284,7 @@ def test_open_costs_one_read_for_a_usual_footer_and_two_for_a_long_one():
         index = make_index(n)
         data = bytes(index.end) + encode_footer(index, metadata=metadata)
         calls = []
-        footer = ix.load_footer(reader(data, calls), len(data), data_offset=1024)
+        footer = ft.load_footer(reader(data, calls), len(data), data_offset=1024)
         assert footer.index == index and len(calls) == requests
         assert footer.metadata(reader(data, calls)) == metadata
         assert len(calls) <= 2 + (n == 5000)
@@ -306,8 +307,8 @@ def test_no_footer():
     assert decode_footer(b"", 0) is None
     assert decode_footer(bytes(63), 63) is None
     assert decode_footer(bytes(1000), 5000) is None
-    assert ix.load_footer(reader(bytes(2000)), 2000, data_offset=1024) is None
-    assert ix.load_footer(reader(bytes(1024)), 1024, data_offset=1024) is None
+    assert ft.load_footer(reader(bytes(2000)), 2000, data_offset=1024) is None
+    assert ft.load_footer(reader(bytes(1024)), 1024, data_offset=1024) is None
 
 
 def retrailer(footer, **changes):
@@ -321,7 +322,7 @@ def retrailer(footer, **changes):
 def with_body(body, **changes):
     """A footer with the given body and right checksums."""
     raw = body if isinstance(body, bytes) else msgpack.packb(body)
-    footer = ix.FOOTER_MARK + raw + bytes(56) + ix.TRAILER_MAGIC
+    footer = ix.FOOTER_MARK + raw + bytes(56) + ft.TRAILER_MAGIC
     frames = body.get("frames", 0) if isinstance(body, dict) else 0
     fields = dict(
         start=1024, stored=len(raw), raw=len(raw), hash=ix.xxh64(raw), frames=frames, version=1, flags=0, size=64
@@ -455,11 +456,11 @@ def test_find_footer_passes_over_ruins():
     late = encode_footer(index[:2], start=index.end + len(good) + 900)
     broken = bytearray(late)
     broken[20] ^= 1
-    data = bytes(index.end) + good + bytes(900) + bytes(broken) + ix.TRAILER_MAGIC * 2 + b"half a chunk"
+    data = bytes(index.end) + good + bytes(900) + bytes(broken) + ft.TRAILER_MAGIC * 2 + b"half a chunk"
     for block in (1 << 20, 100, 8, 9):
-        footer = ix.find_footer(reader(data), index.end, len(data), data_offset=1024, block=block)
+        footer = ft.find_footer(reader(data), index.end, len(data), data_offset=1024, block=block)
         assert footer.index == index and footer.trailer.start == index.end and footer.metadata() == META
-    assert ix.find_footer(reader(bytes(3000)), 1024, 3000) is None
+    assert ft.find_footer(reader(bytes(3000)), 1024, 3000) is None
 
 
 def test_documented_example(tmp_path):
@@ -474,5 +475,5 @@ def test_documented_example(tmp_path):
 
 def test_every_key_of_the_body_is_documented():
     text = (Path(__file__).parent.parent / "docs" / "container.md").read_text(encoding="utf-8")
-    for name in ix._KNOWN | {"source_name", "recovered_frames"}:
+    for name in ft._KNOWN | {"source_name", "recovered_frames"}:
         assert f"\n| `{name}` | " in text, name

@@ -64,6 +64,8 @@ cdef struct Scratch:
     size_t e_size
     mz_zwork *zwork
     mz_zread *zread
+    const uint8_t *ahead    # the pixels that will be encoded next, or NULL: see mz_zplan
+    int ahead_step
     int foreign             # so many zstd frames go straight to libzstd
     int64_t found           # detail of the last failure
     int64_t expected

@@ -435,7 +435,9 @@ cdef int64_t block_encode(const uint8_t *src, size_t n, int whole, const Params 
         planes.plane = min(planes.plane, n // streams)
         planes.planes_per_byte = 0
     length = n // streams
+    planes.ahead_step = s.ahead_step
     for j in range(streams):
+        planes.ahead = s.ahead + j * length * s.ahead_step if s.ahead is not NULL else NULL
         got = stream_encode(x + j * length, length, p, plan, &planes, q + 4, cap - (q - out) - 4, s)
         if got < 0:
             s.found = p.codec
@@ -673,7 +675,11 @@ cdef int64_t chunk_encode(const Source *src, size_t n, const Params *p, uint8_t 
         if at >= n + HEADER:
             continue    # will be stored; the rest is only measured
         put_u4(out + HEADER + 4 * b, at)
+        if b + 1 < blocks:
+            s.ahead_step = 2 if src.pack else 1
+            s.ahead = src.pixels + (b + 1) * plan.blocksize * s.ahead_step
         got = block_encode(block, length, length == plan.blocksize, p, &plan, out + at, cap - at, s)
+        s.ahead = NULL
         if got < 0:
             s.expected = b
             return got

@@ -23,6 +23,8 @@ cdef extern from "kernels.h" nogil:
         int planes_per_byte
         int checksum
         int min_gain
+        const uint8_t *ahead
+        size_t ahead_step
 
     ctypedef struct mz_kernels:
         const char *name

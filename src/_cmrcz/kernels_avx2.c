@@ -411,7 +411,8 @@ static size_t simd_count_unseen(const uint8_t *x, size_t n, const uint8_t *unsee
     return i;
 }
 
-#define simd_xxh64(p, n, v) 0
+#define simd_xxh_stripes(p, n, v) 0
+#define simd_count_and_hash(p, n, v, zeros, ahead, step) 0
 #define simd_gather(x, matched, n, out) 0
 #define simd_huffman_streams(x, quarter, last, low, high, b) 0
 

@@ -398,17 +398,35 @@ static size_t simd_to_float(int pt, const uint8_t *in, const float *gain, float 
 /* ---- zstd frames ------------------------------------------------------------------------------------------------- */
 
 /* XXH64's four lanes at once. AMD multiplies 64-bit lanes in one step; where that takes three, plain C is faster. */
-static size_t simd_xxh64(const uint8_t *p, size_t n, uint64_t v[4]) {
-    size_t i = 0;
-    if (!__builtin_cpu_is("amd")) return 0;
+static inline __m256i xxh_stripe(__m256i acc, __m256i x) {
     const __m256i p1 = _mm256_set1_epi64x((long long)11400714785074694791ULL);
     const __m256i p2 = _mm256_set1_epi64x((long long)14029467366897019727ULL);
+    acc = _mm256_add_epi64(acc, _mm256_mullo_epi64(x, p2));
+    return _mm256_mullo_epi64(_mm256_rol_epi64(acc, 31), p1);
+}
+static size_t simd_xxh_stripes(const uint8_t *p, size_t n, uint64_t v[4]) {
+    size_t i = 0;
+    if (!__builtin_cpu_is("amd")) return 0;
     __m256i acc = _mm256_loadu_si256((const void *)v);
-    for (; i + 32 <= n; i += 32) {
-        __m256i x = _mm256_mullo_epi64(_mm256_loadu_si256((const void *)(p + i)), p2);
-        acc = _mm256_mullo_epi64(_mm256_rol_epi64(_mm256_add_epi64(acc, x), 31), p1);
+    for (; i + 32 <= n; i += 32) acc = xxh_stripe(acc, _mm256_loadu_si256((const void *)(p + i)));
+    _mm256_storeu_si256((void *)v, acc);
+    return i;
+}
+static size_t simd_count_and_hash(const uint8_t *p, size_t n, uint64_t v[4], size_t *zeros,
+                                  const uint8_t *ahead, size_t step) {
+    size_t i = 0, c = 0;
+    if (!__builtin_cpu_is("amd")) return 0;
+    __m256i acc = _mm256_loadu_si256((const void *)v);
+    for (; i + 64 <= n; i += 64) {
+        __m512i x = LD(p + i);
+        c += (size_t)_mm_popcnt_u64(_mm512_testn_epi8_mask(x, x));
+        acc = xxh_stripe(acc, _mm512_castsi512_si256(x));
+        acc = xxh_stripe(acc, _mm512_extracti64x4_epi64(x, 1));
+        if (ahead)
+            for (size_t k = 0; k < step; k++) _mm_prefetch((const char *)ahead + i * step + 64 * k, _MM_HINT_T1);
     }
     _mm256_storeu_si256((void *)v, acc);
+    *zeros = c;
     return i;
 }
 

@@ -271,6 +271,8 @@ def zstd_frame(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, s
     plan.planes_per_byte = planes_per_byte
     plan.checksum = checksum
     plan.min_gain = min_gain
+    plan.ahead = NULL
+    plan.ahead_step = 0
     work = <mz_zwork *> malloc(sizeof(mz_zwork))
     if work is NULL:
         raise MemoryError

@@ -69,6 +69,10 @@ typedef struct {
     int planes_per_byte;
     int checksum;
     int min_gain; /* literals are compressed only if that saves at least 1/min_gain of them */
+    /* What will be read after this, or NULL, and how many bytes of it for each byte here: it may be fetched into the
+     * caches while the checksum waits for its sums. */
+    const uint8_t *ahead;
+    size_t ahead_step;
 } mz_zplan;
 
 #endif

@@ -19,14 +19,21 @@ static inline uint64_t K(xxh_round)(uint64_t acc, uint64_t v) {
     acc += v * MZ_P2;
     return MZ_ROTATE(acc, 31) * MZ_P1;
 }
-static uint64_t K(xxh64)(const uint8_t *p, size_t n, uint64_t seed) {
+static inline void K(xxh_start)(uint64_t v[4], uint64_t seed) {
+    v[0] = seed + MZ_P1 + MZ_P2, v[1] = seed + MZ_P2, v[2] = seed, v[3] = seed - MZ_P1;
+}
+/* As many whole stripes of 32 bytes as there are; how many bytes that was. */
+static size_t K(xxh_stripes)(const uint8_t *p, size_t n, uint64_t v[4]) {
+    size_t i = SIMD(xxh_stripes, (p, n, v));
+    for (; i + 32 <= n; i += 32)
+        for (int k = 0; k < 4; k++) v[k] = K(xxh_round)(v[k], K(load8)(p + i + 8 * k));
+    return i;
+}
+/* The hash of n bytes at p, of which v holds the first i, whole stripes. */
+static uint64_t K(xxh_end)(const uint8_t *p, size_t i, size_t n, uint64_t seed, uint64_t v[4]) {
     uint64_t h;
-    size_t i = 0;
     if (n >= 32) {
-        uint64_t v[4] = {seed + MZ_P1 + MZ_P2, seed + MZ_P2, seed, seed - MZ_P1};
-        i = SIMD(xxh64, (p, n, v));
-        for (; i + 32 <= n; i += 32)
-            for (int k = 0; k < 4; k++) v[k] = K(xxh_round)(v[k], K(load8)(p + i + 8 * k));
+        i += K(xxh_stripes)(p + i, n - i, v);
         h = MZ_ROTATE(v[0], 1) + MZ_ROTATE(v[1], 7) + MZ_ROTATE(v[2], 12) + MZ_ROTATE(v[3], 18);
         for (int k = 0; k < 4; k++) h = (h ^ K(xxh_round)(0, v[k])) * MZ_P1 + MZ_P4;
     } else {
@@ -49,6 +56,20 @@ static uint64_t K(xxh64)(const uint8_t *p, size_t n, uint64_t seed) {
     h = (h ^ h >> 33) * MZ_P2;
     h = (h ^ h >> 29) * MZ_P3;
     return h ^ h >> 32;
+}
+static uint64_t K(xxh64)(const uint8_t *p, size_t n, uint64_t seed) {
+    uint64_t v[4];
+    K(xxh_start)(v, seed);
+    return K(xxh_end)(p, 0, n, seed, v);
+}
+/* How many of the n bytes at p are 0; whole stripes of them go into v, *hashed counts their bytes. A hash waits for its sums
+ * most of the time: meanwhile the zeros are counted and `step` bytes for each of these are fetched from ahead. */
+static size_t K(count_and_hash)(const uint8_t *p, size_t n, uint64_t v[4], size_t *hashed, const uint8_t *ahead,
+                                size_t step) {
+    (void)ahead, (void)step; /* plain C has no use for them */
+    size_t zeros = 0, i = SIMD(count_and_hash, (p, n, v, &zeros, ahead, step));
+    *hashed += i + K(xxh_stripes)(p + i, n - i, v);
+    return zeros + K(count_zero)(p + i, n - i);
 }
 
 /* ---- bits ------------------------------------------------------------------------------------------------------------ */
@@ -724,6 +745,9 @@ static size_t K(zstd_frame)(const uint8_t *x, size_t n, const mz_zplan *plan, mz
     size_t plane = plan->plane < 512 ? n : plan->plane;
     int per_byte = plane == plan->plane ? plan->planes_per_byte : 0, top_empty = 0, index = 0;
     uint32_t repeat = 1;
+    uint64_t sum[4];
+    size_t hashed = 0;
+    K(xxh_start)(sum, 0);
     w->has_tree = 0;
     if (cap < 32) return 0;
     K(put)(p, 0xfd2fb528u, 4);
@@ -735,7 +759,12 @@ static size_t K(zstd_frame)(const uint8_t *x, size_t n, const mz_zplan *plan, mz
         size_t a1 = n - a0 < plane ? n : a0 + plane, counted = 0;
         for (size_t at = a0; at < a1; at += MZ_ZBLOCK) {
             const uint8_t *y = x + at;
-            size_t m = a1 - at < MZ_ZBLOCK ? a1 - at : MZ_ZBLOCK, zeros = K(count_zero)(y, m), size = 0;
+            size_t m = a1 - at < MZ_ZBLOCK ? a1 - at : MZ_ZBLOCK, size = 0;
+            /* blocks that end inside a stripe of the hash leave it for later */
+            const uint8_t *ahead = plan->ahead ? plan->ahead + at * plan->ahead_step : NULL;
+            size_t zeros = plan->checksum && hashed == at
+                               ? K(count_and_hash)(y, m, sum, &hashed, ahead, plan->ahead_step)
+                               : K(count_zero)(y, m);
             int direct = (size_t)(end - p) >= sizeof w->spare + 3, gained = 1;
             uint8_t *block = direct ? p + 3 : w->spare, *q = block;
             counted += m - zeros;
@@ -782,7 +811,7 @@ static size_t K(zstd_frame)(const uint8_t *x, size_t n, const mz_zplan *plan, mz
     *last |= 1;
     if (plan->checksum) {
         if (end - p < 4) return 0;
-        K(put)(p, K(xxh64)(x, n, 0), 4);
+        K(put)(p, K(xxh_end)(x, hashed, n, 0, sum), 4);
         p += 4;
     }
     return (size_t)(p - out);

@@ -877,6 +877,7 @@ cdef class _Write(_Job):
     cdef mz_stats *stats            # one a frame
     cdef uint8_t **chunks           # where the encoded frames are
     cdef int depth                  # buffers a thread: it can encode a frame while another waits to be written
+    cdef int64_t largest            # of the chunks so far
     cdef uint8_t **out_of           # depth a thread
     cdef size_t *out_size
     cdef int64_t *in_use            # the frame in each, -1 for none
@@ -950,11 +951,15 @@ cdef class _Write(_Job):
         return at
 
     cdef int buffer(self, int thread) noexcept nogil:
-        """A buffer of this thread whose chunk is written; -1 if another thread failed."""
+        """A buffer of this thread whose chunk is written; -1 if another thread failed. Large chunks do not wait: only as
+        many buffers are used as the budget has room for."""
         cdef unsigned int spins = 0
-        cdef int i
+        cdef int i, j
         while not mz_load(&self.stop):
-            for i in range(thread * self.depth, (thread + 1) * self.depth):
+            for j in range(self.depth):
+                if j and (j + 1) * self.n_threads * mz_load(&self.largest) > BUDGET:
+                    break
+                i = thread * self.depth + j
                 if self.in_use[i] < mz_load(&self.published):
                     return i
             mz_yield(spins)
@@ -1015,6 +1020,8 @@ cdef class _Write(_Job):
             self.hashes[k] = hash64(out, got)
             self.in_use[i] = k
             self.chunks[k] = out
+            if got > mz_load(&self.largest):
+                mz_store(&self.largest, got)
             mz_store(&self.sizes[k], got)
             self.finished(thread)
 
@@ -1213,7 +1220,7 @@ def write(int fd, frames, int64_t offset, int64_t[::1] offsets not None, int64_t
     if not by_block:
         threads = <int> min(<int64_t> threads, n)
     job.allocate(threads)
-    job.depth = 2 if threads > 1 and 2 * threads * stored <= 2 * BUDGET else 1
+    job.depth = 2 if threads > 1 else 1
     job.out_of = <uint8_t **> calloc(threads * job.depth, sizeof(uint8_t *))
     job.out_size = <size_t *> calloc(threads * job.depth, sizeof(size_t))
     job.in_use = <int64_t *> malloc(threads * job.depth * sizeof(int64_t))

@@ -951,8 +951,10 @@ cdef class _Write(_Job):
         return at
 
     cdef int buffer(self, int thread) noexcept nogil:
-        """A buffer of this thread whose chunk is written; -1 if another thread failed. Large chunks do not wait: only as
-        many buffers are used as the budget has room for."""
+        """A buffer of this thread whose chunk is written; -1 if another thread failed.
+
+        Large chunks do not wait: only as many buffers are used as the budget has room for.
+        """
         cdef unsigned int spins = 0
         cdef int i, j
         while not mz_load(&self.stop):

@@ -106,6 +106,22 @@ def peak(code: str, *arguments: str) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts kilobytes on Linux only")
+def test_memory_of_writing_what_does_not_compress(tmp_path):
+    """Frames of 24 MB that stay as large: threads then keep one chunk each, and none waiting to be written."""
+    make = """
+import sys
+import numpy as np, mrcz
+stack = np.empty((8, 4092, 5760), np.int8)
+rng = np.random.default_rng(0)
+for row in stack[0]:
+    row[:] = rng.integers(-128, 128, 5760, np.int8)
+stack[1:] = stack[0]
+"""
+    write = make + "mrcz.write(sys.argv[1], stack, n_threads=2, sync=False)"
+    assert peak(write, str(tmp_path / "m.mrcz")) - peak(make) < 64 << 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts kilobytes on Linux only")
 def test_memory_of_reading_and_writing_is_bounded(tmp_path):
     """Reading: the array and 64 MB. Writing: 64 MB beyond the caller's array, however long the stack."""
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

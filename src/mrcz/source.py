@@ -110,10 +110,12 @@ def open_source(path: Any, storage_options: dict[str, Any] | None = None) -> Fil
 
     Parameters
     ----------
-    path : path, URL or binary file object
+    path : path, URL, binary file object, or a FileSource or ObjectSource, which is taken as it is
     storage_options : dict, optional
         For the fsspec file system of a URL: keys, endpoints.
     """
+    if isinstance(path, (FileSource, ObjectSource)):
+        return path
     if is_url(path):
         return RemoteSource(path, storage_options)
     if hasattr(path, "read") and hasattr(path, "seek"):

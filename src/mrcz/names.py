@@ -1,0 +1,61 @@
+"""Names of files: which are MRC, what a compressed one is called, and what it was called before.
+
+The rule is one of the name alone, so that it can be known without opening a file, and no two names of plain files give
+the same: `.mrc` becomes `.mrcz`, any other suffix stays in front of it.
+"""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["MRC_SUFFIXES", "compressed_name", "old_compressed_name", "restored_name"]
+
+#: Suffixes of plain MRC files. From a directory these are taken; a file named itself may be called anything.
+MRC_SUFFIXES = (".mrc", ".mrcs", ".map", ".ccp4", ".st", ".rec", ".ali", ".preali", ".msk")
+
+_WRAPPERS = (".gz", ".bz2", ".xz", ".zst")
+
+
+def compressed_name(name: str) -> str:
+    """Name of the compressed form: ``movie.mrc`` → ``movie.mrcz``, ``TS_01.st`` → ``TS_01.st.mrcz``.
+
+    ``old.mrcz`` keeps its name; what has no suffix gets one.
+    """
+    stem, suffix = os.path.splitext(name)
+    if suffix == ".mrc":
+        return stem + ".mrcz"
+    return name if suffix == ".mrcz" else name + ".mrcz"
+
+
+def old_compressed_name(name: str) -> str:
+    """What versions before the rule above called it: ``TS_01.st`` and ``TS_01.rec`` both became ``TS_01.mrcz``."""
+    plain = _unwrapped(name)
+    stem, suffix = os.path.splitext(plain)
+    return (stem if suffix.lower() in (*MRC_SUFFIXES, ".mrcz") else plain) + ".mrcz"
+
+
+def restored_name(name: str, source_name: str | None) -> str:
+    """Name of the plain file: what it was compressed from, as its own name or `source_name` in its footer tell.
+
+    ``TS_01.st.mrcz`` → ``TS_01.st``, ``movie.mrcz`` → ``movie.mrc``; ``TS_01.mrcz`` that was made from ``TS_01.st``
+    → ``TS_01.st``, and so under any new name: ``copy.mrcz`` → ``copy.st``.
+    """
+    plain = _unwrapped(name)
+    stem, suffix = os.path.splitext(plain)
+    if suffix.lower() in MRC_SUFFIXES:
+        return plain  # plain already: movie.mrc.gz → movie.mrc
+    if suffix.lower() != ".mrcz":
+        stem = plain
+    inner = _unwrapped(stem)
+    if os.path.splitext(inner)[1].lower() in MRC_SUFFIXES:
+        return inner
+    known = os.path.splitext(_unwrapped(source_name or ""))[1]
+    if not known[1:].isalnum() or known.lower() == ".mrcz":
+        known = ".mrc"
+    return inner if inner.endswith(known) else inner + known
+
+
+def _unwrapped(name: str) -> str:
+    """The name without ``.gz`` and the like."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in _WRAPPERS else name

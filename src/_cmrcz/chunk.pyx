@@ -45,7 +45,7 @@ from _cmrcz.codecs cimport (
     mz_zlib_compress,
     mz_zlib_decompress,
 )
-from _cmrcz.kernels cimport mz_get_kernels, mz_kernels, mz_stats, mz_zplan, mz_zread, mz_zwork
+from _cmrcz.kernels cimport kernels_in_use, mz_kernels, mz_stats, mz_zplan, mz_zread, mz_zwork
 from _cmrcz.status cimport (
     BAD_BLOCK,
     BAD_BLOCKSIZE,
@@ -65,9 +65,11 @@ from _cmrcz.status cimport (
     SHORT_HEADER,
 )
 
+from threading import Lock
+
 from _cmrcz.status import error_for
 
-cdef const mz_kernels *K = mz_get_kernels()
+cdef const mz_kernels *K = kernels_in_use()
 
 blosc2_init()  # registers C-Blosc2's codecs and filters; starts no thread
 
@@ -860,3 +862,46 @@ def xxh64(const uint8_t[::1] data not None, uint64_t seed=0) -> int:
     with nogil:
         h = K.xxh64(p, n, seed)
     return h
+
+
+cdef class XXH64:
+    """XXH64 of bytes that come in pieces: ``update`` with each, then ``intdigest``."""
+    cdef uint64_t v[4]
+    cdef uint64_t seed
+    cdef uint64_t total
+    cdef uint8_t tail[32]       # what is left of the pieces so far: less than a stripe
+    cdef object lock
+
+    def __cinit__(self, uint64_t seed=0):
+        self.seed = seed
+        self.lock = Lock()
+        K.xxh_start(self.v, seed)
+
+    def update(self, const uint8_t[::1] data not None) -> None:
+        """Take more bytes (a contiguous buffer of them); the GIL is released meanwhile."""
+        cdef const uint8_t *p = &data[0] if data.shape[0] else NULL
+        cdef size_t n = data.shape[0], kept, taken
+        if n == 0:
+            return
+        with self.lock, nogil:
+            kept = self.total % 32
+            self.total += n
+            if kept:
+                taken = min(n, 32 - kept)
+                memcpy(self.tail + kept, p, taken)
+                p += taken
+                n -= taken
+                kept += taken
+                if kept == 32:
+                    K.xxh_stripes(self.tail, 32, self.v)
+                    kept = 0
+            if n:   # the tail is then empty
+                taken = K.xxh_stripes(p, n, self.v)
+                memcpy(self.tail, p + taken, n - taken)
+
+    def intdigest(self) -> int:
+        """The hash of all bytes so far; more may follow."""
+        cdef uint64_t v[4]
+        with self.lock:
+            memcpy(v, self.v, sizeof(v))
+            return K.xxh_end(self.tail, self.total % 32, self.total, self.seed, v)

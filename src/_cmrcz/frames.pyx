@@ -37,7 +37,7 @@ from _cmrcz.chunk cimport (
     stats_add,
     stats_init,
 )
-from _cmrcz.kernels cimport MZ_I8, MZ_I16, MZ_U4, MZ_U8, MZ_U16, mz_get_kernels, mz_kernels, mz_stats
+from _cmrcz.kernels cimport MZ_I8, MZ_I16, MZ_U4, MZ_U8, MZ_U16, kernels_in_use, mz_kernels, mz_stats
 from _cmrcz.status cimport (
     BAD_HASH,
     BAD_TABLE,
@@ -67,7 +67,7 @@ cdef extern from "platform.h" nogil:
     void mz_thread_start(mz_thread *t)
     void mz_thread_join(mz_thread *t)
 
-cdef const mz_kernels *K = mz_get_kernels()
+cdef const mz_kernels *K = kernels_in_use()
 
 cdef enum:
     HEADER = 16

@@ -355,7 +355,8 @@ def run_job(job: Job, progress: Callable[[int, int], None] | None = None) -> Res
     except (OSError, MrczError, ValueError, TypeError, OverflowError, MemoryError) as error:
         text = error_text(error, job.source)
         if isinstance(error, mrc.OtherSourceError):
-            return result("refused", f"{job.destination} {error.message}; -o writes elsewhere, --replace-any replaces it")
+            advice = "-o writes elsewhere, --replace-any replaces it"
+            return result("refused", f"{job.destination} {error.message}; {advice}")
         if isinstance(error, HeaderError) and error.recoverable:
             text += "; --permissive takes the whole frames that are there"
         elif isinstance(error, mrc.TrailingBytesError):

@@ -170,17 +170,17 @@ class GrowingFile:
             if not os.path.samestat(os.fstat(fd), os.stat(target)):
                 raise MrczError("another process has just replaced this file", path=target)
             size = os.fstat(fd).st_size
+            if size != end + len(footer or b""):
+                raise MrczError(
+                    f"{size - end - len(footer or b'')} bytes follow the last frame: see `mrcz recover`",
+                    path=target,
+                )
             with os.fdopen(os.dup(fd), "rb") as file:
                 same = file.read(len(header)) == header
                 file.seek(end)
                 same = same and (footer is None or file.read(len(footer)) == footer)
             if not same:  # what the caller knows of the file was read before it was locked
                 raise MrczError("another process has just changed this file; try again", path=target)
-            if size != end + len(footer or b""):
-                raise MrczError(
-                    f"{size - end - len(footer or b'')} bytes follow the last frame: see `mrcz recover`",
-                    path=target,
-                )
         except BaseException:
             os.close(fd)
             raise

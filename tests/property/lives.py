@@ -56,7 +56,8 @@ def deadly(name):
     return call
 
 
-for name in ("open_new", "open_existing", "fsync", "truncate", "rename_new", "link", "replace", "unlink", "sync_folder"):
+CALLS = "open_new open_existing fsync truncate rename_new link replace unlink sync_folder"
+for name in CALLS.split():
     setattr(Deadly, name, deadly(name))
 
 

@@ -3,9 +3,9 @@
 `compress` and `decompress` are one copy with different writers. A compressed file keeps the 1024 header bytes of the
 file it was made from, and its extended header, so `decompress` writes back the very same file, odd fields included.
 
-The order in which a copy happens is what keeps everything safe: the new file is written under a temporary name, flushed,
-read back and compared through its own descriptor, given its name, and only then, and while it still has that name, may
-the original go.
+The order in which a copy happens is what keeps everything safe: the new file is written under a temporary name,
+flushed, read back and compared through its own descriptor, given its name, and only then, and while it still has that
+name, may the original go.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ def compress(
         Appears once the new file is complete, and proven where that was asked for.
     overwrite : bool or "any"
         True replaces what stands at `destination`, but no archive that was made from another file than `source` (by
-        the name, size and checksum in its footer; where it has none, by its pixels and header); "any" replaces that too.
+        the name, size and checksum in its footer; where it has none, by its pixels and header); "any" replaces that
+        too.
     codec, level, profile, filter, blocksize, pack, signed_bytes, n_threads
         As `mrcz.write` takes them.
     permissive : bool

@@ -411,31 +411,45 @@ def _resemble(source: os.stat_result, new: NewFile) -> None:
 
 def _judge(there: int, new: NewFile, compressing: bool) -> None:
     """Refuse to replace an archive that is not known to be of the same source as the new file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FormatWarning)
+        _judge_quietly(there, new, compressing)
+
+
+def _judge_quietly(there: int, new: NewFile, compressing: bool) -> None:
     if os.fstat(there).st_size == 0:
         return  # a name that was reserved by a process that died
     try:
-        with _quietly_opened(there, new.path) as old:
+        with _opened(there, new.path) as old:
             if not old.is_compressed:
                 return
             if not compressing:
                 raise OtherSourceError("is a compressed file, and may be the only copy of what is in it", path=new.path)
-            with _quietly_opened(new.fd, new.path) as mine:
+            with _opened(new.fd, new.path) as mine:
                 reason = _other_source(old, origin(mine), mine)
     except FormatError as error:
-        if not compressing and not _ends_in_footer(there):
+        if not _was_compressed(there):
             return
-        reason = f"cannot be read, so that nobody knows what it was made from ({error.message})"
+        reason = f"is damaged, so that nobody knows what it was made from ({error.message})"
     if reason is not None:
         raise OtherSourceError(reason, path=new.path)
 
 
-def _ends_in_footer(fd: int) -> bool:
+def _was_compressed(fd: int) -> bool:
+    """Whether a file that cannot be read has the beginning or the end of a compressed one."""
     from mrcz.footer import TRAILER_MAGIC
 
     size = os.fstat(fd).st_size
     with os.fdopen(os.dup(fd), "rb") as file:
+        file.seek(0)
+        head = file.read(1024)
         file.seek(max(0, size - len(TRAILER_MAGIC)))
-        return file.read() == TRAILER_MAGIC
+        if file.read() == TRAILER_MAGIC:
+            return True
+    try:
+        return Header.parse(head, permissive=True).compressed
+    except FormatError:
+        return False
 
 
 def _opened(fd: int, name: str | os.PathLike, **options: Any) -> Reader:
@@ -443,12 +457,6 @@ def _opened(fd: int, name: str | os.PathLike, **options: Any) -> Reader:
     import mrcz
 
     return mrcz.Reader(FileSource(os.fdopen(os.dup(fd), "rb"), os.fspath(name)), **options)
-
-
-def _quietly_opened(fd: int, name: str | os.PathLike) -> Reader:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FormatWarning)
-        return _opened(fd, name)
 
 
 def origin(reader: Reader) -> Origin | None:

@@ -169,10 +169,6 @@ class Writer:
         self._footer_extra: dict[str, Any] = {} if source_name is None else {"source_name": source_name}
         self._moments: list[np.ndarray] = []  # (n, 5) a batch: min, max, sum, sum of squares, count
         self._count = 0
-        if os.path.isdir(self.path):
-            raise IsADirectoryError(f"{self.path} is a directory")
-        if os.path.exists(self.path) and not overwrite:
-            raise FileExistsError(f"{self.path} exists; pass overwrite=True to replace it")
         self._overwrite = overwrite
         self._create()
 

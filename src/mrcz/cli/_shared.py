@@ -131,6 +131,10 @@ def run_plan(action: str, args: argparse.Namespace, options: dict[str, Any]) -> 
     """Plan, run and report `action` on ``args.inputs``; return the exit code."""
     from mrcz import batch
 
+    if "-" in args.inputs or args.output == "-":
+        from mrcz.cli._pipes import run_piped
+
+        return run_piped(action, args, options)
     try:
         plan = batch.plan(
             action,
@@ -186,7 +190,7 @@ def _result_line(result: Any) -> str:
         line += "  checked, original removed"
     elif result.checked:
         line += "  checked"
-    return line
+    return line + (f"; {result.error}" if result.error else "")
 
 
 def _ratio(action: str, before: int, after: int) -> str:

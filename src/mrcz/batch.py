@@ -242,7 +242,7 @@ def plan(
             refused.append(Result(action, path, destination, status, error=problem))
         else:
             assert destination is not None
-            earlier = ()
+            earlier: tuple[str, ...] = ()
             if action == "compress" and skip_existing and os.fspath(output or "") != destination:
                 old = os.path.join(os.path.dirname(destination), old_compressed_name(os.path.basename(path)))
                 earlier = (old,) if old != destination else ()

@@ -241,16 +241,16 @@ def test_an_original_with_more_in_it_than_the_copy_stays(capsys, tmp_path, rng):
 _SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background has it ignored
-import mrcz.convert.mrc as m
-blocks = m._blocks
-m._BLOCK = 1
+import mrcz.convert.mrc as m, mrcz.convert.original as original
+blocks = m.blocks
+original._BLOCK = 1
 def slow(reader):
     for i, block in enumerate(blocks(reader)):
         yield block
         if i == 2:
             print("going", flush=True)
             time.sleep(60)
-m._blocks = slow
+m.blocks = original.blocks = slow
 from mrcz.cli import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -1,4 +1,4 @@
-"""A tomography folder in ordinary hands: files of one name and several suffixes, compressed at once, one after the other,
+"""A tomography folder in ordinary hands: files of one name and several suffixes, at once, one after the other,
 again, by force; files that change meanwhile. Whatever is said, no source may be without its pixels."""
 
 import gzip
@@ -95,7 +95,7 @@ def test_archives_under_the_old_names_are_found(capsys, folder):
     code, out, _ = run(capsys, "compress", "--skip-existing", folder / "TS_01.st")  # that one is nowhere
     assert code == 0 and "skipped" not in out and (folder / "TS_01.st.mrcz").exists()
     out = folder / "out"
-    code, text, _ = run(capsys, "decompress", folder / "TS_01.mrcz", folder / "TS_01.st.mrcz", "-o", f"{out}/")
+    code, _, _ = run(capsys, "decompress", folder / "TS_01.mrcz", folder / "TS_01.st.mrcz", "-o", f"{out}/")
     assert code == 0 and sorted(os.listdir(out)) == ["TS_01.rec", "TS_01.st"]
     for name in os.listdir(out):
         assert (out / name).read_bytes() == (folder / name).read_bytes()
@@ -120,7 +120,7 @@ def test_an_archive_that_does_not_say_what_it_is_of(capsys, tmp_path, rng):
 def test_what_stood_there_stays_when_the_source_changes_meanwhile(capsys, folder, monkeypatch, option):
     source, target = folder / "TS_01.mrc", folder / "TS_01.mrcz"
     assert run(capsys, "compress", source)[0] == 0
-    before, blocks = target.read_bytes(), convert_mrc._blocks
+    before, blocks = target.read_bytes(), convert_mrc.blocks
 
     def meanwhile(reader):
         yield from blocks(reader)
@@ -129,7 +129,7 @@ def test_what_stood_there_stays_when_the_source_changes_meanwhile(capsys, folder
                 file.seek(1024 + 5)
                 file.write(b"\7")
 
-    monkeypatch.setattr(convert_mrc, "_blocks", meanwhile)
+    monkeypatch.setattr(convert_mrc, "blocks", meanwhile)
     code, out, err = run(capsys, "compress", "-f", option, source)
     assert code == 1 and "nothing was written" in err and out == ""
     assert target.read_bytes() == before and source.exists()

@@ -1,4 +1,4 @@
-"""MRC to MRCZ and back, file by file and a few frames at a time; and whether two such files hold the same.
+"""MRC to MRCZ and back, file by file and a few frames at a time.
 
 `compress` and `decompress` are one copy with different writers. A compressed file keeps the 1024 header bytes of the
 file it was made from, and its extended header, so `decompress` writes back the very same file, odd fields included.
@@ -16,11 +16,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
-from mrcz.codec import default_threads
+from mrcz.convert.compare import Comparison, compare, compare_readers
+from mrcz.convert.origin import Origin, OtherSourceError, Summing, is_archive_of, origin, other_source, was_compressed
+from mrcz.convert.original import Counter, Progress, blocks, original_header, readable, restored, source_name
 from mrcz.convert.streams import open_plain, plain_name
 from mrcz.errors import FormatError, FormatWarning, MrczError
 from mrcz.header import Header
@@ -44,31 +47,11 @@ __all__ = [
     "source_name",
 ]
 
-_BLOCK = 64 << 20  # bytes of frames held at a time, or more where every thread would not get a frame of its own
-_LARGE_BLOCK = 512 << 20
-
-Progress = Callable[[int, int], None]
 Overwrite = bool | Literal["any"]
-
-
-class OtherSourceError(MrczError):
-    """What would be replaced was made from something else, and may be the only copy of it."""
 
 
 class TrailingBytesError(FormatError):
     """Bytes after the last frame, which a compressed file has no place for; ``permissive=True`` drops them."""
-
-
-class Origin(NamedTuple):
-    """What a compressed file was made from, as its footer tells.
-
-    ``name`` without folders; ``size`` and ``xxh64`` of the plain file, which is what decompressing it gives; None where
-    the footer does not say, as in files of other programs and of versions before this one.
-    """
-
-    name: str | None
-    size: int | None = None
-    xxh64: int | None = None
 
 
 @dataclass(frozen=True)
@@ -112,34 +95,6 @@ class Copy:
     def asdict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How two files differ.
-
-    Attributes
-    ----------
-    differences : tuple of str
-        One line each, nothing if there are none.
-    pixels : int
-        Pixels that differ, or -1 where shape or pixel type do already.
-    first : tuple of int or None
-        (z, y, x) of the first of them.
-    """
-
-    differences: tuple[str, ...]
-    pixels: int = 0
-    first: tuple[int, int, int] | None = None
-
-    @property
-    def same(self) -> bool:
-        """Whether nothing differs."""
-        return not self.differences
-
-    def asdict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return {"same": self.same, **asdict(self)}
 
 
 def compress(
@@ -259,7 +214,7 @@ def _copy(
     with mrcz.open(source, **reading) as reader:
         header = reader.header
         pixel_bytes = header.frame_nbytes * header.nz
-        tell = _Counter(progress, pixel_bytes * (2 if check else 1))
+        tell = Counter(progress, pixel_bytes * (2 if check else 1))
         if not len(reader):
             raise FormatError("not one whole frame is in it", path=source)
         if compressing and not reading["permissive"]:
@@ -304,7 +259,7 @@ def _restore(
     new = NewFile(destination, overwrite=bool(overwrite))
     try:
         with os.fdopen(os.dup(new.fd), "wb") as file:
-            for piece in _restored(reader, original, tell):
+            for piece in restored(reader, original, tell):
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
@@ -335,8 +290,8 @@ def _write(
         plain = original if original is not None else None if reader.is_compressed else header
         if plain is not None:  # else there is no plain file to give back
             options["source_header"] = plain.tobytes()
-            options["source_name"] = source_name(reader) or _readable(os.path.basename(plain_name(source)))
-    summing = _Summing(reader, plain)
+            options["source_name"] = source_name(reader) or readable(os.path.basename(plain_name(source)))
+    summing = Summing(reader, plain)
     with (
         ThreadPoolExecutor(1) as beside,
         mrcz.Writer(
@@ -349,37 +304,12 @@ def _write(
             **options,
         ) as writer,
     ):
-        for frames in _blocks(reader):
+        for frames in blocks(reader):
             adding = beside.submit(summing.add, frames)
             writer.extend(frames)
             adding.result()  # before the next block takes its place
             tell(header.frame_nbytes * len(frames))
         return writer.finish(summing.entries())
-
-
-class _Summing:
-    """Size and checksum of the plain file, added up from its frames while they are compressed."""
-
-    def __init__(self, reader: Reader, plain: Header | None) -> None:
-        from _cmrcz.chunk import XXH64
-
-        self._plain, self._hash, self._size = plain, XXH64(), 0
-        if plain is not None:
-            self._update(plain.tobytes())
-            self._update(reader.extended_header.raw)
-
-    def _update(self, data: Any) -> None:
-        view = memoryview(data).cast("B")
-        self._hash.update(view)
-        self._size += view.nbytes
-
-    def add(self, frames: np.ndarray) -> None:
-        if self._plain is not None:
-            self._update(np.ascontiguousarray(self._plain.pixel_format.to_stored(frames)).reshape(-1).view(np.uint8))
-
-    def entries(self) -> dict[str, Any]:
-        """Entries of a footer."""
-        return {} if self._plain is None else {"source_size": self._size, "source_xxh64": self._hash.intdigest()}
 
 
 def _same_place(source: str | os.PathLike, destination: str | os.PathLike) -> bool:
@@ -398,7 +328,7 @@ def _changed(source: str | os.PathLike, before: os.stat_result, reader: Reader) 
         return _identity(os.stat(source)) != _identity(before)
     except FileNotFoundError:
         # Somebody removed it. What was read is whole all the same, if it came through a descriptor of that very file.
-        fd = reader.source.fd
+        fd: int | None = reader.source.fd
         return fd is None or _identity(os.fstat(fd)) != _identity(before)
 
 
@@ -419,6 +349,7 @@ def _judge(there: int, new: NewFile, compressing: bool) -> None:
 def _judge_quietly(there: int, new: NewFile, compressing: bool) -> None:
     if os.fstat(there).st_size == 0:
         return  # a name that was reserved by a process that died
+    reason: str | None = None
     try:
         with _opened(there, new.path) as old:
             if not old.is_compressed:
@@ -426,30 +357,13 @@ def _judge_quietly(there: int, new: NewFile, compressing: bool) -> None:
             if not compressing:
                 raise OtherSourceError("is a compressed file, and may be the only copy of what is in it", path=new.path)
             with _opened(new.fd, new.path) as mine:
-                reason = _other_source(old, origin(mine), mine)
+                reason = other_source(old, origin(mine), mine)
     except FormatError as error:
-        if not _was_compressed(there):
+        if not was_compressed(there):
             return
         reason = f"is damaged, so that nobody knows what it was made from ({error.message})"
     if reason is not None:
         raise OtherSourceError(reason, path=new.path)
-
-
-def _was_compressed(fd: int) -> bool:
-    """Whether a file that cannot be read has the beginning or the end of a compressed one."""
-    from mrcz.footer import TRAILER_MAGIC
-
-    size = os.fstat(fd).st_size
-    with os.fdopen(os.dup(fd), "rb") as file:
-        file.seek(0)
-        head = file.read(1024)
-        file.seek(max(0, size - len(TRAILER_MAGIC)))
-        if file.read() == TRAILER_MAGIC:
-            return True
-    try:
-        return Header.parse(head, permissive=True).compressed
-    except FormatError:
-        return False
 
 
 def _opened(fd: int, name: str | os.PathLike, **options: Any) -> Reader:
@@ -457,70 +371,6 @@ def _opened(fd: int, name: str | os.PathLike, **options: Any) -> Reader:
     import mrcz
 
     return mrcz.Reader(FileSource(os.fdopen(os.dup(fd), "rb"), os.fspath(name)), **options)
-
-
-def origin(reader: Reader) -> Origin | None:
-    """What a compressed file was made from; None where it was made from no plain file, or does not say."""
-    name = source_name(reader)
-    if not reader.is_compressed or reader.footer is None or name is None:
-        return None
-    size, digest = (reader.footer.extra.get(key) for key in ("source_size", "source_xxh64"))
-    known = isinstance(size, int) and isinstance(digest, int) and original_header(reader) is not None
-    return Origin(name, size, digest) if known else Origin(name)
-
-
-def is_archive_of(archive: str | os.PathLike, source: str | os.PathLike, **reading: Any) -> str | None:
-    """Whether a compressed file holds `source`: None if it does, else why not.
-
-    Name, size and checksum in its footer are compared with the source, which is read for that; where the footer has
-    none, pixels and headers are compared.
-
-    Parameters
-    ----------
-    archive, source : path
-    **reading
-        permissive, signed_bytes, n_threads: how the source is read, as `mrcz.open` takes them.
-
-    Raises
-    ------
-    FormatError
-        One of them is damaged.
-    """
-    import mrcz
-
-    with mrcz.open(archive, n_threads=reading.get("n_threads")) as old, mrcz.open(source, **reading) as mine:
-        if not old.is_compressed:
-            return "is no compressed file"
-        known = origin(old)
-        if known is None or known.xxh64 is None:
-            return _other_source(old, None, mine)
-        if mine.is_compressed:
-            return _other_source(old, origin(mine), mine)
-        name = _readable(os.path.basename(plain_name(source)))
-        if known.name != name or known.size != mine.header.data_offset + mine.header.frame_nbytes * len(mine):
-            return _other_source(old, Origin(name, -1, 0), mine)  # no need to read it
-        summing = _Summing(mine, mine.header)
-        for frames in _blocks(mine):
-            summing.add(frames)
-        entries = summing.entries()
-        return _other_source(old, Origin(name, entries["source_size"], entries["source_xxh64"]), mine)
-
-
-def _other_source(old: Reader, mine: Origin | None, reader: Reader) -> str | None:
-    """Why the archive `old` is not of the source of `reader`, whose origin is `mine`; None if it is."""
-    theirs = origin(old)
-    if theirs is not None and theirs.xxh64 is not None and mine is not None and mine.xxh64 is not None:
-        if theirs == mine:
-            return None
-        if theirs.name != mine.name:
-            return f"is an archive of {theirs.name}, not of {mine.name}"
-        return f"is an archive of another {theirs.name}, of other content"
-    # Made by another program, or before footers said it: what is in it decides.
-    found = _compare(old, reader, lambda n: None)
-    if found.same and (theirs is None or mine is None or theirs.name == mine.name):
-        return None
-    what = "" if theirs is None else f" (an archive of {theirs.name})"
-    return f"holds something else{what}: {found.differences[0] if found.differences else 'its name differs'}"
 
 
 def _remove(source: str | os.PathLike, before: os.stat_result, new: NewFile, lost: tuple[str, ...]) -> bool:
@@ -536,61 +386,10 @@ def _remove(source: str | os.PathLike, before: os.stat_result, new: NewFile, los
         now = os.lstat(source)
         if _identity(now) != _identity(before):
             raise MrczError(f"it changed since it was read; {stays}", path=source)
-        new.disk.unlink(source)
+        new.disk.unlink(Path(source))
     except FileNotFoundError:
         return False
     return True
-
-
-class _Counter:
-    """Adds up bytes and passes the sum on."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-
-    def __call__(self, n_bytes: int) -> None:
-        self._done += n_bytes
-        if self._progress is not None:
-            self._progress(self._done, self._total)
-
-
-def _blocks(reader: Reader) -> Iterator[np.ndarray]:
-    """Frames in order, (n, ny, nx), a few at a time; each block is overwritten by the next."""
-    nz = len(reader)
-    if not nz:
-        return
-    frame = max(1, reader.nbytes // nz)
-    threads = min(reader.n_threads or default_threads(), _LARGE_BLOCK // frame)
-    count = min(nz, max(1, _BLOCK // frame, threads))
-    buffer = np.empty((count, *reader.shape[1:]), reader.dtype)
-    for start in range(0, nz, count):
-        stop = min(nz, start + count)
-        yield reader.read(slice(start, stop), out=buffer[: stop - start])
-
-
-def original_header(reader: Reader) -> Header | None:
-    """Header of the plain file that a compressed one was made from; None where it was made from none.
-
-    Also None where frames were added since, so that the header no longer fits.
-    """
-    if not reader.is_compressed or reader.footer is None or reader.footer.source_header is None:
-        return None
-    original = Header.parse(reader.footer.source_header, path=reader.path)
-    nz, ny, nx = reader.header.shape
-    # nz may be larger than what is there: then the plain file promised more frames than it held.
-    fits = (original.ny, original.nx) == (ny, nx) and original.nz >= nz and not original.compressed
-    return original if fits else None
-
-
-def source_name(reader: Reader) -> str | None:
-    """Name of the file a compressed one was made from; None where it does not say."""
-    name = reader.footer.extra.get("source_name") if reader.footer is not None else None
-    return name if isinstance(name, str) else None
-
-
-def _readable(name: str) -> str:
-    """A file name as UTF-8 text; bytes that are none (names from older systems) are replaced."""
-    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _footer_metadata(reader: Reader) -> dict[str, Any] | None:
@@ -607,17 +406,6 @@ def _lost(reader: Reader, new: NewFile) -> tuple[str, ...]:
         return tuple(str(name) for name in metadata if name not in copy.metadata)
 
 
-def _restored(reader: Reader, original: Header, tell: Callable[[int], None]) -> Iterator[Any]:
-    """The bytes of the plain file that `reader` was compressed from, in pieces."""
-    yield original.tobytes()
-    yield reader.extended_header.raw
-    for frames in _blocks(reader):
-        # astype (inside to_stored) keeps the bits: bytes read as unsigned become signed ones again, uint16 that stand
-        # for bytes become bytes.
-        yield np.ascontiguousarray(original.pixel_format.to_stored(frames)).data
-        tell(original.frame_nbytes * len(frames))
-
-
 # --- the proof ---------------------------------------------------------------------------------------------------
 
 
@@ -631,13 +419,13 @@ def _check(reader: Reader, source: str | os.PathLike, new: NewFile, tell: Callab
             # Where one of them can become the other byte for byte, the bytes themselves are compared with the file.
             if not reader.is_compressed and (original := original_header(copy)) is not None:
                 with open_plain(source) as plain:
-                    difference = _same_bytes(plain, _restored(copy, original, tell))
+                    difference = _same_bytes(plain, restored(copy, original, tell))
             elif not copy.is_compressed and (original := original_header(reader)) is not None:
                 with os.fdopen(os.dup(new.fd), "rb") as plain:
                     plain.seek(0)
-                    difference = _same_bytes(plain, _restored(reader, original, tell))
+                    difference = _same_bytes(plain, restored(reader, original, tell))
             else:
-                found = _compare(reader, copy, tell)
+                found = compare_readers(reader, copy, tell)
                 difference = None if found.same else found.differences[0]
                 if reader.is_compressed and copy.is_compressed and original_header(reader) != original_header(copy):
                     difference = "the header of the original file differs"
@@ -665,107 +453,6 @@ def _same_bytes(plain: BinaryIO, pieces: Iterator[Any]) -> str | None:
     if plain.read(1):
         return f"bytes follow after byte {position}"
     return None
-
-
-def compare(
-    first: str | os.PathLike,
-    second: str | os.PathLike,
-    *,
-    permissive: bool = False,
-    n_threads: int | None = None,
-    progress: Progress | None = None,
-) -> Comparison:
-    """Compare two MRC or MRCZ files: pixels bit for bit, then what their headers say.
-
-    Parameters
-    ----------
-    first, second : path
-        In any format `mrcz.open` reads, each in its own.
-    permissive, n_threads
-        As `mrcz.open` takes them.
-    progress : callable, optional
-        Called as ``progress(done, total)`` in bytes of pixels.
-
-    Returns
-    -------
-    Comparison
-
-    Raises
-    ------
-    FormatError
-        One of them is damaged.
-    """
-    import mrcz
-
-    with (
-        mrcz.open(first, permissive=permissive, n_threads=n_threads) as a,
-        mrcz.open(second, permissive=permissive, n_threads=n_threads) as b,
-    ):
-        return _compare(a, b, _Counter(progress, a.nbytes))
-
-
-def _compare(a: Reader, b: Reader, tell: Callable[[int], None]) -> Comparison:
-    differences: list[str] = []
-    pixels, place = 0, None
-    if a.shape != b.shape:
-        differences.append(f"shape (nz, ny, nx) is {a.shape} and {b.shape}")
-        pixels = -1
-    elif a.dtype.newbyteorder("=") != b.dtype.newbyteorder("="):
-        differences.append(f"pixels are {a.dtype.name} and {b.dtype.name}")
-        pixels = -1
-    else:
-        start = 0
-        for left, right in zip(_blocks(a), _blocks(b), strict=True):
-            tell(left.nbytes)
-            wrong = _bits(left) != _bits(right)
-            count = int(wrong.sum())
-            if count and place is None:
-                z, y, x = (int(i) for i in np.argwhere(wrong)[0][:3])
-                place = (start + z, y, x)
-            pixels += count
-            start += len(left)
-        if pixels:
-            differences.append(f"{pixels} of {a.size} pixels differ, first at (z, y, x) = {place}")
-    differences.extend(_header_differences(a, b))
-    return Comparison(tuple(differences), pixels, place)
-
-
-def _bits(pixels: np.ndarray) -> np.ndarray:
-    """The pixels as native integers of the same bits, so that NaN equals NaN and -0 is not 0."""
-    native = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
-    if native.dtype.kind == "c":
-        return native.view(f"u{native.dtype.itemsize}")
-    return native.view(f"u{native.dtype.itemsize}") if native.dtype.kind == "f" else native
-
-
-def _header_differences(a: Reader, b: Reader) -> Iterator[str]:
-    """What the headers say differently about the same pixels.
-
-    How they are stored is no difference, nor are DMIN, DMAX, DMEAN and RMS, which follow from them: many programs leave
-    them out or estimate them, and a copy has them right.
-    """
-    left, right = _meaning(a), _meaning(b)
-    for name in left:
-        if left[name] != right[name]:
-            yield f"{name} is {left[name]} and {right[name]}"
-    if a.extended_header.raw != b.extended_header.raw:
-        yield f"extended headers differ ({a.header.nsymbt} and {b.header.nsymbt} bytes)"
-
-
-def _meaning(reader: Reader) -> dict[str, Any]:
-    header = original_header(reader) or reader.header
-    labels = [label for label in header.labels if not label.startswith("MRCZ")]
-    return {
-        "kind": reader.kind,
-        "pixel size": tuple(float(str(np.float32(size))) for size in header.pixel_size),
-        "cell angles": tuple(header["cellb"]),
-        "start": tuple(header[name] for name in ("nxstart", "nystart", "nzstart")),
-        "axes": header.axes,
-        "space group": header["ispg"],
-        "origin": header.origin,
-        "extended header type": header.exttyp,
-        "labels": labels,
-    }
 
 
 def _refuse_trailing(reader: Reader, source: str | os.PathLike) -> None:

@@ -235,7 +235,8 @@ class NewFile:
         if disk is not None:
             self.disk = disk
         self.path = Path(os.path.realpath(path))
-        self.overwrite, self.sync, self.mode = overwrite, sync, None
+        self.overwrite, self.sync = overwrite, sync
+        self.mode: int | None = None
         self._process = os.getpid()
         self.fd = -1
         # Told before any work is done; what counts is what stands there in the end.

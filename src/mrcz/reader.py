@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mrcz.codec import default_threads
-from mrcz.errors import ChunkError, FormatWarning
+from mrcz.errors import ChunkError, FormatWarning, MrczError
 from mrcz.index import FrameIndex, plan_reads, xxh64
 from mrcz.modes import CODEC_NAMES
 from mrcz.opening import open_frames
@@ -96,7 +96,7 @@ class Reader:
     ) -> None:
         if n_threads is not None and n_threads < 1:
             raise ValueError(f"n_threads must be at least 1, got {n_threads}")
-        self._options = {
+        self._options: dict[str, Any] = {
             "permissive": permissive, "n_threads": n_threads, "signed_bytes": signed_bytes, "verify": verify,
             "storage_options": storage_options, "correction": correction,
         }
@@ -581,8 +581,42 @@ class Reader:
 
     # ---- life ----------------------------------------------------------------------------------------------------
 
+    def refresh(self) -> int:
+        """Look again what is in the file: frames that a writer has flushed since it was opened are there then.
+
+        Returns
+        -------
+        int
+            Frames that came.
+
+        Raises
+        ------
+        MrczError
+            The name belongs to another file by now, or to none: this Reader stays with the file it has opened.
+        FormatError
+            The file has become damaged; the Reader stays as it was.
+        ValueError
+            The Reader is closed, or of a URL or of a gzip, bzip2, xz or zstd file, which are read as they were.
+        """
+        source = self._source
+        if not isinstance(source, (FileSource, ObjectSource)):
+            raise ValueError(f"{self.path}: a URL is read as it was; open it again")
+        if isinstance(source, FileSource):
+            if source.wrapped:
+                raise ValueError(f"{self.path}: what is inside is unpacked when it is opened; open it again")
+            if self._reopen is not None and not (same := source.same_file(self._reopen)):
+                who = "no file has this name any more" if same is None else "another file has this name now"
+                raise MrczError(f"{who}; this Reader stays with the one it opened", path=self.path)
+        before = len(self)
+        source.refresh()
+        for text in self._open(self._options["permissive"], self._options["signed_bytes"]):
+            warnings.warn(f"{self.path}: {text}", FormatWarning, stacklevel=2)
+        self._data = None
+        return len(self) - before
+
     def close(self) -> None:
-        """Close the file; arrays read from it stay valid."""
+        """Close the file; arrays read from it stay valid. Reads under way in other threads end first, and later ones
+        are a ValueError."""
         self._data = None
         self._source.close()
 

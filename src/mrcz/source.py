@@ -32,6 +32,8 @@ class FileSource:
         Whether a request costs far more than its bytes.
     size : int
         Bytes of the file when it was opened, or last refreshed.
+    wrapped : bool
+        The file read is a temporary one: what was inside a gzip, bzip2, xz or zstd file.
     """
 
     remote = False
@@ -42,6 +44,7 @@ class FileSource:
         self.name = name
         self.fd = file.fileno()
         self.size = os.fstat(self.fd).st_size
+        self.wrapped = not isinstance(file.name, (str, bytes))
         self._users = 0
         self._closed = False
 
@@ -89,10 +92,24 @@ class FileSource:
         end = self.read(max(0, now.st_size - 64), 64)
         return now.st_size, now.st_mtime_ns, now.st_ctime_ns, self.read(0, 1024), end
 
+    def grew(self) -> bool:
+        """Whether the file has another size now."""
+        with self as fd:
+            return os.fstat(fd).st_size != self.size
+
     def refresh(self) -> None:
         """Look again how large the file is."""
         with self as fd:
             self.size = os.fstat(fd).st_size
+
+    def same_file(self, path: str) -> bool | None:
+        """Whether *path* names this very file; None if it names none."""
+        try:
+            there = os.stat(path)
+        except FileNotFoundError:
+            return None
+        with self as fd:
+            return os.path.samestat(there, os.fstat(fd))
 
     def close(self) -> None:
         """Close the file once the last read in flight has ended; a read that begins later is a ValueError."""
@@ -153,6 +170,9 @@ class ObjectSource:
     def state(self) -> None:
         """A file object does not tell whether it changed."""
         return None
+
+    def grew(self) -> bool:
+        return False
 
     def refresh(self) -> None:
         """Look again how large the file is."""

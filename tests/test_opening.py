@@ -87,7 +87,7 @@ def test_a_closed_reader_says_so_and_gives_its_descriptor_back(tmp_path):
         reader.close()
         reader.close()
         for work in (*READS.values(), lambda r: r[0], lambda r: r.data, np.asarray, lambda r: r.refresh()):
-            with pytest.raises(ValueError, match="closed|only plain pixels"):
+            with pytest.raises(ValueError, match=r"closed|only plain pixels"):
                 work(reader)
         assert np.array_equal(kept, stack[0]) and reader.shape == (3, 8, 8)
         assert source.file.closed == isinstance(source, FileSource)

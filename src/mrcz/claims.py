@@ -6,8 +6,6 @@ frame of two gigabytes. Only decoding tells them apart, so that is done block by
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mrcz.errors import FormatError

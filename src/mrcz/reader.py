@@ -685,9 +685,10 @@ class _CoreErrors:
         from _cmrcz.status import CUT_PIXELS, UNKNOWN_CODEC, CoreError
 
         if type(error) is FormatError:
-            number = int(self.numbers[0])
-            offset = int(self.reader.index.offsets[number])
-            raise ChunkError(error.message, frame=number, offset=offset, path=self.reader.path) from None
+            first = int(self.numbers[0])
+            raise ChunkError(
+                error.message, frame=first, offset=int(self.reader.index.offsets[first]), path=self.reader.path
+            ) from None
         if isinstance(error, CoreError):
             if error.status == CUT_PIXELS:
                 raise _CutPixels from None

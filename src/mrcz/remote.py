@@ -158,8 +158,8 @@ class RemoteSource:
         n = stop - start
         if len(data) <= n:
             # Less from the start on: the file is that small.
-            short = 0 < len(data) < n or (start == 0 and len(data) < n)
-            return Answer(data, start + len(data) if short else None, start == 0 and len(data) < n)
+            short = self._size is None and len(data) < n and (start == 0 or len(data) > 0)
+            return Answer(data, start + len(data) if short else None, short and start == 0)
         # A file system that knows no ranges gives the whole file.
         size = self._size if self._size is not None else int(self._filesystem().size(self._path))
         if len(data) != size:

@@ -1,7 +1,7 @@
 """Byte ranges over HTTP, through fsspec's session: no more is taken than was asked for, and every answer is checked.
 
-A server is not trusted. It says what it sends (status, Content-Range, Content-Length, Content-Encoding), which has to be
-what was asked for; then as many bytes are taken as that, whatever comes after. RFC 9110, sections 14 and 15.
+A server is not trusted. It says what it sends (status, Content-Range, Content-Length, Content-Encoding), which has to
+be what was asked for; then as many bytes are taken as that, whatever comes after. RFC 9110, sections 14 and 15.
 """
 
 from __future__ import annotations
@@ -51,13 +51,12 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            least = 0 if field.type == "int" else 1e-3
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if not (whole or field.type == "float" and isinstance(value, float) and math.isfinite(value)):
-                raise TypeError(f"{field.name} must be {'a whole' if field.type == 'int' else 'a'} number, got {value!r}")
-            if value < least:
-                raise ValueError(f"{field.name} must be at least {least}, got {value}")
+            value, whole = getattr(self, field.name), field.type == "int"
+            number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+            if not number or not math.isfinite(value):
+                raise TypeError(f"{field.name} must be a {'whole ' if whole else ''}number, got {value!r}")
+            if value < (0 if whole else 1e-3):
+                raise ValueError(f"{field.name} must be {'0 or more' if whole else 'above 0'}, got {value}")
 
     @classmethod
     def taken_from(cls, options: dict[str, Any]) -> Limits:
@@ -160,7 +159,7 @@ class _Request:
                 finally:
                     # Nothing is read only to use the connection again: after a whole body it is free already.
                     response.close()
-        except aiohttp.ConnectionTimeoutError if hasattr(aiohttp, "ConnectionTimeoutError") else () as error:
+        except aiohttp.ConnectionTimeoutError as error:
             raise self._error(f"no connection within connect_timeout = {limits.connect_timeout:g} s") from error
         except aiohttp.ServerTimeoutError as error:
             raise self._error(f"no bytes for read_timeout = {limits.read_timeout:g} s") from error
@@ -220,7 +219,9 @@ class _Request:
         advice = f"whole_bytes = {limit} is the most that is taken; download the file and open the copy"
         if response.content_length is not None and response.content_length > limit:
             raise self._error(f"the server knows no ranges and sends all {response.content_length} bytes: {advice}")
-        data = await self._body(response, limit, clock, f"the server knows no ranges and sends the whole file: {advice}")
+        data = await self._body(
+            response, limit, clock, f"the server knows no ranges and sends the whole file: {advice}"
+        )
         return Answer(data, len(data), True, version)
 
     async def _body(self, response: Any, n: int, clock: asyncio.Timeout, message: str = "") -> bytes:
@@ -270,9 +271,7 @@ def client_factory(limits: Limits) -> Any:
             return self._body
 
     async def client(**options: Any) -> aiohttp.ClientSession:
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=limits.connect_timeout, sock_read=limits.read_timeout
-        )
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout, sock_read=limits.read_timeout)
         settings = {"timeout": timeout, "headers": {"Accept-Encoding": "identity"}, "auto_decompress": False}
         return aiohttp.ClientSession(**{**settings, **options}, response_class=Response)
 

@@ -410,7 +410,8 @@ def test_an_original_that_is_replaced_while_it_goes_stays(tmp_path, disk):
     assert remove_unchanged(tmp_path / "c", lambda now: True) is None and not (tmp_path / "c").exists()
 
 
-def test_an_original_in_use_stays(tmp_path):
+def test_an_original_in_use_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr("mrcz.whole._WAIT", 0.05)
     path = tmp_path / "a.mrc"
     mrcz.write(path, np.zeros((2, 8, 8), "i2"))
     with mrcz.open(path, "a") as writer:

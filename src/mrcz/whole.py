@@ -155,7 +155,7 @@ def lock(fd: int, path: str | os.PathLike, *, wait: float = 0.0) -> None:
 
 
 @contextlib.contextmanager
-def standing(path: Path, *, wait: float = _WAIT) -> Iterator[int | None]:
+def standing(path: Path, *, wait: float | None = None) -> Iterator[int | None]:
     """Hold the file that stands at *path* locked: its descriptor, or None where nothing stands.
 
     Raises
@@ -163,7 +163,7 @@ def standing(path: Path, *, wait: float = _WAIT) -> Iterator[int | None]:
     MrczError
         It is no regular file, or somebody writes it.
     """
-    until = time.monotonic() + wait
+    until = time.monotonic() + (_WAIT if wait is None else wait)
     while True:
         try:
             check_regular(path)

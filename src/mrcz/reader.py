@@ -183,8 +183,13 @@ class Reader:
         return CODEC_NAMES.get(self.header.codec_number, f"codec {self.header.codec_number}")
 
     @property
+    def wrapper(self) -> str | None:
+        """``"gzip"``, ``"bzip2"``, ``"xz"`` or ``"zstd"`` where the file is inside one; None else."""
+        return self._source.wrapper if isinstance(self._source, FileSource) else None
+
+    @property
     def file_nbytes(self) -> int:
-        """Bytes of the whole file."""
+        """Bytes of the whole file (of what is inside, if it is a gzip file or the like)."""
         return self._source.size
 
     @property
@@ -625,7 +630,7 @@ class Reader:
         if not isinstance(source, (FileSource, ObjectSource)):
             raise ValueError(f"{self.path}: a URL is read as it was; open it again")
         if isinstance(source, FileSource):
-            if source.wrapped:
+            if source.wrapper:
                 raise ValueError(f"{self.path}: what is inside is unpacked when it is opened; open it again")
             if self._reopen is not None and not (same := source.same_file(self._reopen)):
                 who = "no file has this name any more" if same is None else "another file has this name now"

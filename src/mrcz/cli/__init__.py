@@ -25,7 +25,10 @@ from mrcz.errors import MissingDependencyError
 __all__ = ["EXIT_DAMAGED", "EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "main"]
 
 #: Modules of this package, in the order ``--help`` lists them.
-COMMANDS = ("compress", "decompress", "info", "verify", "recover", "mount", "correct", "gain", "koma", "demo")
+COMMANDS = (
+    "compress", "decompress", "info", "verify", "header", "validate", "recover", "mount", "correct", "gain", "koma",
+    "demo",
+)  # fmt: skip
 
 _DESCRIPTION = "Compress electron microscopy stacks and volumes (MRC) and check, describe and restore them (MRCZ)."
 _EPILOG = """\

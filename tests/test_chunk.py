@@ -1,6 +1,7 @@
 """Blosc chunks: ours against python-blosc and python-blosc2, both ways, and against damage."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -233,3 +234,39 @@ def test_hash_is_xxh64():
     assert chunk.xxh64(b"") == 0xEF46DB3751D8E999
     assert chunk.xxh64(b"abc") == 0x44BC2CF5AD770999
     assert chunk.xxh64(bytes(range(101)), seed=2654435761) != chunk.xxh64(bytes(range(101)))
+
+
+@SLOW
+@given(
+    data=st.one_of(st.binary(max_size=200), st.integers(0, 5000).map(lambda n: pixels("noise", n, n))),
+    cuts=st.lists(st.integers(0, 5000), max_size=12),
+    seed=st.sampled_from((0, 1, 2**64 - 1)),
+)
+def test_hash_in_pieces(data, cuts, seed):
+    hashed = chunk.XXH64(seed)
+    at = 0
+    for cut in [*sorted(min(cut, len(data)) for cut in cuts), len(data)]:
+        hashed.update(data[at:cut])
+        assert hashed.intdigest() == chunk.xxh64(data[:cut], seed)  # and may go on from there
+        at = cut
+
+
+def test_hash_in_pieces_of_any_contiguous_buffer():
+    data = pixels("noise", 100_001, 1)
+    hashed = chunk.XXH64()
+    for k in range(0, len(data), 77):
+        hashed.update((bytes, bytearray, memoryview, lambda b: np.frombuffer(b, np.uint8))[k % 4](data[k : k + 77]))
+    assert hashed.intdigest() == chunk.xxh64(data)
+    with pytest.raises(ValueError):
+        hashed.update(np.zeros(8, np.uint8)[::2])
+    with pytest.raises(TypeError):
+        hashed.update(None)
+
+
+def test_hash_in_pieces_from_threads_loses_none():
+    """In any order, of equal pieces: the hash is that of all of them."""
+    piece, n = bytes(100_003), 40
+    hashed = chunk.XXH64()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: hashed.update(piece), range(n)))
+    assert hashed.intdigest() == chunk.xxh64(piece * n)

@@ -118,6 +118,32 @@ def test_other_bloscs_and_zstds_in_the_process(order):
     python(ROUND_TRIP.format(first=first, then=OTHERS + "check()\nothers()"))
 
 
+@pytest.mark.parametrize("name", ("bogus", "AVX2", " ", "c ", "avx512\xe9", "x" * 5000))
+def test_unknown_kernels_are_an_import_error_that_says_what_there_is(name):
+    """Each module takes its kernels by itself: one that forgets to look dies at its first pixel."""
+    code = """
+import os
+for module in ("chunk", "frames", "pixels", "outlier"):
+    try:
+        __import__("_cmrcz." + module)
+    except ImportError as error:
+        assert "MRCZ_SIMD" in str(error) and repr(os.environ["MRCZ_SIMD"]) in str(error), error
+        assert f"there are {there}; set it to one of them, or unset it" in str(error), error
+    else:
+        raise AssertionError(module)
+import _cmrcz.status  # has no kernels
+import mrcz, numpy, tempfile
+with tempfile.TemporaryDirectory() as folder:
+    try:
+        mrcz.write(os.path.join(folder, "a.mrcz"), numpy.zeros((1, 8, 8), "u1"))
+    except ImportError as error:
+        assert "MRCZ_SIMD" in str(error), error
+    else:
+        raise AssertionError("mrcz")
+"""
+    python(f"there = {', '.join(pixels.variants())!r}\n{code}", MRCZ_SIMD=name)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads an ELF symbol table")
 def test_no_codec_symbol_is_exported():
     import ctypes

@@ -439,12 +439,6 @@ def test_environment_forces_a_variant(variant):
     assert done.stdout.strip() == (variant or VARIANTS[-1])
 
 
-def test_environment_with_an_unknown_variant():
-    done = run_with("bogus")
-    assert done.returncode != 0
-    assert "ImportError: MRCZ_SIMD names no kernel variant this processor can run; use c, avx2 or avx512" in done.stderr
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="mprotect is POSIX")
 @each_variant
 def test_nothing_beyond_the_buffers_is_touched(variant):

@@ -7,7 +7,7 @@ writing: the others leave theirs to it and go on encoding, as the system lets on
 """
 import threading
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -20,6 +20,8 @@ from _cmrcz.chunk cimport (
     block_decode,
     block_encode,
     block_length,
+    block_start,
+    block_streams,
     chunk_bound,
     chunk_encode,
     chunk_header,
@@ -37,7 +39,7 @@ from _cmrcz.chunk cimport (
     stats_add,
     stats_init,
 )
-from _cmrcz.kernels cimport MZ_I8, MZ_I16, MZ_U4, MZ_U8, MZ_U16, mz_get_kernels, mz_kernels, mz_stats
+from _cmrcz.kernels cimport MZ_I8, MZ_I16, MZ_U4, MZ_U8, MZ_U16, kernels_in_use, mz_kernels, mz_stats
 from _cmrcz.status cimport (
     BAD_HASH,
     BAD_TABLE,
@@ -67,7 +69,7 @@ cdef extern from "platform.h" nogil:
     void mz_thread_start(mz_thread *t)
     void mz_thread_join(mz_thread *t)
 
-cdef const mz_kernels *K = mz_get_kernels()
+cdef const mz_kernels *K = kernels_in_use()
 
 cdef enum:
     HEADER = 16
@@ -293,8 +295,8 @@ cdef class _Read(_Job):
         if self.sink == FLOAT and c.blocksize * 8 % ITEM_BITS[self.pixel_type]:
             s.found = c.blocksize
             return UNALIGNED
-        if c.memcpyed and c.version == 2:
-            self.consume(c.data + HEADER + start, start, n, out)
+        if c.memcpyed:
+            self.consume(c.data + c.header + start, start, n, out)
             return OK
         if w.all and self.sink == STORE and self.pixel_type != MZ_U4:
             return block_decode(c, b, out + start, s, verify)
@@ -645,9 +647,9 @@ cdef class _Sum(_Job):
             return status
         # Nothing beyond the header is looked at here, but its sizes are compared with the whole chunk.
         status = chunk_parse(self.bytes_of[thread], size if ahead >= HEADER else ahead, self.stored, c, s)
-        if status != OK or c.memcpyed or c.version != 2:
+        if status != OK or c.memcpyed or c.special:
             return status
-        need = HEADER + 4 * c.nblocks
+        need = c.header + 4 * c.nblocks
         if need > ahead:
             status = self.pread(s, self.bytes_of[thread] + ahead, need - ahead, self.offsets[k] + ahead)
         return status
@@ -656,23 +658,22 @@ cdef class _Sum(_Job):
         """Read the stored bytes of block b to their place in the chunk's buffer."""
         cdef Scratch *s = &self.scratch[thread]
         cdef uint8_t *p = self.bytes_of[thread]
-        cdef size_t start, end = c.cbytes, other, i
-        if c.version != 2:
-            return self.pread(s, p, c.cbytes, self.offsets[k])
+        cdef size_t start, end, n = block_length(c, b)
+        if c.special:
+            return OK
         if c.memcpyed:
-            start = HEADER + b * c.blocksize
-            return self.pread(s, p + start, block_length(c, b), self.offsets[k] + start)
-        start = p[HEADER + 4 * b] | (<uint32_t> p[HEADER + 4 * b + 1] << 8) | (<uint32_t> p[HEADER + 4 * b + 2] << 16) \
-            | (<uint32_t> p[HEADER + 4 * b + 3] << 24)
-        if start < HEADER + 4 * c.nblocks or start > c.cbytes:
+            start = c.header + b * c.blocksize
+            return self.pread(s, p + start, n, self.offsets[k] + start)
+        start = block_start(c, b)
+        if start < c.header + 4 * c.nblocks or start > c.cbytes:
             s.found = start
             s.expected = c.cbytes
             return BAD_TABLE
-        for i in range(c.nblocks):
-            other = p[HEADER + 4 * i] | (<uint32_t> p[HEADER + 4 * i + 1] << 8) \
-                | (<uint32_t> p[HEADER + 4 * i + 2] << 16) | (<uint32_t> p[HEADER + 4 * i + 3] << 24)
-            if start < other < end:
-                end = other
+        # To where the next block starts; several threads of C-Blosc2 write blocks in any order, but no stream is longer
+        # than its pixels, its length before it and a byte.
+        end = min(c.cbytes, start + n + 5 * <size_t> block_streams(c, n))
+        if b + 1 < c.nblocks and block_start(c, b + 1) > start:
+            end = min(end, <size_t> block_start(c, b + 1))
         # What a damaged length field claims beyond this is then an error, not the bytes of another frame.
         c.cbytes = end
         return self.pread(s, p + start, end - start, self.offsets[k] + start)

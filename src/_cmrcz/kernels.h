@@ -51,6 +51,11 @@ typedef struct {
     /* reverses the bytes of n elements of 2, 4 or 8 bytes; out may be in itself */
     void (*byteswap)(size_t size, const uint8_t *in, uint8_t *out, size_t n);
     uint64_t (*xxh64)(const uint8_t *p, size_t n, uint64_t seed);
+    /* The same bit by bit: start, then whole stripes of 32 bytes as they come (how many bytes those were is returned), then
+     * the n bytes that are left of `total`. */
+    void (*xxh_start)(uint64_t v[4], uint64_t seed);
+    size_t (*xxh_stripes)(const uint8_t *p, size_t n, uint64_t v[4]);
+    uint64_t (*xxh_end)(const uint8_t *p, size_t n, uint64_t total, uint64_t seed, uint64_t v[4]);
     /* n bytes as one zstd frame; its length, or 0 if that is more than cap. Any cap is safe. */
     size_t (*zstd_frame)(const uint8_t *x, size_t n, const mz_zplan *plan, mz_zwork *w, uint8_t *out, size_t cap);
     /* The zstd frame of n bytes at p to exactly length bytes: 1 if that was done, 0 if the frame is wrong or not of the
@@ -60,7 +65,8 @@ typedef struct {
 } mz_kernels;
 
 /* The table in use. Chosen once, at first call, by the processor and the environment variable MRCZ_SIMD
- * ("c", "avx2", "avx512"; an unknown or unsupported name is an error reported as NULL). */
+ * ("c", "avx2", "avx512"; an unknown or unsupported name is an error reported as NULL, which kernels_in_use of kernels.pxd
+ * makes an ImportError). */
 const mz_kernels *mz_get_kernels(void);
 /* A named variant, or NULL if this processor or build has none. */
 const mz_kernels *mz_kernels_named(const char *name);

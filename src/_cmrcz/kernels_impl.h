@@ -629,5 +629,5 @@ static void K(add_f64)(int pt, const void *MZ_RESTRICT in, double weight, const 
 const mz_kernels MZ_CAT(mz_kernels_, MZ_NAME) = {
     MZ_STR(MZ_NAME), K(bit_transpose), K(bit_untranspose), K(pack4), K(unpack4), K(count_zero), K(nonzero_mask),
     K(histogram8), K(stats), K(to_float), K(add_u16), K(add_i64), K(add_f64), K(shuffle), K(unshuffle), K(byteswap), K(xxh64),
-    K(zstd_frame), K(zstd_read),
+    K(xxh_start), K(xxh_stripes), K(xxh_end), K(zstd_frame), K(zstd_read),
 };

@@ -9,12 +9,10 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from _cmrcz.kernels cimport (
-    MZ_F16, MZ_F32, MZ_F64, MZ_I8, MZ_I16, MZ_I32, MZ_U8, MZ_U16, MZ_U32, mz_get_kernels, mz_kernels
+    MZ_F16, MZ_F32, MZ_F64, MZ_I8, MZ_I16, MZ_I32, MZ_U8, MZ_U16, MZ_U32, kernels_in_use, mz_kernels
 )
 
-cdef const mz_kernels *_K = mz_get_kernels()
-if _K is NULL:
-    raise ImportError("MRCZ_SIMD names no kernel variant this processor can run; use c, avx2 or avx512, or unset it")
+cdef const mz_kernels *_K = kernels_in_use()
 
 cdef double TWO_PI = 6.283185307179586
 

@@ -19,7 +19,7 @@ static inline uint64_t K(xxh_round)(uint64_t acc, uint64_t v) {
     acc += v * MZ_P2;
     return MZ_ROTATE(acc, 31) * MZ_P1;
 }
-static inline void K(xxh_start)(uint64_t v[4], uint64_t seed) {
+static void K(xxh_start)(uint64_t v[4], uint64_t seed) {
     v[0] = seed + MZ_P1 + MZ_P2, v[1] = seed + MZ_P2, v[2] = seed, v[3] = seed - MZ_P1;
 }
 /* As many whole stripes of 32 bytes as there are; how many bytes that was. */
@@ -29,17 +29,18 @@ static size_t K(xxh_stripes)(const uint8_t *p, size_t n, uint64_t v[4]) {
         for (int k = 0; k < 4; k++) v[k] = K(xxh_round)(v[k], K(load8)(p + i + 8 * k));
     return i;
 }
-/* The hash of n bytes at p, of which v holds the first i, whole stripes. */
-static uint64_t K(xxh_end)(const uint8_t *p, size_t i, size_t n, uint64_t seed, uint64_t v[4]) {
+/* The hash of `total` bytes: v holds those in front of the n at p, whole stripes. */
+static uint64_t K(xxh_end)(const uint8_t *p, size_t n, uint64_t total, uint64_t seed, uint64_t v[4]) {
     uint64_t h;
-    if (n >= 32) {
-        i += K(xxh_stripes)(p + i, n - i, v);
+    size_t i = 0;
+    if (total >= 32) {
+        i = K(xxh_stripes)(p, n, v);
         h = MZ_ROTATE(v[0], 1) + MZ_ROTATE(v[1], 7) + MZ_ROTATE(v[2], 12) + MZ_ROTATE(v[3], 18);
         for (int k = 0; k < 4; k++) h = (h ^ K(xxh_round)(0, v[k])) * MZ_P1 + MZ_P4;
     } else {
         h = seed + MZ_P5;
     }
-    h += n;
+    h += total;
     for (; i + 8 <= n; i += 8) {
         h ^= K(xxh_round)(0, K(load8)(p + i));
         h = MZ_ROTATE(h, 27) * MZ_P1 + MZ_P4;
@@ -60,7 +61,7 @@ static uint64_t K(xxh_end)(const uint8_t *p, size_t i, size_t n, uint64_t seed, 
 static uint64_t K(xxh64)(const uint8_t *p, size_t n, uint64_t seed) {
     uint64_t v[4];
     K(xxh_start)(v, seed);
-    return K(xxh_end)(p, 0, n, seed, v);
+    return K(xxh_end)(p, n, n, seed, v);
 }
 /* How many of the n bytes at p are 0; whole stripes of them go into v, *hashed counts their bytes. A hash waits for its sums
  * most of the time: meanwhile the zeros are counted and `step` bytes for each of these are fetched from ahead. */
@@ -811,7 +812,7 @@ static size_t K(zstd_frame)(const uint8_t *x, size_t n, const mz_zplan *plan, mz
     *last |= 1;
     if (plan->checksum) {
         if (end - p < 4) return 0;
-        K(put)(p, K(xxh_end)(x, hashed, n, 0, sum), 4);
+        K(put)(p, K(xxh_end)(x + hashed, n - hashed, n, 0, sum), 4);
         p += 4;
     }
     return (size_t)(p - out);

@@ -126,8 +126,8 @@ def recover(
     source = open_source(path)
     try:
         if (header := _plain_header(source)) is not None:
-            return _recover_plain(source, header, os.fspath(path), target, progress)
-        return _Recovering(source, os.fspath(path), progress).run(target)
+            return _recover_plain(source, header, os.fspath(path), target, overwrite, progress)
+        return _Recovering(source, os.fspath(path), overwrite, progress).run(target)
     finally:
         source.close()
 
@@ -146,7 +146,7 @@ def _plain_header(source: Any) -> Header | None:
 
 
 def _recover_plain(
-    source: Any, header: Header, path: str, target: str | os.PathLike | None,
+    source: Any, header: Header, path: str, target: str | os.PathLike | None, overwrite: bool,
     progress: Callable[[int, int], None] | None,
 ) -> Recovery:  # fmt: skip
     """Every whole frame of a plain MRC file that is cut short, or whose writer was killed."""
@@ -157,7 +157,7 @@ def _recover_plain(
     if n < 1:
         raise FormatError("no frame of this file is whole", path=path)
     if target is not None:
-        _copy_plain(source, header, n, target, progress)
+        _copy_plain(source, header, n, target, overwrite, progress)
     expected, end = max(n, claimed), start + n * nbytes
     lost: tuple[Lost, ...] = ()
     if n < claimed:
@@ -170,15 +170,16 @@ def _recover_plain(
 
 
 def _copy_plain(
-    source: Any, header: Header, n: int, target: str | os.PathLike, progress: Callable[[int, int], None] | None
-) -> None:
+    source: Any, header: Header, n: int, target: str | os.PathLike, overwrite: bool,
+    progress: Callable[[int, int], None] | None,
+) -> None:  # fmt: skip
     from mrcz.writer import Writer
 
     pixels, start, nbytes = header.pixel_format, header.data_offset, header.frame_nbytes
     extended = (header.exttyp, source.read(1024, start - 1024))
     volumes = header.kind == "volume stack" and n % header.mz == 0
     with Writer(
-        target, codec="none", pack=pixels.packed, header=header, extended_header=extended,
+        target, codec="none", pack=pixels.packed, header=header, extended_header=extended, overwrite=overwrite,
         mode=header.mode if header.mode in (0, 3, 16) and not pixels.packed else None,
         mz=header.mz if volumes else None,
     ) as writer:  # fmt: skip
@@ -192,8 +193,10 @@ def _copy_plain(
 class _Recovering:
     """One recovery: header, footer, frames, new file."""
 
-    def __init__(self, source: Any, path: str, progress: Callable[[int, int], None] | None) -> None:
-        self.source, self.path, self.progress = source, path, progress
+    def __init__(
+        self, source: Any, path: str, overwrite: bool, progress: Callable[[int, int], None] | None
+    ) -> None:
+        self.source, self.path, self.overwrite, self.progress = source, path, overwrite, progress
         self.notes: list[str] = []
         self.lost: list[Lost] = []
         self.size = source.size
@@ -364,7 +367,7 @@ class _Recovering:
             "writer": f"mrcz {__version__}",
             "source_header": None if footer is None or self.lost else footer.source_header,
         }
-        new = GrowingFile.create(target, self.header.tobytes(), extended, fields=fields)
+        new = GrowingFile.create(target, self.header.tobytes(), extended, overwrite=self.overwrite, fields=fields)
         try:
             moments = np.empty((len(found), 5))
             for k, (_number, offset, size) in enumerate(found):

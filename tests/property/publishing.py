@@ -41,6 +41,7 @@ from pathlib import Path
 import numpy as np
 
 import mrcz
+from mrcz import whole
 from mrcz.cli import main as mrcz_main
 from mrcz.integrity import verify
 
@@ -152,27 +153,35 @@ class Process:
     def removes(self) -> bool:
         return "--remove" in self.argv
 
+    def may_have_done(self, name: str) -> bool:
+        """Whether it worked on this file, or may have, or still will; False where it said that it failed."""
+        return self.status != 1 or len(self.inputs) > 1 or "-r" in self.argv
+
     def takes(self, name: str, fold) -> bool:
         """Whether this file is, or may be, one of its inputs."""
-        wanted = fold(name)
-        return any(fold(given) == wanted or "-r" in self.argv for given in self.inputs)
+        wanted = fold(os.path.normpath(name))
+        return any(fold(os.path.normpath(given)) == wanted or "-r" in self.argv for given in self.inputs)
 
 
 class Between:
     """Comes between a process and the calls it makes: sleeps, asks to be looked at, dies."""
 
-    def __init__(self, folder: str, dice: random.Random, death: int | None, by: int, slow: float) -> None:
-        self.folder, self.dice, self.left, self.by, self.slow = folder, dice, death, by, slow
+    EVENTS = frozenset(
+        ("open", "os.rename", "os.link", "os.remove", "os.truncate", "os.chmod", "os.utime", "os.mkdir", "fcntl.flock")
+    )
 
-    EVENTS = frozenset(("open", "os.rename", "os.link", "os.remove", "os.truncate", "os.chmod", "os.utime", "os.mkdir"))
+    def __init__(self, folder: str, dice: random.Random, death: int | None, by: int) -> None:
+        self.folder, self.dice, self.left, self.by = folder, dice, death, by
+        self.slow = dice.choice([0.04, 0.2, 0.5])
+        # One long sleep, in which everybody else gets by.
+        self.nap = dice.randint(1, 60) if dice.random() < 0.4 else 0
 
     def __call__(self, event: str, arguments: tuple) -> None:
         if event not in self.EVENTS:
-            if event != "fcntl.flock":
-                return
-        elif event == "open":
+            return
+        if event == "open":
             path = arguments[0]
-            if not isinstance(path, (str, bytes)):
+            if not isinstance(path, (str, bytes, os.PathLike)):
                 return
             path = os.fsdecode(path)
             if path.startswith("/") and not path.startswith(self.folder):
@@ -184,43 +193,63 @@ class Between:
             self.left -= 1
             if self.left == 0:
                 os.kill(os.getpid(), self.by)
+        self.nap -= 1
         luck = self.dice.random()
-        if luck < 0.04:
+        if self.nap == 0:
+            time.sleep(0.03 + self.dice.random() * 0.05)
+        elif luck < 0.04:
             os.kill(os.getpid(), signal.SIGSTOP)
         elif luck < self.slow:
             time.sleep(self.dice.random() * 0.004)
 
     def install(self) -> None:
         sys.addaudithook(self)
-        for name in ("fsync", "pwrite"):  # no audit event
-            setattr(os, name, self._wrapped(getattr(os, name)))
+        for name, call in vars(whole.Disk).items():
+            if not name.startswith("_"):
+                setattr(whole.Disk, name, self._wrapped(call))
 
     def _wrapped(self, call):
         def wrapper(*arguments):
             self.pass_by()
-            return call(*arguments)
+            try:
+                return call(*arguments)
+            finally:
+                self.pass_by()
 
         return wrapper
 
 
-def forget_calls(names: list[str]) -> None:
-    """As on a file system that has no hard links, or no renameat2 with RENAME_NOREPLACE."""
-    from mrcz import growth
+def refuse(names: list[str]) -> None:
+    """As a file system that knows no hard links ("link"), or no rename that replaces nothing ("rename")."""
 
-    disk = growth.GrowingFile.disk if hasattr(growth, "GrowingFile") else growth.Disk
-    kind = type(disk)
+    def refusing(number):
+        def call(*arguments):
+            raise OSError(number, os.strerror(number))
+
+        return call
+
     if "link" in names:
-
-        def link(*arguments, **options):
-            raise OSError(errno.EPERM, "Operation not permitted")
-
-        os.link = link
+        whole.Disk.link = refusing(errno.EPERM)
     if "rename" in names:
-        for module in ("mrcz.whole", "mrcz.growth"):
-            found = sys.modules.get(module)
-            if found is not None and hasattr(found, "_renameat2"):
-                found._renameat2 = lambda *arguments: errno.EINVAL
-    del kind
+        whole.Disk.rename_new = refusing(errno.EINVAL)
+
+
+def reserves(folder: Path, without: list[str]) -> bool:
+    """Whether this file system has neither call, so that an empty file reserves a name (docs/container.md)."""
+    old, new = folder / "probe", folder / "probe2"
+    for name, call in (("rename", whole.Disk().rename_new), ("link", os.link)):
+        if name in without:
+            continue
+        try:
+            call(old, new)
+        except OSError:
+            continue
+        if old.exists():
+            new.unlink()
+        else:
+            new.rename(old)
+        return False
+    return True
 
 
 def run_command(argv: list[str]) -> int:
@@ -324,7 +353,7 @@ class Plot:
         names = self.dice.sample(SIBLINGS, self.dice.randint(2, 5))
         for name in names:
             self.plain[name] = self.new()
-        if self.dice.random() < 0.4:  # one of them is archived already, by whatever version, perhaps in an earlier state
+        if self.dice.random() < 0.4:  # one is archived already, by whatever version, perhaps as it was before
             name = self.dice.choice(names)
             same = self.plain[name] if self.dice.random() < 0.5 else self.new()
             self.archives[self.dice.choice([os.path.splitext(name)[0], name]) + ".mrcz"] = (same, name)
@@ -447,6 +476,7 @@ class Round:
     def __init__(self, top: Path, scratch: Path, seed: int, contents: Contents, without: list[str]) -> None:
         self.dice = random.Random(seed)
         self.seed, self.contents, self.without = seed, contents, without
+        self.reserves = reserves(top, without)
         self.folder = top / f"round-{seed}"
         self.scratch = scratch
         self.folder.mkdir()
@@ -463,6 +493,8 @@ class Round:
 
     def prepare(self) -> None:
         plot, contents = self.plot, self.contents
+        for _, number, _ in plot.camera:
+            contents.plain(number)  # to be known here, not in the camera's process alone
         for name, number in plot.plain.items():
             raw = contents.plain(number)
             (self.folder / name).write_bytes(gzip.compress(raw, 1) if name.endswith(".gz") else raw)
@@ -480,8 +512,8 @@ class Round:
     def start(self, name: str, argv: list[str], work, death=NEVER) -> Process:
         process = Process(name, argv)
         seed = self.dice.getrandbits(32)
-        slow = self.dice.choice([0.04, 0.2, 0.5])
-        process.started = time.monotonic()
+        for suffix in ("out", "err"):
+            (self.scratch / f"{name}.{suffix}").write_bytes(b"")
         process.pid = os.fork()
         if process.pid:
             return process
@@ -496,8 +528,10 @@ class Round:
             faulthandler.enable(sys.stderr)
             faulthandler.dump_traceback_later(LIMIT * 0.8, file=sys.stderr)
             os.chdir(self.folder)
-            forget_calls(self.without)
-            Between(str(self.folder), random.Random(seed), death[0], death[1], slow).install()
+            refuse(self.without)
+            Between(str(self.folder), random.Random(seed), *death).install()
+            os.close(self._gate[1])
+            os.read(self._gate[0], 1)  # until all are there
             code = work()
             sys.stdout.flush()
             sys.stderr.flush()
@@ -513,6 +547,7 @@ class Round:
         read_end, write_end = os.pipe()
         os.set_blocking(read_end, False)
         self._pipe = read_end
+        self._gate = os.pipe()
         self.look()
         deaths = {}
         if self.plot.camera:
@@ -531,9 +566,9 @@ class Round:
             if killing and dice.random() < 0.35:
                 by = dice.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
                 if dice.random() < 0.7:
-                    death = (dice.randint(1, 45), by)
+                    death = (dice.randint(1, 70), by)
                 else:
-                    deaths[k] = (time.monotonic() + dice.random() * 0.15, by)
+                    deaths[k] = (dice.random() * 0.15, by)
             work = (lambda a=argv: append(a[1], 3)) if argv[0] == "append" else (lambda a=argv: run_command(a))
             process = self.start(f"p{k}", argv, work, death)
             process.terminated = death[1] == signal.SIGTERM and death[0] is not None
@@ -541,8 +576,13 @@ class Round:
             if k in deaths:
                 deaths[k] = (*deaths[k], process)
         os.close(write_end)
-        deadline = time.monotonic() + LIMIT
-        due = sorted(deaths.values(), key=lambda entry: entry[0])
+        begun = time.monotonic()
+        for process in self.processes:
+            process.started = begun
+        for end in self._gate:
+            os.close(end)
+        deadline = begun + LIMIT
+        due = sorted(((begun + delay, by, p) for delay, by, p in deaths.values()), key=lambda entry: entry[0])
         while self.alive():
             time.sleep(dice.random() ** 2 * 0.008)
             while due and due[0][0] < time.monotonic():
@@ -614,7 +654,9 @@ class Round:
             if process.status not in (-signal.SIGKILL, -signal.SIGTERM):
                 raise Violation(f"{process.name} died of signal {-process.status}")
             return
-        if "Traceback" in process.err or process.status not in (0, 1, 3, 143):
+        # A signal that arrives in a __del__ is printed and forgotten by Python.
+        faulty = "Traceback" in process.err and not process.terminated
+        if faulty or process.status not in (0, 1, 3, 143):
             raise Violation(f"{process.name}: exit code {process.status}")
         if process.status == 143:
             if not process.terminated:
@@ -680,6 +722,8 @@ class Round:
             for name in sorted(files):
                 if not name.startswith("."):
                     path = os.path.join(folder, name)
+                    if self.reserves and not os.path.getsize(path):
+                        continue
                     seen[os.path.relpath(path, self.folder)] = self.contents.look(path)
         self.now = seen
         if seen != self.last:
@@ -712,10 +756,10 @@ class Round:
     def removers(self, action: str, name: str, but: Process | None = None) -> list[Process]:
         """Who was asked to remove this file, and did or may have done so."""
         return [
-            p for p in self.processes
-            if p is not but and p.action == action and p.removes and p.takes(name, self.fold)
-            and (p.status is None or p.status == 0 or p.killed or p.status == 143 or "-r" in p.argv or len(p.inputs) > 1)
-        ]  # fmt: skip
+            p
+            for p in self.processes
+            if p is not but and p.action == action and p.removes and p.takes(name, self.fold) and p.may_have_done(name)
+        ]
 
     def judge(self, process: Process, entry: dict) -> None:
         """Is what it said of one file true?"""
@@ -881,7 +925,7 @@ def run(top: Path, rounds: int, seed: int, *, seconds: float, without: list[str]
                 os.kill(process.pid, signal.SIGKILL)
                 os.waitpid(process.pid, 0)
             print(f"VIOLATION: {what}\n{one.story()}\n", file=sys.stderr, flush=True)
-            short = re.sub(r"\d+", "N", f"{one.plot.kind}: {str(what)}")[:60]
+            short = re.sub(r"\d+", "N", f"{one.plot.kind}: {what!s}")[:60]
             violations[short] = violations.get(short, 0) + 1
             if not keep_going:
                 return 1

@@ -87,7 +87,7 @@ def test_a_closed_reader_says_so_and_gives_its_descriptor_back(tmp_path):
         reader.close()
         reader.close()
         for work in (*READS.values(), lambda r: r[0], lambda r: r.data, np.asarray, lambda r: r.refresh()):
-            with pytest.raises(ValueError, match="closed|only plain pixels"):
+            with pytest.raises(ValueError, match=r"closed|only plain pixels"):
                 work(reader)
         assert np.array_equal(kept, stack[0]) and reader.shape == (3, 8, 8)
         assert source.file.closed == isinstance(source, FileSource)
@@ -97,7 +97,8 @@ def test_a_closed_reader_says_so_and_gives_its_descriptor_back(tmp_path):
 
 def test_close_waits_for_nobody_and_the_last_reader_closes(tmp_path):
     write_plain(tmp_path / "m.mrc", np.ones((3, 8, 8), "u2"))
-    source = mrcz.open(tmp_path / "m.mrc").source
+    reader = mrcz.open(tmp_path / "m.mrc")
+    source = reader.source
     with source as fd:
         with source:
             source.close()
@@ -202,7 +203,7 @@ def test_a_file_that_is_whole_at_the_second_look(tmp_path, monkeypatch):
     good = path.read_bytes()
     mrcz.write(tmp_path / "longer.mrcz", np.concatenate([stack, stack]), sync=False)
     longer = (tmp_path / "longer.mrcz").read_bytes()
-    broken = [good[:1024] + longer[1024:], longer[:1024] + good[1024:], good[:-70], good[:12] + longer[12:-9]]
+    broken = [good[:1024] + longer[1024:], longer[:1024] + good[1024:], good[:-1] + b"x", longer[:1500]]
     pauses = []
 
     def mend(seconds):
@@ -237,3 +238,128 @@ def test_damage_is_told_after_a_moment(tmp_path, monkeypatch):
     with pytest.raises(mrcz.FormatError):
         mrcz.open(path)
     assert len(pauses) < 20 and sum(pauses) < 1
+
+
+def test_a_footer_that_comes_while_the_file_is_opened(tmp_path, monkeypatch):
+    """Without its footer a file opens too, but not with its metadata: so a file that grows is looked at again."""
+    path = tmp_path / "m.mrcz"
+    stack = np.random.default_rng(0).poisson(1, (3, 32, 40)).astype("u2")
+    mrcz.write(path, stack, metadata={"dose": 1.5}, sync=False)
+    good = path.read_bytes()
+    with mrcz.open(path) as reader:
+        end = reader.index.end
+    original = FileSource.read
+
+    def read(self, offset, n):
+        data = original(self, offset, n)
+        if os.path.getsize(path) < len(good):
+            path.write_bytes(good)
+        return data
+
+    path.write_bytes(good[:end])
+    monkeypatch.setattr(FileSource, "read", read)
+    with mrcz.open(path) as reader:
+        assert reader.metadata == {"dose": 1.5}
+
+
+# ---- refreshed -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codec", ["zstd", "none"])
+def test_refresh_sees_what_was_flushed(tmp_path, codec):
+    path = tmp_path / "m.mrcz"
+    frames = np.random.default_rng(0).poisson(1, (6, 32, 40)).astype("u2")
+    writer = mrcz.open(path, "w", codec=codec, sync=False)
+    writer.append(frames[0])
+    writer.flush()
+    with mrcz.open(path) as reader:
+        assert reader.shape == (1, 32, 40) and reader.refresh() == 0
+        for k in range(1, 6):
+            writer.append(frames[k])
+            writer.flush()
+            assert len(reader) == k  # not before it is asked for
+            assert reader.refresh() == 1
+            assert np.array_equal(np.asarray(reader), frames[: k + 1])
+            assert np.array_equal(reader.data, frames[: k + 1] if k else frames[0])
+        writer.close()
+        assert reader.refresh() == 0 and reader.header["nz"] == 6 and not reader.oddities
+        with mrcz.open(path, "a", sync=False) as more:
+            more.extend(frames)
+        assert reader.refresh() == 6
+        assert np.array_equal(reader[6:], frames)
+
+
+def test_refresh_in_one_thread_and_reading_in_another(tmp_path):
+    path = tmp_path / "m.mrcz"
+    frame = np.random.default_rng(0).poisson(1, (32, 40)).astype("u2")
+    mrcz.write(path, frame, sync=False)
+    reader, wrong, stop = mrcz.open(path), [], threading.Event()
+
+    def go():
+        while not stop.is_set():
+            if not all(np.array_equal(f, frame) for f in reader):
+                wrong.append(1)
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    with mrcz.open(path, "a", sync=False) as writer:
+        for k in range(60):
+            writer.append(frame)
+            writer.flush()
+            assert reader.refresh() == 1, k
+    stop.set()
+    thread.join()
+    reader.close()
+    assert not wrong
+
+
+def test_refresh_of_a_name_that_belongs_to_another_file(tmp_path):
+    path = tmp_path / "m.mrcz"
+    old, new = np.full((2, 8, 8), 3, "u2"), np.full((5, 8, 8), 4, "u2")
+    mrcz.write(path, old, sync=False)
+    with mrcz.open(path) as reader:
+        mrcz.write(path, new, sync=False, **overwriting())
+        with pytest.raises(mrcz.MrczError, match="another file has this name"):
+            reader.refresh()
+        assert np.array_equal(reader.read(), old)  # still the file that was opened
+        path.unlink()
+        with pytest.raises(mrcz.MrczError, match="no file has this name"):
+            reader.refresh()
+        assert np.array_equal(reader.read(), old)
+
+
+def test_refresh_of_what_cannot_grow(tmp_path):
+    import gzip
+
+    path = tmp_path / "m.mrc.gz"
+    write_plain(tmp_path / "m.mrc", np.ones((2, 8, 8), "u2"))
+    path.write_bytes(gzip.compress((tmp_path / "m.mrc").read_bytes()))
+    with mrcz.open(path) as reader, pytest.raises(ValueError, match="unpacked when it is opened"):
+        reader.refresh()
+    with mrcz.open(tmp_path.as_uri() + "/m.mrc") as reader, pytest.raises(ValueError, match="open it again"):
+        reader.refresh()
+    with open(tmp_path / "m.mrc", "rb") as file, mrcz.open(file) as reader:
+        assert reader.refresh() == 0
+
+
+def test_a_refresh_that_fails_changes_nothing(tmp_path):
+    path = tmp_path / "m.mrcz"
+    stack = np.random.default_rng(0).poisson(1, (3, 32, 40)).astype("u2")
+    mrcz.write(path, stack, sync=False)
+    with mrcz.open(path) as reader:
+        with open(path, "r+b") as file:
+            file.write(b"no header")
+        with pytest.raises(mrcz.FormatError):
+            reader.refresh()
+        assert reader.shape == (3, 32, 40) and np.array_equal(reader.read(), stack)
+
+
+def test_a_refreshed_reader_can_be_pickled(tmp_path):
+    path = tmp_path / "m.mrcz"
+    mrcz.write(path, np.ones((2, 8, 8), "u2"), sync=False)
+    with mrcz.open(path) as reader, mrcz.open(path, "a", sync=False) as writer:
+        writer.append(np.ones((8, 8), "u2"))
+        writer.flush()
+        reader.refresh()
+        with pickle.loads(pickle.dumps(reader)) as copy:
+            assert copy.shape == reader.shape == (3, 8, 8)

@@ -246,7 +246,10 @@ def open_frames(source: Any, *, permissive: bool = False, signed_bytes: bool | N
         except FormatError as found:
             error = found
         if opened is not None and not opened.warnings:
-            return opened
+            # A footer that is not there may be one that comes: where the file grew meanwhile, look for it.
+            footless = opened.header.compressed and opened.footer is None
+            if not (footless and not source.remote and source.grew()):
+                return opened
         now = None if source.remote else source.state()
         if pause is None or now is None or now == before:
             break

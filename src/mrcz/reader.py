@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from mrcz.claims import doubtful, prove
 from mrcz.codec import default_threads
-from mrcz.errors import ChunkError, FormatWarning
+from mrcz.errors import ChunkError, FormatError, FormatWarning, MrczError
 from mrcz.index import FrameIndex, plan_reads, xxh64
 from mrcz.modes import CODEC_NAMES
 from mrcz.opening import open_frames
@@ -96,7 +97,7 @@ class Reader:
     ) -> None:
         if n_threads is not None and n_threads < 1:
             raise ValueError(f"n_threads must be at least 1, got {n_threads}")
-        self._options = {
+        self._options: dict[str, Any] = {
             "permissive": permissive, "n_threads": n_threads, "signed_bytes": signed_bytes, "verify": verify,
             "storage_options": storage_options, "correction": correction,
         }
@@ -109,6 +110,7 @@ class Reader:
             self._reopen = path if is_url(path) else os.path.abspath(os.fspath(path))
         self.path = self._source.name
         self._data: np.ndarray | None = None
+        self._proven: set[int] = set()
         try:
             warned = self._open(permissive, signed_bytes)
             for text in warned:
@@ -347,6 +349,7 @@ class Reader:
             dtype = np.float32
         target = self.dtype if dtype is None else np.dtype(dtype)
         shape = (len(numbers), *self.shape[1:])
+        self.check_claims(numbers)
         result, fresh = out, out is None
         if out is None:
             result = out = np.empty(shape, target)
@@ -407,6 +410,7 @@ class Reader:
         from concurrent.futures import ThreadPoolExecutor
 
         threads = threads or self.n_threads or default_threads()
+        self.check_claims(numbers)
         if out is None:
             out = np.empty((len(numbers), *self.shape[1:]), np.float32)
         per = max(threads, _BATCH // max(1, self._stored))
@@ -441,6 +445,7 @@ class Reader:
             threads = self.n_threads or default_threads()
         if window == (0, ny, 0, nx):
             window = None
+        self.check_claims(numbers)
         height, width = (ny, nx) if window is None else (window[1] - window[0], window[3] - window[2])
         shape = pixels.array_shape(len(numbers), height, width)
         if out is None:
@@ -465,6 +470,23 @@ class Reader:
         if target is not out:
             pixels.from_stored(target, out=out)
         return out
+
+    def check_claims(self, numbers: np.ndarray) -> None:
+        """Decode frames that claim far more than their bytes, keeping nothing: before memory is taken for them, once.
+
+        Raises
+        ------
+        ChunkError
+            One does not hold what it claims.
+        """
+        if not self.is_compressed:
+            return
+        for number in numbers[doubtful(self.index.sizes[numbers], self._stored)].tolist():
+            if number in self._proven:
+                continue
+            with self._core_errors(np.array([number])):
+                prove(self.stored(number), self._stored, n_threads=self.n_threads or default_threads())
+            self._proven.add(number)
 
     def _fetch(
         self, numbers: np.ndarray, offsets: np.ndarray, sizes: np.ndarray, hashes: np.ndarray | None, out: np.ndarray,
@@ -543,6 +565,7 @@ class Reader:
         correction = correction if correction is not None else self.correction
         if correction is not None and (gain is not None or weights is not None):
             raise ValueError("a corrected sum takes its gain from the correction, and no weights")
+        self.check_claims(numbers)
         stored = self.pixel_format.dtype
         exact = stored.kind in "iu" and weights is None and gain is None
         kind = np.int64 if exact else (np.complex128 if stored.kind == "c" else np.float64)
@@ -581,8 +604,43 @@ class Reader:
 
     # ---- life ----------------------------------------------------------------------------------------------------
 
+    def refresh(self) -> int:
+        """Look again what is in the file: frames that a writer has flushed since it was opened are there then.
+
+        Returns
+        -------
+        int
+            Frames that came.
+
+        Raises
+        ------
+        MrczError
+            The name belongs to another file by now, or to none: this Reader stays with the file it has opened.
+        FormatError
+            The file has become damaged; the Reader stays as it was.
+        ValueError
+            The Reader is closed, or of a URL or of a gzip, bzip2, xz or zstd file, which are read as they were.
+        """
+        source = self._source
+        if not isinstance(source, (FileSource, ObjectSource)):
+            raise ValueError(f"{self.path}: a URL is read as it was; open it again")
+        if isinstance(source, FileSource):
+            if source.wrapped:
+                raise ValueError(f"{self.path}: what is inside is unpacked when it is opened; open it again")
+            if self._reopen is not None and not (same := source.same_file(self._reopen)):
+                who = "no file has this name any more" if same is None else "another file has this name now"
+                raise MrczError(f"{who}; this Reader stays with the one it opened", path=self.path)
+        before = len(self)
+        source.refresh()
+        for text in self._open(self._options["permissive"], self._options["signed_bytes"]):
+            warnings.warn(f"{self.path}: {text}", FormatWarning, stacklevel=2)
+        self._data = None
+        self._proven = set()
+        return len(self) - before
+
     def close(self) -> None:
-        """Close the file; arrays read from it stay valid."""
+        """Close the file; arrays read from it stay valid. Reads under way in other threads end first, and later ones
+        are a ValueError."""
         self._data = None
         self._source.close()
 
@@ -626,6 +684,11 @@ class _CoreErrors:
             return
         from _cmrcz.status import CUT_PIXELS, UNKNOWN_CODEC, CoreError
 
+        if type(error) is FormatError:
+            first = int(self.numbers[0])
+            raise ChunkError(
+                error.message, frame=first, offset=int(self.reader.index.offsets[first]), path=self.reader.path
+            ) from None
         if isinstance(error, CoreError):
             if error.status == CUT_PIXELS:
                 raise _CutPixels from None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
+from mrcz.errors import FormatWarning
 from mrcz.remote import RemoteSource, is_url
 
 __all__ = ["FileSource", "ObjectSource", "open_source"]
@@ -32,16 +34,19 @@ class FileSource:
         Whether a request costs far more than its bytes.
     size : int
         Bytes of the file when it was opened, or last refreshed.
+    wrapped : bool
+        The file read is a temporary one: what was inside a gzip, bzip2, xz or zstd file.
     """
 
     remote = False
     knows_size = True
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: BinaryIO, name: str, *, wrapped: bool = False) -> None:
         self.file = file
         self.name = name
         self.fd = file.fileno()
         self.size = os.fstat(self.fd).st_size
+        self.wrapped = wrapped
         self._users = 0
         self._closed = False
 
@@ -89,10 +94,24 @@ class FileSource:
         end = self.read(max(0, now.st_size - 64), 64)
         return now.st_size, now.st_mtime_ns, now.st_ctime_ns, self.read(0, 1024), end
 
+    def grew(self) -> bool:
+        """Whether the file has another size now."""
+        with self as fd:
+            return os.fstat(fd).st_size != self.size
+
     def refresh(self) -> None:
         """Look again how large the file is."""
         with self as fd:
             self.size = os.fstat(fd).st_size
+
+    def same_file(self, path: str) -> bool | None:
+        """Whether *path* names this very file; None if it names none."""
+        try:
+            there = os.stat(path)
+        except FileNotFoundError:
+            return None
+        with self as fd:
+            return os.path.samestat(there, os.fstat(fd))
 
     def close(self) -> None:
         """Close the file once the last read in flight has ended; a read that begins later is a ValueError."""
@@ -154,6 +173,9 @@ class ObjectSource:
         """A file object does not tell whether it changed."""
         return None
 
+    def grew(self) -> bool:
+        return False
+
     def refresh(self) -> None:
         """Look again how large the file is."""
         with self._lock:
@@ -187,6 +209,29 @@ def open_source(path: Any, storage_options: dict[str, Any] | None = None) -> Fil
     name = os.fspath(path)
     if isinstance(name, bytes):
         name = os.fsdecode(name)
-    from mrcz.convert.streams import open_plain
+    from mrcz.convert.streams import open_plain, open_regular, wrapper_of
 
-    return FileSource(open_plain(name), name)
+    file = open_regular(name)
+    try:
+        wrapped = wrapper_of(file.read(6)) is not None
+    except BaseException:
+        file.close()
+        raise
+    if not wrapped:
+        return FileSource(file, name)
+    file.close()
+    return FileSource(open_plain(name, check=functools.partial(_claimed, name)), name, wrapped=True)
+
+
+def _claimed(name: str, head: bytes) -> int:
+    """Bytes of the file that begins with this header, at most; FormatError if it is none."""
+    import warnings
+
+    from mrcz.header import Header
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FormatWarning)
+        header = Header.parse(head, permissive=True, path=name)
+    # A chunk that does not shrink is its frame, a header and a table of blocks.
+    frame = header.frame_nbytes + (header.frame_nbytes // 64 + 4096 if header.compressed else 0)
+    return header.data_offset + max(header.nz, 1) * frame

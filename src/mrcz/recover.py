@@ -348,6 +348,7 @@ class _Recovering:
     def _write(self, target: str, extended: bytes, found: list[tuple[int | None, int, int]]) -> None:
         from mrcz import __version__
         from mrcz.writer import total_stats
+        from mrcz.writer_metadata import choose_frames
 
         footer = self.footer
         extra = {} if footer is None else dict(footer.extra)
@@ -359,6 +360,8 @@ class _Recovering:
         if footer is not None:
             try:
                 metadata = footer.metadata_bytes(self.source.read)
+                if metadata is not None and self.lost:
+                    metadata = choose_frames(metadata, [number for number, _, _ in found])
             except FormatError as error:
                 self.notes.append(error.message)
         fields = {

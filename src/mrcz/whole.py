@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from mrcz.errors import MrczError
 
-__all__ = ["Disk", "NewFile", "lock", "standing", "whole_file"]
+__all__ = ["Disk", "NewFile", "is_same_place", "lock", "standing", "whole_file"]
 
 Judge = Callable[[int], object]
 """Called with the descriptor of the file that would be replaced, which is locked; raises if it must stay."""
@@ -187,6 +187,16 @@ def check_regular(path: str | os.PathLike) -> None:
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
         raise MrczError(f"is {kinds.get(stat.S_IFMT(mode), 'no regular file')}: no file is made there", path=path)
+
+
+def is_same_place(a: str | os.PathLike, b: str | os.PathLike) -> bool:
+    """Whether two names are of one file, or would be: links are followed, and neither has to exist."""
+    if os.path.realpath(a) == os.path.realpath(b):
+        return True
+    try:
+        return os.path.samefile(a, b)
+    except OSError:
+        return False
 
 
 def _is_at(fd: int, path: str | os.PathLike) -> bool:

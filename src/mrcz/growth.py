@@ -18,7 +18,7 @@ import numpy as np
 from mrcz.errors import MrczError
 from mrcz.footer import encode_footer, move_footer
 from mrcz.index import CHUNK_HEADER_SIZE, FrameIndex
-from mrcz.whole import Disk, Judge, NewFile, check_regular, lock
+from mrcz.whole import Disk, Judge, NewFile, check_regular, lock, release
 
 __all__ = ["GrowingFile"]
 
@@ -182,7 +182,7 @@ class GrowingFile:
             if not same:  # what the caller knows of the file was read before it was locked
                 raise MrczError("another process has just changed this file; try again", path=target)
         except BaseException:
-            os.close(fd)
+            release(fd)
             raise
         old = cls(
             target,
@@ -362,10 +362,12 @@ class GrowingFile:
             self.new.publish(may_replace)
 
     def release(self) -> None:
-        """Close the descriptor, and with it give up the lock."""
+        """Close the descriptor, and give up the lock, if this process has it."""
         fd, self.fd = self.fd, -1
         if self.new is not None:
             self.new.close()
+        elif self._process == os.getpid():
+            release(fd)
         else:
             os.close(fd)
 

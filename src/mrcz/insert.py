@@ -20,7 +20,7 @@ from mrcz.errors import MrczError
 from mrcz.header import Header
 from mrcz.modes import PixelFormat
 from mrcz.reader import Reader
-from mrcz.whole import Disk, lock, write_all
+from mrcz.whole import Disk, lock, release, write_all
 from mrcz.writer import frame_moments, total_stats
 
 __all__ = ["insert"]
@@ -70,7 +70,7 @@ def insert(
             raise MrczError("another process has just replaced this file", path=path)
         _insert(path, fd, disk, frames, idx, dtype)
     finally:
-        os.close(fd)
+        release(fd)
 
 
 def _insert(

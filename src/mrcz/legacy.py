@@ -11,12 +11,13 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from mrcz.background import background_thread
 from mrcz.codec import Codec, default_threads
 from mrcz.errors import HeaderError
 from mrcz.header import Header
@@ -58,7 +59,7 @@ REVERSE_CCPEM_ENUM = {
 
 DEFAULT_N_THREADS = default_threads()
 
-_asyncExecutor = ThreadPoolExecutor(max_workers=1)  # its thread starts with the first use
+_asyncExecutor = background_thread()
 
 # Å in one of each unit. Both µ of Unicode (micro sign and Greek letter) are in use.
 _ANGSTROM = {

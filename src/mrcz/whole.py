@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from mrcz.errors import MrczError
 
-__all__ = ["Disk", "NewFile", "is_same_place", "lock", "standing", "whole_file"]
+__all__ = ["Disk", "NewFile", "is_same_place", "lock", "release", "standing", "whole_file"]
 
 Judge = Callable[[int], object]
 """Called with the descriptor of the file that would be replaced, which is locked; raises if it must stay."""
@@ -141,6 +141,15 @@ def lock(fd: int, path: str | os.PathLike, *, wait: float = 0.0) -> None:
             return  # a file system without locks
 
 
+def release(fd: int) -> None:
+    """Unlock an open file and close it. Closing alone would leave the lock with a child that was forked meanwhile."""
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
+
+
 @contextlib.contextmanager
 def standing(path: Path, *, wait: float = _WAIT) -> Iterator[int | None]:
     """Hold the file that stands at *path* locked: its descriptor, or None where nothing stands.
@@ -169,7 +178,7 @@ def standing(path: Path, *, wait: float = _WAIT) -> Iterator[int | None]:
                 yield fd
                 return
         finally:
-            os.close(fd)
+            release(fd)
 
 
 def check_regular(path: str | os.PathLike) -> None:
@@ -323,10 +332,10 @@ class NewFile:
         self.close()
 
     def close(self) -> None:
-        """Close the descriptor, and so give up the lock."""
+        """Close the descriptor, and give up the lock, if this process has it."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            os.close(fd)
+            release(fd) if self.is_ours else os.close(fd)
 
     def _permit(self, there: int | None) -> None:
         if not hasattr(os, "fchmod"):
@@ -370,7 +379,7 @@ class NewFile:
                 raise _exists(self.path)
             self.disk.replace(self.temporary, self.path)
         finally:
-            os.close(reserved)
+            release(reserved)
 
 
 def _exists(path: Path) -> FileExistsError:

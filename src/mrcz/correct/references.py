@@ -11,6 +11,7 @@ Conventions of those who write them:
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -163,9 +164,10 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray, *, pixel_size: f
         with whole_file(path, overwrite=overwrite) as file:
             np.save(file, image)
     elif suffix in (".tif", ".tiff"):
-        tifffile = _tifffile()
+        made = io.BytesIO()  # tifffile asks a file for its name, and one that is yet to be published has none
+        _tifffile().imwrite(made, image, photometric="minisblack")
         with whole_file(path, overwrite=overwrite) as file:
-            tifffile.imwrite(file, image, photometric="minisblack")
+            file.write(made.getbuffer())
     else:
         import mrcz
 

@@ -135,6 +135,7 @@ def show(result: Any, as_json: bool) -> None:
         print(line, flush=True)
     if not result.ok:
         text = result.error.removeprefix(f"{result.source}: ")
+        text = text.replace("pass overwrite=True to replace it", "--force replaces it")
         print(f"mrcz: {result.source}: {text}", file=sys.stderr, flush=True)
 
 

@@ -56,8 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
     from mrcz.errors import FormatError, MrczError
+    from mrcz.whole import is_same_place
 
     output = getattr(args, "output", None)
+    inputs = [*getattr(args, "flats", []), *(getattr(args, name, None) for name in ("gain", "stack", "dark"))]
+    if output and any(name and is_same_place(output, name) for name in inputs):
+        raise UsageError(f"{output} is a source itself; the result needs a name of its own")
     if output and os.path.exists(output) and not args.force:
         print(f"mrcz: {output} exists; --force replaces it", file=sys.stderr)
         return EXIT_FAILED
@@ -100,7 +104,7 @@ def _make(args: argparse.Namespace) -> None:
         gain = make_gain(flat, dark=load_image(args.dark) if args.dark else None, bad=bad)
     except ValueError as error:
         raise ValueError(f"{', '.join(args.flats)}: {error}") from error
-    save_image(args.output, gain)
+    save_image(args.output, gain, overwrite=args.force)
     unusable = int(np.count_nonzero(gain == 0))
     report = {"destination": args.output, "frames": frames, "counts_per_pixel": float(flat[gain > 0].mean() * frames),
               "unusable_pixels": unusable}  # fmt: skip
@@ -126,7 +130,7 @@ def _orient(args: argparse.Namespace) -> None:
         else:
             print(f"{found}  std/mean {score:.5f}  {score / best:.3f}x the best")
     if args.output:
-        save_image(args.output, orient(gain, scores[0][0]))
+        save_image(args.output, orient(gain, scores[0][0]), overwrite=args.force)
 
 
 def _gamma(args: argparse.Namespace) -> None:
@@ -168,7 +172,7 @@ def _convert(args: argparse.Namespace) -> None:
     from mrcz.correct.references import load_gain, save_image
 
     gain = load_gain(args.gain, **orientation(args))
-    save_image(args.output, gain)
+    save_image(args.output, gain, overwrite=args.force)
     if args.json:
         emit({"source": args.gain, "destination": args.output, "unusable_pixels": int((gain == 0).sum())})
     else:

@@ -97,7 +97,11 @@ def open_plain(path: str | os.PathLike, *, check: Callable[[bytes], object] | No
             return source
         plain = tempfile.TemporaryFile(prefix="mrcz-")
         for piece in _checked(_unpacked(source, wrapper, path), check):
-            plain.write(piece)
+            try:
+                plain.write(piece)
+            except OSError as error:  # says which folder is full, not only that one is
+                error.filename = tempfile.gettempdir()
+                raise
         plain.seek(0)
         source.close()
         return plain

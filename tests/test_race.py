@@ -1,4 +1,4 @@
-"""An array that another thread changes while it is written: some file comes of it, whole and with the right checksums."""
+"""An array that another thread changes while it is written: a file comes of it, whole, with the right checksums."""
 
 import subprocess
 import sys

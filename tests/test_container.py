@@ -13,10 +13,11 @@ import pytest
 import mrcz
 from mrcz import FormatError, FormatWarning, MrczError
 from mrcz.footer import encode_footer, load_footer
-from mrcz.growth import Disk, GrowingFile
+from mrcz.growth import GrowingFile
 from mrcz.index import FrameIndex
 from mrcz.integrity import verify
 from mrcz.recover import recover
+from mrcz.whole import Disk
 
 META = {"dose": 1.5, "gain": np.arange(6, dtype="f4").reshape(2, 3), "nested": {"raw": b"\0\xff"}}
 

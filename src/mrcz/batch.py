@@ -10,19 +10,16 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from mrcz.convert.streams import plain_name
 from mrcz.errors import ChunkError, FormatError, HeaderError, MrczError
+from mrcz.names import MRC_SUFFIXES, compressed_name, old_compressed_name, restored_name
 
 __all__ = ["MRC_SUFFIXES", "Job", "Plan", "Result", "error_text", "expand", "plan", "run", "run_job"]
-
-#: Names taken from a directory for compression; any other file has to be named itself.
-MRC_SUFFIXES = (".mrc", ".mrcs", ".map", ".ccp4", ".st", ".rec", ".ali", ".preali", ".msk")
 
 
 @dataclass(frozen=True)
@@ -37,8 +34,12 @@ class Job:
         Paths.
     options : dict
         Keyword arguments of `mrcz.convert.mrc.compress` or `~mrcz.convert.mrc.decompress`.
-    overwrite : bool
-        Replace a destination that is there.
+    overwrite : bool or "any"
+        Replace a destination that is there, as `mrcz.compress` does.
+    skip_existing : bool
+        A destination that holds the source already is success, and left alone.
+    earlier : tuple of str
+        Other places where it may be: what older versions called the destination.
     remove : bool
         Remove the source once the copy was read back and found identical; implies ``options["check"]``.
     """
@@ -47,7 +48,9 @@ class Job:
     source: str
     destination: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    overwrite: bool = False
+    overwrite: bool | Literal["any"] = False
+    skip_existing: bool = False
+    earlier: tuple[str, ...] = ()
     remove: bool = False
 
 
@@ -58,14 +61,16 @@ class Result:
     Attributes
     ----------
     status : str
-        ``"done"``, ``"planned"`` (a dry run), ``"skipped"`` (the destination was there and was to be left alone),
-        ``"refused"`` (nothing was tried: no such file, destination in the way) or ``"failed"``.
+        ``"done"``, ``"planned"`` (a dry run), ``"skipped"`` (the destination holds the source already),
+        ``"refused"`` (no such file, something else in the way) or ``"failed"``.
     error : str or None
         Why, where there is something to say.
     damaged : bool
         The error is in the bytes of the file (a `FormatError`), not in the disk or the command.
     plain_bytes, stored_bytes : int
         Size as a plain MRC file and as the compressed one; 0 where unknown.
+    source_bytes, destination_bytes : int
+        Sizes of both files on disk.
     seconds : float
         Wall time.
     checked, removed : bool
@@ -80,6 +85,8 @@ class Result:
     damaged: bool = False
     plain_bytes: int = 0
     stored_bytes: int = 0
+    source_bytes: int = 0
+    destination_bytes: int = 0
     frames: int = 0
     seconds: float = 0.0
     checked: bool = False
@@ -160,7 +167,7 @@ def plan(
     *,
     output: str | os.PathLike | None = None,
     recursive: bool = False,
-    overwrite: bool = False,
+    overwrite: bool | Literal["any"] = False,
     skip_existing: bool = False,
     remove: bool = False,
     suffix: str | None = None,
@@ -176,8 +183,9 @@ def plan(
     output : path, optional
         A directory (existing, ending in ``/``, or needed because there are several inputs) or, for a single input,
         a file. By default each file is made beside its source.
-    recursive, overwrite, skip_existing, remove : bool
-        See the command line: ``-r``, ``--force``, ``--skip-existing``, ``--remove``.
+    recursive, skip_existing, remove : bool
+    overwrite : bool or "any"
+        See the command line: ``-r``, ``--skip-existing``, ``--remove``; ``--force`` and ``--replace-any``.
     suffix : str, optional
         Of the new files; default ``.mrcz``, and for decompression the suffix the source had before it was compressed,
         else ``.mrc``.
@@ -187,7 +195,8 @@ def plan(
     Returns
     -------
     Plan
-        Two inputs never share a destination, and none is the destination of another: those are refused.
+        Two inputs never share a destination, and none is the destination of another: those are refused. What stands
+        at a destination is judged when the job is run, when it counts.
 
     Raises
     ------
@@ -227,20 +236,37 @@ def plan(
                 problem = "is no .mrcz file and would replace itself; -o writes a plain copy elsewhere"
             elif key in sources:
                 problem = f"would become {destination}, which is an input itself; -o writes elsewhere"
-            elif os.path.isdir(destination):
-                problem = f"{destination} is a directory"
-            elif os.path.lexists(destination) and not overwrite:
-                problem = f"{destination} exists; --force replaces it"
-                if skip_existing:
-                    problem, status = f"{destination} exists", "skipped"
-            else:
+            elif (problem := _in_the_way(destination, overwrite or skip_existing)) is None:
                 taken[key] = path
         if problem is not None:
             refused.append(Result(action, path, destination, status, error=problem))
         else:
             assert destination is not None
-            jobs.append(Job(action, path, destination, dict(options or {}), overwrite=overwrite, remove=remove))
+            earlier: tuple[str, ...] = ()
+            if action == "compress" and skip_existing and os.fspath(output or "") != destination:
+                old = os.path.join(os.path.dirname(destination), old_compressed_name(os.path.basename(path)))
+                earlier = (old,) if old != destination else ()
+            jobs.append(
+                Job(action, path, destination, dict(options or {}), overwrite, skip_existing, earlier, remove)
+            )
     return Plan(tuple(jobs), tuple(refused))
+
+
+def _in_the_way(destination: str, may_exist: bool | str) -> str | None:
+    """Why no file can be made there."""
+    from mrcz.whole import check_regular
+
+    try:
+        check_regular(destination)
+    except FileNotFoundError:
+        return None
+    except (OSError, MrczError) as error:
+        return f"{destination} {error.strerror if isinstance(error, OSError) else error.message}"
+    return None if may_exist else _exists(destination)
+
+
+def _exists(destination: str) -> str:
+    return f"{destination} exists; -o writes elsewhere, --skip-existing leaves it, --force replaces it"
 
 
 def _key(path: str) -> str:
@@ -262,22 +288,29 @@ def _output_folder(output: str | os.PathLike | None, *, several: bool) -> str | 
 
 
 def _new_name(action: str, path: str, relative: str, suffix: str | None) -> str:
-    stem, old = os.path.splitext(plain_name(relative))
+    folder, name = os.path.split(relative)
     if action == "compress":
-        if not old or old.lower() in (*MRC_SUFFIXES, ".mrcz"):
-            return stem + (suffix or ".mrcz")
-        return stem + old + (suffix or ".mrcz")  # data.2026 -> data.2026.mrcz
-    if old.lower() in MRC_SUFFIXES:
-        return stem + (suffix or old)  # plain already: movie.mrc.gz -> movie.mrc
-    if old.lower() != ".mrcz":
-        stem += old
-    if suffix is None:
-        from mrcz.convert.mrc import original_suffix
+        new = compressed_name(name)
+    else:
+        new = restored_name(name, _source_name(path) if suffix is None else None)
+    if suffix is not None:
+        new = os.path.splitext(new)[0] + suffix
+    return os.path.join(folder, new)
 
-        suffix = ".mrc"
-        with contextlib.suppress(OSError, MrczError):  # what is wrong with it, the job will say
-            suffix = original_suffix(path)
-    return stem + suffix
+
+def _source_name(path: str) -> str | None:
+    """What a compressed file says it was made from. What is wrong with it, the job will say."""
+    import warnings
+
+    import mrcz
+    from mrcz.convert.mrc import source_name
+    from mrcz.errors import FormatWarning
+
+    with contextlib.suppress(OSError, MrczError, ValueError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FormatWarning)
+        with mrcz.open(path) as reader:
+            return source_name(reader)
+    return None
 
 
 def run_job(job: Job, progress: Callable[[int, int], None] | None = None) -> Result:
@@ -299,51 +332,74 @@ def run_job(job: Job, progress: Callable[[int, int], None] | None = None) -> Res
 
     work = {"compress": mrc.compress, "decompress": mrc.decompress}[job.action]
     options = dict(job.options)
-    if job.remove:
-        options["check"] = True
     started = time.perf_counter()
 
-    def failed(message: str, *, status: str = "failed", damaged: bool = False) -> Result:
+    def result(status: str, message: str | None = None, *, damaged: bool = False) -> Result:
         seconds = time.perf_counter() - started
         return Result(job.action, job.source, job.destination, status, message, damaged, seconds=seconds)
 
     try:
-        if os.path.lexists(job.destination) and not job.overwrite:
-            # Planned a while ago perhaps: look again.
-            return failed(f"{job.destination} exists; --force replaces it", status="refused")
+        if job.skip_existing and (found := _done_already(job)) is not None:
+            return result(*found)
         os.makedirs(os.path.dirname(job.destination) or ".", exist_ok=True)
-        report = work(job.source, job.destination, progress=progress, **options)
-        with contextlib.suppress(OSError):  # a file system without permissions or times is no reason to fail
-            shutil.copystat(job.source, job.destination)
-        if job.remove:
-            if not report.checked:
-                raise MrczError("the copy was not read back; the original stays", path=job.source)
-            if report.lost:
-                names = ", ".join(report.lost)
-                raise MrczError(
-                    f"a plain file has no place for the metadata {names}; the original stays beside {job.destination}",
-                    path=job.source,
-                )
-            os.remove(job.source)
+        try:
+            report = work(
+                job.source, job.destination, overwrite=job.overwrite, remove=job.remove, progress=progress, **options
+            )
+        except FileExistsError as error:
+            # It appeared while we worked, or stood there when nothing was said of it.
+            found = _done_already(job) if job.skip_existing else None
+            if found is None or not os.path.lexists(job.destination):
+                return result("refused", _exists(job.destination) if "exists; " in str(error) else str(error))
+            return result(*found)
     except (OSError, MrczError, ValueError, TypeError, OverflowError, MemoryError) as error:
         text = error_text(error, job.source)
+        if isinstance(error, mrc.OtherSourceError):
+            advice = "-o writes elsewhere, --replace-any replaces it"
+            return result("refused", f"{job.destination} {error.message}; {advice}")
         if isinstance(error, HeaderError) and error.recoverable:
             text += "; --permissive takes the whole frames that are there"
+        elif isinstance(error, mrc.TrailingBytesError):
+            text += "; --permissive drops them"
         elif isinstance(error, ChunkError) and error.recoverable:
             text += "; `mrcz recover` saves every whole frame"
-        return failed(text, damaged=isinstance(error, FormatError))
+        return result("failed", text, damaged=isinstance(error, FormatError))
     return Result(
         job.action,
         job.source,
         job.destination,
         "done",
+        "the original was gone already" if job.remove and not report.removed else None,
         plain_bytes=report.plain_bytes,
         stored_bytes=report.stored_bytes,
+        source_bytes=report.source_bytes,
+        destination_bytes=report.destination_bytes,
         frames=report.frames,
         seconds=time.perf_counter() - started,
         checked=report.checked,
-        removed=job.remove,
+        removed=report.removed,
     )
+
+
+def _done_already(job: Job) -> tuple[str, str] | None:
+    """Status and reason where the destination, or what older versions called it, need not or must not be made; None
+    where nothing stands there."""
+    from mrcz.convert.mrc import is_archive_of
+
+    reading = {name: job.options[name] for name in ("permissive", "signed_bytes", "n_threads") if name in job.options}
+    for place in (job.destination, *job.earlier):
+        if not os.path.lexists(place):
+            continue
+        archive, plain = (place, job.source) if job.action == "compress" else (job.source, place)
+        try:
+            reason = is_archive_of(archive, plain, **reading)
+        except FormatError as error:
+            reason = f"is damaged, or no MRC file ({error_text(error, place)})"
+        if reason is None:
+            return "skipped", f"{place} holds it already" if job.action == "compress" else f"{place} is that file"
+        if place == job.destination and not job.overwrite:
+            return "refused", f"{place} {reason}; -o writes elsewhere"
+    return None
 
 
 def run(

@@ -7,9 +7,8 @@ gives the protocol with its reasons.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import secrets
-import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,42 +18,15 @@ import numpy as np
 from mrcz.errors import MrczError
 from mrcz.footer import encode_footer, move_footer
 from mrcz.index import CHUNK_HEADER_SIZE, FrameIndex
+from mrcz.whole import Disk, Judge, NewFile, check_regular, lock
 
-__all__ = ["Disk", "GrowingFile"]
+__all__ = ["GrowingFile"]
 
 _GAP = 4 << 20
 """Least room, in bytes, made for frames to come before a footer is moved: a hole, which takes no disk space."""
 
 _LARGEST_GAP = 256 << 20
-
-
-class Disk:
-    """The calls that change a disk, in one place so that tests can make each of them fail."""
-
-    def open_new(self, path: Path, mode: int) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-        return os.open(path, flags, mode)
-
-    def open_existing(self, path: Path) -> int:
-        return os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
-
-    def pwrite(self, fd: int, data: memoryview, offset: int) -> int:
-        if hasattr(os, "pwrite"):
-            return os.pwrite(fd, data, offset)
-        os.lseek(fd, offset, os.SEEK_SET)  # Windows: one writer, one thread
-        return os.write(fd, data)
-
-    def fsync(self, fd: int) -> None:
-        os.fsync(fd)
-
-    def truncate(self, fd: int, size: int) -> None:
-        os.ftruncate(fd, size)
-
-    def replace(self, source: Path, target: Path) -> None:
-        os.replace(source, target)
-
-    def unlink(self, path: Path) -> None:
-        os.unlink(path)
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 class GrowingFile:
@@ -70,14 +42,16 @@ class GrowingFile:
     ----------
     path : Path
         The name asked for, symbolic links resolved.
-    temporary : Path or None
-        Where the file lies as long as it is not published under *path*.
+    new : NewFile or None
+        The file as one that has yet to get its name, or got it here; None for one that was continued.
     fd : int
         Its file descriptor.
     end : int
         Byte after the last frame: where the next one goes.
     fields : dict
         Keyword arguments for `mrcz.footer.encode_footer`: metadata, source_header, extra, writer, compress.
+
+    In a forked child everything but closing is refused, and closing touches nothing: the file is the parent's.
     """
 
     disk = Disk()
@@ -87,7 +61,7 @@ class GrowingFile:
         path: str | os.PathLike,
         fd: int,
         *,
-        temporary: Path | None,
+        new: NewFile | None = None,
         header: bytes,
         extended: bytes,
         index: FrameIndex,
@@ -97,7 +71,7 @@ class GrowingFile:
         fields: Mapping[str, Any] | None,
     ) -> None:
         self.path = Path(path)
-        self.temporary = temporary
+        self.new = new
         self.fd = fd
         self.end = end
         self.fields = dict(fields or {})
@@ -109,7 +83,8 @@ class GrowingFile:
         self._size = end
         # What the last flush promised: a footer of later frames must not be believed before these are on disk.
         self._flushed_end, self._flushed_index, self._flushed_header = end, index, header
-        self._touched = temporary is not None
+        self._touched = new is not None
+        self._process = os.getpid()
 
     # --- opening ---
 
@@ -120,23 +95,24 @@ class GrowingFile:
         header: bytes,
         extended: bytes = b"",
         *,
+        overwrite: bool = False,
         with_footer: bool = True,
         sync: bool = True,
         fields: Mapping[str, Any] | None = None,
     ) -> GrowingFile:
-        """Start a new file with these header bytes; an existing file of that name is replaced when this one is flushed
-        or closed, and keeps its permissions."""
-        target = Path(os.path.realpath(path))
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-        try:
-            fd = cls.disk.open_new(temporary, 0o666)
-        except OSError as error:
-            error.filename = str(target)  # a temporary name tells the caller nothing
-            raise
-        new = cls(
-            target,
-            fd,
-            temporary=temporary,
+        """Start a new file with these header bytes; with *overwrite* an existing file of that name is replaced when
+        this one is flushed or closed, and keeps its permissions.
+
+        Raises
+        ------
+        FileExistsError, MrczError, OSError
+            As `mrcz.whole.NewFile`.
+        """
+        new = NewFile(path, overwrite=overwrite, sync=sync, disk=cls.disk)
+        file = cls(
+            new.path,
+            new.fd,
+            new=new,
             header=header,
             extended=extended,
             index=FrameIndex.from_sizes([], 0),
@@ -146,14 +122,11 @@ class GrowingFile:
             fields=fields,
         )
         try:
-            if target.exists() and hasattr(os, "fchmod"):
-                os.fchmod(fd, stat.S_IMODE(target.stat().st_mode))
-            _lock(fd, target)
-            new.pwrite(0, header + extended)
+            file.pwrite(0, header + extended)
         except BaseException:
-            new.abort()
+            file.abort()
             raise
-        return new
+        return file
 
     @classmethod
     def reopen(
@@ -190,22 +163,30 @@ class GrowingFile:
             process is writing the file.
         """
         target = Path(os.path.realpath(path))
+        check_regular(target)
         fd = cls.disk.open_existing(target)
         try:
-            _lock(fd, target)
+            lock(fd, target)
+            if not os.path.samestat(os.fstat(fd), os.stat(target)):
+                raise MrczError("another process has just replaced this file", path=target)
             size = os.fstat(fd).st_size
             if size != end + len(footer or b""):
                 raise MrczError(
                     f"{size - end - len(footer or b'')} bytes follow the last frame: see `mrcz recover`",
                     path=target,
                 )
+            with os.fdopen(os.dup(fd), "rb") as file:
+                same = file.read(len(header)) == header
+                file.seek(end)
+                same = same and (footer is None or file.read(len(footer)) == footer)
+            if not same:  # what the caller knows of the file was read before it was locked
+                raise MrczError("another process has just changed this file; try again", path=target)
         except BaseException:
             os.close(fd)
             raise
         old = cls(
             target,
             fd,
-            temporary=None,
             header=header,
             extended=extended,
             index=index,
@@ -224,9 +205,9 @@ class GrowingFile:
         return self.fd < 0
 
     @property
-    def name(self) -> Path:
-        """Where the bytes are now."""
-        return self.temporary or self.path
+    def temporary(self) -> Path | None:
+        """Where the file lies as long as it is not published under *path*."""
+        return self.new.temporary if self.new is not None else None
 
     @property
     def index(self) -> FrameIndex:
@@ -243,19 +224,27 @@ class GrowingFile:
         OSError
             As the system says; the file keeps what the last flush promised.
         """
-        view = memoryview(data).cast("B")
+        self._own()
         self._touched = True
-        while view:
+        view = memoryview(data).cast("B")
+        while view:  # what is there counts, should the disk refuse the rest
             done = self.disk.pwrite(self.fd, view, offset)
             view, offset = view[done:], offset + done
             self._size = max(self._size, offset)
 
     def room(self, nbytes: int) -> None:
         """Make bytes ``end`` to ``end + nbytes`` free to be written, by moving the footer on if it is in the way."""
+        self._own()
         if self._footer is None or self.end + nbytes <= self._footer_start:
             return
         gap = min(max(_GAP, self.end // 8), _LARGEST_GAP)
-        self._put_footer(self._footer, max(self._size, self.end + nbytes + gap))
+        try:
+            self._put_footer(self._footer, max(self._size, self.end + nbytes + gap))
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            # A file system without holes gives the gap real bytes, for which it has no room.
+            self._put_footer(self._footer, max(self._size, self.end + nbytes))
 
     def added(
         self, sizes: Sequence[int] | np.ndarray, hashes: Sequence[int] | np.ndarray | None = None, stats: Any = None
@@ -296,6 +285,7 @@ class GrowingFile:
         OSError
             If the disk refuses; the previous flush still holds, and another try may succeed.
         """
+        self._own()
         published = self.temporary is None
         self._barrier()  # the frames, before anything that says they are there
         if header != self._header or not published:
@@ -317,29 +307,55 @@ class GrowingFile:
             self._cut(self.end)
         self._flushed_end, self._flushed_index, self._flushed_header = self.end, self.index, header
         if not published:
-            self._publish()
+            self.publish()
 
     def close(self, header: bytes) -> None:
         """`flush`, leave nothing behind the last frame but the footer, and close."""
         if self.closed:
             return
-        if self.temporary is not None:
-            # Nobody has seen it yet, so the order of writes is free until it gets its name.
-            self.pwrite(0, header)
-            self._header = header
-            size = self.end
-            if self._with_footer:
-                footer = self._encode(self.index, self.end)
-                self.pwrite(self.end, footer)
-                size += len(footer)
-            if self._size != size:
-                self._cut(size)
-            self._barrier()
-            self._publish()
-        elif self._touched or header != self._header:
-            self.flush(header)
-            self._compact()
-        self._release()
+        self.finish(header)
+        try:
+            self.publish()
+        except FileExistsError as error:
+            # Somebody was quicker. These frames may be the only copy of what a camera saw.
+            message = f"{error}; these {len(self.index)} frames are whole, in {self.temporary}"
+            self.release()
+            raise FileExistsError(message) from None
+        self.release()
+
+    def finish(self, header: bytes) -> None:
+        """Complete the file on disk. A new one keeps its temporary name, so that it can be judged before `publish`."""
+        self._own()
+        if self.temporary is None:
+            if self._touched or header != self._header:
+                self.flush(header)
+                self._compact()
+            return
+        # Nobody has seen it yet, so the order of writes is free until it gets its name.
+        self.pwrite(0, header)
+        self._header = header
+        size = self.end
+        if self._with_footer:
+            footer = self._encode(self.index, self.end)
+            self.pwrite(self.end, footer)
+            size += len(footer)
+        if self._size != size:
+            self._cut(size)
+        self._barrier()
+
+    def publish(self, may_replace: Judge | None = None) -> None:
+        """Give a new file that was finished its name; see `mrcz.whole.NewFile.publish`."""
+        self._own()
+        if self.new is not None and self.temporary is not None:
+            self.new.publish(may_replace)
+
+    def release(self) -> None:
+        """Close the descriptor, and with it give up the lock."""
+        fd, self.fd = self.fd, -1
+        if self.new is not None:
+            self.new.close()
+        else:
+            os.close(fd)
 
     def abort(self) -> None:
         """Drop what was added since the last flush; a new file that was never flushed disappears. Never raises because
@@ -347,16 +363,18 @@ class GrowingFile:
         if self.closed:
             return
         with contextlib.suppress(OSError):
-            if self.temporary is not None:
-                self.disk.unlink(self.temporary)
-            elif self._touched:
+            if self.temporary is None and self._touched and self._process == os.getpid():
                 self._parts, self.end = [self._flushed_index], self._flushed_end
                 # First the header, which a failed flush may have left half written: the frames it speaks of go next.
                 self._header = self._flushed_header
                 self.pwrite(0, self._header)
                 self._barrier()
                 self._compact()
-        self._release()
+        if self.new is not None:
+            self.new.abort()
+            self.fd = -1
+        else:
+            self.release()
 
     # --- steps ---
 
@@ -409,31 +427,7 @@ class GrowingFile:
         if self._sync:
             self.disk.fsync(self.fd)
 
-    def _publish(self) -> None:
-        assert self.temporary is not None
-        self.disk.replace(self.temporary, self.path)
-        self.temporary = None
-        if self._sync and hasattr(os, "O_DIRECTORY"):
-            # The new name is durable only with its directory; some network file systems cannot, and need not.
-            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            with contextlib.suppress(OSError):
-                self.disk.fsync(folder)
-            os.close(folder)
-
-    def _release(self) -> None:
-        fd, self.fd = self.fd, -1
-        os.close(fd)
-
-
-def _lock(fd: int, path: Path) -> None:
-    """One writer a file. The lock goes with the process, however it ends."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise MrczError("another process is writing this file", path=path) from None
-    except OSError:
-        pass  # a file system without locks
+    def _own(self) -> None:
+        """Refuse to touch the file of another process: a forked child has all of this, and a position in the file."""
+        if self._process != os.getpid():
+            raise MrczError(f"is written by process {self._process}, not by its child {os.getpid()}", path=self.path)

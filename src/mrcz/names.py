@@ -1,6 +1,6 @@
 """Names of files: which are MRC, what a compressed one is called, and what it was called before.
 
-The rule is one of the name alone, so that it can be known without opening a file, and no two names of plain files give
+The rule is one of the name alone, so that it can be known without opening a file, and no two names with a suffix give
 the same: `.mrc` becomes `.mrcz`, any other suffix stays in front of it.
 """
 

@@ -19,6 +19,7 @@ from mrcz.growth import GrowingFile
 from mrcz.header import Header
 from mrcz.index import FrameIndex
 from mrcz.modes import CODEC_NAMES, PixelFormat, format_for
+from mrcz.whole import NewFile
 
 __all__ = ["PLAIN_SUFFIXES", "Writer", "write"]
 
@@ -168,10 +169,7 @@ class Writer:
         self._footer_extra: dict[str, Any] = {} if source_name is None else {"source_name": source_name}
         self._moments: list[np.ndarray] = []  # (n, 5) a batch: min, max, sum, sum of squares, count
         self._count = 0
-        if os.path.isdir(self.path):
-            raise IsADirectoryError(f"{self.path} is a directory")
-        if os.path.exists(self.path) and not overwrite:
-            raise FileExistsError(f"{self.path} exists; pass overwrite=True to replace it")
+        self._overwrite = overwrite
         self._create()
 
     @classmethod
@@ -290,8 +288,8 @@ class Writer:
     def _create(self) -> None:
         # The header follows with the first frame, which settles what it says.
         self._file = GrowingFile.create(
-            self.path, bytes(1024), self._extended, with_footer=self.codec.is_compressed, sync=self._sync,
-            fields=self._footer_fields(self._footer_extra),
+            self.path, bytes(1024), self._extended, overwrite=self._overwrite, with_footer=self.codec.is_compressed,
+            sync=self._sync, fields=self._footer_fields(self._footer_extra),
         )  # fmt: skip
 
     def _footer_fields(self, extra: dict[str, Any]) -> dict[str, Any]:
@@ -624,6 +622,24 @@ class Writer:
             self.abort()
             raise
         self._file = None
+
+    def finish(self, extra: Mapping[str, Any] | None = None) -> NewFile:
+        """Complete a new file and hand it over without its name, for a caller that proves it before it publishes it.
+
+        Parameters
+        ----------
+        extra : mapping, optional
+            Further entries of the footer.
+        """
+        file = self._open_file()
+        if file.new is None or file.temporary is None:
+            raise ValueError(f"{self.path} has its name already")
+        if not self._count:
+            raise ValueError(f"{self.path}: no frame was written")
+        self._footer_extra.update(extra or {})
+        file.finish(self._header().tobytes())
+        self._file = None
+        return file.new
 
     def abort(self) -> None:
         """Give up: what was written since the last flush is not in the file; without a flush there is no file."""

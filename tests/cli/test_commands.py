@@ -83,8 +83,8 @@ def test_suffix_comes_back(capsys, movie, tmp_path):
     stack = movie.rename(tmp_path / "particles.mrcs")
     whole = stack.read_bytes()
     run(capsys, "compress", "--remove", stack)
-    assert names(tmp_path) == ["particles.mrcz"]
-    run(capsys, "decompress", tmp_path / "particles.mrcz")
+    assert names(tmp_path) == ["particles.mrcs.mrcz"]
+    run(capsys, "decompress", tmp_path / "particles.mrcs.mrcz")
     assert stack.read_bytes() == whole
 
 
@@ -96,7 +96,7 @@ def test_tree(capsys, movie, tmp_path):
     (session / "a/three.mrc.gz").write_bytes(gzip.compress(movie.read_bytes()))
     code, out, err = run(capsys, "compress", "-r", session, "-o", tmp_path / "archive")
     assert code == 0 and out.count("\n") == 4 and "4 files" in err
-    assert names(tmp_path / "archive") == ["a/b/three.mrcz", "a/three.mrcz", "a/two.mrcz", "one.mrcz"]
+    assert names(tmp_path / "archive") == ["a/b/three.map.mrcz", "a/three.mrc.gz.mrcz", "a/two.mrcs.mrcz", "one.mrcz"]
     assert run(capsys, "decompress", "-q", "-r", tmp_path / "archive", "-o", tmp_path / "back")[0] == 0
     assert names(tmp_path / "back") == ["a/b/three.map", "a/three.mrc", "a/two.mrcs", "one.mrc"]
     for name in names(tmp_path / "back"):
@@ -107,7 +107,7 @@ def test_wrapped_input(capsys, movie, tmp_path):
     wrapped = tmp_path / "w.mrc.gz"
     wrapped.write_bytes(gzip.compress(movie.read_bytes()))
     assert run(capsys, "compress", "--check", wrapped)[0] == 0
-    assert run(capsys, "decompress", tmp_path / "w.mrcz")[0] == 0
+    assert run(capsys, "decompress", tmp_path / "w.mrc.gz.mrcz")[0] == 0
     assert (tmp_path / "w.mrc").read_bytes() == movie.read_bytes()
     code, out, _ = run(capsys, "info", wrapped)
     assert code == 0 and "7 frames of 61 x 50" in out
@@ -148,9 +148,11 @@ def test_nothing_is_overwritten(capsys, movie, tmp_path):
     target.write_bytes(b"mine")
     code, out, err = run(capsys, "compress", movie)
     assert code == 1 and out == "" and "--force" in err and target.read_bytes() == b"mine"
-    code, out, _ = run(capsys, "compress", movie, "--skip-existing")
-    assert code == 0 and "skipped" in out and target.read_bytes() == b"mine"
+    code, out, err = run(capsys, "compress", movie, "--skip-existing")
+    assert code == 1 and "no MRC file" in err and target.read_bytes() == b"mine"
     assert run(capsys, "compress", movie, "--force")[0] == 0 and target.read_bytes() != b"mine"
+    code, out, _ = run(capsys, "compress", movie, "--skip-existing")
+    assert code == 0 and "skipped" in out
 
 
 def test_dry_run_does_nothing(capsys, movie, tmp_path):
@@ -198,13 +200,9 @@ def test_an_original_is_kept_when_the_copy_differs(capsys, movie, tmp_path, monk
 def test_an_original_is_kept_when_the_copy_is_damaged_on_disk(capsys, movie, tmp_path, monkeypatch):
     real = convert_mrc._check
 
-    def damage(reader, source, name, tell):
-        destination = tmp_path / "movie.mrcz"
-        assert str(destination) == name
-        whole = bytearray(destination.read_bytes())
-        whole[1024 + 300] ^= 64
-        destination.write_bytes(whole)
-        real(reader, source, name, tell)
+    def damage(reader, source, new, tell):
+        os.pwrite(new.fd, bytes([os.pread(new.fd, 1, 1024 + 300)[0] ^ 64]), 1024 + 300)
+        real(reader, source, new, tell)
 
     monkeypatch.setattr(convert_mrc, "_check", damage)
     code, _, err = run(capsys, "compress", "--remove", movie)
@@ -243,16 +241,16 @@ def test_an_original_with_more_in_it_than_the_copy_stays(capsys, tmp_path, rng):
 _SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background has it ignored
-import mrcz.convert.mrc as m
-blocks = m._blocks
-m._BLOCK = 1
+import mrcz.convert.mrc as m, mrcz.convert.original as original
+blocks = m.blocks
+original._BLOCK = 1
 def slow(reader):
     for i, block in enumerate(blocks(reader)):
         yield block
         if i == 2:
             print("going", flush=True)
             time.sleep(60)
-m._blocks = slow
+m.blocks = original.blocks = slow
 from mrcz.cli import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 import mrcz
 from mrcz import growth
-from mrcz.growth import Disk, GrowingFile
+from mrcz.growth import GrowingFile
 from mrcz.integrity import verify
 from mrcz.recover import recover
+from mrcz.whole import Disk
 
 REFUSED = 7
 # An append leaves a gap for a few frames only, so that it is used up again and again.
@@ -55,7 +56,8 @@ def deadly(name):
     return call
 
 
-for name in ("open_new", "open_existing", "fsync", "truncate", "replace", "unlink"):
+CALLS = "open_new open_existing fsync truncate rename_new link replace unlink sync_folder"
+for name in CALLS.split():
     setattr(Deadly, name, deadly(name))
 
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from mrcz import FormatError, MrczError
 from mrcz.footer import find_footer, load_footer
-from mrcz.growth import Disk, GrowingFile
+from mrcz.growth import GrowingFile
 from mrcz.index import FrameIndex, walk_chunks, xxh64
+from mrcz.whole import Disk
 
 EXTENDED = b"extended header "
 DATA_OFFSET = 1024 + len(EXTENDED)
@@ -41,6 +42,10 @@ class Tape(Disk):
     def truncate(self, fd, size):
         self.steps.append(("truncate", size))
         super().truncate(fd, size)
+
+    def rename_new(self, source, target):
+        super().rename_new(source, target)
+        self.steps.append(("publish",))
 
     def replace(self, source, target):
         self.steps.append(("publish",))
@@ -141,7 +146,7 @@ def check_instants(steps, before, had):
 
 
 def build(path, sizes, fields):
-    new = GrowingFile.create(path, header(0), EXTENDED, fields=fields)
+    new = GrowingFile.create(path, header(0), EXTENDED, overwrite=path.exists(), fields=fields)
     frames = []
     for size in sizes:
         frames.append(chunk(len(frames), size))
@@ -207,7 +212,7 @@ def test_new_file_is_whole_or_absent(tmp_path_factory, monkeypatch_module, later
     before = path.read_bytes() if existing else None
     tape = Tape()
     monkeypatch_module.setattr(GrowingFile, "disk", tape)
-    new = GrowingFile.create(path, header(0), EXTENDED, fields=FIELDS)
+    new = GrowingFile.create(path, header(0), EXTENDED, overwrite=existing, fields=FIELDS)
     frames, kept = [], None
     for action in later:
         if action == "flush":

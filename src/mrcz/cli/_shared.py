@@ -78,8 +78,22 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="file, for one input; directory, for several or if it is there or ends in / (default: beside the input)",
     )
-    parser.add_argument("-f", "--force", action="store_true", help="replace files that are there")
-    parser.add_argument("--skip-existing", action="store_true", help="leave files that are there, as done already")
+    parser.add_argument(
+        "-f",
+        "--force",
+        action="store_true",
+        help="replace files that are there, but no archive that was made from another file",
+    )
+    parser.add_argument(
+        "--replace-any",
+        action="store_true",
+        help="replace such an archive too, and with it what may be the only copy of what it holds",
+    )
+    parser.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="leave files that are there and hold the same, as done already",
+    )
     parser.add_argument("--check", action="store_true", help="read every new file back and compare it bit for bit")
     parser.add_argument(
         "--remove",
@@ -117,16 +131,20 @@ def run_plan(action: str, args: argparse.Namespace, options: dict[str, Any]) -> 
     """Plan, run and report `action` on ``args.inputs``; return the exit code."""
     from mrcz import batch
 
+    if "-" in args.inputs or args.output == "-":
+        from mrcz.cli._pipes import run_piped
+
+        return run_piped(action, args, options)
     try:
         plan = batch.plan(
             action,
             args.inputs,
             output=args.output,
             recursive=args.recursive,
-            overwrite=args.force,
+            overwrite="any" if args.replace_any else args.force,
             skip_existing=args.skip_existing,
             remove=args.remove,
-            options={**options, "check": args.check or args.remove},
+            options={**options, "check": args.check},
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
@@ -165,16 +183,21 @@ def _result_line(result: Any) -> str:
         return line
     if result.status == "skipped":
         return f"{result.source}: skipped, {result.error}"
-    sizes = [_text.size(result.plain_bytes), _text.size(result.stored_bytes)]
-    if result.action == "decompress":
-        sizes.reverse()
-    line += f"  {sizes[0]} -> {sizes[1]}  {_text.ratio(result.plain_bytes, result.stored_bytes)}"
+    before, after = result.source_bytes, result.destination_bytes
+    line += f"  {_text.size(before)} -> {_text.size(after)}  {_ratio(result.action, before, after)}"
     line += f"  {_text.duration(result.seconds)}"
     if result.removed:
         line += "  checked, original removed"
     elif result.checked:
         line += "  checked"
-    return line
+    return line + (f"; {result.error}" if result.error else "")
+
+
+def _ratio(action: str, before: int, after: int) -> str:
+    """How many times smaller the compressed one is; of bytes on disk, so that what was gzipped can come out larger."""
+    if action == "decompress":
+        return _text.ratio(after, before)
+    return _text.ratio(before, after) + (" (larger)" if after > before else "")
 
 
 def _summary(results: list[Any]) -> str:
@@ -182,10 +205,10 @@ def _summary(results: list[Any]) -> str:
     planned = sum(result.status == "planned" for result in results)
     parts = []
     if done:
-        plain, stored = sum(r.plain_bytes for r in done), sum(r.stored_bytes for r in done)
+        before, after = sum(r.source_bytes for r in done), sum(r.destination_bytes for r in done)
         parts.append(
-            f"{_text.plural(len(done), 'file')}, {_text.size(plain)} plain, {_text.size(stored)} compressed, "
-            f"{_text.ratio(plain, stored)}, {_text.duration(sum(r.seconds for r in done))}"
+            f"{_text.plural(len(done), 'file')}, {_text.size(before)} -> {_text.size(after)} on disk, "
+            f"{_ratio(done[0].action, before, after)}, {_text.duration(sum(r.seconds for r in done))}"
         )
     if planned:
         parts.append(f"{_text.plural(planned, 'file')} to do")

@@ -1,25 +1,34 @@
-"""MRC to MRCZ and back, file by file and a few frames at a time; and whether two such files hold the same.
+"""MRC to MRCZ and back, file by file and a few frames at a time.
 
 `compress` and `decompress` are one copy with different writers. A compressed file keeps the 1024 header bytes of the
 file it was made from, and its extended header, so `decompress` writes back the very same file, odd fields included.
+
+The order in which a copy happens is what keeps everything safe: the new file is written under a temporary name,
+flushed, read back and compared through its own descriptor, given its name, and only then, and while it still has that
+name, may the original go.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
-from mrcz.codec import default_threads
+from mrcz.convert.compare import Comparison, compare, compare_readers
+from mrcz.convert.origin import Origin, OtherSourceError, Summing, is_archive_of, origin, other_source, was_compressed
+from mrcz.convert.original import Counter, Progress, blocks, original_header, readable, restored, source_name
 from mrcz.convert.streams import open_plain, plain_name
-from mrcz.errors import FormatError, MrczError
+from mrcz.errors import FormatError, FormatWarning, MrczError
 from mrcz.header import Header
+from mrcz.source import FileSource
+from mrcz.whole import NewFile, copy_permissions
 
 if TYPE_CHECKING:
     from mrcz.reader import Reader
@@ -27,19 +36,22 @@ if TYPE_CHECKING:
 __all__ = [
     "Comparison",
     "Copy",
+    "Origin",
+    "OtherSourceError",
+    "TrailingBytesError",
     "compare",
     "compress",
     "decompress",
+    "is_archive_of",
     "original_header",
-    "original_suffix",
     "source_name",
-    "whole_file",
 ]
 
-_BLOCK = 64 << 20  # bytes of frames held at a time, or more where every thread would not get a frame of its own
-_LARGE_BLOCK = 512 << 20
+Overwrite = bool | Literal["any"]
 
-Progress = Callable[[int, int], None]
+
+class TrailingBytesError(FormatError):
+    """Bytes after the last frame, which a compressed file has no place for; ``permissive=True`` drops them."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +67,15 @@ class Copy:
         Size as a plain MRC file: header, extended header, pixels.
     stored_bytes : int
         Size of the compressed one of the two, on disk.
+    source_bytes, destination_bytes : int
+        Sizes of both files on disk; where the source was inside gzip or the like, that of the gzip file.
     seconds : float
         Wall time, reading back included where that was asked for.
     checked : bool
-        The new file was read back and holds the same header, extended header and pixels, bit for bit.
+        The new file was read back before it got its name, and holds the same header, extended header and pixels, bit
+        for bit.
+    removed : bool
+        The source was removed after that.
     lost : tuple of str
         Names of metadata that a plain MRC file has no place for.
     """
@@ -68,43 +85,23 @@ class Copy:
     frames: int
     plain_bytes: int
     stored_bytes: int
+    source_bytes: int
+    destination_bytes: int
     seconds: float
     checked: bool
+    removed: bool = False
     lost: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How two files differ.
-
-    Attributes
-    ----------
-    differences : tuple of str
-        One line each, nothing if there are none.
-    pixels : int
-        Pixels that differ, or -1 where shape or pixel type do already.
-    first : tuple of int or None
-        (z, y, x) of the first of them.
-    """
-
-    differences: tuple[str, ...]
-    pixels: int = 0
-    first: tuple[int, int, int] | None = None
-
-    @property
-    def same(self) -> bool:
-        """Whether nothing differs."""
-        return not self.differences
 
     def asdict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
-        return {"same": self.same, **asdict(self)}
+        return asdict(self)
 
 
 def compress(
     source: str | os.PathLike,
     destination: str | os.PathLike,
     *,
+    overwrite: Overwrite = False,
     codec: str = "zstd",
     level: int | None = None,
     profile: str = "balanced",
@@ -114,6 +111,7 @@ def compress(
     permissive: bool = False,
     signed_bytes: bool | None = None,
     check: bool = False,
+    remove: bool = False,
     n_threads: int | None = None,
     progress: Progress | None = None,
 ) -> Copy:
@@ -124,13 +122,19 @@ def compress(
     source : path
         MRC or MRCZ, also inside gzip, bzip2, xz or zstd.
     destination : path
-        Replaced if it is there, once the new file is complete.
+        Appears once the new file is complete, and proven where that was asked for.
+    overwrite : bool or "any"
+        True replaces what stands at `destination`, but no archive that was made from another file than `source` (by
+        the name, size and checksum in its footer; where it has none, by its pixels and header); "any" replaces that
+        too.
     codec, level, profile, filter, blocksize, pack, signed_bytes, n_threads
         As `mrcz.write` takes them.
     permissive : bool
         Take a file whose header and size disagree, keeping the whole frames that are there.
     check : bool
-        Read the new file back and compare it with `source`, bit for bit.
+        Read the new file back and compare it with `source`, bit for bit, before it gets its name.
+    remove : bool
+        Remove `source` after that check, unless it has changed since it was read, or is a symbolic link.
     progress : callable, optional
         Called as ``progress(done, total)`` with bytes of pixels.
 
@@ -142,8 +146,15 @@ def compress(
     ------
     FormatError
         `source` is damaged, is no MRC file, or holds bytes after its last frame that would be lost.
+    FileExistsError
+        `destination` exists.
+    OtherSourceError
+        `destination` was made from another file.
     MrczError
-        The file was read back and differs; the destination is then removed.
+        The file was read back and differs, or `source` changed while it was read: nothing is written, and what stood
+        at `destination` stays. Or the copy is there, and the original could not be removed.
+    ValueError
+        `source` and `destination` are the same file.
     """
     options = {
         "codec": codec,
@@ -153,38 +164,30 @@ def compress(
         "blocksize": blocksize,
         "pack": pack,
     }
-    return _copy(source, destination, options, permissive, signed_bytes, check, n_threads, progress)
+    reading = {"permissive": permissive, "signed_bytes": signed_bytes, "n_threads": n_threads}
+    return _copy(source, destination, overwrite, options, reading, check, remove, progress)
 
 
 def decompress(
     source: str | os.PathLike,
     destination: str | os.PathLike,
     *,
+    overwrite: Overwrite = False,
     permissive: bool = False,
     signed_bytes: bool | None = None,
     check: bool = False,
+    remove: bool = False,
     n_threads: int | None = None,
     progress: Progress | None = None,
 ) -> Copy:
     """Write `source` as a plain MRC file: the same bytes as before `compress`, for a file made by it.
 
-    Parameters and errors are those of `compress`. A compressed file of another program has no such original; its
-    fields are carried over and put right where MRC2014 asks for it.
+    Parameters and errors are those of `compress`; ``overwrite=True`` replaces a plain file, whatever is in it, and no
+    compressed one. A compressed file of another program has no such original; its fields are carried over and put right
+    where MRC2014 asks for it. With `remove`, a source with metadata that a plain file has no place for stays.
     """
-    return _copy(source, destination, {"codec": "none"}, permissive, signed_bytes, check, n_threads, progress)
-
-
-def original_suffix(path: str | os.PathLike) -> str:
-    """Suffix (``".mrc"``, ``".map"``, ...) of the plain file that a compressed one was made from.
-
-    ``".mrc"`` where the file does not say.
-    """
-    import mrcz
-
-    with mrcz.open(path) as reader:
-        name = source_name(reader)
-    suffix = os.path.splitext(name)[1] if name is not None else ""
-    return suffix if suffix[1:].isalnum() and suffix.lower() != ".mrcz" else ".mrc"
+    reading = {"permissive": permissive, "signed_bytes": signed_bytes, "n_threads": n_threads}
+    return _copy(source, destination, overwrite, {"codec": "none"}, reading, check, remove, progress)
 
 
 # --- the copy ----------------------------------------------------------------------------------------------------
@@ -193,117 +196,200 @@ def original_suffix(path: str | os.PathLike) -> str:
 def _copy(
     source: str | os.PathLike,
     destination: str | os.PathLike,
+    overwrite: Overwrite,
     options: dict[str, Any],
-    permissive: bool,
-    signed_bytes: bool | None,
+    reading: dict[str, Any],
     check: bool,
-    n_threads: int | None,
+    remove: bool,
     progress: Progress | None,
 ) -> Copy:
     import mrcz
 
     started = time.perf_counter()
+    check = check or remove
     compressing = options["codec"] != "none"
-    with mrcz.open(source, permissive=permissive, signed_bytes=signed_bytes, n_threads=n_threads) as reader:
+    if _same_place(source, destination):
+        raise ValueError(f"{os.fspath(destination)} is the source itself; the copy needs a name of its own")
+    before = os.stat(source)
+    with mrcz.open(source, **reading) as reader:
         header = reader.header
         pixel_bytes = header.frame_nbytes * header.nz
-        tell = _Counter(progress, pixel_bytes * (2 if check else 1))
-        original = original_header(reader)
+        tell = Counter(progress, pixel_bytes * (2 if check else 1))
         if not len(reader):
             raise FormatError("not one whole frame is in it", path=source)
-        if compressing and not permissive:
+        if compressing and not reading["permissive"]:
             _refuse_trailing(reader, source)
+        original = original_header(reader)
         if not compressing and original is not None:
-            with whole_file(destination) as file:
-                for piece in _restored(reader, original, tell):
-                    file.write(piece)
+            new = _restore(reader, original, destination, overwrite, tell)
         else:
-            # Neither dtype says what these hold: complex integers are read as complex64, RGB as three bytes.
-            options["mode"] = header.mode if header.mode in (3, 16) else None
-            if compressing:
-                options["metadata"] = _footer_metadata(reader)
-                if original is not None or not reader.is_compressed:  # else there is no plain file to give back
-                    options["source_header"] = (header if original is None else original).tobytes()
-                    options["source_name"] = source_name(reader) or _readable(os.path.basename(plain_name(source)))
-            with mrcz.Writer(
-                destination,
-                header=header,
-                extended_header=reader.extended_header,
-                slices=header.slices or 0,
-                n_threads=n_threads,
-                **options,
-            ) as writer:
-                for frames in _blocks(reader):
-                    writer.extend(frames)
-                    tell(header.frame_nbytes * len(frames))
-        lost: tuple[str, ...] = ()
-        if check:
-            _check(reader, source, destination, tell)
-        if not compressing and (metadata := _footer_metadata(reader)):
-            with mrcz.open(destination) as copy:
-                lost = tuple(str(name) for name in metadata if name not in copy.metadata)
-    compressed = destination if compressing else source
+            new = _write(reader, original, source, destination, overwrite, options, tell)
+        try:
+            if check:
+                _check(reader, source, new, tell)
+            if _changed(source, before, reader):
+                raise MrczError("it changed while it was read, and nothing was written", path=source)
+            lost = () if compressing else _lost(reader, new)
+            _resemble(before, new)
+            new.publish(None if overwrite == "any" else lambda there: _judge(there, new, compressing))
+            size = os.fstat(new.fd).st_size
+            # From here to the end of the block the new file is locked: nobody replaces it while the original goes.
+            removed = remove and _remove(source, before, new, lost)
+        finally:
+            new.abort()
     return Copy(
         os.fspath(source),
         os.fspath(destination),
         frames=header.nz,
         plain_bytes=header.data_offset + pixel_bytes,
-        stored_bytes=os.stat(compressed).st_size,
+        stored_bytes=size if compressing else before.st_size,
+        source_bytes=before.st_size,
+        destination_bytes=size,
         seconds=time.perf_counter() - started,
         checked=check,
+        removed=removed,
         lost=lost,
     )
 
 
-class _Counter:
-    """Adds up bytes and passes the sum on."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-
-    def __call__(self, n_bytes: int) -> None:
-        self._done += n_bytes
-        if self._progress is not None:
-            self._progress(self._done, self._total)
-
-
-def _blocks(reader: Reader) -> Iterator[np.ndarray]:
-    """Frames in order, (n, ny, nx), a few at a time; each block is overwritten by the next."""
-    nz = len(reader)
-    if not nz:
-        return
-    frame = max(1, reader.nbytes // nz)
-    threads = min(reader.n_threads or default_threads(), _LARGE_BLOCK // frame)
-    count = min(nz, max(1, _BLOCK // frame, threads))
-    buffer = np.empty((count, *reader.shape[1:]), reader.dtype)
-    for start in range(0, nz, count):
-        stop = min(nz, start + count)
-        yield reader.read(slice(start, stop), out=buffer[: stop - start])
+def _restore(
+    reader: Reader, original: Header, destination: str | os.PathLike, overwrite: Overwrite, tell: Callable[[int], None]
+) -> NewFile:
+    """The plain file, byte for byte, without its name yet."""
+    new = NewFile(destination, overwrite=bool(overwrite))
+    try:
+        with os.fdopen(os.dup(new.fd), "wb") as file:
+            for piece in restored(reader, original, tell):
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        new.abort()
+        raise
+    return new
 
 
-def original_header(reader: Reader) -> Header | None:
-    """Header of the plain file that a compressed one was made from; None where it was made from none.
+def _write(
+    reader: Reader,
+    original: Header | None,
+    source: str | os.PathLike,
+    destination: str | os.PathLike,
+    overwrite: Overwrite,
+    options: dict[str, Any],
+    tell: Callable[[int], None],
+) -> NewFile:
+    """The same frames through a Writer, without their name yet; the footer of a compressed file says what they were."""
+    import mrcz
 
-    Also None where frames were added since, so that the header no longer fits.
-    """
-    if not reader.is_compressed or reader.footer is None or reader.footer.source_header is None:
-        return None
-    original = Header.parse(reader.footer.source_header, path=reader.path)
-    nz, ny, nx = reader.header.shape
-    # nz may be larger than what is there: then the plain file promised more frames than it held.
-    fits = (original.ny, original.nx) == (ny, nx) and original.nz >= nz and not original.compressed
-    return original if fits else None
+    header = reader.header
+    # Neither dtype says what these hold: complex integers are read as complex64, RGB as three bytes.
+    options = {**options, "mode": header.mode if header.mode in (3, 16) else None}
+    plain = None
+    if options["codec"] != "none":
+        options["metadata"] = _footer_metadata(reader)
+        plain = original if original is not None else None if reader.is_compressed else header
+        if plain is not None:  # else there is no plain file to give back
+            options["source_header"] = plain.tobytes()
+            options["source_name"] = source_name(reader) or readable(os.path.basename(plain_name(source)))
+    summing = Summing(reader, plain)
+    with (
+        ThreadPoolExecutor(1) as beside,
+        mrcz.Writer(
+            destination,
+            header=header,
+            extended_header=reader.extended_header,
+            slices=header.slices or 0,
+            n_threads=reader.n_threads,
+            overwrite=bool(overwrite),
+            **options,
+        ) as writer,
+    ):
+        for frames in blocks(reader):
+            adding = beside.submit(summing.add, frames)
+            writer.extend(frames)
+            adding.result()  # before the next block takes its place
+            tell(header.frame_nbytes * len(frames))
+        return writer.finish(summing.entries())
 
 
-def source_name(reader: Reader) -> str | None:
-    """Name of the file a compressed one was made from; None where it does not say."""
-    name = reader.footer.extra.get("source_name") if reader.footer is not None else None
-    return name if isinstance(name, str) else None
+def _same_place(source: str | os.PathLike, destination: str | os.PathLike) -> bool:
+    if os.path.realpath(source) == os.path.realpath(destination):
+        return True
+    return os.path.exists(source) and os.path.exists(destination) and os.path.samefile(source, destination)
 
 
-def _readable(name: str) -> str:
-    """A file name as UTF-8 text; bytes that are none (names from older systems) are replaced."""
-    return os.fsencode(name).decode("utf-8", "replace")
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _changed(source: str | os.PathLike, before: os.stat_result, reader: Reader) -> bool:
+    """Whether the source is another file, or has other content, than when the copy began."""
+    try:
+        return _identity(os.stat(source)) != _identity(before)
+    except FileNotFoundError:
+        # Somebody removed it. What was read is whole all the same, if it came through a descriptor of that very file.
+        fd: int | None = reader.source.fd
+        return fd is None or _identity(os.fstat(fd)) != _identity(before)
+
+
+def _resemble(source: os.stat_result, new: NewFile) -> None:
+    """The times and permissions of the source, before anybody can see the new file."""
+    new.mode = copy_permissions(source, new.fd)
+    if os.utime in os.supports_fd:
+        os.utime(new.fd, ns=(source.st_atime_ns, source.st_mtime_ns))
+
+
+def _judge(there: int, new: NewFile, compressing: bool) -> None:
+    """Refuse to replace an archive that is not known to be of the same source as the new file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FormatWarning)
+        _judge_quietly(there, new, compressing)
+
+
+def _judge_quietly(there: int, new: NewFile, compressing: bool) -> None:
+    if os.fstat(there).st_size == 0:
+        return  # a name that was reserved by a process that died
+    reason: str | None = None
+    try:
+        with _opened(there, new.path) as old:
+            if not old.is_compressed:
+                return
+            if not compressing:
+                raise OtherSourceError("is a compressed file, and may be the only copy of what is in it", path=new.path)
+            with _opened(new.fd, new.path) as mine:
+                reason = other_source(old, origin(mine), mine)
+    except FormatError as error:
+        if not was_compressed(there):
+            return
+        reason = f"is damaged, so that nobody knows what it was made from ({error.message})"
+    if reason is not None:
+        raise OtherSourceError(reason, path=new.path)
+
+
+def _opened(fd: int, name: str | os.PathLike, **options: Any) -> Reader:
+    """A Reader of an open file, whatever name it has by now."""
+    import mrcz
+
+    return mrcz.Reader(FileSource(os.fdopen(os.dup(fd), "rb"), os.fspath(name)), **options)
+
+
+def _remove(source: str | os.PathLike, before: os.stat_result, new: NewFile, lost: tuple[str, ...]) -> bool:
+    """Remove the original, if all is as it was; False if somebody else has done it."""
+    stays = f"the original stays beside {new.path.name}"
+    if lost:
+        raise MrczError(f"a plain file has no place for the metadata {', '.join(lost)}; {stays}", path=source)
+    if os.path.islink(source):
+        raise MrczError(f"is a symbolic link; {stays}", path=source)
+    if not new.is_published():
+        raise MrczError(f"{new.path.name} is no longer the file that was made from it; the original stays", path=source)
+    try:
+        now = os.lstat(source)
+        if _identity(now) != _identity(before):
+            raise MrczError(f"it changed since it was read; {stays}", path=source)
+        new.disk.unlink(Path(source))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _footer_metadata(reader: Reader) -> dict[str, Any] | None:
@@ -311,76 +397,42 @@ def _footer_metadata(reader: Reader) -> dict[str, Any] | None:
     return reader.metadata if reader.footer is not None and reader.footer.metadata_span is not None else None
 
 
-def _restored(reader: Reader, original: Header, tell: Callable[[int], None]) -> Iterator[Any]:
-    """The bytes of the plain file that `reader` was compressed from, in pieces."""
-    yield original.tobytes()
-    yield reader.extended_header.raw
-    for frames in _blocks(reader):
-        # astype (inside to_stored) keeps the bits: bytes read as unsigned become signed ones again, uint16 that stand
-        # for bytes become bytes.
-        yield np.ascontiguousarray(original.pixel_format.to_stored(frames)).data
-        tell(original.frame_nbytes * len(frames))
-
-
-@contextlib.contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A file that appears under its name when the block ends without an exception, and not at all otherwise.
-
-    It grows under a temporary name in the same directory, is flushed to disk and renamed; what was there under `path`
-    stays until then.
-    """
-    folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
-    try:
-        new = open(temporary, "xb")
-    except OSError as error:
-        error.filename = os.fspath(path)  # a temporary name tells the caller nothing
-        raise
-    try:
-        with new as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, os.path.join(folder, name))
-        if hasattr(os, "O_DIRECTORY"):
-            # The new name must be on disk before anybody removes the original. Some network file systems refuse.
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            with contextlib.suppress(OSError):
-                os.fsync(descriptor)
-            os.close(descriptor)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
-        raise
+def _lost(reader: Reader, new: NewFile) -> tuple[str, ...]:
+    """Names of metadata that did not find a place in the plain file."""
+    metadata = _footer_metadata(reader)
+    if not metadata:
+        return ()
+    with _opened(new.fd, new.path) as copy:
+        return tuple(str(name) for name in metadata if name not in copy.metadata)
 
 
 # --- the proof ---------------------------------------------------------------------------------------------------
 
 
-def _check(reader: Reader, source: str | os.PathLike, destination: str | os.PathLike, tell: Callable) -> None:
-    """Read `destination` back; unless it holds what `reader` does, bit for bit, remove it and raise MrczError."""
-    import mrcz
-
+def _check(reader: Reader, source: str | os.PathLike, new: NewFile, tell: Callable) -> None:
+    """Read the new file back, by the descriptor that will get the name; MrczError unless it holds what `reader` does,
+    bit for bit."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(new.fd, 0, 0, os.POSIX_FADV_DONTNEED)  # what the disk has, not what memory still holds of it
     try:
-        with mrcz.open(destination) as copy:
+        with _opened(new.fd, new.path, n_threads=reader.n_threads) as copy:
             # Where one of them can become the other byte for byte, the bytes themselves are compared with the file.
             if not reader.is_compressed and (original := original_header(copy)) is not None:
                 with open_plain(source) as plain:
-                    difference = _same_bytes(plain, _restored(copy, original, tell))
+                    difference = _same_bytes(plain, restored(copy, original, tell))
             elif not copy.is_compressed and (original := original_header(reader)) is not None:
-                with open_plain(destination) as plain:
-                    difference = _same_bytes(plain, _restored(reader, original, tell))
+                with os.fdopen(os.dup(new.fd), "rb") as plain:
+                    plain.seek(0)
+                    difference = _same_bytes(plain, restored(reader, original, tell))
             else:
-                found = _compare(reader, copy, tell)
+                found = compare_readers(reader, copy, tell)
                 difference = None if found.same else found.differences[0]
                 if reader.is_compressed and copy.is_compressed and original_header(reader) != original_header(copy):
                     difference = "the header of the original file differs"
     except FormatError as error:
         difference = str(error)
     if difference is not None:
-        with contextlib.suppress(OSError):
-            os.remove(destination)
-        raise MrczError(f"the copy is not the same ({difference}) and was removed", path=source)
+        raise MrczError(f"the copy is not the same ({difference}), and nothing was written", path=source)
 
 
 def _same_bytes(plain: BinaryIO, pieces: Iterator[Any]) -> str | None:
@@ -403,109 +455,8 @@ def _same_bytes(plain: BinaryIO, pieces: Iterator[Any]) -> str | None:
     return None
 
 
-def compare(
-    first: str | os.PathLike,
-    second: str | os.PathLike,
-    *,
-    permissive: bool = False,
-    n_threads: int | None = None,
-    progress: Progress | None = None,
-) -> Comparison:
-    """Compare two MRC or MRCZ files: pixels bit for bit, then what their headers say.
-
-    Parameters
-    ----------
-    first, second : path
-        In any format `mrcz.open` reads, each in its own.
-    permissive, n_threads
-        As `mrcz.open` takes them.
-    progress : callable, optional
-        Called as ``progress(done, total)`` in bytes of pixels.
-
-    Returns
-    -------
-    Comparison
-
-    Raises
-    ------
-    FormatError
-        One of them is damaged.
-    """
-    import mrcz
-
-    with (
-        mrcz.open(first, permissive=permissive, n_threads=n_threads) as a,
-        mrcz.open(second, permissive=permissive, n_threads=n_threads) as b,
-    ):
-        return _compare(a, b, _Counter(progress, a.nbytes))
-
-
-def _compare(a: Reader, b: Reader, tell: Callable[[int], None]) -> Comparison:
-    differences: list[str] = []
-    pixels, place = 0, None
-    if a.shape != b.shape:
-        differences.append(f"shape (nz, ny, nx) is {a.shape} and {b.shape}")
-        pixels = -1
-    elif a.dtype.newbyteorder("=") != b.dtype.newbyteorder("="):
-        differences.append(f"pixels are {a.dtype.name} and {b.dtype.name}")
-        pixels = -1
-    else:
-        start = 0
-        for left, right in zip(_blocks(a), _blocks(b), strict=True):
-            tell(left.nbytes)
-            wrong = _bits(left) != _bits(right)
-            count = int(wrong.sum())
-            if count and place is None:
-                z, y, x = (int(i) for i in np.argwhere(wrong)[0][:3])
-                place = (start + z, y, x)
-            pixels += count
-            start += len(left)
-        if pixels:
-            differences.append(f"{pixels} of {a.size} pixels differ, first at (z, y, x) = {place}")
-    differences.extend(_header_differences(a, b))
-    return Comparison(tuple(differences), pixels, place)
-
-
-def _bits(pixels: np.ndarray) -> np.ndarray:
-    """The pixels as native integers of the same bits, so that NaN equals NaN and -0 is not 0."""
-    native = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
-    if native.dtype.kind == "c":
-        return native.view(f"u{native.dtype.itemsize}")
-    return native.view(f"u{native.dtype.itemsize}") if native.dtype.kind == "f" else native
-
-
-def _header_differences(a: Reader, b: Reader) -> Iterator[str]:
-    """What the headers say differently about the same pixels.
-
-    How they are stored is no difference, nor are DMIN, DMAX, DMEAN and RMS, which follow from them: many programs leave
-    them out or estimate them, and a copy has them right.
-    """
-    left, right = _meaning(a), _meaning(b)
-    for name in left:
-        if left[name] != right[name]:
-            yield f"{name} is {left[name]} and {right[name]}"
-    if a.extended_header.raw != b.extended_header.raw:
-        yield f"extended headers differ ({a.header.nsymbt} and {b.header.nsymbt} bytes)"
-
-
-def _meaning(reader: Reader) -> dict[str, Any]:
-    header = original_header(reader) or reader.header
-    labels = [label for label in header.labels if not label.startswith("MRCZ")]
-    return {
-        "kind": reader.kind,
-        "pixel size": tuple(float(str(np.float32(size))) for size in header.pixel_size),
-        "cell angles": tuple(header["cellb"]),
-        "start": tuple(header[name] for name in ("nxstart", "nystart", "nzstart")),
-        "axes": header.axes,
-        "space group": header["ispg"],
-        "origin": header.origin,
-        "extended header type": header.exttyp,
-        "labels": labels,
-    }
-
-
 def _refuse_trailing(reader: Reader, source: str | os.PathLike) -> None:
     """A compressed file has no place for bytes after the last frame; losing them must be asked for."""
     for oddity in reader.oddities:
         if oddity.endswith("after the last frame"):
-            raise FormatError(f"{oddity}, which would be lost; --permissive drops them", path=source)
+            raise TrailingBytesError(f"{oddity}, which would be lost", path=source)

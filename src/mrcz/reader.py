@@ -238,6 +238,21 @@ class Reader(Reductions):
             return dict(decoded) if isinstance(decoded, dict) else {}
         return {}
 
+    @property
+    def frame_metadata(self) -> list[dict[str, Any]]:
+        """The metadata of each frame, as given to `Writer.append`; an empty dict for a frame that has none."""
+        from mrcz.writer_metadata import frames_of
+
+        return frames_of(self.metadata, len(self))
+
+    @property
+    def frame_stats(self) -> np.ndarray | None:
+        """Minimum, maximum, mean and standard deviation of each frame, (nz, 4) float64, as its writer counted them.
+
+        None where the file does not say: plain files, files of other programs, complex and RGB pixels.
+        """
+        return self.index.stats
+
     def __repr__(self) -> str:
         how = self.codec if self.is_compressed else "not compressed"
         return f"<mrcz.Reader {self.path!r}: {self.kind} {self.shape} {self.dtype}, {how}>"

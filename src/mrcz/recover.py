@@ -379,6 +379,7 @@ class _Recovering:
     def _write(self, target: str, extended: bytes, found: list[_Frame]) -> None:
         from mrcz import __version__
         from mrcz.writer import total_stats
+        from mrcz.writer_metadata import choose_frames
 
         footer = self.footer
         extra = {} if footer is None else dict(footer.extra)
@@ -391,6 +392,8 @@ class _Recovering:
             try:
                 if footer.metadata(self.source.read) is not None:
                     metadata = footer.metadata_bytes(self.source.read)
+                if metadata is not None and self.lost:
+                    metadata = choose_frames(metadata, [frame.number for frame in found])
             except FormatError as error:
                 self.notes.append(f"{error.message}; they are left out")
         fields = {

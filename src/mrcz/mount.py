@@ -410,7 +410,7 @@ class Tree:
         try:
             found = os.stat(real)
         except OSError as error:
-            if error.errno == errno.ELOOP:
+            if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR):  # a link that leads nowhere
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
             raise
         folder = stat.S_ISDIR(found.st_mode)
@@ -429,7 +429,7 @@ class Tree:
     def _is_shown(self, path: str) -> bool:
         try:
             self._stat(path)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return False
         return True
 

@@ -196,6 +196,14 @@ def test_node_numbers():
         nodes[a]
     assert info.value.errno == errno.ESTALE
     assert nodes.lookup("/a") not in (a, b) and len(nodes) == 3
+    # Another file under the same name: who knows the old number keeps it.
+    old = nodes.lookup("/c", stamp=1)
+    new = nodes.lookup("/c", stamp=2)
+    assert new != old and nodes[old].path == nodes[new].path == "/c" and nodes.lookup("/c", stamp=2) == new
+    nodes.forget(old, 1)
+    assert nodes.lookup("/c", stamp=2) == new and nodes[new].path == "/c"
+    nodes.forget(new, 3)
+    assert len(nodes) == 3
     nodes.forget(1, 5)
     nodes.forget(99, 1)
     assert nodes[1].path == "/" and len(nodes) == 3

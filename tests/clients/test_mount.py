@@ -367,6 +367,28 @@ def test_mounted(folder, tmp_path, how, server):
     assert mounted.said == ""
 
 
+def children(pid, name):
+    """Processes of that name that a process started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            number, _, rest = (folder / "stat").read_text().partition(" (")
+            if rest.rpartition(") ")[2].split()[1] == str(pid) and rest.startswith(f"{name})"):
+                found.append(int(number))
+    return found
+
+
+@fuse
+@servers
+def test_unmounted_though_fusermount_does_not(folder, tmp_path, server):
+    """Its auto_unmount looks once, and now and then too early: then nobody would unmount what a killed process served."""
+    mounted = Mounted(folder, tmp_path / "plain", server)
+    mounted.process.send_signal(signal.SIGSTOP)  # or it would notice
+    for pid in children(mounted.process.pid, "fusermount3"):
+        os.kill(pid, signal.SIGKILL)
+    assert mounted.end(signal.SIGKILL) == -signal.SIGKILL
+
+
 @fuse
 def test_unmounted_from_outside_and_in_the_background(folder, tmp_path):
     point = tmp_path / "plain"

@@ -381,7 +381,7 @@ def children(pid, name):
 @fuse
 @servers
 def test_unmounted_though_fusermount_does_not(folder, tmp_path, server):
-    """Its auto_unmount looks once, and now and then too early: then nobody would unmount what a killed process served."""
+    """Its auto_unmount looks once, now and then too early: then nobody would unmount what a killed process served."""
     mounted = Mounted(folder, tmp_path / "plain", server)
     mounted.process.send_signal(signal.SIGSTOP)  # or it would notice
     for pid in children(mounted.process.pid, "fusermount3"):

@@ -147,7 +147,7 @@ def test_what_was_not_asked_for_is_an_error(file, name):
         begun = time.monotonic()
         with pytest.raises(RemoteError, match=says) as info:
             mrcz.open(f"{server.url}/a.mrcz")
-        assert str(info.value).startswith(server.url) and time.monotonic() - begun < 10
+        assert str(info.value).startswith(server.url) and time.monotonic() - begun < 20
         assert isinstance(info.value, (OSError, mrcz.MrczError))
         assert len(server.requests) <= 7
 
@@ -263,7 +263,7 @@ def test_slow_servers(file, limit, says, where):
         begun = time.monotonic()
         with pytest.raises(RemoteError, match=says):
             mrcz.open(f"{server.url}/a.mrcz", storage_options=limit)
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 20
         stop.set()
 
 

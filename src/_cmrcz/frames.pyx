@@ -592,7 +592,9 @@ def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes n
 
 cdef enum:
     TABLE_AHEAD = 1040      # bytes read at the start of a chunk: its header and a table of 256 blocks
+    AHEAD = 65536           # bytes read where blocks are much shorter
     SEGMENT = 1048576       # bytes of a plain frame summed at a time
+    SMALL_SUMS = 33554432   # most bytes of 16-bit sums a thread
 
 
 cdef class _Sum(_Job):
@@ -654,11 +656,12 @@ cdef class _Sum(_Job):
             status = self.pread(s, self.bytes_of[thread] + ahead, need - ahead, self.offsets[k] + ahead)
         return status
 
-    cdef int bring(self, int thread, int64_t k, Chunk *c, size_t b) noexcept nogil:
-        """Read the stored bytes of block b to their place in the chunk's buffer."""
+    cdef int bring(self, int thread, int64_t k, Chunk *c, size_t b, size_t *have) noexcept nogil:
+        """Read the stored bytes of block b to their place in the chunk's buffer, which has bytes have[0]..have[1]."""
         cdef Scratch *s = &self.scratch[thread]
         cdef uint8_t *p = self.bytes_of[thread]
-        cdef size_t start, end, n = block_length(c, b)
+        cdef size_t start, end, n = block_length(c, b), until
+        cdef int status
         if c.special:
             return OK
         if c.memcpyed:
@@ -674,9 +677,17 @@ cdef class _Sum(_Job):
         end = min(c.cbytes, start + n + 5 * <size_t> block_streams(c, n))
         if b + 1 < c.nblocks and block_start(c, b + 1) > start:
             end = min(end, <size_t> block_start(c, b + 1))
+        until = end
+        if end - start < AHEAD // 4:    # short blocks are brought several at once
+            until = min(c.cbytes, start + AHEAD)
         # What a damaged length field claims beyond this is then an error, not the bytes of another frame.
         c.cbytes = end
-        return self.pread(s, p + start, end - start, self.offsets[k] + start)
+        if have[0] <= start < have[1] and end <= have[1]:
+            return OK
+        status = self.pread(s, p + start, until - start, self.offsets[k] + start)
+        have[0] = start
+        have[1] = until if status == OK else start
+        return status
 
     cdef void add(self, const uint8_t *p, int64_t at, int64_t pixels, int64_t k, uint16_t *small,
                   int64_t first) noexcept nogil:
@@ -700,16 +711,18 @@ cdef class _Sum(_Job):
         cdef Chunk c
         cdef int bits = ITEM_BITS[self.pixel_type], status
         cdef int64_t first = low * 8 // bits, pixels = (high - low) * 8 // bits, k, pending = 0, limit, a, e, start
-        cdef size_t b
+        cdef size_t b, cbytes
+        cdef size_t[2] have     # the bytes of this chunk that were brought
         cdef uint16_t *small = NULL
+        cdef int cleared = 0
         limit = 0
-        if self.exact is not NULL and (bits <= 8):
+        # Not where blocks are so long that nothing of this would stay in cache.
+        if self.exact is not NULL and bits <= 8 and pixels * 2 <= SMALL_SUMS:
             # this many pixels of 8 (4) bits fit 16 bits for sure
             limit = 255 if bits == 8 else 4369
             if reserve(&self.small_of[thread], &self.small_size[thread], pixels * 2) != OK:
                 return NO_MEMORY
             small = <uint16_t *> self.small_of[thread]
-            memset(small, 0, pixels * 2)
         for k in range(self.frames):
             frame[0] = k
             if mz_load(&self.stop):
@@ -720,6 +733,9 @@ cdef class _Sum(_Job):
                 status = self.pread(s, s.d, high - low, self.offsets[k] + low)
                 if status != OK:
                     return status
+                if small is not NULL and not cleared:
+                    memset(small, 0, pixels * 2)
+                    cleared = 1
                 self.add(s.d, first, pixels, k, small, first)
             else:
                 status = self.table(thread, k, &c)
@@ -728,18 +744,24 @@ cdef class _Sum(_Job):
                 if c.blocksize * 8 % bits:
                     s.found = c.blocksize
                     return UNALIGNED
+                cbytes = c.cbytes
+                have[0] = have[1] = 0
                 for b in range(<size_t> low // c.blocksize, (<size_t> high - 1) // c.blocksize + 1):
                     start = b * c.blocksize
                     a = max(start, low)
                     e = min(start + <int64_t> block_length(&c, b), high)
-                    status = self.bring(thread, k, &c, b)
+                    status = self.bring(thread, k, &c, b, have)
                     if status == OK and reserve(&s.d, &s.d_size, block_length(&c, b)) != OK:
                         status = NO_MEMORY
                     if status == OK:
                         status = block_decode(&c, b, s.d, s, self.verify)
                     if status != OK:
                         return status
-                    c.cbytes = self.sizes[k]
+                    c.cbytes = cbytes
+                    # not before there are pixels: the block's length was only a claim until then
+                    if small is not NULL and not cleared:
+                        memset(small, 0, pixels * 2)
+                        cleared = 1
                     self.add(s.d + (a - start), a * 8 // bits, (e - a) * 8 // bits, k, small, first)
             pending += 1
             if small is not NULL and pending == limit:
@@ -764,16 +786,22 @@ cdef class _Sum(_Job):
                     break
 
     def settle(self):
-        """Segments as long as the blocks of the first frame, so that no block is decoded twice."""
-        cdef Chunk c
-        cdef int status
+        """Segments as long as the longest blocks, so that no block is decoded twice.
+
+        Every frame is asked, not the first alone: blocks of 2 GiB behind one of 1 KiB, in a file of some KiB, would be
+        decoded thousands of times. What else may be wrong with a header is found, in order, by who reads it.
+        """
+        cdef uint8_t head[12]
+        cdef int64_t k, longest = 1, size
         self.segment = SEGMENT
         if not self.raw:
-            status = self.table(0, 0, &c)
-            if status != OK:
-                self.fail(0, status, 0, self.scratch[0].found, self.scratch[0].expected)
-                self.check()
-            self.segment = c.blocksize
+            with nogil:
+                for k in range(self.frames):
+                    if mz_pread(self.fd, head, 12, self.offsets[k]) == 12:
+                        size = head[8] | (head[9] << 8) | (head[10] << 16) | (<int64_t> head[11] << 24)
+                        if longest < size <= self.stored:
+                            longest = size
+            self.segment = longest
             while self.segment < SEGMENT // 4:
                 self.segment *= 2
         # whole pixels

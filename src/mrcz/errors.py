@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["ChunkError", "FormatError", "FormatWarning", "HeaderError", "MissingDependencyError", "MrczError"]
+__all__ = [
+    "ChunkError", "FormatError", "FormatWarning", "HeaderError", "MissingDependencyError", "MrczError", "RemoteError",
+]  # fmt: skip
 
 
 class MrczError(Exception):
@@ -93,6 +95,10 @@ class ChunkError(FormatError):
             where.append(f"offset {self.offset}")
         text = f"{', '.join(where)}: {self.message}" if where else self.message
         return f"{self.path}: {text}" if self.path else text
+
+
+class RemoteError(MrczError, OSError):
+    """A server did not answer in time, or with something else than what was asked for."""
 
 
 class MissingDependencyError(MrczError, ImportError):

@@ -385,11 +385,14 @@ def decode_footer(tail: bytes, end: int, *, data_offset: int = 0) -> Footer | No
         if tail[opening - base : opening - base + len(FOOTER_MARK)] != FOOTER_MARK:
             raise FormatError(f"footer: no mark at its start, byte {opening}")
         section = tail[opening - base + len(FOOTER_MARK) : trailer.body_start - base]
+    copy, expected = _binary(body, "header_copy"), _integer(body, "header")
+    if copy is not None and (len(copy) != 1024 or (expected is not None and xxh64(copy) != expected)):
+        raise FormatError(f"footer: the copy of the header, {len(copy)} bytes, does not match its checksum")
     return Footer(
         index=index,
         header_hash=_integer(body, "header"),
         extended_header_hash=_integer(body, "extended"),
-        header_copy=_binary(body, "header_copy"),
+        header_copy=copy,
         source_header=_binary(body, "source_header"),
         writer=str(body.get("writer", "")),
         extra={name: value for name, value in body.items() if name not in _KNOWN},

@@ -128,10 +128,21 @@ def set_extended(record: np.ndarray, exttyp: str | None, nsymbt: int | None) -> 
             exttyp = ""
         record["nsymbt"] = nsymbt
     if exttyp is not None:
-        code = exttyp.encode("ascii")
-        if len(code) > 4:
-            raise ValueError(f"exttyp is {exttyp!r}, expected four characters at most")
-        record["exttyp"] = code
+        code = exttyp_bytes(exttyp)
+        # Old files have anything in these four bytes (they were EXTRA); what only reads the same stays as it is.
+        if code != bytes(record["exttyp"]).strip(b"\0 "):
+            record["exttyp"] = code
+
+
+def exttyp_bytes(exttyp: str | bytes) -> bytes:
+    """EXTTYP as the bytes that are stored: `Header.exttyp` gives any four bytes as text, and takes them back."""
+    try:
+        code = exttyp.encode("latin-1") if isinstance(exttyp, str) else bytes(exttyp)
+    except UnicodeEncodeError:
+        code = b"12345"
+    if len(code) > 4:
+        raise ValueError(f"exttyp is {exttyp!r}, expected four characters at most, each of one byte")
+    return code
 
 
 def set_imod(record: np.ndarray, pixel_format: PixelFormat) -> None:

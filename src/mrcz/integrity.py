@@ -226,9 +226,10 @@ def _decoded_faults(reader: Reader, progress: Callable[[int, int], None] | None)
     own = threading.local()
 
     def check(frame: int) -> Fault | None:
-        if not hasattr(own, "out"):
-            own.out = np.empty(reader.shape[1:], reader.dtype)
         try:
+            reader.check_claims(np.array([frame]))
+            if not hasattr(own, "out"):
+                own.out = np.empty(reader.shape[1:], reader.dtype)
             reader.read(frame, out=own.out, n_threads=max(1, _threads(reader) // threads))
         except FormatError as error:
             return _fault(error)

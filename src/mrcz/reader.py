@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from mrcz.claims import doubtful, prove
 from mrcz.codec import default_threads
-from mrcz.errors import ChunkError, FormatError, FormatWarning
-from mrcz.footer import TAIL_SIZE, Footer, find_footer, load_footer
-from mrcz.header import Header
-from mrcz.index import FOOTER_MARK, FrameIndex, plan_reads, walk_chunks, xxh64
+from mrcz.errors import ChunkError, FormatError, FormatWarning, MrczError
+from mrcz.index import FrameIndex, plan_reads, xxh64
 from mrcz.modes import CODEC_NAMES
+from mrcz.opening import open_frames
 from mrcz.remote import RemoteSource, is_url
 from mrcz.source import FileSource, ObjectSource, open_source
 
@@ -97,7 +97,7 @@ class Reader:
     ) -> None:
         if n_threads is not None and n_threads < 1:
             raise ValueError(f"n_threads must be at least 1, got {n_threads}")
-        self._options = {
+        self._options: dict[str, Any] = {
             "permissive": permissive, "n_threads": n_threads, "signed_bytes": signed_bytes, "verify": verify,
             "storage_options": storage_options, "correction": correction,
         }
@@ -110,118 +110,33 @@ class Reader:
             self._reopen = path if is_url(path) else os.path.abspath(os.fspath(path))
         self.path = self._source.name
         self._data: np.ndarray | None = None
+        self._proven: set[int] = set()
         try:
-            self._open(permissive, signed_bytes)
+            warned = self._open(permissive, signed_bytes)
+            for text in warned:
+                warnings.warn(f"{self.path}: {text}", FormatWarning, stacklevel=2)
         except BaseException:
             self._source.close()
             raise
 
-    def _open(self, permissive: bool, signed_bytes: bool | None) -> None:
-        source = self._source
-        # Over a network a request costs more than its bytes: the first one takes what may be an extended header along.
-        raw = source.read(0, TAIL_SIZE if source.remote else 4096)
-        remote = source.remote and not source.knows_size
-        self.header = Header.parse(
-            raw, file_size=None if remote else source.size, permissive=permissive, signed_bytes=signed_bytes,
-            path=self.path,
-        )  # fmt: skip
-        if remote and not self.header.compressed:
-            self.header = Header.parse(
-                raw, file_size=source.size, permissive=permissive, signed_bytes=signed_bytes, path=self.path
-            )
-        self.pixel_format = self.header.pixel_format
-        start = self.header.data_offset
-        self.extended_bytes = raw[1024:start] if start <= len(raw) else source.read(1024, start - 1024)
-        self._oddities = list(self.header.oddities)
-        self.footer: Footer | None = None
-        nz = self.header.nz
-        self._stored = self.pixel_format.frame_nbytes(self.header.ny, self.header.nx)
-        if self.header.compressed:
-            self.index = self._find_chunks(start, nz, permissive)
-            nz = len(self.index)
-        else:
-            offsets = start + np.arange(nz, dtype=np.int64) * self._stored
-            self.index = FrameIndex(offsets, np.full(nz, self._stored, np.int64))
-        self.shape = self.pixel_format.array_shape(nz, self.header.ny, self.header.nx)
-        self.dtype = self.pixel_format.dtype
+    def _open(self, permissive: bool, signed_bytes: bool | None) -> list[str]:
+        """Take what is in the file; returns what the caller should be warned of."""
+        opened = open_frames(self._source, permissive=permissive, signed_bytes=signed_bytes)
+        pixels = opened.header.pixel_format
+        shape = pixels.array_shape(len(opened.index), opened.header.ny, opened.header.nx)
         correction = self.correction
         if correction is not None:
-            if self.pixel_format.components != 1 or self.dtype.kind == "c":
-                raise ValueError(f"{self.path}: {self.dtype} frames of shape {self.shape[1:]} cannot be corrected")
-            if correction.shape not in (None, self.shape[1:]):
-                raise ValueError(f"{self.path}: frames are {self.shape[1:]}, the correction is for {correction.shape}")
-            self.dtype = np.dtype(np.float32)
-
-    def _find_chunks(self, start: int, nz: int, permissive: bool) -> FrameIndex:
-        """The index: the footer's if it is sound, else from the chunks themselves (docs/container.md §3)."""
-        source = self._source
-        footer = None
-        try:
-            footer = self._load_footer(start)
-        except FormatError as error:
-            self._note(f"{error.message}; the frames were found without it", FormatWarning)
-        self.footer = footer
-        known = FrameIndex.from_sizes([], 0) if footer is None else footer.index
-        if len(known) < nz:
-            # No footer, or an append was interrupted between its header and its footer: the rest is found by walking.
-            at = known.end if len(known) else start
-            walk = walk_chunks(
-                source.read, at, source.size, nz - len(known), nbytes=self._stored, first_frame=len(known),
-                read_ahead=TAIL_SIZE if source.remote else 16,
-            )  # fmt: skip
-            if footer is None and walk.end < source.size:
-                known = self._last_footer(start, walk.end, walk.index)
-            index = walk.index
-            if len(known):
-                index = FrameIndex.concatenate([known, index[len(known) :] if footer is None else index])
-            if walk.defect is not None:
-                walk.defect.path = self.path
-                if not permissive or not len(index):
-                    raise walk.defect
-                self._note(f"{walk.defect.message}: {len(index)} of {nz} frames are there", FormatWarning)
-            self.footer = footer or self.footer
-            return index
-        if footer is not None:
-            if footer.header_hash not in (None, xxh64(self.header.tobytes())):
-                self._note("the header does not match its checksum: it was edited or damaged", FormatWarning)
-            if footer.extended_header_hash not in (None, xxh64(self.extended_bytes)):
-                self._note("the extended header does not match its checksum: it is damaged", FormatWarning)
-        if len(known) > nz:
-            self._note(f"the footer knows {len(known)} frames, the header {nz}", FormatWarning)
-        return known[:nz] if len(known) > nz else known
-
-    def _load_footer(self, start: int) -> Footer | None:
-        source = self._source
-        if source.remote and not source.knows_size and (packed := self.header.packed_bytes):
-            # The header says where the footer should be, so it comes without asking for the size of the file first.
-            at = start + packed
-            tail = source.read(at, TAIL_SIZE)
-            if tail[: len(FOOTER_MARK)] == FOOTER_MARK and len(tail) < TAIL_SIZE:
-                source.size = at + len(tail)
-                return load_footer(source.read, at + len(tail), data_offset=start, tail=tail)
-        return load_footer(source.read, source.size, data_offset=start)
-
-    def _last_footer(self, start: int, at: int, walked: FrameIndex) -> FrameIndex:
-        """What a footer among the bytes behind the last frame knows of the frames: their writer was killed."""
-        source = self._source
-        found = find_footer(source.read, at, source.size, data_offset=start)
-        if found is None:
-            rest = source.size - at
-            if source.read(at, len(FOOTER_MARK)) == FOOTER_MARK:
-                self._note(f"the footer, {rest} bytes, is damaged; the frames were found without it", FormatWarning)
-            else:
-                self._oddities.append(f"{rest} bytes follow the last frame")
-            return FrameIndex.from_sizes([], 0)
-        n = min(len(found.index), len(walked))
-        if not np.array_equal(found.index.offsets[:n], walked.offsets[:n]):
-            return FrameIndex.from_sizes([], 0)
-        self.footer = found
-        self._oddities.append("the file was not closed: its footer is not at its end")
-        return found.index[:n]
-
-    def _note(self, text: str, category: type[Warning]) -> None:
-        self._oddities.append(text)
-        warnings.warn(f"{self.path}: {text}", category, stacklevel=5)
+            if pixels.components != 1 or pixels.dtype.kind == "c":
+                raise ValueError(f"{self.path}: {pixels.dtype} frames of shape {shape[1:]} cannot be corrected")
+            if correction.shape not in (None, shape[1:]):
+                raise ValueError(f"{self.path}: frames are {shape[1:]}, the correction is for {correction.shape}")
+        self.header, self.footer, self.index = opened.header, opened.footer, opened.index
+        self.extended_bytes, self.pixel_format = opened.extended_bytes, pixels
+        self._oddities = opened.oddities
+        self._stored = pixels.frame_nbytes(self.header.ny, self.header.nx)
+        self.shape = shape
+        self.dtype = pixels.dtype if correction is None else np.dtype(np.float32)
+        return opened.warnings
 
     # ---- what it is ------------------------------------------------------------------------------------------
 
@@ -389,7 +304,7 @@ class Reader:
         """
         if not self._mappable or not isinstance(self._source, FileSource):
             raise ValueError(f"{self.path}: only plain pixels of a local file can be mapped; index the Reader instead")
-        with open(os.dup(self._source.fd), "r+b" if mode == "r+" else "rb") as file:
+        with self._source as fd, open(os.dup(fd), "r+b" if mode == "r+" else "rb") as file:
             return np.memmap(file, self.dtype, mode, self.header.data_offset, self.shape)  # type: ignore[call-overload]
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -449,6 +364,7 @@ class Reader:
             dtype = np.float32
         target = self.dtype if dtype is None else np.dtype(dtype)
         shape = (len(numbers), *self.shape[1:])
+        self.check_claims(numbers)
         result, fresh = out, out is None
         if out is None:
             result = out = np.empty(shape, target)
@@ -509,6 +425,7 @@ class Reader:
         from concurrent.futures import ThreadPoolExecutor
 
         threads = threads or self.n_threads or default_threads()
+        self.check_claims(numbers)
         if out is None:
             out = np.empty((len(numbers), *self.shape[1:]), np.float32)
         per = max(threads, _BATCH // max(1, self._stored))
@@ -543,6 +460,7 @@ class Reader:
             threads = self.n_threads or default_threads()
         if window == (0, ny, 0, nx):
             window = None
+        self.check_claims(numbers)
         height, width = (ny, nx) if window is None else (window[1] - window[0], window[3] - window[2])
         shape = pixels.array_shape(len(numbers), height, width)
         if out is None:
@@ -568,6 +486,23 @@ class Reader:
             pixels.from_stored(target, out=out)
         return out
 
+    def check_claims(self, numbers: np.ndarray) -> None:
+        """Decode frames that claim far more than their bytes, keeping nothing: before memory is taken for them, once.
+
+        Raises
+        ------
+        ChunkError
+            One does not hold what it claims.
+        """
+        if not self.is_compressed:
+            return
+        for number in numbers[doubtful(self.index.sizes[numbers], self._stored)].tolist():
+            if number in self._proven:
+                continue
+            with self._core_errors(np.array([number])):
+                prove(self.stored(number), self._stored, n_threads=self.n_threads or default_threads())
+            self._proven.add(number)
+
     def _fetch(
         self, numbers: np.ndarray, offsets: np.ndarray, sizes: np.ndarray, hashes: np.ndarray | None, out: np.ndarray,
         arguments: dict[str, Any],
@@ -575,11 +510,9 @@ class Reader:
         from _cmrcz import frames as core
 
         flat = out.view(np.uint8)  # the core takes bytes: no byte order, no complex numbers
-        if self._source.fd is not None:
-            if self._source.fd < 0:
-                raise ValueError(f"{self.path}: the Reader is closed")
-            with self._core_errors(numbers):
-                core.read(self._source.fd, offsets, sizes, flat, hashes=hashes, **arguments)
+        if isinstance(self._source, FileSource):
+            with self._source as fd, self._core_errors(numbers):
+                core.read(fd, offsets, sizes, flat, hashes=hashes, **arguments)
             return
         # No descriptor: bring in merged byte ranges and decode from memory.
         positions = FrameIndex(offsets, sizes)
@@ -647,12 +580,13 @@ class Reader:
         correction = correction if correction is not None else self.correction
         if correction is not None and (gain is not None or weights is not None):
             raise ValueError("a corrected sum takes its gain from the correction, and no weights")
+        self.check_claims(numbers)
         stored = self.pixel_format.dtype
         exact = stored.kind in "iu" and weights is None and gain is None
         kind = np.int64 if exact else (np.complex128 if stored.kind == "c" else np.float64)
         total = np.zeros(self.shape[1:], kind)
         if not (
-            self._fusable and self._source.fd is not None
+            self._fusable and isinstance(self._source, FileSource)
             and self._whole_pixels(lambda: self._sum_fused(numbers, total, weights, gain, threads))
         ):  # fmt: skip
             total[...] = 0
@@ -672,12 +606,11 @@ class Reader:
         """Add frames up piece by piece, each piece of all frames while it is in cache."""
         from _cmrcz import frames as core
 
-        if self._source.fd is None or self._source.fd < 0:
-            raise ValueError(f"{self.path}: the Reader is closed")
+        assert isinstance(self._source, FileSource)
         pixels = self.pixel_format
-        with self._core_errors(numbers):
+        with self._source as fd, self._core_errors(numbers):
             core.sum(
-                self._source.fd, self.index.offsets[numbers], self.index.sizes[numbers], total.reshape(-1),
+                fd, self.index.offsets[numbers], self.index.sizes[numbers], total.reshape(-1),
                 stored=self._stored, pixel_type=_PACKED if pixels.packed else _PIXEL_TYPES[pixels.stored.str[1:]],
                 weights=None if weights is None else np.ascontiguousarray(weights, np.float64),
                 gain=None if gain is None else gain.reshape(-1), raw=not self.is_compressed, verify=self.verify,
@@ -686,8 +619,43 @@ class Reader:
 
     # ---- life ----------------------------------------------------------------------------------------------------
 
+    def refresh(self) -> int:
+        """Look again what is in the file: frames that a writer has flushed since it was opened are there then.
+
+        Returns
+        -------
+        int
+            Frames that came.
+
+        Raises
+        ------
+        MrczError
+            The name belongs to another file by now, or to none: this Reader stays with the file it has opened.
+        FormatError
+            The file has become damaged; the Reader stays as it was.
+        ValueError
+            The Reader is closed, or of a URL or of a gzip, bzip2, xz or zstd file, which are read as they were.
+        """
+        source = self._source
+        if not isinstance(source, (FileSource, ObjectSource)):
+            raise ValueError(f"{self.path}: a URL is read as it was; open it again")
+        if isinstance(source, FileSource):
+            if source.wrapped:
+                raise ValueError(f"{self.path}: what is inside is unpacked when it is opened; open it again")
+            if self._reopen is not None and not (same := source.same_file(self._reopen)):
+                who = "no file has this name any more" if same is None else "another file has this name now"
+                raise MrczError(f"{who}; this Reader stays with the one it opened", path=self.path)
+        before = len(self)
+        source.refresh()
+        for text in self._open(self._options["permissive"], self._options["signed_bytes"]):
+            warnings.warn(f"{self.path}: {text}", FormatWarning, stacklevel=2)
+        self._data = None
+        self._proven = set()
+        return len(self) - before
+
     def close(self) -> None:
-        """Close the file; arrays read from it stay valid."""
+        """Close the file; arrays read from it stay valid. Reads under way in other threads end first, and later ones
+        are a ValueError."""
         self._data = None
         self._source.close()
 
@@ -731,6 +699,11 @@ class _CoreErrors:
             return
         from _cmrcz.status import CUT_PIXELS, UNKNOWN_CODEC, CoreError
 
+        if type(error) is FormatError:
+            first = int(self.numbers[0])
+            raise ChunkError(
+                error.message, frame=first, offset=int(self.reader.index.offsets[first]), path=self.reader.path
+            ) from None
         if isinstance(error, CoreError):
             if error.status == CUT_PIXELS:
                 raise _CutPixels from None

@@ -91,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _signals(), _notes():
             return _run(arguments)
     except KeyboardInterrupt as stop:
+        _clean_up()
         number = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
         print("interrupted; nothing unfinished is left behind", file=sys.stderr)
         return 128 + int(number)
@@ -100,6 +101,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(devnull, sys.stdout.fileno())
         os.close(devnull)
         return EXIT_FAILED
+
+
+def _clean_up() -> None:
+    """A signal may come at any instant, also while what was begun is cleaned up; another one shall not come now."""
+    here = threading.current_thread() is threading.main_thread()
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name) and here]
+    before = [(getattr(signal, name), signal.signal(getattr(signal, name), signal.SIG_IGN)) for name in names]
+    if "mrcz.whole" in sys.modules:
+        sys.modules["mrcz.whole"].remove_unfinished()
+    for number, handler in before:
+        signal.signal(number, handler)
 
 
 def _open_streams() -> None:

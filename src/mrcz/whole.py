@@ -350,8 +350,7 @@ class NewFile:
         self.close()
 
     def close(self) -> None:
-        """Close the descriptor, and give up the lock, if this process has it; a file that has no name yet is left where it
-        is."""
+        """Close the descriptor, and give up the lock if this process has it; a file without its name stays there."""
         if self.temporary is not None:
             _unfinished.pop(self.temporary, None)
         fd, self.fd = self.fd, -1

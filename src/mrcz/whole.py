@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from mrcz.errors import MrczError
 
@@ -34,7 +34,6 @@ __all__ = [
     "remove_unfinished",
     "standing",
     "whole_file",
-    "write_all",
 ]
 
 Judge = Callable[[int], object]
@@ -351,12 +350,12 @@ class NewFile:
         self.close()
 
     def close(self) -> None:
-        """Close the descriptor, and with it the lock, if it is ours. A file without its name is left where it is."""
+        """Close the descriptor, and give up the lock if this process has it; a file without its name stays there."""
         if self.temporary is not None:
             _unfinished.pop(self.temporary, None)
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            release(fd) if self.is_ours else os.close(fd)
+            (release if self.is_ours else os.close)(fd)
 
     def _permit(self, there: int | None) -> None:
         if not hasattr(os, "fchmod"):
@@ -514,12 +513,3 @@ def copy_permissions(source: os.stat_result, fd: int) -> int:
             except OSError:
                 mode &= ~0o070
     return mode
-
-
-def write_all(disk: Disk, fd: int, data: Any, offset: int) -> int:
-    """Write all of *data* at *offset*, continuing short writes; the byte after it."""
-    view = memoryview(data).cast("B")
-    while view:
-        done = disk.pwrite(fd, view, offset)
-        view, offset = view[done:], offset + done
-    return offset

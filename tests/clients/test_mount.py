@@ -416,7 +416,7 @@ def test_mounted_movie_of_many_batches_and_changed_files(tmp_path, rng, server):
     mrcz.write(archive / "movie.mrcz", movies[0])
     with Mounted(archive, tmp_path / "plain", server):
         for movie in movies:
-            mrcz.write(archive / "movie.mrcz", movie)
+            mrcz.write(archive / "movie.mrcz", movie, overwrite=True)
             # The kernel keeps what was read, and must let go of it when the file behind it has changed.
             for _ in range(2):
                 assert np.array_equal(mrcz.read(with_mount), movie)

@@ -76,13 +76,13 @@ def check():
             a = rng.poisson(1, (3, 333, 334)).astype(dtype)
             for codec in ("zstd", "lz4", "zlib", "lz4hc"):
                 name = os.path.join(d, "x.mrcz")
-                mrcz.write(name, a, codec=codec, pack=dtype == "u1" and codec == "zstd", sync=False)
+                mrcz.write(name, a, codec=codec, pack=dtype == "u1" and codec == "zstd", sync=False, overwrite=True)
                 assert (mrcz.read(name) == a).all()
                 with mrcz.open(name) as r:
                     assert (r.sum() == a.sum(0)).all()
                     assert (r.read(dtype="f4") == a.astype("f4")).all()
         name = os.path.join(d, "y.mrcz")
-        mrcz.write(name, a, backend="blosc2", sync=False)
+        mrcz.write(name, a, backend="blosc2", sync=False, overwrite=True)
         assert (mrcz.read(name) == a).all()
 check()
 {then}

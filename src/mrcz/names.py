@@ -7,8 +7,16 @@ the same: `.mrc` becomes `.mrcz`, any other suffix stays in front of it.
 from __future__ import annotations
 
 import os
+import re
 
-__all__ = ["MRC_SUFFIXES", "check_new_name", "compressed_name", "old_compressed_name", "restored_name"]
+__all__ = [
+    "MRC_SUFFIXES",
+    "check_new_name",
+    "compressed_name",
+    "old_compressed_name",
+    "restored_name",
+    "unfinished_name",
+]
 
 #: Suffixes of plain MRC files. From a directory these are taken; a file named itself may be called anything.
 MRC_SUFFIXES = (".mrc", ".mrcs", ".map", ".ccp4", ".st", ".rec", ".ali", ".preali", ".msk")
@@ -86,6 +94,12 @@ def restored_name(name: str, source_name: str | None) -> str:
     if not known[1:].isalnum() or known.lower() == ".mrcz":
         known = ".mrc"
     return inner if inner.endswith(known) else inner + known
+
+
+def unfinished_name(name: str) -> str | None:
+    """What a temporary file of ours will be called: ``.movie.mrcz.1f2e3d4c.part`` → ``movie.mrcz``; None for others."""
+    found = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.(?:part|tmp)", name, re.DOTALL)
+    return None if found is None else found[1]
 
 
 def _unwrapped(name: str) -> str:

@@ -124,7 +124,7 @@ def test_what_could_not_be_added_is_not_there(tmp_path, rng):
     for fail_at in (1, 2, 3):  # at a section, at the next, at their fsync
         mrcz.write(path, stack, overwrite=True)
         before = path.read_bytes()
-        with pytest.raises(OSError, match="No space|Input/output"):
+        with pytest.raises(OSError, match=r"No space|Input/output"):
             insert(path, stack[:2], 3, dtype=stack.dtype, disk=Taped(fail_at))
         assert path.read_bytes() == before
     with pytest.raises(ZeroDivisionError):

@@ -309,7 +309,7 @@ def test_a_full_disk_at_the_end_says_what_is_left(tmp_path, frames, monkeypatch,
 
 def test_a_name_that_was_taken_at_the_first_flush_loses_no_frame(tmp_path, frames):
     path = tmp_path / "a.mrcz"
-    with pytest.raises(FileExistsError, match=r"these 4 frames are whole, in .*\.part") as caught:  # noqa: SIM117
+    with pytest.raises(FileExistsError, match=r"these 4 frames are whole, in .*\.part") as caught:
         with mrcz.open(path, "w") as writer:
             writer.extend(frames[:4])
             mrcz.write(path, frames[:1])

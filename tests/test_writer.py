@@ -137,7 +137,7 @@ class Broken(Disk):
         super().fsync(fd)
 
 
-FOREIGN = ["m.mrc.gz", "m.mrcz.GZ", "m.mrc.bz2", "m.xz", "m.mrc.zst", "m.tif", "m.TIFF", "m.h5", "m.npy", "m.png", "m.dm4"]
+FOREIGN = "m.mrc.gz m.mrcz.GZ m.mrc.bz2 m.xz m.mrc.zst m.tif m.TIFF m.h5 m.npy m.png m.dm4".split()
 
 
 @pytest.mark.parametrize("name", FOREIGN)
@@ -190,7 +190,7 @@ def test_a_file_is_no_copy_of_itself(tmp_path, rng, link, suffix):
         correct_file(path, {"sum": str(tmp_path / "d.mrc"), "mask": str(tmp_path / "d.mrc")})
 
 
-# ---- pixels that turn out larger ---------------------------------------------------------------------------------------
+# ---- pixels that turn out larger -------------------------------------------------------------------------------------
 
 
 class Full(Disk):
@@ -234,7 +234,7 @@ def test_a_full_disk_while_pixels_are_written_again(tmp_path, rng, monkeypatch, 
 
 @pytest.mark.parametrize("pack", [False, "auto"])
 def test_pixels_that_would_make_a_chunk_too_large(tmp_path, rng, monkeypatch, pack):
-    """Bytes of more than a gigabyte a frame fit a chunk, the same as uint16 do not: known before anything is written."""
+    """Bytes of more than a gigabyte a frame fit a chunk, as uint16 they do not: known before anything is written."""
     monkeypatch.setattr("mrcz.writer._LARGEST_CHUNK", 200 if pack else 300)
     path = tmp_path / "a.mrcz"
     frames = rng.integers(0, 15, (3, 16, 16)).astype("u1")

@@ -25,9 +25,8 @@ def run(tmp_path, script, ending="", *, code=0):
     """A program of its own; its standard error."""
     program = tmp_path / "program.py"
     program.write_text(START + textwrap.dedent(script))
-    done = subprocess.run(
-        [sys.executable, "-W", "error", program, tmp_path / "a.mrcz", ending], capture_output=True, text=True, timeout=60
-    )
+    command = [sys.executable, "-W", "error", program, tmp_path / "a.mrcz", ending]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     program.unlink()
     assert done.returncode == code, done.stderr
     return done.stderr
@@ -213,7 +212,7 @@ def test_a_file_that_another_process_appends_to_is_left_alone(tmp_path, rng, ove
             lambda: mrcz.writeMRC(frames, path, compressor="zstd"),
             lambda: mrcz.open(path, "a"),
         ):
-            with pytest.raises((MrczError, FileExistsError), match="writing this file|exists"):
+            with pytest.raises((MrczError, FileExistsError), match=r"writing this file|exists"):
                 call()
         assert len(mrcz.read(path)) == 2
     finally:

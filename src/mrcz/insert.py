@@ -1,8 +1,8 @@
 """Sections of an uncompressed file, replaced or added in place.
 
 Only the 0.x surface does this: a new file is whole or absent, these cannot be. What is added goes behind the sections
-there are, is on disk before the header that counts it, and is cut off again if something fails, so that the file has the
-old sections or all of the new ones at every instant. What is replaced is written over: a section that was being
+there are, is on disk before the header that counts it, and is cut off again if something fails, so that the file has
+the old sections or all of the new ones at every instant. What is replaced is written over: a section that was being
 replaced when the power failed may be half of each, and the statistics in the header those from before.
 """
 
@@ -20,7 +20,7 @@ from mrcz.errors import MrczError
 from mrcz.header import Header
 from mrcz.modes import PixelFormat
 from mrcz.reader import Reader
-from mrcz.whole import Disk, lock, release, write_all
+from mrcz.whole import Disk, lock, release
 from mrcz.writer import frame_moments, total_stats
 
 __all__ = ["insert"]
@@ -99,7 +99,7 @@ def _insert(
     try:
         for number, frame in enumerate(frames, first):
             stored = np.ascontiguousarray(_stored(frame, dtype, shape, header))
-            offset = write_all(disk, fd, stored.reshape(-1).view(np.uint8).data, offset)
+            offset = _write(disk, fd, stored.reshape(-1).view(np.uint8).data, offset)
             total = max(nz, number + 1)
             if known is not None:
                 collected.append(frame_moments(pixels.from_stored(stored, header.nx)))
@@ -112,8 +112,16 @@ def _insert(
     if known is None and not pixels.is_complex:
         collected = [_moments(fd, header, number) for number in range(total)]
     stats = total_stats(np.array(collected)) if collected else None
-    write_all(disk, fd, memoryview(_header(header, total, stats)), 0)
+    _write(disk, fd, memoryview(_header(header, total, stats)), 0)
     disk.fsync(fd)
+
+
+def _write(disk: Disk, fd: int, data: memoryview, offset: int) -> int:
+    """Write all of `data`, continuing short writes; the byte after it."""
+    while data:
+        done = disk.pwrite(fd, data, offset)
+        data, offset = data[done:], offset + done
+    return offset
 
 
 def _header(old: Header, nz: int, stats: tuple[float, ...] | None) -> bytes:

@@ -203,6 +203,13 @@ class PlainFile:
     def __init__(self, path: str | os.PathLike, cache: FrameCache) -> None:
         self.reader = Reader(path)
         self.cache = cache
+        try:
+            self._read_header()
+        except BaseException:
+            self.reader.close()
+            raise
+
+    def _read_header(self) -> None:
         reader = self.reader
         original = original_header(reader)
         stack = reader.kind == "stack" and len(reader) > 1
@@ -385,6 +392,7 @@ class Tree:
                 warnings.simplefilter("ignore", FormatWarning)
                 file = PlainFile(real, self.cache)
             if not file.reader.is_compressed:
+                file.close()
                 file = None
         except FormatError as error:
             _log.debug("%r is shown as it is: %s", real, error)
@@ -410,7 +418,7 @@ class Tree:
         try:
             found = os.stat(real)
         except OSError as error:
-            if error.errno == errno.ELOOP:
+            if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR):  # a link that leads nowhere
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
             raise
         folder = stat.S_ISDIR(found.st_mode)
@@ -429,7 +437,7 @@ class Tree:
     def _is_shown(self, path: str) -> bool:
         try:
             self._stat(path)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return False
         return True
 
@@ -567,6 +575,8 @@ class Tree:
                 yield parts
         except MrczError as error:
             raise OSError(errno.EIO, str(error)) from None
+        except MemoryError:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
         """`parts` as one piece."""

@@ -350,12 +350,12 @@ class NewFile:
         self.close()
 
     def close(self) -> None:
-        """Close the descriptor, and give up the lock, if this process has it; a file that has no name yet is left where it is."""
+        """Close the descriptor, and give up the lock if this process has it; a file without its name stays there."""
         if self.temporary is not None:
             _unfinished.pop(self.temporary, None)
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            release(fd) if self.is_ours else os.close(fd)
+            (release if self.is_ours else os.close)(fd)
 
     def _permit(self, there: int | None) -> None:
         if not hasattr(os, "fchmod"):

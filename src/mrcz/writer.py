@@ -933,5 +933,3 @@ def write(path: Any, array: Any, **options: Any) -> None:
             raise ValueError(f"an array of shape {tuple(array.shape)} has no pixels to write")
     with Writer(path, **options) as writer:
         writer.extend(array)
-
-

@@ -145,7 +145,7 @@ class WriterMetadata(MutableMapping):
         return dropped
 
 
-_NIL = pack(None)
+_NIL = b"\xc0"  # of MessagePack
 
 
 def frames_of(metadata: Mapping[str, Any], count: int) -> list[dict[str, Any]]:

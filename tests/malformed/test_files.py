@@ -117,7 +117,7 @@ for row in stack[0]:
     row[:] = rng.integers(-128, 128, 5760, np.int8)
 stack[1:] = stack[0]
 """
-    write = make + "mrcz.write(sys.argv[1], stack, n_threads=2, sync=False)"
+    write = make + "mrcz.write(sys.argv[1], stack, n_threads=2, sync=False, overwrite=True)"
     assert peak(write, str(tmp_path / "m.mrcz")) - peak(make) < 64 << 20
 
 

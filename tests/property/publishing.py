@@ -174,7 +174,8 @@ class Between:
         self.folder, self.dice, self.left, self.by = folder, dice, death, by
         self.slow = dice.choice([0.04, 0.2, 0.5])
         # One long sleep, in which everybody else gets by.
-        self.nap = dice.randint(1, 60) if dice.random() < 0.4 else 0
+        self.nap = dice.randint(1, 60) if dice.random() < 0.3 else 0
+        self.nap_before = dice.choice(["unlink", "replace", "rename_new", "link"]) if dice.random() < 0.3 else None
 
     def __call__(self, event: str, arguments: tuple) -> None:
         if event not in self.EVENTS:
@@ -206,10 +207,12 @@ class Between:
         sys.addaudithook(self)
         for name, call in vars(whole.Disk).items():
             if not name.startswith("_"):
-                setattr(whole.Disk, name, self._wrapped(call))
+                setattr(whole.Disk, name, self._wrapped(name, call))
 
-    def _wrapped(self, call):
+    def _wrapped(self, name: str, call):
         def wrapper(*arguments):
+            if name == self.nap_before:
+                self.nap = 1
             self.pass_by()
             try:
                 return call(*arguments)
@@ -277,7 +280,7 @@ def append(path: str, frames: int) -> int:
 def camera(folder: str, actions: list, pipe: int, contents: Contents, dice: random.Random) -> int:
     """Give sources new contents: ``(name, number, how)``. What was there may go, the new one is to be kept."""
     for k, (name, number, how) in enumerate(actions):
-        time.sleep(dice.random() * 0.02)
+        time.sleep(dice.random() * 0.1)
         tell = struct.pack("<di32s", time.monotonic(), -1, name.encode())
         raw = contents.plain(number)
         if name.endswith(".gz"):
@@ -418,6 +421,8 @@ class Plot:
                 words = [word for word in self.flags(force=0) if word not in ("-c", "lz4")]
                 if self.dice.random() < 0.2:
                     words += ["-o", "restored.mrc"]
+                elif self.dice.random() < 0.3:
+                    words += FORCE  # the same content comes back
                 self.commands.append(["decompress", *words, self.dice.choice(archives)])
 
     def restored(self) -> None:
@@ -439,7 +444,7 @@ class Plot:
         names = self.dice.sample([*SIBLINGS[:4], "movie.mrc.gz"], 2)
         for name in names:
             self.plain[name] = self.new()
-        for _ in range(self.dice.randint(1, 4)):
+        for _ in range(self.dice.randint(1, 6)):
             self.camera.append((self.dice.choice(names), self.new(), self.dice.choice(CAMERA)))
         self.commands = [["compress", *self.flags(), self.dice.choice(names)] for _ in range(8)]
 
@@ -717,11 +722,15 @@ class Round:
         self.looks += 1
         self.listen()
         seen: dict[str, tuple[int | None, int]] = {}
+        hidden: set[int | None] = set()
         for folder, folders, files in os.walk(self.folder):
             folders.sort()
             for name in sorted(files):
-                if not name.startswith("."):
-                    path = os.path.join(folder, name)
+                path = os.path.join(folder, name)
+                if TEMPORARY.fullmatch(name):
+                    # An original on its way out, or back because it changed: it has another name for an instant.
+                    hidden.add(self.contents.look(path)[0])
+                elif not name.startswith("."):
                     if self.reserves and not os.path.getsize(path):
                         continue
                     seen[os.path.relpath(path, self.folder)] = self.contents.look(path)
@@ -729,8 +738,10 @@ class Round:
         if seen != self.last:
             self.log.append(f"look {self.looks}: {seen}")
         there = {number for number, _ in seen.values()}
-        if not self.kept <= there:
+        if not self.kept <= there | hidden:
             raise Violation(f"lost: {sorted(self.kept - there)}")
+        if not self.kept <= there and not any(p.status is None or p.killed for p in self.processes):
+            raise Violation(f"hidden: {sorted(self.kept - there)}")
         changing = {self.fold(name) for name in self.being_filmed()}
         for name, (number, _frames) in seen.items():
             if number is None and self.fold(name) not in changing:

@@ -17,7 +17,6 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from mrcz.cli._help import HelpFormatter, Parser, WrongArguments
@@ -27,9 +26,13 @@ from mrcz.cli._shared import (
     EXIT_FAILED,
     EXIT_OK,
     EXIT_USAGE,
+    Interrupted,
     UsageError,
+    check_interrupted,
     emit,
     error_line,
+    forget_interrupts,
+    interrupt,
     summary,
 )
 from mrcz.errors import FormatError, MrczError
@@ -48,14 +51,6 @@ mrcz COMMAND --help explains a command. Exit codes: 0 all went well, 1 a file fa
 damaged or two files differ, 130 interrupted.
 
 The form of c-mrcz works too:  mrcz -i IN -o OUT [-c CODEC] [-B BYTES] [-l LEVEL] [-f FILTER] [-n THREADS]"""
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal that ends the command; every open output is dropped on the way out."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -215,17 +210,17 @@ def _signals() -> Iterator[None]:
         yield
         return
 
-    def stop(signum: int, frame: FrameType | None) -> None:
-        raise Interrupted(signum)
-
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    forget_interrupts()
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {}
     for name in names:
         number = getattr(signal, name)
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP; so do we then
-            before[number] = signal.signal(number, stop)
+        # nohup ignores SIGHUP; so do we then
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            before[number] = signal.signal(number, interrupt)
     try:
         yield
+        check_interrupted()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

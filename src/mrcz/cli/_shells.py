@@ -51,7 +51,7 @@ def _values(option: argparse.Action) -> list[str] | None:
 
 
 def _summary(option: argparse.Action) -> str:
-    return (option.help or "").replace("%%", "%").split(": ")[0].split("; ")[0]
+    return (option.help or "").replace("%%", "%").split("; ")[0].split(" (")[0]
 
 
 def completion(shell: str, parser: argparse.ArgumentParser) -> str:

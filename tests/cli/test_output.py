@@ -298,8 +298,8 @@ COMMON = {"record", "command", "path", "status", "ok", "error", "damaged", "seco
         "info {m} {no}", "verify {m} {no} {bad}", "verify {m} {m}", "compress -o {t}/o/ {m} {no} {bad}",
         "compress --dry-run {m}", "decompress -o {t}/d/ {z} {no}", "recover --dry-run {z}", "recover {no}",
         "correct -o {t}/c {m} {no}", "koma -a 1 -o {t}/k {m} {no}", "gain make {m} -o {t}/g.mrc",
-        "gain orient {m} {no}", "gain orient {m} {z}", "gain gamma {m} {no}", "gain convert {no} -o {t}/h.mrc", "clean {t}", "clean {no}",
-        "demo --frames 2 --size 32",
+        "gain orient {m} {no}", "gain orient {m} {z}", "gain gamma {m} {no}", "gain convert {no} -o {t}/h.mrc",
+        "clean {t}", "clean {no}", "demo --frames 2 --size 32",
     ],
 )  # fmt: skip
 def test_every_object_has_the_same_keys(capsys, tmp_path, words):

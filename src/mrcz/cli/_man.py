@@ -57,6 +57,8 @@ def man_page(parser: argparse.ArgumentParser, version: str) -> str:
         ".br",
         *_synopsis("mrcz", "COMMAND --help"),
         ".br",
+        *_synopsis("mrcz", "--version"),
+        ".br",
         *_synopsis("mrcz", "-i IN -o OUT [-c CODEC] [-B BYTES] [-l LEVEL] [-f FILTER] [-n THREADS]"),
         ".SH DESCRIPTION",
         *_paragraphs(_DESCRIPTION),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -78,3 +80,78 @@ class RangeServer:
 
     def __exit__(self, *exc) -> None:
         self.close()
+
+
+class HostileServer:
+    """Answers every request with whatever ``answer(path, first, last, connection)`` sends, and then hangs up.
+
+    ``first`` and ``last`` are those of the Range header; ``requests`` lists (path, first, last).
+    """
+
+    def __init__(self, answer) -> None:
+        self.requests: list[tuple[str, int, int]] = []
+        self._answer = answer
+        self._ended = False
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._connections: set[socket.socket] = set()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            if self._ended:
+                connection.close()
+                return
+            self._connections.add(connection)
+            self._threads.append(threading.Thread(target=self._serve, args=(connection,), daemon=True))
+            self._threads[-1].start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            request = b""
+            while b"\r\n\r\n" not in request and (part := connection.recv(1 << 16)):
+                request += part
+            match = re.search(rb"(?i)range: bytes=(\d+)-(\d+)", request)
+            first, last = (int(match[1]), int(match[2])) if match else (0, 0)
+            path = request.split(b" ")[1].decode() if request else ""
+            self.requests.append((path, first, last))
+            if request:
+                self._answer(path, first, last, connection)
+        except OSError:  # the client has had enough
+            pass
+        finally:
+            self._connections.discard(connection)
+            connection.close()
+
+    def close(self) -> None:
+        self._ended = True
+        with socket.create_connection(self._listener.getsockname()):  # accept() does not notice a close
+            pass
+        self._threads[0].join()
+        self._listener.close()
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+
+    def __enter__(self) -> HostileServer:
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.close()
+
+
+def head(status: str, **headers: object) -> bytes:
+    """Start line and headers of an answer; ``Content_Range=…`` is Content-Range."""
+    lines = [
+        f"HTTP/1.1 {status}",
+        "Connection: close",
+        *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items()),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()

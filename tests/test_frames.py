@@ -1,7 +1,10 @@
 """Many frames at once: reading, windows, fused conversion and sums against plain NumPy, on any number of threads."""
 
 import os
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mrcz
+from _cmrcz import chunk
 from _cmrcz import frames as core
 from _cmrcz.status import CoreError
 
@@ -41,7 +45,7 @@ def test_whatever_is_asked_numpy_agrees(tmp_path, seed, dtype, nz, ny, nx, codec
     gain = rng.uniform(0.5, 1.5, (ny, nx)).astype(np.float32)
     weights = rng.uniform(0, 2, nz)
     path = tmp_path / f"{seed}.mrcz"
-    mrcz.write(path, stack, codec=codec, pack=pack, n_threads=threads, sync=False)
+    mrcz.write(path, stack, codec=codec, pack=pack, n_threads=threads, sync=False, overwrite=True)
     with mrcz.open(path, n_threads=threads) as r:
         assert r.dtype == stack.dtype
         np.testing.assert_array_equal(r.read(), stack)
@@ -58,7 +62,7 @@ def test_whatever_is_asked_numpy_agrees(tmp_path, seed, dtype, nz, ny, nx, codec
             expected += weight * (frame.astype(np.float32) * gain).astype(np.float64)
         np.testing.assert_array_equal(r.sum(weights=weights, gain=gain), expected)
         frames = rng.integers(0, nz, 3)
-        np.testing.assert_array_equal(r.sum(frames), stack[frames].sum(0, dtype=total.dtype))
+        np.testing.assert_array_equal(r.sum(frames=frames), stack[frames].sum(0, dtype=total.dtype))
         y0, y1 = sorted(rng.integers(0, ny + 1, 2))
         x0, x1 = sorted(rng.integers(0, nx + 1, 2))
         np.testing.assert_array_equal(r[:, y0:y1, x0:x1], stack[:, y0:y1, x0:x1])
@@ -110,7 +114,7 @@ def test_frames_of_any_effort_are_written_in_their_order(tmp_path, rng, threads)
     stack[noisy] = rng.integers(0, 256, (40, 256, 512))
     for _ in range(5):
         path = tmp_path / "out.mrcz"
-        mrcz.write(path, stack, n_threads=threads, sync=False)
+        mrcz.write(path, stack, n_threads=threads, sync=False, overwrite=True)
         with mrcz.open(path) as r:
             ends = r.index.offsets + r.index.sizes
             assert r.index.offsets[0] == r.header.data_offset and (r.index.offsets[1:] == ends[:-1]).all()
@@ -253,7 +257,7 @@ def test_a_corrected_reader(tmp_path, rng):
     with mrcz.open(path) as r:
         np.testing.assert_allclose(r.sum(correction=correction), expected.sum(0, dtype=np.float64), rtol=1e-5)
     with pytest.raises(ValueError, match="correction is for"):
-        mrcz.write(path, stack[:, :10], sync=False)
+        mrcz.write(path, stack[:, :10], sync=False, overwrite=True)
         mrcz.open(path, correction=correction)
 
 
@@ -281,3 +285,81 @@ def test_damage_of_one_frame_is_told_alike_on_any_number_of_threads(tmp_path, rn
         os.truncate(path, start + n // 2)
         with pytest.raises(mrcz.ChunkError):
             reader[1]
+
+
+CLAIMS = """
+import resource, sys
+import numpy as np
+from _cmrcz import frames as core
+from _cmrcz.status import CoreError
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1 if sys.platform == "linux" else 1024)
+
+n, codec, stored = 1 << 28, int(sys.argv[1]), 40_000
+rng = np.random.default_rng(0)
+sizes = b"".join(v.to_bytes(4, "little") for v in (n, n, stored))
+chunk = bytes((2, 1, 0x10 | codec << 5, 1)) + sizes + (20).to_bytes(4, "little") + (stored - 24).to_bytes(4, "little")
+chunk += rng.integers(1, 256, stored - len(chunk), np.uint8).tobytes()
+with open("claims", "wb") as f:
+    f.write(chunk)
+before = peak()
+with open("claims", "rb") as f:
+    at, size = np.zeros(1, "i8"), np.array([stored])
+    for total in (np.zeros(n, "i8"), np.zeros(n, "f8")):
+        try:
+            core.sum(f.fileno(), at, size, total, stored=n, pixel_type=1, n_threads=2)
+            raise SystemExit("garbage was read")
+        except CoreError as error:
+            print(error)
+    try:
+        out = np.empty((1, 1, n), "u1")
+        core.read(f.fileno(), at, size, out, stored=n, pixel_type=1, nx=n, row_bytes=n, n_threads=2)
+        raise SystemExit("garbage was read")
+    except CoreError as error:
+        print(error)
+assert peak() - before < 40_000, (before, peak())  # KiB
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="resource is POSIX")
+@pytest.mark.parametrize("codec", (0, 1, 3, 4))
+def test_a_few_bytes_take_no_memory_by_what_they_claim(tmp_path, codec):
+    """A chunk of 40 kB says that it is one block of 256 MiB: nothing is touched before there are pixels."""
+    done = subprocess.run(
+        [sys.executable, "-c", CLAIMS, str(codec)], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("does not decode: damaged data") == 3
+
+
+def quickest(work, times=3):
+    best = float("inf")
+    for _ in range(times):
+        begun = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - begun)
+    return best
+
+
+@pytest.mark.parametrize("blocks", ("of any length", "of 16 bytes"))
+def test_a_sum_takes_no_longer_than_reading_whatever_the_blocks(tmp_path, blocks):
+    """Work that grows with the square of what a file claims is a hang: it took 100 times as long as reading."""
+    n = 1 << 25
+    if blocks == "of any length":
+        chunks = [chunk.encode(np.zeros(n, "u1"), blocksize=size) for size in (1024, n)]
+    else:  # three words a block: its place, its length, zeros
+        count = n // 16
+        head = bytes((5, 1, 0x15, 1)) + n.to_bytes(4, "little") + (16).to_bytes(4, "little")
+        table = (32 + 4 * count + 4 * np.arange(count)).astype("<u4").tobytes() + bytes(4 * count)
+        chunks = [head + (32 + len(table)).to_bytes(4, "little") + bytes(16) + table]
+    (tmp_path / "chunks").write_bytes(b"".join(chunks))
+    sizes = np.array([len(c) for c in chunks])
+    offsets = np.cumsum(sizes) - sizes
+    total, out = np.zeros(n, "i8"), np.empty((len(chunks), 1, n), "u1")
+    with open(tmp_path / "chunks", "rb") as f:
+        how = {"stored": n, "pixel_type": 1, "n_threads": 1}
+        reading = quickest(lambda: core.read(f.fileno(), offsets, sizes, out, nx=n, row_bytes=n, **how))
+        summing = quickest(lambda: core.sum(f.fileno(), offsets, sizes, total, **how))
+    assert not total.any() and not out.any()
+    assert summing < 25 * reading, (summing, reading)

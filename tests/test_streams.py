@@ -136,3 +136,133 @@ def test_memory_is_bounded(tmp_path):
             assert tracemalloc.get_traced_memory()[1] < 80_000_000
         finally:
             tracemalloc.stop()
+
+
+# ---- what a wrapper may claim, and what is no file -------------------------------------------------------------------
+
+
+def _header(nz=1, mode=0, size=1024):
+    from mrcz.header import Header
+    from mrcz.modes import format_of_mode
+
+    return Header.build((nz, size, size), format_of_mode(mode), stats=None).tobytes()
+
+
+BOMB = 1_500_000_000  # bytes of zeros
+
+
+def _bomb(suffix, head):
+    """A small file that unpacks to `head` and 1.5 GB of zeros."""
+    packer = {
+        "gz": lambda: gzip.compress(bytes(50_000_000), 9),
+        "bz2": lambda: bz2.compress(bytes(50_000_000), 9),
+        "xz": lambda: lzma.compress(bytes(50_000_000), preset=0),
+        "zst": lambda: zstandard.compress(bytes(50_000_000), 1),
+    }[suffix]()
+    return PACKERS[suffix](head) + packer * (BOMB // 50_000_000)
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_a_bomb_is_judged_by_its_first_kilobyte(tmp_path, monkeypatch, suffix):
+    """No MRC file: nothing is unpacked. One of a megabyte: no more than that and some slack."""
+    import mrcz
+    from mrcz.recover import recover
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    written = []
+    original = streams._write
+    monkeypatch.setattr(streams, "_write", lambda plain, piece: (written.append(len(piece)), original(plain, piece)))
+    path = tmp_path / f"a.mrc.{suffix}"
+    path.write_bytes(_bomb(suffix, b"\xa5" * 1024))
+    for work in (mrcz.read, mrcz.open, lambda p: recover(p, None)):
+        with pytest.raises(FormatError, match="not an MRC file"):
+            work(path)
+    assert sum(written) == 0
+    assert not mrcz.verify(path).ok
+    monkeypatch.setattr(streams, "_SLACK", 3 << 20)
+    for permissive in (False, True):
+        written.clear()
+        path.write_bytes(_bomb(suffix, _header()))
+        with pytest.raises(FormatError, match="far more than its MRC header speaks of"):
+            mrcz.open(path, permissive=permissive)
+        assert sum(written) < 40 << 20  # one piece of zstd is 32 MiB at most
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_claim_that_finds_no_room_is_not_begun(tmp_path, monkeypatch):
+    """The error names the temporary directory and how to choose another."""
+    import mrcz
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(streams, "_write", lambda *_: pytest.fail("unpacked"))
+    for suffix in PACKERS:
+        path = tmp_path / f"a.mrc.{suffix}"
+        claim = _header(nz=2**31 - 1, size=30_000)
+        path.write_bytes(PACKERS[suffix](claim))
+        if suffix == "gz":  # a few bytes of gzip cannot hold so much: it is the file that ends too early
+            monkeypatch.setitem(streams._MOST, "gzip", 10**15)
+        with pytest.raises(OSError, match="TMPDIR") as caught:
+            mrcz.open(path)
+        assert caught.value.filename == str(tmp_path) and path.name in str(caught.value)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_temporary_directory_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: open("/dev/full", "wb", buffering=0))
+    path = tmp_path / "a.mrc.gz"
+    path.write_bytes(gzip.compress(_header() + bytes(1 << 20)))
+    with pytest.raises(OSError, match="set TMPDIR") as caught:
+        streams.open_plain(path)
+    assert caught.value.filename == str(tmp_path) and caught.value.errno == 28
+
+
+def special(kind, folder):
+    import socket
+
+    path = folder / kind
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "socket":
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(kind)  # in this folder: the name of a socket is short
+        server.close()
+    elif kind == "link to a fifo":
+        os.mkfifo(folder / "f")
+        path.symlink_to(folder / "f")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        return "/dev/zero"
+    return path
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("kind", ["fifo", "socket", "link to a fifo", "folder", "device"])
+def test_what_is_no_file_is_refused_at_once(tmp_path, monkeypatch, kind):
+    import threading
+
+    import mrcz
+    from mrcz.describe import describe
+    from mrcz.recover import recover
+
+    monkeypatch.chdir(tmp_path)
+    path = special(kind, tmp_path)
+    works = [mrcz.open, mrcz.read, mrcz.verify, describe, lambda p: recover(p, None), streams.open_plain,
+             streams.is_wrapped, lambda p: mrcz.open(p, "a")]  # fmt: skip
+    for work in works:
+        result = []
+
+        def go(work=work, result=result):
+            try:
+                result.append(work(path))
+            except Exception as error:
+                result.append(error)
+
+        thread = threading.Thread(target=go, daemon=True)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive(), work
+        assert isinstance(result[0], OSError), (work, result)
+        assert str(path) in str(result[0])
+        assert "directory" in str(result[0]) if kind == "folder" else "not a regular file" in str(result[0])

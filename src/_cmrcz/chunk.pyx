@@ -1,8 +1,14 @@
-"""Blosc chunks, a block at a time: Blosc 1 parse, decode and encode; Blosc 2 decode and encode through C-Blosc2.
+"""Blosc chunks, a block at a time: parse, decode and encode, of Blosc 1 and Blosc 2.
 
 Layout of a Blosc 1 chunk (c-blosc, README_CHUNK_FORMAT): 16 header bytes — version, versionlz, flags, typesize, then
 nbytes, blocksize, cbytes as little-endian u4 — a table of u4 block starts, per block one stream or typesize streams
 if split, each behind its i4 length; a stream as long as its pixels is stored as it is.
+
+Blosc 2 (c-blosc2, README_CHUNK_FORMAT) has 16 header bytes more: at 16 six filters, at 22 the codec's number and its
+setting, at 24 the filters' settings, at 30 two bytes of flags. A stream of length 0 is zeros, one of a negative length
+and the byte 1 repeats a byte; a chunk may be a single value. Plug-in codecs and filters, dictionaries, lazy chunks and
+blocks of different lengths are C-Blosc2's, and stay there: it is not even linked, so that nothing in a file can make it
+load them. `chunk_parse` takes what it knows and refuses the rest.
 
 zstd's frames are made by zstd_frame_impl.h where pixels are counts or noise, which is what makes the files small and
 quick to write (docs/codec.md), and by libzstd where searching gains. zstd_decode_impl.h reads such frames quicker than
@@ -14,6 +20,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from _cmrcz.codecs cimport (
+    BLOSC2_VERSION_STRING,
     LZ4_compress_fast,
     LZ4_compress_HC,
     LZ4_decompress_safe,
@@ -31,14 +38,6 @@ from _cmrcz.codecs cimport (
     ZSTD_isError,
     ZSTD_maxCLevel,
     ZSTD_versionNumber,
-    blosc2_compress_ctx,
-    blosc2_context,
-    blosc2_free_ctx,
-    blosc2_get_version_string,
-    blosc2_init,
-    mz_blosc2_cctx,
-    mz_blosc2_dctx,
-    mz_blosc2_decode,
     mz_blosclz_compress,
     mz_blosclz_decompress,
     mz_has_blosclz_encoder,
@@ -51,6 +50,7 @@ from _cmrcz.status cimport (
     BAD_BLOCKSIZE,
     BAD_CBYTES,
     BAD_CODEC,
+    BAD_FILTER,
     BAD_FLAGS,
     BAD_NBYTES,
     BAD_STREAM,
@@ -63,6 +63,7 @@ from _cmrcz.status cimport (
     OK,
     PIXEL_RANGE,
     SHORT_HEADER,
+    TOO_SHORT,
 )
 
 from threading import Lock
@@ -71,12 +72,12 @@ from _cmrcz.status import error_for
 
 cdef const mz_kernels *K = kernels_in_use()
 
-blosc2_init()  # registers C-Blosc2's codecs and filters; starts no thread
-
 cdef enum:
     HEADER = 16
+    HEADER_2 = 32           # of Blosc 2
     MAX_SPLITS = 16         # Blosc splits a block into at most this many streams,
     MIN_SPLIT_ITEMS = 128   # and only blocks of at least this many items
+    MOST = 32768            # bytes of pixels that a stored byte can stand for: zstd's blocks of 128 KiB in 4 bytes
     MIB = 1048576
     SAMPLE = 131072         # bytes of a frame, times the type size, that the choice of method is tried on
     FOREIGN = 15            # where one zstd frame is of another kind than ours, as many after it are not looked at
@@ -96,8 +97,6 @@ cdef void scratch_free(Scratch *s) noexcept nogil:
         ZSTD_freeCCtx(s.search)
     if s.dctx is not NULL:
         ZSTD_freeDCtx(s.dctx)
-    if s.b2 is not NULL:
-        blosc2_free_ctx(s.b2)
     free(s.a)
     free(s.b)
     free(s.c)
@@ -144,7 +143,7 @@ cdef uint64_t hash64(const uint8_t *p, size_t n) noexcept nogil:
 
 cdef int chunk_parse(const uint8_t *p, size_t avail, size_t nbytes, Chunk *c, Scratch *s) noexcept nogil:
     """Compare a chunk's header and block table with the avail bytes there and the nbytes expected of it."""
-    cdef int flags
+    cdef int flags, status
     cdef size_t table
     if avail < HEADER:
         return fail(s, SHORT_HEADER, avail, HEADER)
@@ -163,37 +162,61 @@ cdef int chunk_parse(const uint8_t *p, size_t avail, size_t nbytes, Chunk *c, Sc
         return fail(s, BAD_CBYTES, c.cbytes, avail)
     if c.typesize == 0:
         return fail(s, BAD_TYPESIZE, c.typesize, 0)
-    if c.version != 2:
-        if c.cbytes < 32:
-            return fail(s, BAD_CBYTES, c.cbytes, 32)
-        # Both shuffle bits set mark the 32-byte header that every Blosc 2 chunk in a file has. Byte 31 is blosc2_flags:
-        # bit 3 marks a lazy chunk, whose data would be somewhere else.
-        if (flags & 5) != 5 or p[31] & 8:
-            return fail(s, BAD_FLAGS, flags | (p[31] << 8), 0)
-        c.blocksize = nbytes
-        c.nblocks = 1
-        c.codec = flags >> 5
-        c.filter = 0
-        c.split = 0
-        c.memcpyed = 0
-        return OK
+    c.header = HEADER if c.version == 2 else HEADER_2
+    if c.cbytes < c.header:
+        return fail(s, BAD_CBYTES, c.cbytes, c.header)
     c.memcpyed = (flags >> 1) & 1
     c.filter = 2 if flags & 4 else (flags & 1)
     c.split = 0 if flags & 0x10 else 1
     c.codec = flags >> 5
+    c.special = 0
     if c.blocksize == 0 or c.blocksize > nbytes:
         # Blosc writes blocksize <= nbytes; a larger one would make blocks that reach beyond the frame.
         return fail(s, BAD_BLOCKSIZE, c.blocksize, nbytes)
     c.nblocks = (nbytes + c.blocksize - 1) // c.blocksize
+    if c.version != 2:
+        status = parse_second_half(p, c, s)
+        if status != OK or c.special:
+            return status
     if c.memcpyed:
-        if c.cbytes != nbytes + HEADER:
-            return fail(s, BAD_CBYTES, c.cbytes, nbytes + HEADER)
+        if c.cbytes != nbytes + c.header:
+            return fail(s, BAD_CBYTES, c.cbytes, nbytes + c.header)
         return OK
-    table = HEADER + 4 * c.nblocks
+    table = c.header + 4 * c.nblocks
     if c.cbytes < table:
         return fail(s, BAD_CBYTES, c.cbytes, table)
     if c.codec == 2 or c.codec > 4:
         return fail(s, BAD_CODEC, c.codec, 0)
+    if c.version == 2 and nbytes // MOST > c.cbytes:
+        return fail(s, TOO_SHORT, c.cbytes, nbytes)     # before memory is taken for what cannot come
+    return OK
+
+
+cdef int parse_second_half(const uint8_t *p, Chunk *c, Scratch *s) noexcept nogil:
+    """Bytes 16 to 31 of a Blosc 2 header. What is not on the lists here is refused, whatever it might mean."""
+    cdef int k, number = p[22], filter
+    cdef size_t whole
+    # Byte 2: both shuffle bits mark the 32-byte header that every Blosc 2 chunk in a file has; bit 3 is the delta
+    # filter. Byte 31: bits 4 to 6 are a special value; dictionary, big-endian, lazy, instrumented are the others.
+    # Byte 30: blocks of different lengths.
+    c.special = (p[31] >> 4) & 7
+    if (p[2] & 13) != 5 or p[31] & 0x8f or p[30] or c.special > 3:
+        return fail(s, BAD_FLAGS, p[2] | (p[31] << 8) | (p[30] << 16), 0)
+    # Byte 22 is C-Blosc2's number of the codec, of plug-ins the only one: 0 blosclz, 1 lz4, 2 lz4hc, 4 zlib, 5 zstd.
+    if c.codec == 2 or c.codec > 4 or number == 3 or number > 5 or p[23]:
+        return fail(s, BAD_CODEC, number if c.codec > 4 or number > 5 else c.codec, 0)
+    c.filter = 0
+    for k in range(6):
+        filter = p[16 + k]
+        if filter > 2 or (filter and c.filter) or p[24 + k]:
+            return fail(s, BAD_FILTER, filter, 0)
+        c.filter += filter
+    if c.special:
+        whole = HEADER_2 + (c.typesize if c.special == 3 else 0)
+        if c.cbytes != whole:
+            return fail(s, BAD_CBYTES, c.cbytes, whole)
+        if (c.special == 2 and c.typesize != 4 and c.typesize != 8) or (c.special > 1 and c.nbytes % c.typesize):
+            return fail(s, BAD_TYPESIZE, c.typesize, 0)
     return OK
 
 
@@ -201,6 +224,7 @@ cdef void chunk_raw(const uint8_t *p, size_t nbytes, Chunk *c) noexcept nogil:
     """Present plain bytes as a chunk of stored blocks, so that uncompressed frames take the same road."""
     memset(c, 0, sizeof(Chunk))
     c.data = p - HEADER
+    c.header = HEADER
     c.cbytes = nbytes + HEADER
     c.nbytes = nbytes
     c.blocksize = min(nbytes, <size_t> MIB)
@@ -213,6 +237,19 @@ cdef void chunk_raw(const uint8_t *p, size_t nbytes, Chunk *c) noexcept nogil:
 cdef size_t block_length(const Chunk *c, size_t b) noexcept nogil:
     cdef size_t start = b * c.blocksize
     return min(c.blocksize, c.nbytes - start)
+
+
+cdef int block_streams(const Chunk *c, size_t n) noexcept nogil:
+    """How many streams a block of n bytes has."""
+    if not c.split or n != c.blocksize:
+        return 1
+    if c.version == 2 and (c.typesize > MAX_SPLITS or c.blocksize // c.typesize < MIN_SPLIT_ITEMS):
+        return 1
+    return c.typesize
+
+
+cdef uint32_t block_start(const Chunk *c, size_t b) noexcept nogil:
+    return u4(c.data + c.header + 4 * b)
 
 
 # ---- decode ----------------------------------------------------------------------------------------------------
@@ -255,62 +292,87 @@ cdef int stream_decode(int codec, const uint8_t *p, size_t n, uint8_t *out, size
     return OK if got == <int64_t> length else DECODE_FAILED
 
 
-cdef void unfilter(int filter, int typesize, const uint8_t *p, uint8_t *out, size_t n, uint8_t *tmp) noexcept nogil:
-    """Undo a block's filter. tmp: n bytes, used by the bit filter with typesize > 1."""
-    cdef size_t items = n // typesize
-    cdef size_t whole = items * typesize
+cdef void unfilter(int filter, int typesize, const uint8_t *p, uint8_t *out, size_t n, size_t whole,
+                   uint8_t *tmp) noexcept nogil:
+    """Undo a block's filter in its first `whole` bytes. tmp: n bytes, used by the bit filter with typesize > 1."""
+    cdef size_t items = whole // typesize
     cdef size_t k
     if filter == 1:
-        K.unshuffle(typesize, p, out, n)
+        K.unshuffle(typesize, p, out, whole)
     elif typesize == 1:
-        K.bit_untranspose(p, out, n)
+        K.bit_untranspose(p, out, whole)
     else:
         for k in range(<size_t> typesize):
             K.bit_untranspose(p + k * items, tmp + k * items, items)
         K.unshuffle(typesize, tmp, out, whole)
+    if whole < n:
         memcpy(out + whole, p + whole, n - whole)
 
 
-cdef inline int filtered(int filter, int typesize, size_t n) noexcept nogil:
-    """Whether Blosc 1 really filters a block of n bytes: the bit filter only takes multiples of 8 items."""
+cdef inline size_t filtered(int version, int filter, int typesize, size_t n) noexcept nogil:
+    """How many bytes of a block of n are filtered: whole items; the bit filter only takes multiples of 8 of them.
+
+    Where there are not as many, Blosc 1 leaves the block alone, Blosc 2 what is left over.
+    """
+    cdef size_t items = n // typesize
     if filter == 1:
-        return typesize > 1
+        return items * typesize if typesize > 1 else 0
     if filter == 2:
-        return n >= <size_t> typesize and (n // typesize) % 8 == 0
+        if version == 2 and items % 8:
+            return 0
+        return items // 8 * 8 * typesize
     return 0
+
+
+cdef void repeat(const uint8_t *value, size_t size, size_t at, uint8_t *out, size_t n) noexcept nogil:
+    """Fill out with the size bytes at value, over and over, as from byte `at` of such bytes on."""
+    cdef size_t i, done = min(n, size)
+    for i in range(done):
+        out[i] = value[(at + i) % size]
+    while done < n:     # what is there is whole values
+        i = min(done, n - done)
+        memcpy(out + done, out, i)
+        done += i
+
+
+cdef void special_block(const Chunk *c, size_t b, uint8_t *out) noexcept nogil:
+    cdef uint8_t nan[8]
+    cdef const uint8_t *value = c.data + HEADER_2
+    if c.special == 1:
+        memset(out, 0, block_length(c, b))
+        return
+    if c.special == 2:      # the quiet one, of float32 or float64
+        memset(nan, 0, sizeof(nan))
+        nan[c.typesize - 2] = 0xc0 if c.typesize == 4 else 0xf8
+        nan[c.typesize - 1] = 0x7f
+        value = nan
+    repeat(value, c.typesize, b * c.blocksize, out, block_length(c, b))
 
 
 cdef int block_decode(const Chunk *c, size_t b, uint8_t *out, Scratch *s, int verify) noexcept nogil:
     """Decode block b into out (block_length bytes). verify: let zstd check its content checksums."""
-    cdef size_t n, start, streams, length, left, j
+    cdef size_t n, start, streams, length, left, j, undo
     cdef uint32_t stored
     cdef const uint8_t *p
     cdef uint8_t *target
-    cdef int status, undo
+    cdef int status
     if b >= c.nblocks:
         return fail(s, BAD_BLOCK, b, c.nblocks)
     n = block_length(c, b)
-    if c.version != 2:
-        if s.b2 is NULL:
-            s.b2 = mz_blosc2_dctx()
-            if s.b2 is NULL:
-                return NO_MEMORY
-        if mz_blosc2_decode(s.b2, c.data, c.cbytes, out, n) != <int> n:
-            return fail(s, DECODE_FAILED, b, c.nblocks)
+    if c.special:
+        special_block(c, b, out)
         return OK
     if c.memcpyed:
-        memcpy(out, c.data + HEADER + b * c.blocksize, n)
+        memcpy(out, c.data + c.header + b * c.blocksize, n)
         return OK
-    start = u4(c.data + HEADER + 4 * b)
-    if start < HEADER + 4 * c.nblocks or start > c.cbytes:
+    start = block_start(c, b)
+    if start < c.header + 4 * c.nblocks or start > c.cbytes:
         return fail(s, BAD_TABLE, start, c.cbytes)
     p = c.data + start
     left = c.cbytes - start
-    streams = 1
-    if (c.split and c.typesize <= MAX_SPLITS and c.blocksize // c.typesize >= MIN_SPLIT_ITEMS and n == c.blocksize):
-        streams = c.typesize
+    streams = block_streams(c, n)
     length = n // streams
-    undo = filtered(c.filter, c.typesize, n)
+    undo = filtered(c.version, c.filter, c.typesize, n)
     target = out
     if undo:
         if reserve(&s.a, &s.a_size, n) != OK:
@@ -325,6 +387,15 @@ cdef int block_decode(const Chunk *c, size_t b, uint8_t *out, Scratch *s, int ve
         stored = u4(p)
         p += 4
         left -= 4
+        if c.version != 2 and (stored == 0 or stored > 0x7fffffff):
+            # zeros; or less than 0, then a byte that says how it is meant: 1, as one byte, of value -stored, repeated
+            if stored:
+                if left < 1 or p[0] != 1 or stored < <uint32_t> -255:
+                    return fail(s, BAD_STREAM, stored, left)
+                p += 1
+                left -= 1
+            memset(target + j * length, <uint8_t> (0 - stored), length)
+            continue
         if stored > left or stored == 0:
             return fail(s, BAD_STREAM, stored, left)
         if stored == length:
@@ -338,7 +409,7 @@ cdef int block_decode(const Chunk *c, size_t b, uint8_t *out, Scratch *s, int ve
     if undo:
         if c.filter == 2 and c.typesize > 1 and reserve(&s.b, &s.b_size, n) != OK:
             return NO_MEMORY
-        unfilter(c.filter, c.typesize, s.a, out, n, s.b)
+        unfilter(c.filter, c.typesize, s.a, out, n, undo, s.b)
     return OK
 
 
@@ -396,14 +467,16 @@ cdef int64_t stream_encode(const uint8_t *x, size_t n, const Params *p, const Pl
     return -ENCODE_FAILED
 
 
-cdef int64_t block_encode(const uint8_t *src, size_t n, int whole, const Params *p, const Plan *plan, uint8_t *out,
-                          size_t cap, Scratch *s) noexcept nogil:
+cdef int64_t block_encode(const uint8_t *src, size_t n, int ours, int whole, const Params *p, const Plan *plan,
+                          uint8_t *out, size_t cap, Scratch *s) noexcept nogil:
     """Encode one block of n bytes (whole: of full length) into out; its length, or -status.
 
+    ours: nobody else can write to src. Otherwise another thread of the user's may, and what was looked at once must not
+    be looked at again: the filters make a copy, and so does our zstd encoder on its way; the other codecs get one.
     cap must be at least n + n/64 + 4 * typesize + 64 bytes; the result is at most n + 4 * streams.
     """
     cdef const uint8_t *x = src
-    cdef size_t items, k, j, streams = 1, length
+    cdef size_t items, k, j, streams = 1, length, whole_items = filtered(p.version, plan.filter, plan.typesize, n)
     cdef int64_t got
     cdef mz_zplan planes
     cdef uint8_t *q = out
@@ -412,26 +485,34 @@ cdef int64_t block_encode(const uint8_t *src, size_t n, int whole, const Params 
     planes.planes_per_byte = 0
     planes.checksum = p.checksum
     planes.min_gain = 512 if p.profile == 2 else 64     # what gains less is quicker to read as it is
-    if filtered(plan.filter, plan.typesize, n):
+    if whole_items:
         if reserve(&s.a, &s.a_size, n) != OK:
             return -NO_MEMORY
-        items = n // plan.typesize
+        items = whole_items // plan.typesize
         if plan.filter == 1:
-            K.shuffle(plan.typesize, src, s.a, n)
-            planes.plane = items if items else n    # a last block shorter than one item
+            K.shuffle(plan.typesize, src, s.a, whole_items)
+            planes.plane = items
         elif plan.typesize == 1:
-            K.bit_transpose(src, s.a, n)
+            K.bit_transpose(src, s.a, whole_items)
             planes.plane = items // 8
         else:
             if reserve(&s.b, &s.b_size, n) != OK:
                 return -NO_MEMORY
-            K.shuffle(plan.typesize, src, s.b, n)
+            K.shuffle(plan.typesize, src, s.b, whole_items)
             for k in range(<size_t> plan.typesize):
                 K.bit_transpose(s.b + k * items, s.a + k * items, items)
-            memcpy(s.a + plan.typesize * items, src + plan.typesize * items, n - plan.typesize * items)
             planes.plane = items // 8
             planes.planes_per_byte = 8
+        memcpy(s.a + whole_items, src + whole_items, n - whole_items)
         x = s.a
+        ours = 1
+    elif not ours and not (p.codec == 6 and not plan.search):
+        if reserve(&s.a, &s.a_size, n) != OK:
+            return -NO_MEMORY
+        memcpy(s.a, src, n)
+        x = s.a
+        ours = 1
+    planes.stable = ours
     if p.split and whole and plan.typesize <= MAX_SPLITS and n // plan.typesize >= MIN_SPLIT_ITEMS:
         streams = plan.typesize
         planes.plane = min(planes.plane, n // streams)
@@ -525,7 +606,7 @@ cdef int64_t trial(const uint8_t *sample, size_t n, const Params *p, int filter,
     t.typesize = typesize
     t.search = search
     t.blocksize = n
-    return block_encode(sample, n, 0, p, &t, s.d + behind, s.d_size - behind, s)
+    return block_encode(sample, n, 1, 0, p, &t, s.d + behind, s.d_size - behind, s)
 
 
 cdef size_t take_sample(const Source *src, size_t n, size_t most, size_t unit, uint8_t *sample) noexcept nogil:
@@ -641,7 +722,7 @@ cdef void chunk_header(uint8_t *out, size_t nbytes, size_t cbytes, const Params 
                        int memcpyed) noexcept nogil:
     cdef int formats[7]
     formats[:] = [0, 0, 1, 1, 2, 3, 4]
-    out[0] = 2
+    out[0] = <uint8_t> p.version
     out[1] = 1
     out[2] = <uint8_t> ((plan.filter & 1) | (2 if memcpyed else 0) | (4 if plan.filter == 2 else 0)
                         | (0 if p.split else 0x10) | (formats[p.codec] << 5))
@@ -649,6 +730,20 @@ cdef void chunk_header(uint8_t *out, size_t nbytes, size_t cbytes, const Params 
     put_u4(out + 4, nbytes)
     put_u4(out + 8, plan.blocksize)
     put_u4(out + 12, cbytes)
+    if p.version != 2:
+        out[2] = out[2] | 5
+        memset(out + HEADER, 0, HEADER_2 - HEADER)
+        out[21] = <uint8_t> plan.filter     # the last of six
+        out[22] = <uint8_t> (p.codec - 1)   # C-Blosc2's numbers begin at 0
+
+
+cdef int64_t chunk_store(const Source *src, size_t n, const Params *p, const Plan *plan, uint8_t *out) noexcept nogil:
+    """The pixels as they are, as a chunk; its length, or -status."""
+    cdef size_t header = HEADER if p.version == 2 else HEADER_2
+    if source_copy(src, 0, n, out + header):
+        return -PIXEL_RANGE
+    chunk_header(out, n, n + header, p, plan, 1)
+    return n + header
 
 
 cdef int64_t chunk_encode(const Source *src, size_t n, const Params *p, uint8_t *out, size_t cap, mz_stats *stats,
@@ -659,14 +754,14 @@ cdef int64_t chunk_encode(const Source *src, size_t n, const Params *p, uint8_t 
     """
     cdef Plan plan
     cdef int status = plan_frame(src, n, p, &plan, s)
-    cdef size_t b, blocks, at, length
+    cdef size_t b, blocks, at, length, header = HEADER if p.version == 2 else HEADER_2
     cdef const uint8_t *block
     cdef mz_stats measured
     cdef int64_t got
     if status != OK:
         return -status
     blocks = (n + plan.blocksize - 1) // plan.blocksize
-    at = HEADER + 4 * blocks
+    at = header + 4 * blocks
     for b in range(blocks):
         length = min(plan.blocksize, n - b * plan.blocksize)
         block = source_block(src, b * plan.blocksize, length, &measured, s, &status)
@@ -674,24 +769,21 @@ cdef int64_t chunk_encode(const Source *src, size_t n, const Params *p, uint8_t 
             return -status
         if src.itemsize:
             stats_add(stats, &measured)
-        if at >= n + HEADER:
+        if at >= n + header:
             continue    # will be stored; the rest is only measured
-        put_u4(out + HEADER + 4 * b, at)
+        put_u4(out + header + 4 * b, at)
         if b + 1 < blocks:
             s.ahead_step = 2 if src.pack else 1
             s.ahead = src.pixels + (b + 1) * plan.blocksize * s.ahead_step
-        got = block_encode(block, length, length == plan.blocksize, p, &plan, out + at, cap - at, s)
+        got = block_encode(block, length, src.ours or src.pack, length == plan.blocksize, p, &plan, out + at, cap - at,
+                           s)
         s.ahead = NULL
         if got < 0:
             s.expected = b
             return got
         at += got
-    if at >= n + HEADER:
-        # Stored: never larger than the pixels and one header.
-        source_copy(src, 0, n, out + HEADER)
-        at = n + HEADER
-        chunk_header(out, n, at, p, &plan, 1)
-        return at
+    if at >= n + header:
+        return chunk_store(src, n, p, &plan, out)   # never larger than the pixels and one header
     chunk_header(out, n, at, p, &plan, 0)
     return at
 
@@ -708,7 +800,7 @@ def versions() -> dict:
     """Versions of the codec libraries linked in."""
     cdef unsigned int z = ZSTD_versionNumber()
     return {
-        "zstd": f"{z // 10000}.{z // 100 % 100}.{z % 100}", "c-blosc2": (<bytes> blosc2_get_version_string()).decode(),
+        "zstd": f"{z // 10000}.{z // 100 % 100}.{z % 100}", "c-blosc2": (<bytes> BLOSC2_VERSION_STRING).decode(),
         "blosclz_encoder": bool(mz_has_blosclz_encoder()),
     }
 
@@ -716,6 +808,7 @@ def versions() -> dict:
 cdef Params make_params(codec, level, profile, filter, typesize, split, checksum, blocksize) except *:
     """Check an encoder's settings once, at the border."""
     cdef Params p
+    p.version = 2
     p.codec = codec
     p.level = level
     p.profile = profile
@@ -792,17 +885,17 @@ def decode(const uint8_t[::1] data not None, uint8_t[::1] out not None, bint ver
     return c.cbytes
 
 
-def encode(const uint8_t[::1] data not None, *, int codec=6, int level=1, int profile=-1, int filter=-1, int typesize=1,
-           bint split=False, bint checksum=True, int64_t blocksize=0) -> bytes:
-    """Encode bytes as one Blosc 1 chunk (at most 2^31 - 1 - 16 bytes)."""
-    cdef Params p = make_params(codec, level, profile, filter, typesize, split, checksum, blocksize)
+cdef bytes encoded(const uint8_t[::1] data, const Params *p, int store=False):
+    """Bytes as one chunk; store: not compressed."""
     cdef Scratch s
+    cdef Plan plan
     cdef size_t n = data.shape[0], cap
     cdef int64_t got
     cdef uint8_t *out
     cdef Source src
-    if n == 0 or n > MAX_CHUNK - 16:
-        raise ValueError(f"a chunk holds 1 to {MAX_CHUNK - 16} bytes, got {n}")
+    most = MAX_CHUNK - (HEADER if p.version == 2 else HEADER_2)
+    if n == 0 or n > <size_t> most:
+        raise ValueError(f"a chunk holds 1 to {most} bytes, got {n}")
     memset(&src, 0, sizeof(Source))
     src.pixels = &data[0]
     cap = chunk_bound(n)
@@ -812,7 +905,13 @@ def encode(const uint8_t[::1] data not None, *, int codec=6, int level=1, int pr
     try:
         with nogil:
             scratch_init(&s)
-            got = chunk_encode(&src, n, &p, out, cap, NULL, &s)
+            if store:
+                plan.filter = p.filter
+                plan.typesize = p.typesize
+                plan.blocksize = min(n, <size_t> MIB)
+                got = chunk_store(&src, n, p, &plan, out)
+            else:
+                got = chunk_encode(&src, n, p, out, cap, NULL, &s)
             scratch_free(&s)
         if got < 0:
             raise error_for(<int> -got)
@@ -821,37 +920,30 @@ def encode(const uint8_t[::1] data not None, *, int codec=6, int level=1, int pr
         free(out)
 
 
-def encode_blosc2(const uint8_t[::1] data not None, *, int codec=5, int level=1, int filter=1, int typesize=1,
-                  int blocksize=0) -> bytes:
-    """Encode bytes as one Blosc 2 (version 5) chunk.
+def encode(const uint8_t[::1] data not None, *, int codec=6, int level=1, int profile=-1, int filter=-1, int typesize=1,
+           bint split=False, bint checksum=True, int64_t blocksize=0) -> bytes:
+    """Encode bytes as one Blosc 1 chunk (at most 2^31 - 1 - 16 bytes)."""
+    cdef Params p = make_params(codec, level, profile, filter, typesize, split, checksum, blocksize)
+    return encoded(data, &p)
 
-    codec is C-Blosc2's number: 0 blosclz, 1 lz4, 2 lz4hc, 4 zlib, 5 zstd.
+
+def encode_blosc2(const uint8_t[::1] data not None, *, int codec=5, int level=1, int filter=1, int typesize=1,
+                  int64_t blocksize=0) -> bytes:
+    """Encode bytes as one Blosc 2 (version 5) chunk (at most 2^31 - 1 - 32 bytes).
+
+    codec is C-Blosc2's number: 0 blosclz, 1 lz4, 2 lz4hc, 4 zlib, 5 zstd; level is Blosc's 0 (not compressed) to 9.
     """
-    cdef size_t n = data.shape[0], cap = n + 64
-    cdef int got
-    cdef uint8_t *out
-    cdef const uint8_t *src
-    cdef blosc2_context *ctx
-    if n == 0 or n > MAX_CHUNK - 64:
-        raise ValueError(f"a chunk holds 1 to {MAX_CHUNK - 64} bytes, got {n}")
-    if codec not in (0, 1, 2, 4, 5) or not 0 <= level <= 9 or filter not in (0, 1, 2) or not 1 <= typesize <= 255:
+    cdef Params p
+    if codec not in (0, 1, 2, 4, 5) or not 0 <= level <= 9 or filter not in (0, 1, 2):
         raise ValueError(f"cannot encode with codec {codec}, level {level}, filter {filter}, typesize {typesize}")
-    src = &data[0]
-    out = <uint8_t *> malloc(cap)
-    if out is NULL:
-        raise MemoryError(f"no memory for a chunk of {cap} bytes")
-    try:
-        with nogil:
-            ctx = mz_blosc2_cctx(codec, level, filter, typesize, blocksize)
-            got = -1
-            if ctx is not NULL:
-                got = blosc2_compress_ctx(ctx, src, <int> n, out, <int> cap)
-                blosc2_free_ctx(ctx)
-        if got <= 0:
-            raise error_for(ENCODE_FAILED, None, codec, 0)
-        return (<char *> out)[:got]
-    finally:
-        free(out)
+    store = level == 0
+    if codec == 5:
+        level = 2 * level - 1 if level < 9 else ZSTD_maxCLevel()
+    elif codec == 1:
+        level = 10 - level      # lz4 counts the other way round: acceleration
+    p = make_params(codec + 1, level, -1, filter, typesize, False, True, blocksize)
+    p.version = 5
+    return encoded(data, &p, store)
 
 
 def xxh64(const uint8_t[::1] data not None, uint64_t seed=0) -> int:

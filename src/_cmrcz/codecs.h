@@ -1,5 +1,8 @@
 /* The codec libraries' functions we call. The bundled static library comes without zstd, lz4 and zlib headers, so their
- * prototypes are declared here; a build against system libraries includes the real headers and checks us. */
+ * prototypes are declared here; a build against system libraries includes the real headers and checks us.
+ *
+ * Of C-Blosc2 itself nothing is called: it loads plug-ins where a chunk names one. Linked from the static library are
+ * zstd, lz4, zlib and blosclz alone; test_package.py looks that nothing else came with them. */
 #ifndef MZ_CODECS_H
 #define MZ_CODECS_H
 #include <blosc2.h>
@@ -85,24 +88,5 @@ static inline int mz_has_blosclz_encoder(void) {
 #else
     return 0;
 #endif
-}
-static inline int mz_blosc2_decode(blosc2_context *ctx, const uint8_t *in, size_t n, uint8_t *out, size_t nbytes) {
-    return blosc2_decompress_ctx(ctx, in, (int32_t)n, out, (int32_t)nbytes);
-}
-static inline blosc2_context *mz_blosc2_dctx(void) {
-    blosc2_dparams p = BLOSC2_DPARAMS_DEFAULTS;
-    p.nthreads = 1;
-    return blosc2_create_dctx(p);
-}
-static inline blosc2_context *mz_blosc2_cctx(int codec, int level, int filter, int typesize, int blocksize) {
-    blosc2_cparams p = BLOSC2_CPARAMS_DEFAULTS;
-    p.nthreads = 1;
-    p.compcode = (uint8_t)codec;
-    p.clevel = (uint8_t)level;
-    p.typesize = typesize;
-    p.blocksize = blocksize;
-    for (int i = 0; i < BLOSC2_MAX_FILTERS; i++) p.filters[i] = 0;
-    p.filters[BLOSC2_MAX_FILTERS - 1] = (uint8_t)filter;
-    return blosc2_create_cctx(p);
 }
 #endif

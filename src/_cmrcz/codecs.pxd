@@ -33,12 +33,4 @@ cdef extern from "codecs.h" nogil:
     int mz_blosclz_decompress(const uint8_t *, int, uint8_t *, int, uint8_t *)
     int mz_has_blosclz_encoder()
 
-    ctypedef struct blosc2_context:
-        pass
-    void blosc2_init()
-    void blosc2_free_ctx(blosc2_context *)
-    const char *blosc2_get_version_string()
-    blosc2_context *mz_blosc2_dctx()
-    blosc2_context *mz_blosc2_cctx(int, int, int, int, int)
-    int mz_blosc2_decode(blosc2_context *, const uint8_t *, size_t, uint8_t *, size_t)
-    int blosc2_compress_ctx(blosc2_context *, const void *, int, void *, int)
+    const char *BLOSC2_VERSION_STRING

@@ -7,7 +7,7 @@ writing: the others leave theirs to it and go on encoding, as the system lets on
 """
 import threading
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -20,6 +20,8 @@ from _cmrcz.chunk cimport (
     block_decode,
     block_encode,
     block_length,
+    block_start,
+    block_streams,
     chunk_bound,
     chunk_encode,
     chunk_header,
@@ -293,8 +295,8 @@ cdef class _Read(_Job):
         if self.sink == FLOAT and c.blocksize * 8 % ITEM_BITS[self.pixel_type]:
             s.found = c.blocksize
             return UNALIGNED
-        if c.memcpyed and c.version == 2:
-            self.consume(c.data + HEADER + start, start, n, out)
+        if c.memcpyed:
+            self.consume(c.data + c.header + start, start, n, out)
             return OK
         if w.all and self.sink == STORE and self.pixel_type != MZ_U4:
             return block_decode(c, b, out + start, s, verify)
@@ -590,7 +592,9 @@ def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes n
 
 cdef enum:
     TABLE_AHEAD = 1040      # bytes read at the start of a chunk: its header and a table of 256 blocks
+    AHEAD = 65536           # bytes read where blocks are much shorter
     SEGMENT = 1048576       # bytes of a plain frame summed at a time
+    SMALL_SUMS = 33554432   # most bytes of 16-bit sums a thread
 
 
 cdef class _Sum(_Job):
@@ -645,37 +649,45 @@ cdef class _Sum(_Job):
             return status
         # Nothing beyond the header is looked at here, but its sizes are compared with the whole chunk.
         status = chunk_parse(self.bytes_of[thread], size if ahead >= HEADER else ahead, self.stored, c, s)
-        if status != OK or c.memcpyed or c.version != 2:
+        if status != OK or c.memcpyed or c.special:
             return status
-        need = HEADER + 4 * c.nblocks
+        need = c.header + 4 * c.nblocks
         if need > ahead:
             status = self.pread(s, self.bytes_of[thread] + ahead, need - ahead, self.offsets[k] + ahead)
         return status
 
-    cdef int bring(self, int thread, int64_t k, Chunk *c, size_t b) noexcept nogil:
-        """Read the stored bytes of block b to their place in the chunk's buffer."""
+    cdef int bring(self, int thread, int64_t k, Chunk *c, size_t b, size_t *have) noexcept nogil:
+        """Read the stored bytes of block b to their place in the chunk's buffer, which has bytes have[0]..have[1]."""
         cdef Scratch *s = &self.scratch[thread]
         cdef uint8_t *p = self.bytes_of[thread]
-        cdef size_t start, end = c.cbytes, other, i
-        if c.version != 2:
-            return self.pread(s, p, c.cbytes, self.offsets[k])
+        cdef size_t start, end, n = block_length(c, b), until
+        cdef int status
+        if c.special:
+            return OK
         if c.memcpyed:
-            start = HEADER + b * c.blocksize
-            return self.pread(s, p + start, block_length(c, b), self.offsets[k] + start)
-        start = p[HEADER + 4 * b] | (<uint32_t> p[HEADER + 4 * b + 1] << 8) | (<uint32_t> p[HEADER + 4 * b + 2] << 16) \
-            | (<uint32_t> p[HEADER + 4 * b + 3] << 24)
-        if start < HEADER + 4 * c.nblocks or start > c.cbytes:
+            start = c.header + b * c.blocksize
+            return self.pread(s, p + start, n, self.offsets[k] + start)
+        start = block_start(c, b)
+        if start < c.header + 4 * c.nblocks or start > c.cbytes:
             s.found = start
             s.expected = c.cbytes
             return BAD_TABLE
-        for i in range(c.nblocks):
-            other = p[HEADER + 4 * i] | (<uint32_t> p[HEADER + 4 * i + 1] << 8) \
-                | (<uint32_t> p[HEADER + 4 * i + 2] << 16) | (<uint32_t> p[HEADER + 4 * i + 3] << 24)
-            if start < other < end:
-                end = other
+        # To where the next block starts; several threads of C-Blosc2 write blocks in any order, but no stream is longer
+        # than its pixels, its length before it and a byte.
+        end = min(c.cbytes, start + n + 5 * <size_t> block_streams(c, n))
+        if b + 1 < c.nblocks and block_start(c, b + 1) > start:
+            end = min(end, <size_t> block_start(c, b + 1))
+        until = end
+        if end - start < AHEAD // 4:    # short blocks are brought several at once
+            until = min(c.cbytes, start + AHEAD)
         # What a damaged length field claims beyond this is then an error, not the bytes of another frame.
         c.cbytes = end
-        return self.pread(s, p + start, end - start, self.offsets[k] + start)
+        if have[0] <= start < have[1] and end <= have[1]:
+            return OK
+        status = self.pread(s, p + start, until - start, self.offsets[k] + start)
+        have[0] = start
+        have[1] = until if status == OK else start
+        return status
 
     cdef void add(self, const uint8_t *p, int64_t at, int64_t pixels, int64_t k, uint16_t *small,
                   int64_t first) noexcept nogil:
@@ -699,16 +711,18 @@ cdef class _Sum(_Job):
         cdef Chunk c
         cdef int bits = ITEM_BITS[self.pixel_type], status
         cdef int64_t first = low * 8 // bits, pixels = (high - low) * 8 // bits, k, pending = 0, limit, a, e, start
-        cdef size_t b
+        cdef size_t b, cbytes
+        cdef size_t[2] have     # the bytes of this chunk that were brought
         cdef uint16_t *small = NULL
+        cdef int cleared = 0
         limit = 0
-        if self.exact is not NULL and (bits <= 8):
+        # Not where blocks are so long that nothing of this would stay in cache.
+        if self.exact is not NULL and bits <= 8 and pixels * 2 <= SMALL_SUMS:
             # this many pixels of 8 (4) bits fit 16 bits for sure
             limit = 255 if bits == 8 else 4369
             if reserve(&self.small_of[thread], &self.small_size[thread], pixels * 2) != OK:
                 return NO_MEMORY
             small = <uint16_t *> self.small_of[thread]
-            memset(small, 0, pixels * 2)
         for k in range(self.frames):
             frame[0] = k
             if mz_load(&self.stop):
@@ -719,6 +733,9 @@ cdef class _Sum(_Job):
                 status = self.pread(s, s.d, high - low, self.offsets[k] + low)
                 if status != OK:
                     return status
+                if small is not NULL and not cleared:
+                    memset(small, 0, pixels * 2)
+                    cleared = 1
                 self.add(s.d, first, pixels, k, small, first)
             else:
                 status = self.table(thread, k, &c)
@@ -727,18 +744,24 @@ cdef class _Sum(_Job):
                 if c.blocksize * 8 % bits:
                     s.found = c.blocksize
                     return UNALIGNED
+                cbytes = c.cbytes
+                have[0] = have[1] = 0
                 for b in range(<size_t> low // c.blocksize, (<size_t> high - 1) // c.blocksize + 1):
                     start = b * c.blocksize
                     a = max(start, low)
                     e = min(start + <int64_t> block_length(&c, b), high)
-                    status = self.bring(thread, k, &c, b)
+                    status = self.bring(thread, k, &c, b, have)
                     if status == OK and reserve(&s.d, &s.d_size, block_length(&c, b)) != OK:
                         status = NO_MEMORY
                     if status == OK:
                         status = block_decode(&c, b, s.d, s, self.verify)
                     if status != OK:
                         return status
-                    c.cbytes = self.sizes[k]
+                    c.cbytes = cbytes
+                    # not before there are pixels: the block's length was only a claim until then
+                    if small is not NULL and not cleared:
+                        memset(small, 0, pixels * 2)
+                        cleared = 1
                     self.add(s.d + (a - start), a * 8 // bits, (e - a) * 8 // bits, k, small, first)
             pending += 1
             if small is not NULL and pending == limit:
@@ -763,16 +786,22 @@ cdef class _Sum(_Job):
                     break
 
     def settle(self):
-        """Segments as long as the blocks of the first frame, so that no block is decoded twice."""
-        cdef Chunk c
-        cdef int status
+        """Segments as long as the longest blocks, so that no block is decoded twice.
+
+        Every frame is asked, not the first alone: blocks of 2 GiB behind one of 1 KiB, in a file of some KiB, would be
+        decoded thousands of times. What else may be wrong with a header is found, in order, by who reads it.
+        """
+        cdef uint8_t head[12]
+        cdef int64_t k, longest = 1, size
         self.segment = SEGMENT
         if not self.raw:
-            status = self.table(0, 0, &c)
-            if status != OK:
-                self.fail(0, status, 0, self.scratch[0].found, self.scratch[0].expected)
-                self.check()
-            self.segment = c.blocksize
+            with nogil:
+                for k in range(self.frames):
+                    if mz_pread(self.fd, head, 12, self.offsets[k]) == 12:
+                        size = head[8] | (head[9] << 8) | (head[10] << 16) | (<int64_t> head[11] << 24)
+                        if longest < size <= self.stored:
+                            longest = size
+            self.segment = longest
             while self.segment < SEGMENT // 4:
                 self.segment *= 2
         # whole pixels
@@ -917,6 +946,7 @@ cdef class _Write(_Job):
         stats_init(&self.stats[k])
         f.pixels = self.frames_of[k]
         f.pack = self.pack
+        f.ours = 0
         f.pixel_type = self.pixel_type
         f.itemsize = ITEM_BITS[self.pixel_type] // 8 if self.pixel_type >= 0 else 0
         if self.pack and self.nx % 2:
@@ -931,6 +961,7 @@ cdef class _Write(_Job):
             K.stats(self.pixel_type, f.pixels, self.pixels, &self.stats[k])
             f.pixels = q
             f.pack = 0
+            f.ours = 1
             f.itemsize = 0
         return OK
 
@@ -1075,7 +1106,8 @@ cdef class _Write(_Job):
                 block = source_block(&self.shared, start, n, &self.block_stats[b], s, &status)
             got = -status
             if block is not NULL:
-                got = block_encode(block, n, n == <int64_t> self.plan.blocksize, &self.params, &self.plan,
+                got = block_encode(block, n, self.shared.ours or self.shared.pack, n == <int64_t> self.plan.blocksize,
+                                   &self.params, &self.plan,
                                    self.out_of[0] + HEADER + 4 * blocks + b * self.slot, self.slot, s)
             if got < 0:
                 self.fail(thread, <int> -got, 0, s.found, b)
@@ -1131,10 +1163,12 @@ cdef class _Write(_Job):
                 at += self.lengths[b]
             if at >= self.stored + HEADER:
                 at = self.stored + HEADER
-                source_copy(&self.shared, 0, self.stored, out + HEADER)
+                status = source_copy(&self.shared, 0, self.stored, out + HEADER)
                 chunk_header(out, self.stored, at, &self.params, &self.plan, 1)
             else:
                 chunk_header(out, self.stored, at, &self.params, &self.plan, 0)
+            if status != OK:
+                self.fail(0, PIXEL_RANGE, k, 0, 0)
             self.hashes[k] = hash64(out, at)
             self.offsets[k] = self.tail
             self.sizes[k] = at

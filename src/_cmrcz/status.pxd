@@ -23,3 +23,5 @@ cdef enum Status:
     BAD_FLAGS = 18          # a Blosc 2 feature that has no place in a file (lazy chunks)
     BAD_BLOCK = 19          # no such block
     UNALIGNED = 20          # blocks end inside a pixel: such a frame must be decoded whole
+    BAD_FILTER = 21         # a Blosc 2 filter that is not undone here
+    TOO_SHORT = 22          # no codec makes so many pixels of so few bytes

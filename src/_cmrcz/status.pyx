@@ -8,6 +8,7 @@ from _cmrcz.status cimport (
     BAD_BLOCKSIZE,
     BAD_CBYTES,
     BAD_CODEC,
+    BAD_FILTER,
     BAD_FLAGS,
     BAD_HASH,
     BAD_NBYTES,
@@ -22,6 +23,7 @@ from _cmrcz.status cimport (
     READ_FAILED,
     SHORT_HEADER,
     SHORT_READ,
+    TOO_SHORT,
     UNALIGNED,
     WRITE_FAILED,
 )
@@ -55,7 +57,9 @@ _TEXT = {
     DECODE_FAILED: "block {found} of {expected} does not decode: damaged data",
     BAD_HASH: "checksum of the stored bytes does not match: damaged data",
     SHORT_READ: "the file ends after {found} of the chunk's {expected} bytes",
-    BAD_FLAGS: "chunk has Blosc 2 flags {found} that cannot occur in a file",
+    BAD_FLAGS: "chunk has Blosc 2 flags {found:#x}, of a feature that is not read here (dictionary, lazy chunk …)",
+    BAD_FILTER: "chunk uses Blosc 2 filter number {found}, which is not undone here",
+    TOO_SHORT: "chunk of {found} bytes cannot hold the {expected} bytes of a frame",
     ENCODE_FAILED: "codec number {found} failed to encode block {expected}",
     PIXEL_RANGE: "a pixel is above 15 and does not fit 4 bits; write without pack, or with pack='auto'",
     UNALIGNED: "blocks of {found} bytes end inside a pixel",
@@ -64,7 +68,8 @@ _TEXT = {
 
 #: statuses that mean damaged input, as opposed to a fault of the system or the caller
 DAMAGE = frozenset((SHORT_HEADER, BAD_VERSION, BAD_NBYTES, BAD_CBYTES, BAD_BLOCKSIZE, BAD_TYPESIZE, BAD_TABLE,
-                    BAD_STREAM, BAD_CODEC, DECODE_FAILED, BAD_HASH, SHORT_READ, BAD_FLAGS))
+                    BAD_STREAM, BAD_CODEC, DECODE_FAILED, BAD_HASH, SHORT_READ, BAD_FLAGS, BAD_FILTER,
+                    TOO_SHORT))
 RANGE = PIXEL_RANGE
 UNKNOWN_CODEC = BAD_CODEC
 CUT_PIXELS = UNALIGNED

@@ -13,6 +13,7 @@ __all__ = [
     "HeaderError",
     "MissingDependencyError",
     "MrczError",
+    "RemoteError",
     "printable",
     "system_error",
 ]
@@ -152,6 +153,10 @@ class ChunkError(FormatError):
             where.append(f"offset {self.offset}")
         text = f"{', '.join(where)}: {self.message}" if where else self.message
         return printable(f"{self.path}: {text}" if self.path else text)
+
+
+class RemoteError(MrczError, OSError):
+    """A server did not answer in time, or with something else than what was asked for."""
 
 
 class MissingDependencyError(MrczError, ImportError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from mrcz.header_build import (
 from mrcz.header_layout import (
     CHUNK_MAX,
     DTYPES,
+    FIXED,
     HEADER_DTYPE,
     HEADER_NBYTES,
     IMOD_STAMP,
@@ -49,7 +50,8 @@ class Header:
     """The header of one MRC or MRCZ file: its bytes, and what follows from them.
 
     Made by :meth:`parse` or :meth:`build`. ``header["mx"]`` gives a field as stored (names in `HEADER_DTYPE`);
-    the attributes give what it means.
+    the attributes give what it means. It does not change: assigning to any of them is an error. :meth:`replace` gives
+    another header, `mrcz.edit_header` changes that of a file.
 
     Attributes
     ----------
@@ -73,6 +75,7 @@ class Header:
     __slots__ = (
         "_raw",
         "_record",
+        "_sealed",
         "_version",
         "byteorder",
         "bytes_rule",
@@ -88,6 +91,7 @@ class Header:
 
     _raw: bytes
     _record: np.void
+    _sealed: bool
     _version: str | None
     byteorder: str
     nx: int
@@ -146,8 +150,16 @@ class Header:
                 expected=HEADER_NBYTES,
                 path=path,
             )
-        header = cls.__new__(cls)
+        header = cls._begun()
         Parser(raw, file_size, permissive, signed_bytes, path).fill(header)
+        header._sealed = True
+        return header
+
+    @classmethod
+    def _begun(cls) -> Header:
+        """A header whose attributes are about to be set."""
+        header = cls.__new__(cls)
+        object.__setattr__(header, "_sealed", False)
         return header
 
     def tobytes(self) -> bytes:
@@ -183,14 +195,27 @@ class Header:
             signed = self.pixel_format.dtype.kind == "i"
         new = Header.parse(record.tobytes(), signed_bytes=signed)
         if "nz" not in fields and self.nz != int(self._record["nz"]):
-            new.nz = self.nz
+            object.__setattr__(new, "nz", self.nz)
         return new
+
+    # ---- assignment, which would do nothing to any file --------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._sealed:
+            raise AttributeError(_instead(name))
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(_instead(name))
+
+    def __setitem__(self, name: str, value: Any) -> NoReturn:
+        raise TypeError(_instead(name))
 
     # ---- fields as stored ----------------------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> Any:
         if name == "label":
-            return [bytes(label) for label in self._record["label"]]
+            return tuple(bytes(label) for label in self._record["label"])
         if name not in self:
             raise KeyError(f"no header field is called {name!r}")
         value = self._record[name]
@@ -525,9 +550,24 @@ _STATE = ("nx", "ny", "nz", "mode", "codec_number", "pixel_format", "bytes_rule"
 
 
 def _restore(raw: bytes, fields: bytes, byteorder: str, state: dict) -> Header:
-    header = Header.__new__(Header)
+    header = Header._begun()
     header._raw, header.byteorder = raw, byteorder
     header._record = np.frombuffer(fields, DTYPES[byteorder])[0]
     for name, value in state.items():
         setattr(header, name, value)
+    header._sealed = True
     return header
+
+
+def _instead(name: str) -> str:
+    """What to do where somebody assigns to a header."""
+    text = f"a Header does not change ({name!r})"
+    stored = name in (HEADER_DTYPE.names or ())
+    if stored:
+        text += f": header.replace({name}=...) gives another one"
+    if name in FIXED:
+        return f"{text}; in a file, {FIXED[name]}"
+    meant = {"stats": "statistics", "voxel_size": "pixel_size", "nstart": "start"}.get(name, name)
+    if not (stored or meant in ("labels", "statistics", "pixel_size", "kind", "start")):
+        return f"{text}: header.replace(...) gives another one, mrcz.edit_header(path, ...) changes the one in a file"
+    return f"{text}{',' if stored else ':'} mrcz.edit_header(path, {meant}=...) changes the one in a file"

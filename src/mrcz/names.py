@@ -9,12 +9,52 @@ from __future__ import annotations
 import os
 import re
 
-__all__ = ["MRC_SUFFIXES", "compressed_name", "old_compressed_name", "restored_name", "unfinished_name"]
+__all__ = [
+    "MRC_SUFFIXES",
+    "check_new_name",
+    "compressed_name",
+    "old_compressed_name",
+    "restored_name",
+    "unfinished_name",
+]
 
 #: Suffixes of plain MRC files. From a directory these are taken; a file named itself may be called anything.
 MRC_SUFFIXES = (".mrc", ".mrcs", ".map", ".ccp4", ".st", ".rec", ".ali", ".preali", ".msk")
 
 _WRAPPERS = (".gz", ".bz2", ".xz", ".zst")
+
+# What every other program would take the file for, by its suffix.
+_FOREIGN = {
+    **dict.fromkeys((".tif", ".tiff", ".gain"), "TIFF"),
+    **dict.fromkeys((".h5", ".hdf5", ".hdf", ".nxs", ".emd", ".hspy"), "HDF5"),
+    **dict.fromkeys((".npy", ".npz"), "NumPy"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg"), "picture"),
+    **dict.fromkeys((".dm3", ".dm4"), "DigitalMicrograph"),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z"), "archive"),
+    ".eer": "EER",
+    ".zarr": "Zarr",
+}
+
+
+def check_new_name(path: str | os.PathLike) -> None:
+    """Refuse a name for a new MRC or MRCZ file that says that it is something else.
+
+    Raises
+    ------
+    ValueError
+        ``a.mrc.gz`` and the like, and suffixes of other formats: ``.tif``, ``.h5``, ``.npy``, …
+    """
+    name = os.fspath(path)
+    stem, suffix = os.path.splitext(name)
+    if suffix.lower() in _WRAPPERS:
+        plain = os.path.basename(stem)
+        raise ValueError(
+            f"{name}: {suffix} is read, not written; write {compressed_name(plain)}, which is compressed and opens "
+            f"anywhere in it, or {plain}"
+        )
+    kind = _FOREIGN.get(suffix.lower())
+    if kind is not None:
+        raise ValueError(f"{name}: its suffix says {kind}, and this would be an MRC file; name it .mrc or .mrcz")
 
 
 def compressed_name(name: str) -> str:

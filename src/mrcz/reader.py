@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from mrcz.claims import doubtful, prove
 from mrcz.codec import default_threads
-from mrcz.errors import ChunkError, FormatError, FormatWarning
-from mrcz.footer import TAIL_SIZE, Footer, find_footer, load_footer
-from mrcz.header import Header
-from mrcz.index import FOOTER_MARK, FrameIndex, plan_reads, walk_chunks, xxh64
+from mrcz.errors import ChunkError, FormatError, FormatWarning, MrczError
+from mrcz.index import FrameIndex, plan_reads, xxh64
 from mrcz.modes import CODEC_NAMES
+from mrcz.opening import open_frames
+from mrcz.reducing import Reductions
 from mrcz.remote import RemoteSource, is_url
+from mrcz.selecting import frame_numbers, select
 from mrcz.source import FileSource, ObjectSource, open_source
 
 __all__ = ["Reader", "read"]
@@ -30,8 +32,11 @@ _PIXEL_TYPES = {"i1": 0, "u1": 1, "i2": 2, "u2": 3, "i4": 4, "u4": 5, "f2": 6, "
 _PACKED = 8
 
 
-class Reader:
+class Reader(Reductions):
     """A file of frames, opened for reading: indexes like an array of shape (nz, ny, nx), decodes what is asked for.
+
+    ``reader[key]`` is ``numpy.asarray(reader)[key]`` for every key. `sum`, `mean`, `min`, `max`, `std` and `var` take
+    NumPy's ``axis``, which is 0, the frames, if not given; ``numpy.sum(reader)`` and the like mean what NumPy means.
 
     Parameters
     ----------
@@ -97,7 +102,7 @@ class Reader:
     ) -> None:
         if n_threads is not None and n_threads < 1:
             raise ValueError(f"n_threads must be at least 1, got {n_threads}")
-        self._options = {
+        self._options: dict[str, Any] = {
             "permissive": permissive, "n_threads": n_threads, "signed_bytes": signed_bytes, "verify": verify,
             "storage_options": storage_options, "correction": correction,
         }
@@ -110,118 +115,33 @@ class Reader:
             self._reopen = path if is_url(path) else os.path.abspath(os.fspath(path))
         self.path = self._source.name
         self._data: np.ndarray | None = None
+        self._proven: set[int] = set()
         try:
-            self._open(permissive, signed_bytes)
+            warned = self._open(permissive, signed_bytes)
+            for text in warned:
+                warnings.warn(f"{self.path}: {text}", FormatWarning, stacklevel=2)
         except BaseException:
             self._source.close()
             raise
 
-    def _open(self, permissive: bool, signed_bytes: bool | None) -> None:
-        source = self._source
-        # Over a network a request costs more than its bytes: the first one takes what may be an extended header along.
-        raw = source.read(0, TAIL_SIZE if source.remote else 4096)
-        remote = source.remote and not source.knows_size
-        self.header = Header.parse(
-            raw, file_size=None if remote else source.size, permissive=permissive, signed_bytes=signed_bytes,
-            path=self.path,
-        )  # fmt: skip
-        if remote and not self.header.compressed:
-            self.header = Header.parse(
-                raw, file_size=source.size, permissive=permissive, signed_bytes=signed_bytes, path=self.path
-            )
-        self.pixel_format = self.header.pixel_format
-        start = self.header.data_offset
-        self.extended_bytes = raw[1024:start] if start <= len(raw) else source.read(1024, start - 1024)
-        self._oddities = list(self.header.oddities)
-        self.footer: Footer | None = None
-        nz = self.header.nz
-        self._stored = self.pixel_format.frame_nbytes(self.header.ny, self.header.nx)
-        if self.header.compressed:
-            self.index = self._find_chunks(start, nz, permissive)
-            nz = len(self.index)
-        else:
-            offsets = start + np.arange(nz, dtype=np.int64) * self._stored
-            self.index = FrameIndex(offsets, np.full(nz, self._stored, np.int64))
-        self.shape = self.pixel_format.array_shape(nz, self.header.ny, self.header.nx)
-        self.dtype = self.pixel_format.dtype
+    def _open(self, permissive: bool, signed_bytes: bool | None) -> list[str]:
+        """Take what is in the file; returns what the caller should be warned of."""
+        opened = open_frames(self._source, permissive=permissive, signed_bytes=signed_bytes)
+        pixels = opened.header.pixel_format
+        shape = pixels.array_shape(len(opened.index), opened.header.ny, opened.header.nx)
         correction = self.correction
         if correction is not None:
-            if self.pixel_format.components != 1 or self.dtype.kind == "c":
-                raise ValueError(f"{self.path}: {self.dtype} frames of shape {self.shape[1:]} cannot be corrected")
-            if correction.shape not in (None, self.shape[1:]):
-                raise ValueError(f"{self.path}: frames are {self.shape[1:]}, the correction is for {correction.shape}")
-            self.dtype = np.dtype(np.float32)
-
-    def _find_chunks(self, start: int, nz: int, permissive: bool) -> FrameIndex:
-        """The index: the footer's if it is sound, else from the chunks themselves (docs/container.md §3)."""
-        source = self._source
-        footer = None
-        try:
-            footer = self._load_footer(start)
-        except FormatError as error:
-            self._note(f"{error.message}; the frames were found without it", FormatWarning)
-        self.footer = footer
-        known = FrameIndex.from_sizes([], 0) if footer is None else footer.index
-        if len(known) < nz:
-            # No footer, or an append was interrupted between its header and its footer: the rest is found by walking.
-            at = known.end if len(known) else start
-            walk = walk_chunks(
-                source.read, at, source.size, nz - len(known), nbytes=self._stored, first_frame=len(known),
-                read_ahead=TAIL_SIZE if source.remote else 16,
-            )  # fmt: skip
-            if footer is None and walk.end < source.size:
-                known = self._last_footer(start, walk.end, walk.index)
-            index = walk.index
-            if len(known):
-                index = FrameIndex.concatenate([known, index[len(known) :] if footer is None else index])
-            if walk.defect is not None:
-                walk.defect.path = self.path
-                if not permissive or not len(index):
-                    raise walk.defect
-                self._note(f"{walk.defect.message}: {len(index)} of {nz} frames are there", FormatWarning)
-            self.footer = footer or self.footer
-            return index
-        if footer is not None:
-            if footer.header_hash not in (None, xxh64(self.header.tobytes())):
-                self._note("the header does not match its checksum: it was edited or damaged", FormatWarning)
-            if footer.extended_header_hash not in (None, xxh64(self.extended_bytes)):
-                self._note("the extended header does not match its checksum: it is damaged", FormatWarning)
-        if len(known) > nz:
-            self._note(f"the footer knows {len(known)} frames, the header {nz}", FormatWarning)
-        return known[:nz] if len(known) > nz else known
-
-    def _load_footer(self, start: int) -> Footer | None:
-        source = self._source
-        if source.remote and not source.knows_size and (packed := self.header.packed_bytes):
-            # The header says where the footer should be, so it comes without asking for the size of the file first.
-            at = start + packed
-            tail = source.read(at, TAIL_SIZE)
-            if tail[: len(FOOTER_MARK)] == FOOTER_MARK and len(tail) < TAIL_SIZE:
-                source.size = at + len(tail)
-                return load_footer(source.read, at + len(tail), data_offset=start, tail=tail)
-        return load_footer(source.read, source.size, data_offset=start)
-
-    def _last_footer(self, start: int, at: int, walked: FrameIndex) -> FrameIndex:
-        """What a footer among the bytes behind the last frame knows of the frames: their writer was killed."""
-        source = self._source
-        found = find_footer(source.read, at, source.size, data_offset=start)
-        if found is None:
-            rest = source.size - at
-            if source.read(at, len(FOOTER_MARK)) == FOOTER_MARK:
-                self._note(f"the footer, {rest} bytes, is damaged; the frames were found without it", FormatWarning)
-            else:
-                self._oddities.append(f"{rest} bytes follow the last frame")
-            return FrameIndex.from_sizes([], 0)
-        n = min(len(found.index), len(walked))
-        if not np.array_equal(found.index.offsets[:n], walked.offsets[:n]):
-            return FrameIndex.from_sizes([], 0)
-        self.footer = found
-        self._oddities.append("the file was not closed: its footer is not at its end")
-        return found.index[:n]
-
-    def _note(self, text: str, category: type[Warning]) -> None:
-        self._oddities.append(text)
-        warnings.warn(f"{self.path}: {text}", category, stacklevel=5)
+            if pixels.components != 1 or pixels.dtype.kind == "c":
+                raise ValueError(f"{self.path}: {pixels.dtype} frames of shape {shape[1:]} cannot be corrected")
+            if correction.shape not in (None, shape[1:]):
+                raise ValueError(f"{self.path}: frames are {shape[1:]}, the correction is for {correction.shape}")
+        self.header, self.footer, self.index = opened.header, opened.footer, opened.index
+        self.extended_bytes, self.pixel_format = opened.extended_bytes, pixels
+        self._oddities = opened.oddities
+        self._stored = pixels.frame_nbytes(self.header.ny, self.header.nx)
+        self.shape = shape
+        self.dtype = pixels.dtype if correction is None else np.dtype(np.float32)
+        return opened.warnings
 
     # ---- what it is ------------------------------------------------------------------------------------------
 
@@ -268,8 +188,13 @@ class Reader:
         return CODEC_NAMES.get(self.header.codec_number, f"codec {self.header.codec_number}")
 
     @property
+    def wrapper(self) -> str | None:
+        """``"gzip"``, ``"bzip2"``, ``"xz"`` or ``"zstd"`` where the file is inside one; None else."""
+        return self._source.wrapper if isinstance(self._source, FileSource) else None
+
+    @property
     def file_nbytes(self) -> int:
-        """Bytes of the whole file."""
+        """Bytes of the whole file (of what is inside, if it is a gzip file or the like)."""
         return self._source.size
 
     @property
@@ -312,6 +237,21 @@ class Reader:
             decoded = self.extended_header.decoded
             return dict(decoded) if isinstance(decoded, dict) else {}
         return {}
+
+    @property
+    def frame_metadata(self) -> list[dict[str, Any]]:
+        """The metadata of each frame, as given to `Writer.append`; an empty dict for a frame that has none."""
+        from mrcz.writer_metadata import frames_of
+
+        return frames_of(self.metadata, len(self))
+
+    @property
+    def frame_stats(self) -> np.ndarray | None:
+        """Minimum, maximum, mean and standard deviation of each frame, (nz, 4) float64, as its writer counted them.
+
+        None where the file does not say: plain files, files of other programs, complex and RGB pixels.
+        """
+        return self.index.stats
 
     def __repr__(self) -> str:
         how = self.codec if self.is_compressed else "not compressed"
@@ -374,7 +314,7 @@ class Reader:
         """
         if not self._mappable or not isinstance(self._source, FileSource):
             raise ValueError(f"{self.path}: only plain pixels of a local file can be mapped; index the Reader instead")
-        with open(os.dup(self._source.fd), "r+b" if mode == "r+" else "rb") as file:
+        with self._source as fd, open(os.dup(fd), "r+b" if mode == "r+" else "rb") as file:
             return np.memmap(file, self.dtype, mode, self.header.data_offset, self.shape)  # type: ignore[call-overload]
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -386,19 +326,16 @@ class Reader:
             raise ValueError("a file cannot become an array without copying; use memmap() for a plain one")
         return self.read() if dtype is None else self.read().astype(dtype, copy=False)
 
-    def __getitem__(self, key: Any) -> np.ndarray:
-        key = _expand(key, self.ndim)
-        frames, drop = _frame_numbers(key[0], len(self))
-        ny, nx = self.shape[1:3]
-        y, y_rest = _span(key[1], ny, 1)
-        x, x_rest = _span(key[2], nx, 2)
-        rest = (slice(None), y_rest, x_rest, *key[3:])
+    def __getitem__(self, key: Any) -> Any:
+        """What ``numpy.asarray(reader)[key]`` is; only the frames it needs are decoded, and of these the blocks that
+        hold the rows asked for."""
+        frames, window, rest = select(key, self.shape)
         if self.correction is None:
-            array = self._decode(frames, (y[0], y[1], x[0], x[1]))
+            array = self._decode(frames, window)
         else:  # a filled pixel depends on its neighbours, so frames are corrected whole
-            array = self._corrected(frames)[:, y[0] : y[1], x[0] : x[1]]
-        array = array[rest]
-        return array[0] if drop else array
+            y0, y1, x0, x1 = window
+            array = self._corrected(frames)[:, y0:y1, x0:x1]
+        return array[rest]
 
     def read(
         self,
@@ -429,11 +366,12 @@ class Reader:
         -------
         (n, ny, nx) ndarray, or (ny, nx) if `frames` is an int.
         """
-        numbers, drop = _frame_numbers(slice(None) if frames is None else frames, len(self))
+        numbers, drop = frame_numbers(frames, len(self))
         if gain is not None and dtype is None:
             dtype = np.float32
         target = self.dtype if dtype is None else np.dtype(dtype)
         shape = (len(numbers), *self.shape[1:])
+        self.check_claims(numbers)
         result, fresh = out, out is None
         if out is None:
             result = out = np.empty(shape, target)
@@ -494,6 +432,7 @@ class Reader:
         from concurrent.futures import ThreadPoolExecutor
 
         threads = threads or self.n_threads or default_threads()
+        self.check_claims(numbers)
         if out is None:
             out = np.empty((len(numbers), *self.shape[1:]), np.float32)
         per = max(threads, _BATCH // max(1, self._stored))
@@ -528,6 +467,7 @@ class Reader:
             threads = self.n_threads or default_threads()
         if window == (0, ny, 0, nx):
             window = None
+        self.check_claims(numbers)
         height, width = (ny, nx) if window is None else (window[1] - window[0], window[3] - window[2])
         shape = pixels.array_shape(len(numbers), height, width)
         if out is None:
@@ -553,6 +493,23 @@ class Reader:
             pixels.from_stored(target, out=out)
         return out
 
+    def check_claims(self, numbers: np.ndarray) -> None:
+        """Decode frames that claim far more than their bytes, keeping nothing: before memory is taken for them, once.
+
+        Raises
+        ------
+        ChunkError
+            One does not hold what it claims.
+        """
+        if not self.is_compressed:
+            return
+        for number in numbers[doubtful(self.index.sizes[numbers], self._stored)].tolist():
+            if number in self._proven:
+                continue
+            with self._core_errors(np.array([number])):
+                prove(self.stored(number), self._stored, n_threads=self.n_threads or default_threads())
+            self._proven.add(number)
+
     def _fetch(
         self, numbers: np.ndarray, offsets: np.ndarray, sizes: np.ndarray, hashes: np.ndarray | None, out: np.ndarray,
         arguments: dict[str, Any],
@@ -560,11 +517,9 @@ class Reader:
         from _cmrcz import frames as core
 
         flat = out.view(np.uint8)  # the core takes bytes: no byte order, no complex numbers
-        if self._source.fd is not None:
-            if self._source.fd < 0:
-                raise ValueError(f"{self.path}: the Reader is closed")
-            with self._core_errors(numbers):
-                core.read(self._source.fd, offsets, sizes, flat, hashes=hashes, **arguments)
+        if isinstance(self._source, FileSource):
+            with self._source as fd, self._core_errors(numbers):
+                core.read(fd, offsets, sizes, flat, hashes=hashes, **arguments)
             return
         # No descriptor: bring in merged byte ranges and decode from memory.
         positions = FrameIndex(offsets, sizes)
@@ -586,42 +541,18 @@ class Reader:
 
     def stored(self, frame: int) -> bytes:
         """The bytes of a frame as they are in the file: its chunk, or its plain pixels."""
-        (number,), _ = _frame_numbers(frame, len(self))
+        (number,), _ = frame_numbers(frame, len(self))
         return self._source.read(int(self.index.offsets[number]), int(self.index.sizes[number]))
 
     def _core_errors(self, numbers: np.ndarray) -> _CoreErrors:
         return _CoreErrors(self, numbers)
 
-    def sum(
-        self,
-        frames: int | slice | Sequence[int] | None = None,
-        *,
-        weights: Sequence[float] | None = None,
-        gain: np.ndarray | None = None,
-        correction: Any = None,
-        n_threads: int | None = None,
-    ) -> np.ndarray:
-        """Sum over frames without holding the stack.
-
-        Parameters
-        ----------
-        frames : int, slice or sequence of int, optional
-            Which; default all.
-        weights : sequence of float, optional
-            One a frame.
-        gain : (ny, nx) float32 array, optional
-            Multiplies every frame.
-        correction : mrcz.correct.Correction, optional
-            Give the sum of the corrected frames; default the Reader's. Its noise, if any, is left out.
-
-        Returns
-        -------
-        (ny, nx) ndarray
-            float32 with a correction;
-            int64 for integer pixels without weights and gain (exact); else float64 (complex128 for complex pixels),
-            added up frame by frame in order.
-        """
-        numbers, _ = _frame_numbers(slice(None) if frames is None else frames, len(self))
+    def _frame_sum(
+        self, frames: Any, weights: Sequence[float] | None, gain: np.ndarray | None, correction: Any,
+        n_threads: int | None,
+    ) -> np.ndarray:  # fmt: skip
+        """The sum over frames, (ny, nx): int64 of integers, float32 with a correction, else float64 or complex128."""
+        numbers, _ = frame_numbers(frames, len(self))
         if weights is not None and len(weights) != len(numbers):
             raise ValueError(f"{len(weights)} weights for {len(numbers)} frames")
         if gain is not None:
@@ -632,12 +563,13 @@ class Reader:
         correction = correction if correction is not None else self.correction
         if correction is not None and (gain is not None or weights is not None):
             raise ValueError("a corrected sum takes its gain from the correction, and no weights")
+        self.check_claims(numbers)
         stored = self.pixel_format.dtype
         exact = stored.kind in "iu" and weights is None and gain is None
         kind = np.int64 if exact else (np.complex128 if stored.kind == "c" else np.float64)
         total = np.zeros(self.shape[1:], kind)
         if not (
-            self._fusable and self._source.fd is not None
+            self._fusable and isinstance(self._source, FileSource)
             and self._whole_pixels(lambda: self._sum_fused(numbers, total, weights, gain, threads))
         ):  # fmt: skip
             total[...] = 0
@@ -657,12 +589,11 @@ class Reader:
         """Add frames up piece by piece, each piece of all frames while it is in cache."""
         from _cmrcz import frames as core
 
-        if self._source.fd is None or self._source.fd < 0:
-            raise ValueError(f"{self.path}: the Reader is closed")
+        assert isinstance(self._source, FileSource)
         pixels = self.pixel_format
-        with self._core_errors(numbers):
+        with self._source as fd, self._core_errors(numbers):
             core.sum(
-                self._source.fd, self.index.offsets[numbers], self.index.sizes[numbers], total.reshape(-1),
+                fd, self.index.offsets[numbers], self.index.sizes[numbers], total.reshape(-1),
                 stored=self._stored, pixel_type=_PACKED if pixels.packed else _PIXEL_TYPES[pixels.stored.str[1:]],
                 weights=None if weights is None else np.ascontiguousarray(weights, np.float64),
                 gain=None if gain is None else gain.reshape(-1), raw=not self.is_compressed, verify=self.verify,
@@ -671,8 +602,43 @@ class Reader:
 
     # ---- life ----------------------------------------------------------------------------------------------------
 
+    def refresh(self) -> int:
+        """Look again what is in the file: frames that a writer has flushed since it was opened are there then.
+
+        Returns
+        -------
+        int
+            Frames that came.
+
+        Raises
+        ------
+        MrczError
+            The name belongs to another file by now, or to none: this Reader stays with the file it has opened.
+        FormatError
+            The file has become damaged; the Reader stays as it was.
+        ValueError
+            The Reader is closed, or of a URL or of a gzip, bzip2, xz or zstd file, which are read as they were.
+        """
+        source = self._source
+        if not isinstance(source, (FileSource, ObjectSource)):
+            raise ValueError(f"{self.path}: a URL is read as it was; open it again")
+        if isinstance(source, FileSource):
+            if source.wrapper:
+                raise ValueError(f"{self.path}: what is inside is unpacked when it is opened; open it again")
+            if self._reopen is not None and not (same := source.same_file(self._reopen)):
+                who = "no file has this name any more" if same is None else "another file has this name now"
+                raise MrczError(f"{who}; this Reader stays with the one it opened", path=self.path)
+        before = len(self)
+        source.refresh()
+        for text in self._open(self._options["permissive"], self._options["signed_bytes"]):
+            warnings.warn(f"{self.path}: {text}", FormatWarning, stacklevel=2)
+        self._data = None
+        self._proven = set()
+        return len(self) - before
+
     def close(self) -> None:
-        """Close the file; arrays read from it stay valid."""
+        """Close the file; arrays read from it stay valid. Reads under way in other threads end first, and later ones
+        are a ValueError."""
         self._data = None
         self._source.close()
 
@@ -716,6 +682,11 @@ class _CoreErrors:
             return
         from _cmrcz.status import CUT_PIXELS, UNKNOWN_CODEC, CoreError
 
+        if type(error) is FormatError:
+            first = int(self.numbers[0])
+            raise ChunkError(
+                error.message, frame=first, offset=int(self.reader.index.offsets[first]), path=self.reader.path
+            ) from None
         if isinstance(error, CoreError):
             if error.status == CUT_PIXELS:
                 raise _CutPixels from None
@@ -729,77 +700,23 @@ class _CoreErrors:
             error.filename = self.reader.path
 
 
-def _expand(key: Any, ndim: int) -> tuple:
-    """Any index -> one entry an axis."""
-    if not isinstance(key, tuple):
-        key = (key,)
-    if sum(1 for k in key if k is Ellipsis) > 1:
-        raise IndexError("an index can have one ellipsis ('...')")
-    if any(k is None for k in key):
-        raise IndexError("np.newaxis has no meaning for a file; index the result")
-    given = sum(1 for k in key if k is not Ellipsis)
-    if given > ndim:
-        raise IndexError(f"{given} indices for {ndim} axes")
-    fill = (slice(None),) * (ndim - given)
-    for i, k in enumerate(key):
-        if k is Ellipsis:
-            return (*key[:i], *fill, *key[i + 1 :])
-    return (*key, *fill)
-
-
-def _frame_numbers(key: Any, n: int) -> tuple[np.ndarray, bool]:
-    """Frames asked for, and whether their axis disappears."""
-    if isinstance(key, slice):
-        return np.arange(n, dtype=np.int64)[key], False
-    if isinstance(key, (int, np.integer)) and not isinstance(key, (bool, np.bool_)):
-        k = int(key)
-        if not -n <= k < n:
-            raise IndexError(f"frame {k} of {n}")
-        return np.array([k % n], np.int64), True
-    array = np.asarray(key)
-    if array.dtype == bool:
-        if array.shape != (n,):
-            raise IndexError(f"a mask of shape {array.shape} for {n} frames")
-        return np.flatnonzero(array), False
-    if array.ndim > 1 or (array.size and array.dtype.kind not in "iu"):
-        raise IndexError(f"frames are chosen by integers, slices or lists of them, not {key!r}")
-    array = array.reshape(-1).astype(np.int64)
-    if array.size and not (array.min() >= -n and array.max() < n):
-        raise IndexError(f"frames {array.min()} to {array.max()} of {n}")
-    return array % n if n else array, False
-
-
-def _span(key: Any, n: int, axis: int) -> tuple[tuple[int, int], Any]:
-    """Rows (or columns) that must be decoded, and the index to apply to them afterwards."""
-    if isinstance(key, slice):
-        chosen = range(n)[key]
-        if not chosen:
-            return (0, 0), slice(0, 0)
-        low, high = min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1])
-        if chosen.step < 0:
-            return (low, high + 1), slice(None, None, chosen.step)
-        return (low, high + 1), slice(None, None, chosen.step)
-    if isinstance(key, (int, np.integer)) and not isinstance(key, (bool, np.bool_)):
-        if not -n <= key < n:
-            raise IndexError(f"index {key} is out of bounds for axis {axis} of size {n}")
-        return (int(key) % n, int(key) % n + 1), 0
-    return (0, n), key
-
-
 def read(
     path: Any,
     *,
+    frames: int | slice | Sequence[int] | np.ndarray | None = None,
     out: np.ndarray | None = None,
     dtype: Any = None,
     n_threads: int | None = None,
     permissive: bool = False,
     signed_bytes: bool | None = None,
 ) -> np.ndarray:
-    """Read all frames of a file.
+    """Read the frames of a file.
 
     Parameters
     ----------
     path : path or binary file object
+    frames : int, slice or sequence of int, optional
+        Which; default all.
     out : (nz, ny, nx) ndarray, optional
         Filled and returned.
     dtype : dtype, optional
@@ -809,13 +726,15 @@ def read(
 
     Returns
     -------
-    (nz, ny, nx) ndarray
+    (nz, ny, nx) ndarray, or (ny, nx) if `frames` is an int
         nz is 1 for a single image; RGB files have a last axis of 3 more.
 
     Raises
     ------
     FormatError
         This is no MRC file, or it is damaged.
+    IndexError
+        It has no such frames.
     """
     with Reader(path, permissive=permissive, n_threads=n_threads, signed_bytes=signed_bytes) as reader:
-        return reader.read(out=out, dtype=dtype)
+        return reader.read(frames, out=out, dtype=dtype)

@@ -7,10 +7,11 @@ import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from mrcz.claims import doubtful, prove
 from mrcz.errors import FormatError, FormatWarning
 from mrcz.footer import Footer, find_footer, load_footer
 from mrcz.growth import GrowingFile
@@ -92,7 +93,7 @@ def recover(
 ) -> Recovery:
     """Copy every undamaged frame of a broken file into a new one.
 
-    A frame is undamaged if its stored bytes match their checksum, or, where there is none, if they decode. Frames are
+    A frame is undamaged if its stored bytes match their checksum, where there is one, and decode. Frames are
     copied as they are stored. Frames written after the last flush of a writer that was killed are found behind the
     others (also in its unfinished ``.part`` file); where the chain of chunks is broken, the next chunk is searched for.
 
@@ -190,6 +191,16 @@ def _copy_plain(
                 progress(start + (k + 1) * nbytes, source.size)
 
 
+class _Frame(NamedTuple):
+    """A whole frame: where it is, and what its pixels are if it is to be written."""
+
+    number: int | None
+    offset: int
+    size: int
+    row: np.ndarray | None
+    moments: np.ndarray | None
+
+
 class _Recovering:
     """One recovery: header, footer, frames, new file."""
 
@@ -200,15 +211,24 @@ class _Recovering:
         self.notes: list[str] = []
         self.lost: list[Lost] = []
         self.size = source.size
+        # Bytes that may be decoded in vain in the search for chunks: what looks like a chunk at every place of a file
+        # would otherwise take the square of its size.
+        self.tries = 64 * self.size + (256 << 20)
 
     def run(self, target: str | os.PathLike | None) -> Recovery:
+        self.target = target
         self.footer = self._find_footer()
         self.header = self._read_header()
         if not self.header.compressed:
             raise FormatError("the header says that the file is not compressed, its footer that it is", path=self.path)
         self.stored = self.header.pixel_format.frame_nbytes(self.header.ny, self.header.nx)
         start = self.header.data_offset
+        if self.footer is not None and len(self.footer.index):
+            start = min(start, max(1024, int(self.footer.index.offsets[0])))
         extended = self.source.read(1024, start - 1024)
+        if len(extended) != self.header.nsymbt:
+            self.notes.append(f"NSYMBT is {self.header.nsymbt}, {len(extended)} bytes of extended header are there")
+            self.header = self.header.replace(nsymbt=len(extended))
         if self.footer is not None and self.footer.extended_header_hash not in (None, xxh64(extended)):
             self.notes.append("the extended header does not match its checksum and is kept as it is")
         found = self._frames(start)
@@ -222,7 +242,7 @@ class _Recovering:
         return Recovery(
             self.path,
             None if target is None else os.fspath(target),
-            tuple(number for number, _, _ in found),
+            tuple(frame.number for frame in found),
             expected,
             tuple(self.lost),
             tuple(self.notes),
@@ -262,75 +282,80 @@ class _Recovering:
             warnings.simplefilter("ignore", FormatWarning)
             return Header.parse(raw, path=self.path)
 
-    def _frames(self, start: int) -> list[tuple[int | None, int, int]]:
-        """(number, offset, size) of every whole frame, in file order."""
-        found: list[tuple[int | None, int, int]] = []
+    def _frames(self, start: int) -> list[_Frame]:
+        """Every whole frame, in file order."""
+        found: list[_Frame] = []
         offset = start
         index = None if self.footer is None else self.footer.index
         if index is not None:
-            for frame, (offset, size) in enumerate(zip(index.offsets.tolist(), index.sizes.tolist(), strict=True)):
+            for number, (offset, size) in enumerate(zip(index.offsets.tolist(), index.sizes.tolist(), strict=True)):
                 data = self.source.read(offset, size)
-                problem = None
+                frame: _Frame | str
                 if len(data) < size:
-                    problem = f"{len(data)} of {size} bytes are there"
-                elif index.hashes is not None and xxh64(data) != int(index.hashes[frame]):
-                    problem = "the stored bytes do not match their checksum"
-                elif index.hashes is None:
-                    problem = self._damage(data)
-                self._take(found, frame, offset, size, problem)
+                    frame = f"{len(data)} of {size} bytes are there"
+                elif index.hashes is not None and xxh64(data) != int(index.hashes[number]):
+                    frame = "the stored bytes do not match their checksum"
+                else:
+                    frame = self._decoded(data, number, offset)
+                self._take(found, frame, number, offset, size)
             offset = index.end if len(index) else start
         # What follows: frames the footer does not know, or all of them.
-        number: int | None = 0 if index is None else len(index)
+        number_: int | None = 0 if index is None else len(index)
         claimed = int(self.header["nz"])
         while offset < self.size:
-            problem, size = self._chunk_at(offset)
-            if problem is None:
-                self._take(found, number, offset, size, None)
-            else:
-                ours = number is not None and number < claimed
-                following = self._next_chunk(offset + 1) if (ours or number is None or index is None) else None
+            frame, size = self._chunk_at(offset, number_)
+            if isinstance(frame, str):
+                ours = number_ is not None and number_ < claimed
+                following = self._next_chunk(offset + 1) if (ours or number_ is None or index is None) else None
                 if following is None:
                     # Behind the last frame: the footer, or what a killed writer had begun.
                     if ours:
-                        self._take(found, number, offset, self.size - offset, problem)
+                        self._take(found, frame, number_, offset, self.size - offset)
                     break
                 one = size == following - offset  # the header is whole, so it was one frame
-                self._take(found, number if one else None, offset, following - offset, problem)
+                self._take(found, frame, number_ if one else None, offset, following - offset)
                 size = following - offset
                 if not one:
-                    number = None
+                    number_ = None
+            else:
+                self._take(found, frame, number_, offset, size)
             offset += size
-            number = None if number is None else number + 1
+            number_ = None if number_ is None else number_ + 1
         return found
 
-    def _take(self, found: list, number: int | None, offset: int, size: int, problem: str | None) -> None:
-        if problem is None:
-            found.append((number, offset, size))
+    def _take(self, found: list[_Frame], frame: _Frame | str, number: int | None, offset: int, size: int) -> None:
+        """Keep a frame, or (text) say what is wrong with it."""
+        if isinstance(frame, str):
+            self.lost.append(Lost(offset, size, number, frame))
         else:
-            self.lost.append(Lost(offset, size, number, problem))
+            found.append(frame)
         if self.progress is not None:
             self.progress(offset + size, self.size)
 
-    def _chunk_at(self, offset: int) -> tuple[str | None, int]:
-        """What is wrong with the chunk at a place (None: nothing), and its size (0: unknown)."""
+    def _chunk_at(self, offset: int, number: int | None) -> tuple[_Frame | str, int]:
+        """The frame that begins at a place, or what is wrong with it, and its size (0: unknown)."""
         try:
             head = parse_chunk_header(
                 self.source.read(offset, CHUNK_HEADER_SIZE), nbytes=self.stored, remaining=self.size - offset
             )
         except FormatError as error:
             return error.message, 0
-        return self._damage(self.source.read(offset, head.cbytes)), head.cbytes
+        return self._decoded(self.source.read(offset, head.cbytes), number, offset), head.cbytes
 
-    def _damage(self, data: bytes) -> str | None:
+    def _decoded(self, data: bytes, number: int | None, offset: int) -> _Frame | str:
+        """A frame that decodes, measured if it is to be written; else what is wrong with it."""
         from _cmrcz.chunk import decode
         from _cmrcz.status import CoreError
 
-        out = np.empty(self.stored, np.uint8)
         try:
+            if doubtful(np.array([len(data)]), self.stored)[0]:
+                prove(data, self.stored)
+            out = np.empty(self.stored, np.uint8)
             decode(np.frombuffer(data, np.uint8), out)
-        except CoreError as error:
+        except (CoreError, FormatError) as error:
             return error.message
-        return None
+        row, moments = (None, None) if self.target is None else self._measure(out)
+        return _Frame(number, offset, len(data), row, moments)
 
     def _next_chunk(self, offset: int) -> int | None:
         """The next place where a whole chunk of a frame's size begins."""
@@ -339,28 +364,38 @@ class _Recovering:
             block = self.source.read(offset, _SCAN + CHUNK_HEADER_SIZE)
             at = block.find(pattern, 4)
             while at >= 0:
-                if block[at - 4] in (2, 5) and self._chunk_at(offset + at - 4)[0] is None:
-                    return offset + at - 4
+                if block[at - 4] in (2, 5):
+                    if self.tries <= 0:
+                        self.notes.append(f"the search for further frames was given up at byte {offset + at - 4}")
+                        return None
+                    frame, size = self._chunk_at(offset + at - 4, None)
+                    if not isinstance(frame, str):
+                        return offset + at - 4
+                    self.tries -= size + CHUNK_HEADER_SIZE
                 at = block.find(pattern, at + 1)
             offset += _SCAN
         return None
 
-    def _write(self, target: str, extended: bytes, found: list[tuple[int | None, int, int]]) -> None:
+    def _write(self, target: str, extended: bytes, found: list[_Frame]) -> None:
         from mrcz import __version__
         from mrcz.writer import total_stats
+        from mrcz.writer_metadata import choose_frames
 
         footer = self.footer
         extra = {} if footer is None else dict(footer.extra)
         if self.lost:
             # So that nobody takes frame 41 of the new file for frame 41 of the exposure.
-            numbers = [-1 if number is None else number for number, _, _ in found]
+            numbers = [-1 if frame.number is None else frame.number for frame in found]
             extra["recovered_frames"] = np.array(numbers, "<i4").tobytes()
         metadata = None
         if footer is not None:
             try:
-                metadata = footer.metadata_bytes(self.source.read)
+                if footer.metadata(self.source.read) is not None:
+                    metadata = footer.metadata_bytes(self.source.read)
+                if metadata is not None and self.lost:
+                    metadata = choose_frames(metadata, [frame.number for frame in found])
             except FormatError as error:
-                self.notes.append(error.message)
+                self.notes.append(f"{error.message}; they are left out")
         fields = {
             "metadata": metadata,
             "extra": extra,
@@ -369,14 +404,12 @@ class _Recovering:
         }
         new = GrowingFile.create(target, self.header.tobytes(), extended, overwrite=self.overwrite, fields=fields)
         try:
-            moments = np.empty((len(found), 5))
-            for k, (_number, offset, size) in enumerate(found):
-                data = self.source.read(offset, size)
-                row, moments[k] = self._measure(data)
-                new.append(data, xxh64(data), row)
+            for frame in found:
+                data = self.source.read(frame.offset, frame.size)
+                new.append(data, xxh64(data), frame.row)
             n = len(found)
             fields_now: dict[str, Any] = {"nz": n, "packed_bytes": new.index.nbytes}
-            stats = total_stats(moments)
+            stats = total_stats(np.array([frame.moments for frame in found]))
             for name, value in zip(("dmin", "dmax", "dmean", "rms"), stats or (0, -1, -2, -1), strict=True):
                 fields_now[name] = value
             if self.header.kind == "volume" and int(self.header["mz"]) == int(self.header["nz"]):
@@ -388,15 +421,12 @@ class _Recovering:
             new.abort()
             raise
 
-    def _measure(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
-        from _cmrcz.chunk import decode
+    def _measure(self, decoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         from mrcz.writer import frame_moments, frame_stats
 
-        out = np.empty(self.stored, np.uint8)
-        decode(np.frombuffer(data, np.uint8), out, verify=False)
         pixels = self.header.pixel_format
         frame = pixels.from_stored(
-            out.view(pixels.stored).reshape(pixels.stored_shape(self.header.ny, self.header.nx)), self.header.nx
+            decoded.view(pixels.stored).reshape(pixels.stored_shape(self.header.ny, self.header.nx)), self.header.nx
         )
         moments = np.zeros((1, 5))
         if frame.dtype.kind != "c":

@@ -18,14 +18,29 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from mrcz.errors import MrczError
 
-__all__ = ["Disk", "NewFile", "lock", "standing", "whole_file"]
+__all__ = [
+    "Disk",
+    "NewFile",
+    "check_regular",
+    "copy_permissions",
+    "is_same_place",
+    "lock",
+    "release",
+    "remove_unchanged",
+    "remove_unfinished",
+    "standing",
+    "whole_file",
+]
 
 Judge = Callable[[int], object]
 """Called with the descriptor of the file that would be replaced, which is locked; raises if it must stay."""
+
+_unfinished: dict[Path, int] = {}
+"""Temporary names in use, and the process each belongs to: what `remove_unfinished` takes away."""
 
 _WAIT = 5.0  # seconds to wait for somebody who is replacing the same file; an appender holds his lock for hours
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -141,8 +156,17 @@ def lock(fd: int, path: str | os.PathLike, *, wait: float = 0.0) -> None:
             return  # a file system without locks
 
 
+def release(fd: int) -> None:
+    """Unlock an open file and close it. Closing alone would leave the lock with a child that was forked meanwhile."""
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
+
+
 @contextlib.contextmanager
-def standing(path: Path, *, wait: float = _WAIT) -> Iterator[int | None]:
+def standing(path: Path, *, wait: float | None = None) -> Iterator[int | None]:
     """Hold the file that stands at *path* locked: its descriptor, or None where nothing stands.
 
     Raises
@@ -150,7 +174,7 @@ def standing(path: Path, *, wait: float = _WAIT) -> Iterator[int | None]:
     MrczError
         It is no regular file, or somebody writes it.
     """
-    until = time.monotonic() + wait
+    until = time.monotonic() + (_WAIT if wait is None else wait)
     while True:
         try:
             check_regular(path)
@@ -169,7 +193,7 @@ def standing(path: Path, *, wait: float = _WAIT) -> Iterator[int | None]:
                 yield fd
                 return
         finally:
-            os.close(fd)
+            release(fd)
 
 
 def check_regular(path: str | os.PathLike) -> None:
@@ -187,6 +211,16 @@ def check_regular(path: str | os.PathLike) -> None:
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
         raise MrczError(f"is {kinds.get(stat.S_IFMT(mode), 'no regular file')}: no file is made there", path=path)
+
+
+def is_same_place(a: str | os.PathLike, b: str | os.PathLike) -> bool:
+    """Whether two names are of one file, or would be: links are followed, and neither has to exist."""
+    if os.path.realpath(a) == os.path.realpath(b):
+        return True
+    try:
+        return os.path.samefile(a, b)
+    except OSError:
+        return False
 
 
 def _is_at(fd: int, path: str | os.PathLike) -> bool:
@@ -246,10 +280,12 @@ class NewFile:
                 raise _exists(self.path)
             with standing(self.path, wait=0.5):
                 pass
-        self.temporary: Path | None = _temporary(self.path)
+        self.temporary: Path | None = temporary_name(self.path)
+        _unfinished[self.temporary] = self._process
         try:
             self.fd = self.disk.open_new(self.temporary, 0o600)
         except OSError as error:
+            _unfinished.pop(self.temporary, None)
             error.filename = str(self.path)  # a temporary name tells the caller nothing
             raise
         try:
@@ -297,6 +333,7 @@ class NewFile:
                 self._permit(there)
                 self.disk.replace(self.temporary, self.path)
                 break
+        _unfinished.pop(self.temporary, None)
         self.temporary = None
         if self.sync:
             self.disk.sync_folder(self.path.parent)
@@ -313,10 +350,12 @@ class NewFile:
         self.close()
 
     def close(self) -> None:
-        """Close the descriptor, and so give up the lock."""
+        """Close the descriptor, and give up the lock if this process has it; a file without its name stays there."""
+        if self.temporary is not None:
+            _unfinished.pop(self.temporary, None)
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            os.close(fd)
+            (release if self.is_ours else os.close)(fd)
 
     def _permit(self, there: int | None) -> None:
         if not hasattr(os, "fchmod"):
@@ -360,14 +399,24 @@ class NewFile:
                 raise _exists(self.path)
             self.disk.replace(self.temporary, self.path)
         finally:
-            os.close(reserved)
+            release(reserved)
 
 
 def _exists(path: Path) -> FileExistsError:
     return FileExistsError(f"{path} exists; pass overwrite=True to replace it")
 
 
-def _temporary(path: Path) -> Path:
+def remove_unfinished() -> None:
+    """Take away the new files of this process that have no name yet, for a program that a signal ends: it may have come
+    between any two steps, also those of cleaning up."""
+    for path, process in list(_unfinished.items()):
+        if process == os.getpid():
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            _unfinished.pop(path, None)
+
+
+def temporary_name(path: Path) -> Path:
     """A name nobody has, that says what it belongs to; at most as long as names may be."""
     try:
         longest = os.pathconf(path.parent, "PC_NAME_MAX")
@@ -403,6 +452,52 @@ def whole_file(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[
         new.abort()
 
 
+def remove_unchanged(path: Path, is_it: Callable[[os.stat_result], bool], disk: Disk | None = None) -> str | None:
+    """Remove a file if it is still the one that somebody knows; None if it is gone, else why it stays.
+
+    It is locked, so that nobody of us replaces or appends to it, and renamed before it is looked at the last time, so
+    that nobody else can put another file in its place in between. A kill in that instant leaves it under the
+    temporary name.
+
+    Parameters
+    ----------
+    path : Path
+        No symbolic link.
+    is_it : callable
+        Whether what ``os.lstat`` says is that file.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nobody is there.
+    MrczError
+        Somebody writes it.
+    """
+    disk = disk or NewFile.disk
+    with standing(path) as held:
+        if held is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        if not is_it(os.lstat(path)):
+            return "changed since it was read"
+        if os.name == "nt":  # an open file has no other name there
+            disk.unlink(path)
+            return None
+        aside = temporary_name(path)
+        disk.replace(path, aside)
+        if is_it(os.lstat(aside)):
+            disk.unlink(aside)
+            return None
+        try:
+            disk.rename_new(aside, path)
+        except OSError:
+            try:
+                disk.link(aside, path)
+                disk.unlink(aside)
+            except OSError:
+                return f"changed since it was read, and is {aside} now"
+    return "changed since it was read"
+
+
 def copy_permissions(source: os.stat_result, fd: int) -> int:
     """Give an open file the owner and group of another as far as the system lets us, and say which permissions it may
     then have: a group that is not the same gets none."""
@@ -418,12 +513,3 @@ def copy_permissions(source: os.stat_result, fd: int) -> int:
             except OSError:
                 mode &= ~0o070
     return mode
-
-
-def write_all(disk: Disk, fd: int, data: Any, offset: int) -> int:
-    """Write all of *data* at *offset*, continuing short writes; the byte after it."""
-    view = memoryview(data).cast("B")
-    while view:
-        done = disk.pwrite(fd, view, offset)
-        view, offset = view[done:], offset + done
-    return offset

@@ -17,7 +17,6 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from mrcz.cli._help import Parser, WrongArguments
@@ -27,9 +26,13 @@ from mrcz.cli._shared import (
     EXIT_FAILED,
     EXIT_OK,
     EXIT_USAGE,
+    Interrupted,
     UsageError,
+    check_interrupted,
     emit,
     error_line,
+    forget_interrupts,
+    interrupt,
     summary,
 )
 from mrcz.errors import FormatError, MrczError
@@ -38,8 +41,8 @@ __all__ = ["EXIT_DAMAGED", "EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "build_parser
 
 #: Modules of this package, in the order ``--help`` lists them.
 COMMANDS = (
-    "compress", "decompress", "info", "verify", "recover", "mount", "correct", "gain", "koma", "demo", "clean",
-    "completion", "man",
+    "compress", "decompress", "info", "verify", "header", "validate", "recover", "mount", "correct", "gain", "koma",
+    "demo", "clean", "completion", "man",
 )  # fmt: skip
 
 _DESCRIPTION = "Compress electron microscopy stacks and volumes (MRC) and check, describe and restore them (MRCZ)."
@@ -48,14 +51,6 @@ mrcz COMMAND --help explains a command. Exit codes: 0 all went well, 1 a file fa
 damaged or two files differ, 130 interrupted.
 
 The form of c-mrcz works too:  mrcz -i IN -o OUT [-c CODEC] [-B BYTES] [-l LEVEL] [-f FILTER] [-n THREADS]"""
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal that ends the command; every open output is dropped on the way out."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with _signals(), _notes():
                 code = _run(arguments, out)
         except KeyboardInterrupt as stop:
+            _clean_up()
             number = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
             talk("interrupted; nothing unfinished is left behind")
             return 128 + int(number)
@@ -93,6 +89,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             talk(f"mrcz: standard output: {out.failure.strerror}; not everything was shown")
             code = code or EXIT_FAILED
         return code
+
+
+def _clean_up() -> None:
+    """A signal may come at any instant, also while what was begun is cleaned up; another one shall not come now."""
+    here = threading.current_thread() is threading.main_thread()
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name) and here]
+    before = [(getattr(signal, name), signal.signal(getattr(signal, name), signal.SIG_IGN)) for name in names]
+    if "mrcz.whole" in sys.modules:
+        sys.modules["mrcz.whole"].remove_unfinished()
+    for number, handler in before:
+        signal.signal(number, handler)
 
 
 def _open_streams() -> None:
@@ -200,17 +207,17 @@ def _signals() -> Iterator[None]:
         yield
         return
 
-    def stop(signum: int, frame: FrameType | None) -> None:
-        raise Interrupted(signum)
-
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    forget_interrupts()
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {}
     for name in names:
         number = getattr(signal, name)
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP; so do we then
-            before[number] = signal.signal(number, stop)
+        # nohup ignores SIGHUP; so do we then
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            before[number] = signal.signal(number, interrupt)
     try:
         yield
+        check_interrupted()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

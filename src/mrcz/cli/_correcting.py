@@ -140,6 +140,7 @@ def show(result: Any, as_json: bool, status: str | None = None, seconds: float |
         say(line)
     if not result.ok:
         text = result.error.removeprefix(f"{result.source}: ")
+        text = text.replace("pass overwrite=True to replace it", "--force replaces it")
         talk(f"mrcz: {result.source}: {text}")
 
 

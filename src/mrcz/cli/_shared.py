@@ -23,13 +23,17 @@ __all__ = [
     "EXIT_FAILED",
     "EXIT_OK",
     "EXIT_USAGE",
+    "Interrupted",
     "UsageError",
     "add_batch_arguments",
     "add_inputs",
     "add_reading",
+    "check_interrupted",
     "emit",
     "error_line",
     "exit_code",
+    "forget_interrupts",
+    "interrupt",
     "left_out",
     "run_plan",
     "summary",
@@ -41,6 +45,34 @@ EXIT_OK = 0  # everything asked for was done
 EXIT_FAILED = 1  # at least one file could not be read, written, or was refused
 EXIT_USAGE = 2  # the command line makes no sense
 EXIT_DAMAGED = 3  # at least one file is damaged, or two files differ
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends the command; every open output is dropped on the way out."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+_signalled: list[int] = []
+
+
+def interrupt(signum: int, frame: Any = None) -> None:
+    """What a signal does. It is remembered, too: Python drops what is raised while it runs a destructor."""
+    _signalled.append(signum)
+    raise Interrupted(signum)
+
+
+def check_interrupted() -> None:
+    """End now if a signal came that nobody has heard of."""
+    if _signalled:
+        raise Interrupted(_signalled[0])
+
+
+def forget_interrupts() -> None:
+    """A new command begins."""
+    _signalled.clear()
 
 
 class UsageError(Exception):
@@ -267,6 +299,10 @@ def run_plan(action: str, args: argparse.Namespace, options: dict[str, Any]) -> 
         if not result.ok:
             talk(f"mrcz: {result.source}: {result.error}")
 
+    def advance(job: batch.Job, done: int, total: int) -> None:
+        check_interrupted()
+        bar.update(job.source, done, total)
+
     bar = Progress(len(plan.jobs), quiet=args.quiet)
     try:
         for result in plan.refused:
@@ -275,8 +311,9 @@ def run_plan(action: str, args: argparse.Namespace, options: dict[str, Any]) -> 
             for job in plan.jobs:
                 report(batch.Result(job.action, job.source, job.destination, "planned"))
         else:
-            for result in batch.run(plan.jobs, progress=lambda job, done, total: bar.update(job.source, done, total)):
+            for result in batch.run(plan.jobs, progress=advance):
                 report(result)
+                check_interrupted()
     finally:
         bar.clear()
     left = left_out(plan.left_out, args)

@@ -75,6 +75,9 @@ def _demo(args: argparse.Namespace, folder: str) -> int:
     from mrcz.describe import entropy
     from mrcz.simulate import Detector, Specimen
 
+    plain = os.path.join(folder, "movie.mrc")
+    if os.path.lexists(plain):
+        raise UsageError(f"--keep {folder}: {plain} exists; name another folder")
     started = time.perf_counter()
     talk(
         f"Counting electrons: {_text.plural(args.frames, 'frame')} of {args.size} x {args.size}, "
@@ -82,7 +85,6 @@ def _demo(args: argparse.Namespace, folder: str) -> int:
     )
     detector = Detector((args.size, args.size), seed=args.seed)
     movie = detector.stack(args.frames, args.dose, specimen=Specimen(), drift=(0.05, 0.03)).frames
-    plain = os.path.join(folder, "movie.mrc")
     mrcz.write(plain, movie, pixel_size=1.5, kind="stack")
     bits = entropy(movie[:: max(1, len(movie) // 8)])
     largest = int(movie.max())

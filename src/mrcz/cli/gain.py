@@ -57,8 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
     from mrcz.errors import FormatError, MrczError
+    from mrcz.whole import is_same_place
 
     output = getattr(args, "output", None)
+    inputs = [*getattr(args, "flats", []), *(getattr(args, name, None) for name in ("gain", "stack", "dark"))]
+    if output and any(name and is_same_place(output, name) for name in inputs):
+        raise UsageError(f"{output} is a source itself; the result needs a name of its own")
     if output and os.path.lexists(output) and not args.force:
         return _failed(args, f"{output} exists; --force replaces it")
     if output and os.path.splitext(output)[1].lower() in (".gain", ".dm3", ".dm4", ".eer", ".txt"):
@@ -105,7 +109,7 @@ def _make(args: argparse.Namespace) -> None:
         gain = make_gain(flat, dark=load_image(args.dark) if args.dark else None, bad=bad)
     except ValueError as error:
         raise ValueError(f"{', '.join(args.flats)}: {error}") from error
-    save_image(args.output, gain)
+    save_image(args.output, gain, overwrite=args.force)
     unusable = int(np.count_nonzero(gain == 0))
     report = {"path": args.flats[0], "sources": args.flats, "destination": args.output, "frames": frames,
               "counts_per_pixel": float(flat[gain > 0].mean() * frames), "unusable_pixels": unusable,
@@ -133,7 +137,7 @@ def _orient(args: argparse.Namespace) -> None:
         else:
             say(f"{found}  std/mean {score:.5f}  {score / best:.3f}x the best")
     if args.output:
-        save_image(args.output, orient(gain, scores[0][0]))
+        save_image(args.output, orient(gain, scores[0][0]), overwrite=args.force)
     if args.json:
         emit({"path": args.stack, "gain": args.gain, "destination": args.output})
 
@@ -177,7 +181,7 @@ def _convert(args: argparse.Namespace) -> None:
     from mrcz.correct.references import load_gain, save_image
 
     gain = load_gain(args.gain, **orientation(args))
-    save_image(args.output, gain)
+    save_image(args.output, gain, overwrite=args.force)
     if args.json:
         emit({"path": args.gain, "destination": args.output, "unusable_pixels": int((gain == 0).sum())})
     else:

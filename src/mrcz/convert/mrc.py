@@ -28,7 +28,7 @@ from mrcz.convert.streams import open_plain, plain_name
 from mrcz.errors import FormatError, FormatWarning, MrczError
 from mrcz.header import Header
 from mrcz.source import FileSource
-from mrcz.whole import NewFile, copy_permissions
+from mrcz.whole import NewFile, copy_permissions, remove_unchanged
 
 if TYPE_CHECKING:
     from mrcz.reader import Reader
@@ -383,12 +383,13 @@ def _remove(source: str | os.PathLike, before: os.stat_result, new: NewFile, los
     if not new.is_published():
         raise MrczError(f"{new.path.name} is no longer the file that was made from it; the original stays", path=source)
     try:
-        now = os.lstat(source)
-        if _identity(now) != _identity(before):
-            raise MrczError(f"it changed since it was read; {stays}", path=source)
-        new.disk.unlink(Path(source))
+        reason = remove_unchanged(Path(source), lambda now: _identity(now) == _identity(before))
     except FileNotFoundError:
         return False
+    except MrczError as error:
+        raise MrczError(f"{error.message}; {stays}", path=source) from None
+    if reason is not None:
+        raise MrczError(f"{reason}; {stays}", path=source)
     return True
 
 

@@ -8,14 +8,17 @@ where, as for any temporary file.
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from mrcz.errors import FormatError, MissingDependencyError
 
-__all__ = ["SUFFIXES", "is_wrapped", "open_plain", "plain_name", "wrapper_of"]
+__all__ = ["SUFFIXES", "is_wrapped", "open_plain", "open_regular", "plain_name", "wrapper_of"]
 
 #: The suffix of each wrapper; a name decides nothing, the first bytes of the file do (`wrapper_of`).
 SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
@@ -46,9 +49,42 @@ def wrapper_of(head: bytes) -> str | None:
     return None
 
 
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """Open a file for reading by position; what cannot be read so (a pipe, a device) is refused at once.
+
+    Raises
+    ------
+    OSError
+        It is no regular file, or the system refused.
+    """
+    return open(path, "rb", opener=_opener)
+
+
+def _opener(path: str, flags: int) -> int:
+    # A FIFO would be waited for, and opening a device may do anything: so the kind is looked at first, and again after.
+    _require_regular(os.stat(path).st_mode, path)
+    fd = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+    try:
+        _require_regular(os.fstat(fd).st_mode, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _require_regular(mode: int, path: str) -> None:
+    if stat.S_ISREG(mode):
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a character device",
+             stat.S_IFBLK: "a block device"}  # fmt: skip
+    raise OSError(errno.EINVAL, f"this is {kinds.get(stat.S_IFMT(mode), 'something else')}, not a regular file", path)
+
+
 def is_wrapped(path: str | os.PathLike) -> bool:
     """Whether the file at `path` begins as a gzip, bzip2, xz or zstd file does."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return wrapper_of(file.read(6)) is not None
 
 
@@ -59,7 +95,7 @@ def plain_name(path: str | os.PathLike) -> str:
     return stem if suffix.lower() in SUFFIXES else name
 
 
-def open_plain(path: str | os.PathLike, *, check: Callable[[bytes], object] | None = None) -> BinaryIO:
+def open_plain(path: str | os.PathLike, *, check: Callable[[bytes], int | None] | None = None) -> BinaryIO:
     """Open a file for reading, unpacked if it is a gzip, bzip2, xz or zstd file.
 
     Parameters
@@ -68,7 +104,8 @@ def open_plain(path: str | os.PathLike, *, check: Callable[[bytes], object] | No
         The file. Its first bytes decide, not its name.
     check : callable, optional
         Called with the first (at most 1024) plain bytes before the rest is unpacked; whatever it raises ends the work.
-        It saves unpacking hundreds of gigabytes only to learn that they hold something else.
+        It saves unpacking hundreds of gigabytes only to learn that they hold something else. A number it returns is
+        the bytes that the file claims: where so many find no room nothing is unpacked, and many more are an error.
 
     Returns
     -------
@@ -79,13 +116,13 @@ def open_plain(path: str | os.PathLike, *, check: Callable[[bytes], object] | No
     Raises
     ------
     FormatError
-        The wrapper is damaged, or the file ends before it does.
+        The wrapper is damaged, the file ends before it does, or far more comes out of it than `check` says.
     MissingDependencyError
         The file is a zstd file and ``zstandard`` is not installed.
     OSError
-        The file cannot be read, or the temporary directory is full.
+        The file cannot be read or is no regular one, or the temporary directory has too little room.
     """
-    source = open(path, "rb")
+    source = open_regular(path)
     plain: BinaryIO | None = None
     try:
         wrapper = wrapper_of(source.read(6))
@@ -96,12 +133,7 @@ def open_plain(path: str | os.PathLike, *, check: Callable[[bytes], object] | No
                 source.seek(0)
             return source
         plain = tempfile.TemporaryFile(prefix="mrcz-")
-        for piece in _checked(_unpacked(source, wrapper, path), check):
-            try:
-                plain.write(piece)
-            except OSError as error:  # says which folder is full, not only that one is
-                error.filename = tempfile.gettempdir()
-                raise
+        _unpack(_unpacked(source, wrapper, path), plain, check, path, os.fstat(source.fileno()).st_size, wrapper)
         plain.seek(0)
         source.close()
         return plain
@@ -112,20 +144,63 @@ def open_plain(path: str | os.PathLike, *, check: Callable[[bytes], object] | No
         raise
 
 
-def _checked(pieces: Iterator[bytes], check: Callable[[bytes], object] | None) -> Iterator[bytes]:
-    """The same bytes, with `check` called on the first 1024 of them as soon as they are there."""
+# The most that a byte can stand for: deflate's matches of 258 bytes. The others have no such limit worth the name.
+_MOST = {"gzip": 1032}
+# What may come beyond what a header claims: bytes after the last frame, a footer with its metadata.
+_SLACK = 256 << 20
+
+
+def _unpack(
+    pieces: Iterator[bytes], plain: BinaryIO, check: Callable[[bytes], int | None] | None, path: str | os.PathLike,
+    packed: int, wrapper: str,
+) -> None:  # fmt: skip
+    """Write all pieces into the temporary file; `check` sees the first 1024 bytes before anything else happens."""
     head: bytes | None = b"" if check is not None else None
+    limit, done = None, 0
+
+    def judge(begin: bytes) -> int | None:
+        claimed = check(begin[:1024]) if check is not None else None
+        if claimed is None:
+            return None
+        expected = min(claimed, packed * _MOST.get(wrapper, claimed))
+        # Not begun where it would only fill the disk.
+        if expected > (room := shutil.disk_usage(tempfile.gettempdir()).free):
+            raise _no_room(f"{os.fspath(path)} claims {claimed} bytes, {room} are free")
+        return claimed + claimed // 8 + _SLACK
+
     for piece in pieces:
         if head is not None:
             head += piece
             if len(head) < 1024:
                 continue
-            piece, head_done, head = head, head, None
-            check(head_done[:1024])  # type: ignore[misc]
-        yield piece
+            piece, begin, head = head, head, None
+            limit = judge(begin)
+        done += len(piece)
+        if limit is not None and done > limit:
+            what = f"the {wrapper} data goes on after {limit} bytes, far more than its MRC header speaks of"
+            raise FormatError(what, path=path)
+        _write(plain, piece)
     if head is not None:  # fewer than 1024 bytes in all
-        check(head)  # type: ignore[misc]
-        yield head
+        judge(head)
+        _write(plain, head)
+    try:
+        plain.flush()
+    except OSError as error:
+        raise _no_room(error.strerror, error) from error
+
+
+def _write(plain: BinaryIO, piece: bytes) -> None:
+    try:
+        plain.write(piece)
+    except OSError as error:
+        raise _no_room(error.strerror, error) from error
+
+
+def _no_room(text: str | None, error: OSError | None = None) -> OSError:
+    """An error of the temporary directory, which names it: the file that is read has nothing to do with it."""
+    folder = tempfile.gettempdir()
+    number = errno.ENOSPC if error is None or error.errno is None else error.errno
+    return OSError(number, f"cannot unpack into the temporary directory (set TMPDIR to another one): {text}", folder)
 
 
 def _unpacked(source: BinaryIO, wrapper: str, path: str | os.PathLike) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from mrcz.header import Header
 from mrcz.index import FrameIndex
 from mrcz.modes import CODEC_NAMES, PixelFormat, format_for
 from mrcz.whole import NewFile
+from mrcz.wrong_names import WRITER, right_keywords, right_name
 
 __all__ = ["PLAIN_SUFFIXES", "Writer", "write"]
 
@@ -94,6 +95,7 @@ class Writer:
     An exception inside ``with`` removes what was written. Not for several threads at once.
     """
 
+    @right_keywords
     def __init__(
         self,
         path: Any,
@@ -656,6 +658,11 @@ class Writer:
         else:
             self.abort()
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(right_name("a Writer", name, WRITER))
+
     def __del__(self) -> None:
         if getattr(self, "_file", None) is not None:
             self.abort()
@@ -728,6 +735,7 @@ def total_stats(m: np.ndarray) -> tuple[float, float, float, float] | None:
     return float(m[:, 0].min()), float(m[:, 1].max()), float(mean), math.sqrt(max(variance, 0.0))
 
 
+@right_keywords
 def write(path: Any, array: Any, **options: Any) -> None:
     """Write an array as one file.
 

@@ -303,6 +303,12 @@ class Reader:
     def memmap(self, mode: str = "r") -> np.memmap:
         """The pixels of a file that is not compressed as a memory map, (nz, ny, nx).
 
+        Parameters
+        ----------
+        mode : {"r", "r+", "c"}
+            "r+" writes to the file what is assigned; its statistics no longer hold then
+            (``mrcz.edit_header(path, statistics="compute")``).
+
         Raises
         ------
         ValueError
@@ -310,7 +316,14 @@ class Reader:
         """
         if not self._mappable or not isinstance(self._source, FileSource):
             raise ValueError(f"{self.path}: only plain pixels of a local file can be mapped; index the Reader instead")
-        with self._source as fd, open(os.dup(fd), "r+b" if mode == "r+" else "rb") as file:
+        if mode == "r+" and (self._source.wrapped or self._reopen is None):
+            raise ValueError(f"{self.path}: only a file opened by its path, and no gzip, can be written to")
+        with self._source as fd:
+            # What a Reader has open is for reading only.
+            file = open(os.dup(fd), "rb") if mode != "r+" else open(str(self._reopen), "r+b")
+        with file:
+            if mode == "r+" and not self._source.same_file(str(self._reopen)):
+                raise MrczError("another file has this name now", path=self.path)
             return np.memmap(file, self.dtype, mode, self.header.data_offset, self.shape)  # type: ignore[call-overload]
 
     def __iter__(self) -> Iterator[np.ndarray]:

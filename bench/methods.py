@@ -64,7 +64,7 @@ def ours(packed: bool = False, main: bool = False, **options: Any) -> Method:
         import mrcz
 
         # Nobody else flushes to the disk before saying done; in a page cache that would be all there is to see.
-        mrcz.write(path, stack, sync=False, pack=packed, **options)
+        mrcz.write(path, stack, sync=False, pack=packed, overwrite=True, **options)
 
     def read(path: str) -> np.ndarray:
         import mrcz

@@ -1,6 +1,8 @@
 """Shared fixtures."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,3 +23,36 @@ def data_dir() -> Path:
 def rng() -> np.random.Generator:
     """A seeded generator: a test that fails, fails again."""
     return np.random.default_rng(20260101)
+
+
+# Waits for the end of its standard input, which comes with the end of the process that runs the tests, however that
+# ends; then unmounts what is mounted below a folder, and looks for some seconds more: a mount may just be under way.
+_JANITOR = """
+import os, subprocess, sys, time
+folder = os.path.realpath(sys.argv[1])
+print("ready", flush=True)
+patience = 0 if sys.stdin.read() == "all is well" else 5
+begun = time.monotonic()
+while True:
+    with open("/proc/self/mounts", encoding="latin-1") as mounts:
+        points = [line.split()[1].encode("latin-1").decode("unicode_escape") for line in mounts if " fuse" in line]
+    ours = [point for point in points if point.startswith(folder + "/")]
+    for point in ours:
+        subprocess.run(["fusermount3", "-u", "-z", "-q", point], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if time.monotonic() - begun > patience and (not ours or time.monotonic() - begun > 60):
+        break
+    time.sleep(0.1)
+"""
+
+
+@pytest.fixture(scope="session")
+def janitor(tmp_path_factory):
+    """A process that unmounts everything below the tests' folders once this one has ended, be it by SIGKILL."""
+    # In a session of its own: Ctrl-C goes to all of this one.
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _JANITOR, str(tmp_path_factory.getbasetemp())],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, cwd="/",
+    )  # fmt: skip
+    assert process.stdout.readline() == b"ready\n"
+    yield
+    process.communicate(b"all is well", timeout=90)

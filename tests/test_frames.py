@@ -45,7 +45,7 @@ def test_whatever_is_asked_numpy_agrees(tmp_path, seed, dtype, nz, ny, nx, codec
     gain = rng.uniform(0.5, 1.5, (ny, nx)).astype(np.float32)
     weights = rng.uniform(0, 2, nz)
     path = tmp_path / f"{seed}.mrcz"
-    mrcz.write(path, stack, codec=codec, pack=pack, n_threads=threads, sync=False)
+    mrcz.write(path, stack, codec=codec, pack=pack, n_threads=threads, sync=False, overwrite=True)
     with mrcz.open(path, n_threads=threads) as r:
         assert r.dtype == stack.dtype
         np.testing.assert_array_equal(r.read(), stack)
@@ -62,7 +62,7 @@ def test_whatever_is_asked_numpy_agrees(tmp_path, seed, dtype, nz, ny, nx, codec
             expected += weight * (frame.astype(np.float32) * gain).astype(np.float64)
         np.testing.assert_array_equal(r.sum(weights=weights, gain=gain), expected)
         frames = rng.integers(0, nz, 3)
-        np.testing.assert_array_equal(r.sum(frames), stack[frames].sum(0, dtype=total.dtype))
+        np.testing.assert_array_equal(r.sum(frames=frames), stack[frames].sum(0, dtype=total.dtype))
         y0, y1 = sorted(rng.integers(0, ny + 1, 2))
         x0, x1 = sorted(rng.integers(0, nx + 1, 2))
         np.testing.assert_array_equal(r[:, y0:y1, x0:x1], stack[:, y0:y1, x0:x1])
@@ -114,7 +114,7 @@ def test_frames_of_any_effort_are_written_in_their_order(tmp_path, rng, threads)
     stack[noisy] = rng.integers(0, 256, (40, 256, 512))
     for _ in range(5):
         path = tmp_path / "out.mrcz"
-        mrcz.write(path, stack, n_threads=threads, sync=False)
+        mrcz.write(path, stack, n_threads=threads, sync=False, overwrite=True)
         with mrcz.open(path) as r:
             ends = r.index.offsets + r.index.sizes
             assert r.index.offsets[0] == r.header.data_offset and (r.index.offsets[1:] == ends[:-1]).all()
@@ -257,7 +257,7 @@ def test_a_corrected_reader(tmp_path, rng):
     with mrcz.open(path) as r:
         np.testing.assert_allclose(r.sum(correction=correction), expected.sum(0, dtype=np.float64), rtol=1e-5)
     with pytest.raises(ValueError, match="correction is for"):
-        mrcz.write(path, stack[:, :10], sync=False)
+        mrcz.write(path, stack[:, :10], sync=False, overwrite=True)
         mrcz.open(path, correction=correction)
 
 

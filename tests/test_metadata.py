@@ -492,3 +492,68 @@ def test_25_megabytes():
     back = unpack(raw)
     assert back["frames"] == data["frames"]
     assert np.array_equal(back["positions"], data["positions"])
+
+
+def test_an_enum_imports_and_runs_nothing(tmp_path, monkeypatch):
+    """Modules that load their parts when asked for them are not asked, by any of the ways Python has for it."""
+    import importlib.util
+    import sys
+    import types
+
+    asked = []
+    eager = types.ModuleType("made_up_eager")
+    eager.__getattr__ = lambda name: asked.append(name)
+    monkeypatch.setitem(sys.modules, "made_up_eager", eager)
+    (tmp_path / "made_up_lazy.py").write_text("import enum\nclass E(enum.Enum):\n    A = 1\nran = print('ran')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = importlib.util.find_spec("made_up_lazy")
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    lazy = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "made_up_lazy", lazy)
+    spec.loader.exec_module(lazy)
+
+    class Odd(enum.Flag):
+        A = 1
+
+        @classmethod
+        def _missing_(cls, value):
+            asked.append(value)
+            return cls.A
+
+    module = types.ModuleType("made_up_here")
+    module.Odd = Odd
+    monkeypatch.setitem(sys.modules, "made_up_here", module)
+    before = set(sys.modules)
+    cases = {
+        ("made_up_eager", "E", "A", 1): "Enum.E.A", ("made_up_lazy", "E", "A", 1): "Enum.E.A",
+        ("made_up_here", "Odd", "A", 1): Odd.A, ("made_up_here", "Odd", "B", 7): "Enum.Odd.B",
+        ("mrcz", "ioMRC", "A", 1): "Enum.ioMRC.A", ("mrcz", "ioMRC.E", "A", 1): "Enum.E.A",
+        ("made_up_here", "Odd.__class__", "A", 1): "Enum.__class__.A",
+        ("email.mime.made", "E", "A", 1): "Enum.E.A",
+    }  # fmt: skip
+    for names, expected in cases.items():
+        assert unpack(ext(5, pack(list(names)))) == expected, names
+    assert asked == [] and set(sys.modules) == before
+    assert type(lazy).__name__ == "_LazyModule"  # still not loaded
+    for names in ([1, "E", "A", 1], ["m", None, "A", 1], ["m", "E", [], 1], ["m", "E"], ["m"] * 9):
+        with pytest.raises(FormatError):
+            unpack(ext(5, pack(names)))
+
+
+def test_integers_have_an_end():
+    """What Python refuses to show is not taken, either way."""
+    import json
+
+    for value in (2**13_999, -(2**13_999), 2**64):
+        assert unpack(pack({"n": value})) == {"n": value}
+        json.dumps(unpack(pack({"n": value})))
+    with pytest.raises(ValueError, match="bits"):
+        pack({"n": 2**14_000})
+    with pytest.raises(FormatError, match="digits"):
+        unpack(ext(7, b"0x" + b"f" * 4000))
+
+
+def test_no_array_without_bytes_claims_anything():
+    with pytest.raises(FormatError):
+        unpack(ext(1, pack(["|V0", [2**40], b""])))
+    assert unpack(pack({"a": np.zeros((0, 2**40), "u1")}))["a"].shape == (0, 2**40)

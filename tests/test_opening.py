@@ -147,7 +147,7 @@ print(bad)
 
 WRITER = """
 import os, sys, numpy as np, mrcz
-path, plain = sys.argv[1], sys.argv[2] == "none"
+path = sys.argv[1]
 frame = np.random.default_rng(0).poisson(1, (1, 48, 40)).astype("u2")
 print("ready", flush=True)
 while True:
@@ -156,15 +156,8 @@ while True:
             w.extend(frame)
             w.flush()
     if os.path.getsize(path) > 2e6:
-        mrcz.write(path, frame, codec=sys.argv[2], sync=False, **{"overwrite": True} if sys.argv[3] == "1" else {})
+        mrcz.write(path, frame, codec=sys.argv[2], sync=False, overwrite=True)
 """
-
-
-def overwriting() -> dict:
-    """How this version says that a file is to be replaced."""
-    import inspect
-
-    return {"overwrite": True} if "overwrite" in inspect.signature(mrcz.write).parameters else {}
 
 
 @unix
@@ -174,8 +167,7 @@ def test_opened_while_another_process_flushes(tmp_path, codec):
     path = tmp_path / "race.mrcz"
     frame = np.random.default_rng(0).poisson(1, (1, 48, 40)).astype("u2")
     mrcz.write(path, frame, codec=codec, sync=False)
-    command = [sys.executable, "-c", WRITER, str(path), codec, "1" if overwriting() else "0"]
-    writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path), codec], stdout=subprocess.PIPE, text=True)
     try:
         assert writer.stdout.readline() == "ready\n"
         opened, lengths, until = 0, set(), time.monotonic() + 4
@@ -318,7 +310,7 @@ def test_refresh_of_a_name_that_belongs_to_another_file(tmp_path):
     old, new = np.full((2, 8, 8), 3, "u2"), np.full((5, 8, 8), 4, "u2")
     mrcz.write(path, old, sync=False)
     with mrcz.open(path) as reader:
-        mrcz.write(path, new, sync=False, **overwriting())
+        mrcz.write(path, new, sync=False, overwrite=True)
         with pytest.raises(mrcz.MrczError, match="another file has this name"):
             reader.refresh()
         assert np.array_equal(reader.read(), old)  # still the file that was opened

@@ -147,7 +147,7 @@ def test_what_was_not_asked_for_is_an_error(file, name):
         begun = time.monotonic()
         with pytest.raises(RemoteError, match=says) as info:
             mrcz.open(f"{server.url}/a.mrcz")
-        assert str(info.value).startswith(server.url) and time.monotonic() - begun < 10
+        assert str(info.value).startswith(server.url) and time.monotonic() - begun < 20
         assert isinstance(info.value, (OSError, mrcz.MrczError))
         assert len(server.requests) <= 7
 
@@ -263,7 +263,7 @@ def test_slow_servers(file, limit, says, where):
         begun = time.monotonic()
         with pytest.raises(RemoteError, match=says):
             mrcz.open(f"{server.url}/a.mrcz", storage_options=limit)
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 20
         stop.set()
 
 
@@ -349,7 +349,7 @@ def test_servers_without_ranges(file, pixels):
                 assert np.array_equal(reader.read(), pixels) and len(server.requests) == before
             with mrcz.open(url, storage_options={"whole_bytes": len(file)}) as reader:
                 assert len(reader) == 6
-            with pytest.raises(RemoteError, match=r"knows no ranges .* whole_bytes = "):
+            with pytest.raises(RemoteError, match=r"knows no ranges.* whole_bytes = "):
                 mrcz.open(url, storage_options={"whole_bytes": len(file) - 1})
             # One that answered with ranges and then sends all, to many requests at once, is not believed.
             ranges[0] = True

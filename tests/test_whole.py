@@ -325,13 +325,13 @@ def test_a_forked_child_leaves_the_file_of_its_parent_alone(tmp_path, ending, fl
                 writer.__exit__(ValueError, ValueError(), None)
             elif ending == "collected":
                 writer.__del__()
-            for work in (writer.close, writer.flush, lambda: writer.append(frames[5])):
+            for work in (writer.flush, lambda: writer.append(frames[5])):
                 try:
                     work()
-                except (MrczError, ValueError):
+                except MrczError:
                     continue
-                if ending == "exit":  # in the others it may be closed by now
-                    os._exit(2)
+                os._exit(2)
+            writer.close()
             writer.abort()
             code = 0
         finally:

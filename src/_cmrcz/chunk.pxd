@@ -40,6 +40,7 @@ cdef struct Source:
     int pack                # two bytes of pixels are stored in one
     int pixel_type
     size_t itemsize         # bytes of a pixel if statistics are wanted, which blocks must then divide; else 0
+    int ours                # nobody else can write to the pixels
 
 # What was decided for one frame.
 cdef struct Plan:
@@ -91,8 +92,8 @@ cdef int source_copy(const Source *f, size_t start, size_t n, uint8_t *out) noex
 cdef const uint8_t *source_block(const Source *f, size_t start, size_t n, mz_stats *st, Scratch *s,
                                  int *status) noexcept nogil
 cdef int plan_frame(const Source *src, size_t n, const Params *p, Plan *plan, Scratch *s) noexcept nogil
-cdef int64_t block_encode(const uint8_t *src, size_t n, int whole, const Params *p, const Plan *plan, uint8_t *out,
-                          size_t cap, Scratch *s) noexcept nogil
+cdef int64_t block_encode(const uint8_t *src, size_t n, int ours, int whole, const Params *p, const Plan *plan,
+                          uint8_t *out, size_t cap, Scratch *s) noexcept nogil
 cdef void chunk_header(uint8_t *out, size_t nbytes, size_t cbytes, const Params *p, const Plan *plan,
                        int memcpyed) noexcept nogil
 cdef int64_t chunk_encode(const Source *src, size_t n, const Params *p, uint8_t *out, size_t cap, mz_stats *stats,

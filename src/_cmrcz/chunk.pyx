@@ -467,10 +467,12 @@ cdef int64_t stream_encode(const uint8_t *x, size_t n, const Params *p, const Pl
     return -ENCODE_FAILED
 
 
-cdef int64_t block_encode(const uint8_t *src, size_t n, int whole, const Params *p, const Plan *plan, uint8_t *out,
-                          size_t cap, Scratch *s) noexcept nogil:
+cdef int64_t block_encode(const uint8_t *src, size_t n, int ours, int whole, const Params *p, const Plan *plan,
+                          uint8_t *out, size_t cap, Scratch *s) noexcept nogil:
     """Encode one block of n bytes (whole: of full length) into out; its length, or -status.
 
+    ours: nobody else can write to src. Otherwise another thread of the user's may, and what was looked at once must not
+    be looked at again: the filters make a copy, and so does our zstd encoder on its way; the other codecs get one.
     cap must be at least n + n/64 + 4 * typesize + 64 bytes; the result is at most n + 4 * streams.
     """
     cdef const uint8_t *x = src
@@ -503,6 +505,14 @@ cdef int64_t block_encode(const uint8_t *src, size_t n, int whole, const Params 
             planes.planes_per_byte = 8
         memcpy(s.a + whole_items, src + whole_items, n - whole_items)
         x = s.a
+        ours = 1
+    elif not ours and not (p.codec == 6 and not plan.search):
+        if reserve(&s.a, &s.a_size, n) != OK:
+            return -NO_MEMORY
+        memcpy(s.a, src, n)
+        x = s.a
+        ours = 1
+    planes.stable = ours
     if p.split and whole and plan.typesize <= MAX_SPLITS and n // plan.typesize >= MIN_SPLIT_ITEMS:
         streams = plan.typesize
         planes.plane = min(planes.plane, n // streams)
@@ -596,7 +606,7 @@ cdef int64_t trial(const uint8_t *sample, size_t n, const Params *p, int filter,
     t.typesize = typesize
     t.search = search
     t.blocksize = n
-    return block_encode(sample, n, 0, p, &t, s.d + behind, s.d_size - behind, s)
+    return block_encode(sample, n, 1, 0, p, &t, s.d + behind, s.d_size - behind, s)
 
 
 cdef size_t take_sample(const Source *src, size_t n, size_t most, size_t unit, uint8_t *sample) noexcept nogil:
@@ -765,7 +775,8 @@ cdef int64_t chunk_encode(const Source *src, size_t n, const Params *p, uint8_t 
         if b + 1 < blocks:
             s.ahead_step = 2 if src.pack else 1
             s.ahead = src.pixels + (b + 1) * plan.blocksize * s.ahead_step
-        got = block_encode(block, length, length == plan.blocksize, p, &plan, out + at, cap - at, s)
+        got = block_encode(block, length, src.ours or src.pack, length == plan.blocksize, p, &plan, out + at, cap - at,
+                           s)
         s.ahead = NULL
         if got < 0:
             s.expected = b

@@ -946,6 +946,7 @@ cdef class _Write(_Job):
         stats_init(&self.stats[k])
         f.pixels = self.frames_of[k]
         f.pack = self.pack
+        f.ours = 0
         f.pixel_type = self.pixel_type
         f.itemsize = ITEM_BITS[self.pixel_type] // 8 if self.pixel_type >= 0 else 0
         if self.pack and self.nx % 2:
@@ -960,6 +961,7 @@ cdef class _Write(_Job):
             K.stats(self.pixel_type, f.pixels, self.pixels, &self.stats[k])
             f.pixels = q
             f.pack = 0
+            f.ours = 1
             f.itemsize = 0
         return OK
 
@@ -1104,7 +1106,8 @@ cdef class _Write(_Job):
                 block = source_block(&self.shared, start, n, &self.block_stats[b], s, &status)
             got = -status
             if block is not NULL:
-                got = block_encode(block, n, n == <int64_t> self.plan.blocksize, &self.params, &self.plan,
+                got = block_encode(block, n, self.shared.ours or self.shared.pack, n == <int64_t> self.plan.blocksize,
+                                   &self.params, &self.plan,
                                    self.out_of[0] + HEADER + 4 * blocks + b * self.slot, self.slot, s)
             if got < 0:
                 self.fail(thread, <int> -got, 0, s.found, b)
@@ -1160,10 +1163,12 @@ cdef class _Write(_Job):
                 at += self.lengths[b]
             if at >= self.stored + HEADER:
                 at = self.stored + HEADER
-                source_copy(&self.shared, 0, self.stored, out + HEADER)
+                status = source_copy(&self.shared, 0, self.stored, out + HEADER)
                 chunk_header(out, self.stored, at, &self.params, &self.plan, 1)
             else:
                 chunk_header(out, self.stored, at, &self.params, &self.plan, 0)
+            if status != OK:
+                self.fail(0, PIXEL_RANGE, k, 0, 0)
             self.hashes[k] = hash64(out, at)
             self.offsets[k] = self.tail
             self.sizes[k] = at

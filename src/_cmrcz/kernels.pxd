@@ -23,6 +23,7 @@ cdef extern from "kernels.h" nogil:
         int planes_per_byte
         int checksum
         int min_gain
+        int stable
         const uint8_t *ahead
         size_t ahead_step
 

@@ -412,7 +412,7 @@ static size_t simd_count_unseen(const uint8_t *x, size_t n, const uint8_t *unsee
 }
 
 #define simd_xxh_stripes(p, n, v) 0
-#define simd_count_and_hash(p, n, v, zeros, ahead, step) 0
+#define simd_count_and_hash(p, n, v, zeros, ahead, step, copy) 0
 #define simd_gather(x, matched, n, out) 0
 #define simd_huffman_streams(x, quarter, last, low, high, b) 0
 

@@ -413,12 +413,13 @@ static size_t simd_xxh_stripes(const uint8_t *p, size_t n, uint64_t v[4]) {
     return i;
 }
 static size_t simd_count_and_hash(const uint8_t *p, size_t n, uint64_t v[4], size_t *zeros,
-                                  const uint8_t *ahead, size_t step) {
+                                  const uint8_t *ahead, size_t step, uint8_t *copy) {
     size_t i = 0, c = 0;
     if (!__builtin_cpu_is("amd")) return 0;
     __m256i acc = _mm256_loadu_si256((const void *)v);
     for (; i + 64 <= n; i += 64) {
         __m512i x = LD(p + i);
+        if (copy) ST(copy + i, x);
         c += (size_t)_mm_popcnt_u64(_mm512_testn_epi8_mask(x, x));
         acc = xxh_stripe(acc, _mm512_castsi512_si256(x));
         acc = xxh_stripe(acc, _mm512_extracti64x4_epi64(x, 1));

@@ -29,6 +29,7 @@ def zstd_frame(
     planes_per_byte: int = 0,
     checksum: bool = True,
     min_gain: int = 64,
+    stable: bool = True,
     variant: str | None = None,
 ) -> int: ...
 def zstd_read(data: _Bytes, out: _BytesOut, *, verify: bool = True, variant: str | None = None) -> bool: ...

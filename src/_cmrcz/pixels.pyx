@@ -248,11 +248,11 @@ def xxh64(const uint8_t[::1] data not None, uint64_t seed=0, *, variant=None):
 
 
 def zstd_frame(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, size_t plane=0, bint sample=False,
-               int planes_per_byte=0, bint checksum=True, int min_gain=64, variant=None):
+               int planes_per_byte=0, bint checksum=True, int min_gain=64, bint stable=True, variant=None):
     """Encode ``data`` (at least 1 byte) as one zstd frame into ``out``; its length, or 0 if it does not fit.
 
-    ``plane`` bytes belong together, 0 for all; see ``mz_zplan`` in zstd_frame.h for the rest. All variants write the
-    same bytes.
+    ``plane`` bytes belong together, 0 for all; with ``stable=False`` another thread may change ``data`` meanwhile,
+    which is then one plane; see ``mz_zplan`` in zstd_frame.h for the rest. All variants write the same bytes.
     """
     cdef const mz_kernels *k = _kernels(variant)
     cdef mz_zplan plan
@@ -269,6 +269,7 @@ def zstd_frame(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, s
     plan.planes_per_byte = planes_per_byte
     plan.checksum = checksum
     plan.min_gain = min_gain
+    plan.stable = stable
     plan.ahead = NULL
     plan.ahead_step = 0
     work = <mz_zwork *> malloc(sizeof(mz_zwork))

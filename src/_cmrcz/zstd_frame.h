@@ -33,6 +33,7 @@ typedef struct {
     mz_huffman tree; /* of the literals before, if has_tree */
     int has_tree;
     uint8_t spare[3 * MZ_ZBLOCK + 4096]; /* a block is made here where it might not fit what is left of the output */
+    uint8_t copy[MZ_ZBLOCK]; /* of a block, if plan.stable is 0 */
 } mz_zwork;
 
 /* A state of a decoder of finite state entropy: what its value begins at and how many bits are added to that; the same for
@@ -69,6 +70,10 @@ typedef struct {
     int planes_per_byte;
     int checksum;
     int min_gain; /* literals are compressed only if that saves at least 1/min_gain of them */
+    /* Nobody writes to the bytes meanwhile. If 0, other threads may (they are an array of the user's): each is then read
+     * once, and what was read becomes a frame that is right; all are one plane. Codes made of one look at bytes and used
+     * on another would not even stay within the output. */
+    int stable;
     /* What will be read after this, or NULL, and how many bytes of it for each byte here: it may be fetched into the
      * caches while the checksum waits for its sums. */
     const uint8_t *ahead;

@@ -64,11 +64,16 @@ static uint64_t K(xxh64)(const uint8_t *p, size_t n, uint64_t seed) {
     return K(xxh_end)(p, n, n, seed, v);
 }
 /* How many of the n bytes at p are 0; whole stripes of them go into v, *hashed counts their bytes. A hash waits for its sums
- * most of the time: meanwhile the zeros are counted and `step` bytes for each of these are fetched from ahead. */
+ * most of the time: meanwhile the zeros are counted, `step` bytes for each of these are fetched from ahead, and all are
+ * copied, if copy is not NULL: then it is the copy that is counted and hashed. */
 static size_t K(count_and_hash)(const uint8_t *p, size_t n, uint64_t v[4], size_t *hashed, const uint8_t *ahead,
-                                size_t step) {
+                                size_t step, uint8_t *copy) {
     (void)ahead, (void)step; /* plain C has no use for them */
-    size_t zeros = 0, i = SIMD(count_and_hash, (p, n, v, &zeros, ahead, step));
+    size_t zeros = 0, i = SIMD(count_and_hash, (p, n, v, &zeros, ahead, step, copy));
+    if (copy) {
+        memcpy(copy + i, p + i, n - i);
+        p = copy;
+    }
     *hashed += i + K(xxh_stripes)(p + i, n - i, v);
     return zeros + K(count_zero)(p + i, n - i);
 }
@@ -743,11 +748,12 @@ static uint8_t *K(sequences)(mz_zwork *w, size_t n, uint32_t distance, uint32_t 
 /* n bytes as one zstd frame; its length, or 0 if it does not fit cap. */
 static size_t K(zstd_frame)(const uint8_t *x, size_t n, const mz_zplan *plan, mz_zwork *w, uint8_t *out, size_t cap) {
     uint8_t *p = out, *end = out + cap, *last = NULL;
-    size_t plane = plan->plane < 512 ? n : plan->plane;
+    size_t plane = plan->plane < 512 || !plan->stable ? n : plan->plane;
     int per_byte = plane == plan->plane ? plan->planes_per_byte : 0, top_empty = 0, index = 0;
     uint32_t repeat = 1;
     uint64_t sum[4];
     size_t hashed = 0;
+    const uint8_t *unhashed = x; /* the bytes after those */
     K(xxh_start)(sum, 0);
     w->has_tree = 0;
     if (cap < 32) return 0;
@@ -763,9 +769,16 @@ static size_t K(zstd_frame)(const uint8_t *x, size_t n, const mz_zplan *plan, mz
             size_t m = a1 - at < MZ_ZBLOCK ? a1 - at : MZ_ZBLOCK, size = 0;
             /* blocks that end inside a stripe of the hash leave it for later */
             const uint8_t *ahead = plan->ahead ? plan->ahead + at * plan->ahead_step : NULL;
-            size_t zeros = plan->checksum && hashed == at
-                               ? K(count_and_hash)(y, m, sum, &hashed, ahead, plan->ahead_step)
-                               : K(count_zero)(y, m);
+            uint8_t *copy = plan->stable ? NULL : w->copy;
+            size_t zeros;
+            if (plan->checksum && hashed == at) {
+                zeros = K(count_and_hash)(y, m, sum, &hashed, ahead, plan->ahead_step, copy);
+                y = copy ? copy : y;
+                unhashed = y + (hashed - at);
+            } else {
+                if (copy) y = memcpy(copy, y, m);
+                zeros = K(count_zero)(y, m);
+            }
             int direct = (size_t)(end - p) >= sizeof w->spare + 3, gained = 1;
             uint8_t *block = direct ? p + 3 : w->spare, *q = block;
             counted += m - zeros;
@@ -812,7 +825,7 @@ static size_t K(zstd_frame)(const uint8_t *x, size_t n, const mz_zplan *plan, mz
     *last |= 1;
     if (plan->checksum) {
         if (end - p < 4) return 0;
-        K(put)(p, K(xxh_end)(x + hashed, n - hashed, n, 0, sum), 4);
+        K(put)(p, K(xxh_end)(unhashed, n - hashed, n, 0, sum), 4);
         p += 4;
     }
     return (size_t)(p - out);

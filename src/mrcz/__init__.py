@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mrcz import ioDM as ioDM
     from mrcz import ioMRC as ioMRC
     from mrcz.convert.mrc import compress, decompress
+    from mrcz.edit import edit_header
     from mrcz.integrity import verify
     from mrcz.ioDM import async_read_dm4, asyncReadDM4, read_dm4, readDM4
     from mrcz.legacy import (
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         writeMRC,
         writeMRCHeader,
     )
+    from mrcz.validation import validate
 
 __version__ = "1.0.0.dev0"
 
@@ -79,6 +81,7 @@ __all__ = [
     "decompress",
     "defaultHeader",
     "default_header",
+    "edit_header",
     "open",
     "read",
     "readDM4",
@@ -90,6 +93,7 @@ __all__ = [
     "setDefaultThreads",
     "set_default_threads",
     "test",
+    "validate",
     "verify",
     "write",
     "writeMRC",
@@ -121,10 +125,18 @@ def open(path: Any, mode: str = "r", **options: Any) -> Reader | Writer:
         return Writer(path, **options)
     if mode == "a":
         return Writer.append_to(path, **options)
-    raise ValueError(f"mode is {mode!r}, expected 'r', 'w' or 'a'")
+    from mrcz.wrong_names import MODES
+
+    raise ValueError(f"mode is {mode!r}, expected 'r', 'w' or 'a'" + (f": {MODES[mode]}" if mode in MODES else ""))
 
 
-_LAZY = {"compress": "mrcz.convert.mrc", "decompress": "mrcz.convert.mrc", "verify": "mrcz.integrity"}
+_LAZY = {
+    "compress": "mrcz.convert.mrc",
+    "decompress": "mrcz.convert.mrc",
+    "edit_header": "mrcz.edit",
+    "validate": "mrcz.validation",
+    "verify": "mrcz.integrity",
+}
 
 
 if not TYPE_CHECKING:  # a type checker should not take every name for one of ours
@@ -139,7 +151,9 @@ if not TYPE_CHECKING:  # a type checker should not take every name for one of ou
             module = importlib.import_module("mrcz.ioDM" if name.lower().endswith("dm4") else "mrcz.legacy")
             value = getattr(module, name)
         else:
-            raise AttributeError(f"module 'mrcz' has no attribute {name!r}")
+            from mrcz.wrong_names import MODULE, right_name
+
+            raise AttributeError(right_name("module 'mrcz'", name, MODULE))
         globals()[name] = value
         return value
 

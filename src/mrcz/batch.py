@@ -10,16 +10,32 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from mrcz.convert.streams import plain_name
-from mrcz.errors import ChunkError, FormatError, HeaderError, MrczError
-from mrcz.names import MRC_SUFFIXES, compressed_name, old_compressed_name, restored_name
+from mrcz.errors import ChunkError, FormatError, HeaderError, MrczError, printable, system_error
+from mrcz.names import MRC_SUFFIXES, compressed_name, old_compressed_name, restored_name, unfinished_name
 
-__all__ = ["MRC_SUFFIXES", "Job", "Plan", "Result", "error_text", "expand", "plan", "run", "run_job"]
+__all__ = [
+    "MRC_SUFFIXES",
+    "UNFINISHED",
+    "Job",
+    "LeftOut",
+    "Plan",
+    "Result",
+    "error_text",
+    "expand",
+    "plan",
+    "run",
+    "run_job",
+]
+
+#: Why a temporary file of ours is left out of a walk (`LeftOut.reason`).
+UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True)
@@ -104,14 +120,31 @@ class Result:
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs to run, and what was refused while planning, in the order of the inputs."""
+    """Jobs to run, what was refused while planning, in the order of the inputs, and what directories hold besides."""
 
     jobs: tuple[Job, ...]
     refused: tuple[Result, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something in a directory that was searched and is no input.
+
+    ``reason`` is one of few: ``"link to a folder"``, ``"hidden"``, ``"of another kind"``, ``"FIFO, device or socket"``,
+    `UNFINISHED`, and what a command adds.
+    """
+
+    path: str
+    reason: str
 
 
 def expand(
-    inputs: Iterable[str | os.PathLike], *, recursive: bool = False, suffixes: tuple[str, ...] = MRC_SUFFIXES
+    inputs: Iterable[str | os.PathLike],
+    *,
+    recursive: bool = False,
+    suffixes: tuple[str, ...] = MRC_SUFFIXES,
+    left_out: list[LeftOut] | None = None,
 ) -> Iterator[tuple[str, str, str | None]]:
     """Resolve names, patterns and directories to files.
 
@@ -120,7 +153,10 @@ def expand(
     inputs : iterable of path
         Files, patterns (``*``, ``?``, ``[]``, ``**``; a file really called so comes first) and directories.
     recursive : bool
-        Descend into directories, taking files with one of `suffixes` (also followed by ``.gz`` and the like).
+        Descend into directories, taking files with one of `suffixes` (also followed by ``.gz`` and the like). Links to
+        files are taken, links to folders are not followed, and names that begin with a dot are left out.
+    left_out : list, optional
+        What was left out of directories is appended to it.
 
     Yields
     ------
@@ -128,37 +164,115 @@ def expand(
     relative : str
         Where the file belongs below an output directory: its name, or its path below the directory searched.
     problem : str or None
-        Why this name gives nothing.
+        Why this name gives nothing. A folder that cannot be entered is one.
     """
     for item in inputs:
         name = os.fspath(item)
-        if os.path.isdir(name):
-            if not recursive:
-                yield name, os.path.basename(name), "is a directory; -r takes the files in it"
-                continue
-            found = list(_walk(name, suffixes))
-            if not found:
-                yield name, os.path.basename(name), f"holds no file called {', '.join('*' + s for s in suffixes)}"
-            for path in found:
-                yield path, os.path.relpath(path, name), None
-        elif os.path.lexists(name):
-            yield name, os.path.basename(name), None
-        elif glob.has_magic(name):
-            matches = sorted(p for p in glob.glob(name, recursive=True) if not os.path.isdir(p))
-            if not matches:
-                yield name, name, "no file matches"
-            for path in matches:
-                yield path, os.path.basename(path), None
+        try:
+            mode = _mode(name)
+        except FileNotFoundError:
+            if glob.has_magic(name):
+                yield from _matches(name)
+            else:
+                yield name, os.path.basename(name), "no such file"
+        except OSError as error:
+            yield name, os.path.basename(name), system_error(error, name)
         else:
-            yield name, os.path.basename(name), "no such file"
+            if not stat.S_ISDIR(mode):
+                yield name, os.path.basename(name), _special(mode)
+            elif not recursive:
+                yield name, os.path.basename(name), "is a directory; -r takes the files in it"
+            else:
+                empty = True
+                for path, problem in _walk(name, suffixes, [] if left_out is None else left_out):
+                    yield path, os.path.relpath(path, name), problem
+                    empty = False
+                if empty:
+                    wanted = ", ".join("*" + suffix for suffix in suffixes)
+                    yield name, os.path.basename(name), f"holds no file called {wanted}"
 
 
-def _walk(top: str, suffixes: tuple[str, ...]) -> Iterator[str]:
-    for folder, folders, files in os.walk(top):
-        folders.sort()
-        for name in sorted(files):
-            if plain_name(name).lower().endswith(suffixes) and not name.startswith("."):
-                yield os.path.join(folder, name)
+def _mode(path: str) -> int:
+    """Kind and permissions of what a name leads to; of the link itself where it leads nowhere."""
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        if os.path.islink(path):
+            return stat.S_IFREG  # whoever opens it will say what is wrong with it
+        raise
+
+
+def _special(mode: int) -> str | None:
+    """Why something that is no file is no input: reading it would wait for ever, or never end."""
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
+    return f"is {kinds.get(stat.S_IFMT(mode), 'something else')}, not a file"
+
+
+def _matches(pattern: str) -> Iterator[tuple[str, str, str | None]]:
+    """`expand` for a pattern. `glob` passes over folders that it may not enter without a word."""
+    parts = pattern.split("/")
+    folders = {"/".join(parts[:i]) or "/" * (i > 0) for i, part in enumerate(parts) if glob.has_magic(part)}
+    closed = set()
+    for folder in sorted(folders):
+        for name in glob.glob(folder, recursive=True) if folder else ["."]:
+            if os.path.isdir(name) and name not in closed:
+                try:
+                    os.scandir(name).close()
+                except OSError as error:
+                    closed.add(name)
+                    yield name, os.path.basename(name), system_error(error, name)
+    found = sorted(path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path))
+    if not (found or closed):
+        yield pattern, pattern, "no file matches"
+    for path in found:
+        try:
+            problem = _special(_mode(path))
+        except OSError as error:  # gone already
+            problem = system_error(error, path)
+        yield path, os.path.basename(path), problem
+
+
+def _walk(top: str, suffixes: tuple[str, ...], left_out: list[LeftOut]) -> Iterator[tuple[str, str | None]]:
+    """(path, problem) of the files below a folder, those of a folder before those of the folders in it."""
+    pending = [top]
+    while pending:
+        folder = pending.pop()
+        below: list[str] = []
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            yield folder, system_error(error, folder)
+            continue
+        for entry in found:
+            try:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                reason = _reason(entry, is_folder, suffixes)
+            except OSError as error:
+                yield entry.path, system_error(error, entry.path)
+                continue
+            if reason is not None:
+                left_out.append(LeftOut(entry.path, reason))
+            elif is_folder:
+                below.append(entry.path)
+            else:
+                yield entry.path, None
+        pending += reversed(below)
+
+
+def _reason(entry: os.DirEntry[str], is_folder: bool, suffixes: tuple[str, ...]) -> str | None:
+    """Why a walk leaves something out; None if it is wanted."""
+    if entry.name.startswith("."):
+        return UNFINISHED if unfinished_name(entry.name) and not is_folder else "hidden"
+    if is_folder:
+        return None
+    if entry.is_symlink() and os.path.isdir(entry.path):
+        return "link to a folder"
+    if not plain_name(entry.name).lower().endswith(suffixes):
+        return "of another kind"
+    return "FIFO, device or socket" if _special(_mode(entry.path)) else None
 
 
 def plan(
@@ -207,7 +321,8 @@ def plan(
         raise ValueError(f"action is {action!r}, expected 'compress' or 'decompress'")
     inputs = [os.fspath(item) for item in inputs]
     wanted = MRC_SUFFIXES if action == "compress" else (".mrcz",)
-    found = list(expand(inputs, recursive=recursive, suffixes=wanted))
+    left_out: list[LeftOut] = []
+    found = list(expand(inputs, recursive=recursive, suffixes=wanted, left_out=left_out))
     folder = _output_folder(output, several=len(found) > 1 or (recursive and any(map(os.path.isdir, inputs))))
 
     jobs: list[Job] = []
@@ -219,7 +334,8 @@ def plan(
         destination: str | None = None
         status = "refused"
         if problem is None and _key(path) in seen:
-            continue  # named twice, by a pattern and a directory for instance
+            left_out.append(LeftOut(path, "named before"))  # by a pattern and a directory, or a link for instance
+            continue
         if problem is None:
             seen.add(_key(path))
             if output is not None and folder is None:
@@ -249,7 +365,7 @@ def plan(
             jobs.append(
                 Job(action, path, destination, dict(options or {}), overwrite, skip_existing, earlier, remove)
             )
-    return Plan(tuple(jobs), tuple(refused))
+    return Plan(tuple(jobs), tuple(refused), tuple(left_out))
 
 
 def _in_the_way(destination: str, may_exist: bool | str) -> str | None:
@@ -353,7 +469,7 @@ def run_job(job: Job, progress: Callable[[int, int], None] | None = None) -> Res
                 return result("refused", _exists(job.destination) if "exists; " in str(error) else str(error))
             return result(*found)
     except (OSError, MrczError, ValueError, TypeError, OverflowError, MemoryError) as error:
-        text = error_text(error, job.source)
+        text = error_text(error, job.source, job.destination)
         if isinstance(error, mrc.OtherSourceError):
             advice = "-o writes elsewhere, --replace-any replaces it"
             return result("refused", f"{job.destination} {error.message}; {advice}")
@@ -433,10 +549,14 @@ def _bound(progress: Callable[[Job, int, int], None], job: Job) -> Callable[[int
     return lambda done, total: progress(job, done, total)
 
 
-def error_text(error: BaseException, path: str) -> str:
-    """The text of an error about the file at `path`, without the path in front: whoever shows it names the file."""
+def error_text(error: BaseException, path: str, destination: str | None = None) -> str:
+    """The text of an error about the file at `path`, without the path in front: whoever shows it names the file.
+
+    `destination` is what was being made of it, if anything: errors of a full disk do not say.
+    """
     if isinstance(error, OSError) and error.strerror:
-        other = error.filename if error.filename is not None and os.fspath(error.filename) != path else None
-        return f"{error.strerror}: {other}" if other else error.strerror
+        return system_error(error, path, destination)
+    if isinstance(error, MemoryError) and not str(error):
+        return "there is not enough memory"
     text = str(error) or type(error).__name__
-    return text.removeprefix(f"{path}: ")
+    return text.removeprefix(f"{path}: ").removeprefix(f"{printable(path)}: ")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrcz.errors import ChunkError
+from mrcz.errors import FormatError
 
 if TYPE_CHECKING:
     from mrcz.reader import Reader
@@ -51,10 +51,13 @@ class Description:
         (x, y, z) in Å; 0 where the header does not say.
     codec : str
         ``"none"`` for a plain file.
+    wrapper : str or None
+        ``"gzip"``, ``"bzip2"``, ``"xz"`` or ``"zstd"`` where the file is inside one.
     source_name : str or None
         Name of the file a compressed one was made from.
     file_bytes, plain_bytes, pixel_bytes, stored_pixel_bytes : int
-        The file itself; the same as a plain MRC file; its pixels; the pixels as stored.
+        The file itself as it lies on the disk, wrapper and all; the same as a plain MRC file; its pixels; the pixels
+        as stored.
     entropy_bits : float or None
         Shannon entropy of a pixel, in bits, from a sampled histogram (`sample_entropy`).
     sampled_pixels : int
@@ -92,6 +95,7 @@ class Description:
     voltage: float | None = None
     c3: float | None = None
     gain: float | None = None
+    wrapper: str | None = None
     oddities: tuple[str, ...] = ()
 
     @property
@@ -102,8 +106,9 @@ class Description:
 
     @property
     def ratio(self) -> float | None:
-        """Plain file over this file; None for a plain file."""
-        return None if self.codec == "none" or not self.file_bytes else self.plain_bytes / self.file_bytes
+        """Plain file over this file, in bytes on the disk; None for a plain file."""
+        plain = self.codec == "none" and self.wrapper is None
+        return None if plain or not self.file_bytes else self.plain_bytes / self.file_bytes
 
     @property
     def entropy_ratio(self) -> float | None:
@@ -197,7 +202,7 @@ def describe(
 
     Parameters
     ----------
-    path : path
+    path : path or URL
     pixels : bool
         Also sample the pixels for their entropy.
     permissive, signed_bytes, n_threads
@@ -215,21 +220,31 @@ def describe(
     import mrcz
     from mrcz.convert.mrc import original_header, source_name
 
+    damage: list[str] = []
+
+    def told(work: Callable[[], Any], otherwise: Any) -> Any:
+        """What can be said without it is said, and that it is damaged."""
+        try:
+            return work()
+        except FormatError as error:
+            if not permissive:
+                raise
+            damage.append(str(error).removeprefix(f"{os.fspath(path)}: "))
+            return otherwise
+
     with mrcz.open(path, permissive=permissive, signed_bytes=signed_bytes, n_threads=n_threads) as reader:
         header = reader.header
         # The plain file is the one this was made from: bytes may be stored as 16-bit integers, 4-bit pixels as bytes.
-        frame = (original_header(reader) or header).frame_nbytes
+        frame = (told(lambda: original_header(reader), None) or header).frame_nbytes
         compressed = reader.is_compressed
         stored = int(sum(reader.index.sizes)) if compressed else frame * header.nz
         pixel_bytes = frame * len(reader)  # of the frames that are there; the index has just counted them
-        bits, sampled, damage = None, 0, []
-        if pixels:
-            try:
-                bits, sampled = sample_entropy(reader)
-            except ChunkError as error:
-                if not permissive:
-                    raise
-                damage = [str(error).removeprefix(f"{os.fspath(path)}: ")]
+        bits, sampled = told(lambda: sample_entropy(reader), (None, 0)) if pixels else (None, 0)
+        metadata = told(lambda: reader.metadata, {})
+        extended = told(
+            lambda: _extended(reader), {"type": header.exttyp, "bytes": header.nsymbt, "summary": "damaged"}
+        )
+        wrapper = reader.wrapper
         low, high, mean, rms = header.stats
         computed = high >= low
         return Description(
@@ -243,7 +258,8 @@ def describe(
             byteorder="big-endian" if header.byteorder == ">" else "little-endian",
             pixel_size=tuple(float(size) for size in reader.pixel_size),  # type: ignore[arg-type]
             codec=str(reader.codec) if compressed else "none",
-            file_bytes=os.stat(path).st_size,
+            wrapper=wrapper,
+            file_bytes=reader.file_nbytes if wrapper is None else os.stat(path).st_size,
             plain_bytes=header.data_offset + pixel_bytes,
             pixel_bytes=pixel_bytes,
             stored_pixel_bytes=stored,
@@ -257,8 +273,8 @@ def describe(
             },
             origin=tuple(value if np.isfinite(value) else 0.0 for value in header.origin),  # type: ignore[arg-type]
             axes=header.axes,
-            extended_header=_extended(reader),
-            metadata=tuple(reader.metadata),
+            extended_header=extended,
+            metadata=tuple(map(_text, metadata)),
             labels=tuple(header.labels),
             mrcz_version=header.mrcz_version,
             source_name=source_name(reader),
@@ -279,6 +295,11 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+def _text(key: Any) -> str:
+    """A key of some metadata as text that any terminal takes: half a surrogate pair is shown escaped."""
+    return str(key).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _known(value: float | None) -> float | None:
     """0 in these fields of an MRCZ file means that nobody filled them in."""
     return None if not value else _finite(value)
@@ -294,7 +315,7 @@ def _extended(reader: Reader) -> dict[str, Any]:
     if isinstance(decoded, np.ndarray) and decoded.dtype.names:
         found["summary"] = f"{decoded.size} records of {len(decoded.dtype.names)} fields"
     elif isinstance(decoded, Mapping):
-        found["summary"] = ", ".join(map(str, decoded))
+        found["summary"] = ", ".join(map(_text, decoded))
     elif isinstance(decoded, (list, tuple)) and all(isinstance(line, str) for line in decoded):
         found["summary"] = f"{len(decoded)} lines of text"
     elif isinstance(decoded, (bytes, bytearray)):

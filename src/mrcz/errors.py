@@ -2,11 +2,69 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 __all__ = [
-    "ChunkError", "FormatError", "FormatWarning", "HeaderError", "MissingDependencyError", "MrczError", "RemoteError",
-]  # fmt: skip
+    "ChunkError",
+    "FormatError",
+    "FormatWarning",
+    "HeaderError",
+    "MissingDependencyError",
+    "MrczError",
+    "RemoteError",
+    "printable",
+    "system_error",
+]
+
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def printable(text: object) -> str:
+    r"""The text with every character a terminal would act on, or not show, escaped: ``'a\nb'`` → ``'a\\nb'``.
+
+    These are the control characters (ESC, newlines, C1, DEL), those that change the direction of writing or are
+    invisible, and bytes of file names that are no UTF-8, which are shown as ``\xNN``. What comes from a file, its
+    name or a server goes through this before a person sees it.
+    """
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8, as Python carries it through (PEP 383)
+        code -= 0xDC00
+    if code <= 0xFF:
+        return _SHORT.get(character, f"\\x{code:02x}")
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def system_error(error: OSError, path: str | None = None, destination: str | None = None) -> str:
+    """What the system said, without Python's numbers: ``'Permission denied'``, ``'/scratch is full (No space left on
+    device)'``.
+
+    Parameters
+    ----------
+    error : OSError
+    path : str, optional
+        The file this is about, which whoever shows the text names in front of it.
+    destination : str, optional
+        What was being written: what is full if the error itself does not say, as errors of writing do not.
+    """
+    if not error.strerror:
+        return str(error) or type(error).__name__
+    named = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else None
+    if error.errno in _FULL and (place := named or destination):
+        folder = place if os.path.isdir(place) else os.path.dirname(place) or "."
+        return f"{folder} is full ({error.strerror})"
+    if error.errno == errno.EFBIG:
+        named = named or destination
+    return f"{error.strerror}: {named}" if named and named != path else error.strerror
 
 
 class MrczError(Exception):
@@ -26,7 +84,7 @@ class MrczError(Exception):
         self.path = None if path is None else str(path)
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
+        return printable(f"{self.path}: {self.message}" if self.path else self.message)
 
     def __reduce__(self) -> tuple:
         # Keyword attributes are state, so that errors cross process boundaries whole.
@@ -94,7 +152,7 @@ class ChunkError(FormatError):
         if self.offset is not None:
             where.append(f"offset {self.offset}")
         text = f"{', '.join(where)}: {self.message}" if where else self.message
-        return f"{self.path}: {text}" if self.path else text
+        return printable(f"{self.path}: {text}" if self.path else text)
 
 
 class RemoteError(MrczError, OSError):
@@ -107,3 +165,6 @@ class MissingDependencyError(MrczError, ImportError):
 
 class FormatWarning(UserWarning):
     """A file breaks the format in a way that could be read around (``permissive=True``)."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())

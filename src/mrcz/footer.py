@@ -128,13 +128,22 @@ class Footer:
         return _unpack_section(stored, self._metadata.get("raw"), self._metadata.get("codec"), "metadata")
 
     def metadata(self, read: Read | None = None) -> dict | None:
-        """The metadata as a dict; see `metadata_bytes`."""
+        """The metadata as a dict; see `metadata_bytes`.
+
+        Raises
+        ------
+        FormatError
+            Also if they are something else than a map.
+        """
         packed = self.metadata_bytes(read)
         if packed is None:
             return None
         from mrcz.metadata import unpack
 
-        return unpack(packed)
+        found = unpack(packed)
+        if not isinstance(found, dict):
+            raise FormatError(f"the metadata are a {type(found).__name__}, expected a map")
+        return found
 
 
 def _pack_section(raw: bytes, compress: str | None) -> tuple[bytes, str | None]:
@@ -155,8 +164,8 @@ def _pack_section(raw: bytes, compress: str | None) -> tuple[bytes, str | None]:
 
 
 def _unpack_section(stored: bytes, raw: Any, codec: Any, what: str) -> bytes:
-    if not isinstance(raw, int) or raw < 0:
-        raise FormatError(f"{what}: length {raw!r} is no length")
+    if type(raw) is not int or raw < 0:
+        raise FormatError(f"{what}: length {raw!r:.40} is no length")
     if codec is None:
         if raw != len(stored):
             raise FormatError(f"{what}: {raw} bytes claimed, {len(stored)} stored")
@@ -182,7 +191,7 @@ def _unpack_section(stored: bytes, raw: Any, codec: Any, what: str) -> bytes:
         except lz4.block.LZ4BlockError as error:
             raise FormatError(f"{what}: {error}") from error
     else:
-        raise FormatError(f"{what}: compression {codec!r} is unknown")
+        raise FormatError(f"{what}: compression {codec!r:.40} is unknown")
     if len(out) != raw:
         raise FormatError(f"{what}: unpacks to {len(out)} bytes, expected {raw}")
     return out
@@ -375,7 +384,7 @@ def decode_footer(tail: bytes, end: int, *, data_offset: int = 0) -> Footer | No
 
     span, about, section = None, body.get("metadata"), b""
     if about is not None:
-        if not isinstance(about, dict) or not isinstance(about.get("size"), int):
+        if not isinstance(about, dict) or type(about.get("size")) is not int or about["size"] < 0:
             raise FormatError("footer: metadata entry is not a map with a size")
         span = (trailer.start + len(FOOTER_MARK), about["size"])
     opening = trailer.body_start - (span[1] if span else 0) - len(FOOTER_MARK)
@@ -394,7 +403,7 @@ def decode_footer(tail: bytes, end: int, *, data_offset: int = 0) -> Footer | No
         extended_header_hash=_integer(body, "extended"),
         header_copy=copy,
         source_header=_binary(body, "source_header"),
-        writer=str(body.get("writer", "")),
+        writer=writer if isinstance(writer := body.get("writer"), str) else "",
         extra={name: value for name, value in body.items() if name not in _KNOWN},
         trailer=trailer,
         metadata_span=span,
@@ -405,7 +414,7 @@ def decode_footer(tail: bytes, end: int, *, data_offset: int = 0) -> Footer | No
 
 def _integer(body: dict, name: str) -> int | None:
     value = body.get(name)
-    if value is not None and not isinstance(value, int):
+    if value is not None and type(value) is not int:
         raise FormatError(f"footer: {name} is a {type(value).__name__}, expected an integer")
     return value
 
@@ -427,7 +436,7 @@ def _decode_index(body: dict, n: int) -> FrameIndex:
         return np.frombuffer(data, dtype)
 
     if _integer(body, "frames") != n:
-        raise FormatError(f"footer: {body.get('frames')} frames in the body, {n} in the trailer")
+        raise FormatError(f"footer: {body.get('frames')!r:.40} frames in the body, {n} in the trailer")
     sizes, offsets = column("sizes", "<u4", 4), column("offsets", "<u8", 8)
     if sizes is None:
         raise FormatError("footer: no sizes of chunks")

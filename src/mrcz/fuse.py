@@ -4,8 +4,8 @@ Every read of /dev/fuse gives one request, every write takes one answer; the str
 names below its names in lower case. libfuse does the same with two drawbacks that matter to files made on demand: every
 answer is copied once more, and direct I/O, which spares the copy through the kernel's page cache, excludes mmap.
 
-What is shown is up to a tree: an object with ``getattr``, ``readdir``, ``open``, ``decoded``, ``parts``, ``release``
-and ``statfs``, which raise OSError.
+What is shown is up to a tree: an object with ``getattr``, ``readdir``, ``open``, ``decoded``, ``version``, ``parts``,
+``release`` and ``statfs``, which raise OSError.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import threading
@@ -65,7 +66,8 @@ _DIRENT = struct.Struct("=QQII")  # ino off namelen type
 class _Node:
     path: str
     lookups: int = 0
-    stamp: Any = None  # of the file when it was last opened: is what the kernel kept of it still right?
+    stamp: Any = None  # of the file when it was looked up
+    version: Any = None  # of the file when it was last opened: is what the kernel kept of it still right?
 
 
 class Nodes:
@@ -86,14 +88,17 @@ class Nodes:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return node
 
-    def lookup(self, path: str) -> int:
-        """The number of a path, which the kernel will know once more."""
+    def lookup(self, path: str, stamp: Any = None) -> int:
+        """The number of a path, which the kernel will know once more; with another stamp it is another file's."""
         with self._lock:
             number = self._numbers.get(path)
+            if number is not None and self._nodes[number].stamp != stamp:
+                # The kernel keeps pages by number: those of the file before stay with whoever has it open.
+                number = None
             if number is None:
                 # Never used again, so a number means one path for as long as the mount stands.
                 number, self._next = self._next, self._next + 1
-                self._numbers[path], self._nodes[number] = number, _Node(path)
+                self._numbers[path], self._nodes[number] = number, _Node(path, stamp=stamp)
             self._nodes[number].lookups += 1
             return number
 
@@ -105,7 +110,9 @@ class Nodes:
                 return
             node.lookups -= lookups
             if node.lookups <= 0:
-                del self._nodes[number], self._numbers[node.path]
+                del self._nodes[number]
+                if self._numbers.get(node.path) == number:
+                    del self._numbers[node.path]
 
 
 class Server:
@@ -195,9 +202,11 @@ class Server:
 
     def _lookup(self, number: int, body: memoryview) -> bytes:
         path = os.path.join(self.nodes[number].path, os.fsdecode(bytes(body).partition(b"\0")[0]))
-        attributes = self._attributes(path)
+        about = self.tree.getattr(path)
+        names = ("st_ino", "st_mtime", "st_ctime", "st_size")
+        stamp = tuple(about[name] for name in names) if stat.S_ISREG(about["st_mode"]) else None
         # Valid for no time: a file replaced below shows at once.
-        return _ENTRY_OUT.pack(self.nodes.lookup(path), 0, 0, 0, 0, 0) + attributes
+        return _ENTRY_OUT.pack(self.nodes.lookup(path, stamp), 0, 0, 0, 0, 0) + _attributes(about)
 
     def _forget(self, opcode: int, number: int, body: memoryview) -> None:
         if opcode == _FORGET:
@@ -208,25 +217,15 @@ class Server:
             self.nodes.forget(*_FORGET_ONE.unpack_from(body, 8 + k * _FORGET_ONE.size))
 
     def _getattr(self, number: int, body: memoryview) -> bytes:
-        return _ATTR_OUT.pack(0, 0, 0) + self._attributes(self.nodes[number].path)
-
-    def _attributes(self, path: str) -> bytes:
-        about = self.tree.getattr(path)
-        times = [divmod(about[name], 10**9) for name in ("st_atime", "st_mtime", "st_ctime")]
-        return _ATTR.pack(
-            about["st_ino"], about["st_size"], about["st_blocks"], *(seconds % (1 << 64) for seconds, _ in times),
-            *(nanoseconds for _, nanoseconds in times), about["st_mode"], about["st_nlink"], about["st_uid"],
-            about["st_gid"], 0, about["st_blksize"], 0,
-        )  # fmt: skip
+        return _ATTR_OUT.pack(0, 0, 0) + _attributes(self.tree.getattr(self.nodes[number].path))
 
     def _open(self, number: int, body: memoryview) -> bytes:
         node = self.nodes[number]
-        about = self.tree.getattr(node.path)
         handle = self.tree.open(node.path, struct.unpack_from("=I", body)[0])
-        stamp = about["st_mtime"], about["st_size"]
+        version = self.tree.version(handle)
         # Even with direct I/O the kernel keeps pages, those of mappings.
-        flags = _FOPEN_KEEP_CACHE if node.stamp == stamp else 0
-        node.stamp = stamp
+        flags = _FOPEN_KEEP_CACHE if version is not None and node.version == version else 0
+        node.version = version
         if self._direct_io and self.tree.decoded(handle):
             flags |= _FOPEN_DIRECT_IO
         return _OPEN_OUT.pack(handle, flags, 0)
@@ -263,6 +262,15 @@ class Server:
         about = self.tree.statfs(self.nodes[number].path)
         names = ("blocks", "bfree", "bavail", "files", "ffree", "bsize", "namemax", "frsize")
         return _KSTATFS.pack(*(about[f"f_{name}"] for name in names), 0)
+
+
+def _attributes(about: dict[str, Any]) -> bytes:
+    times = [divmod(about[name], 10**9) for name in ("st_atime", "st_mtime", "st_ctime")]
+    return _ATTR.pack(
+        about["st_ino"], about["st_size"], about["st_blocks"], *(seconds % (1 << 64) for seconds, _ in times),
+        *(nanoseconds for _, nanoseconds in times), about["st_mode"], about["st_nlink"], about["st_uid"],
+        about["st_gid"], 0, about["st_blksize"], 0,
+    )  # fmt: skip
 
 
 def _mount(mountpoint: str) -> tuple[int, socket.socket, list[str], subprocess.Popen]:

@@ -18,7 +18,7 @@ import numpy as np
 from mrcz.errors import MrczError
 from mrcz.footer import encode_footer, move_footer
 from mrcz.index import CHUNK_HEADER_SIZE, FrameIndex
-from mrcz.whole import Disk, Judge, NewFile, check_regular, lock
+from mrcz.whole import Disk, Judge, NewFile, check_regular, lock, release
 
 __all__ = ["GrowingFile"]
 
@@ -182,7 +182,7 @@ class GrowingFile:
             if not same:  # what the caller knows of the file was read before it was locked
                 raise MrczError("another process has just changed this file; try again", path=target)
         except BaseException:
-            os.close(fd)
+            release(fd)
             raise
         old = cls(
             target,
@@ -235,6 +235,7 @@ class GrowingFile:
     def room(self, nbytes: int) -> None:
         """Make bytes ``end`` to ``end + nbytes`` free to be written, by moving the footer on if it is in the way."""
         self._own()
+        self._touched = True
         if self._footer is None or self.end + nbytes <= self._footer_start:
             return
         gap = min(max(_GAP, self.end // 8), _LARGEST_GAP)
@@ -264,6 +265,14 @@ class GrowingFile:
         if len(part):
             self._parts.append(part)
             self.end = part.end
+
+    def describe(self, **fields: Any) -> None:
+        """Change what the next footer says besides the frames (`fields`), even if no frame is added."""
+        changed = {name: value for name, value in fields.items() if self.fields.get(name) != value}
+        if changed:
+            self._own()
+            self.fields.update(changed)
+            self._touched = True
 
     def append(self, stored: Any, hash: int | None = None, stats: Any = None) -> None:
         """Write one frame's stored bytes and take it into the index."""
@@ -307,13 +316,17 @@ class GrowingFile:
             self._cut(self.end)
         self._flushed_end, self._flushed_index, self._flushed_header = self.end, self.index, header
         if not published:
-            self.publish()
+            self._publish_or_keep()
 
     def close(self, header: bytes) -> None:
         """`flush`, leave nothing behind the last frame but the footer, and close."""
         if self.closed:
             return
         self.finish(header)
+        self._publish_or_keep()
+        self.release()
+
+    def _publish_or_keep(self) -> None:
         try:
             self.publish()
         except FileExistsError as error:
@@ -321,7 +334,6 @@ class GrowingFile:
             message = f"{error}; these {len(self.index)} frames are whole, in {self.temporary}"
             self.release()
             raise FileExistsError(message) from None
-        self.release()
 
     def finish(self, header: bytes) -> None:
         """Complete the file on disk. A new one keeps its temporary name, so that it can be judged before `publish`."""
@@ -350,10 +362,12 @@ class GrowingFile:
             self.new.publish(may_replace)
 
     def release(self) -> None:
-        """Close the descriptor, and with it give up the lock."""
+        """Close the descriptor, and give up the lock, if this process has it."""
         fd, self.fd = self.fd, -1
         if self.new is not None:
             self.new.close()
+        elif self._process == os.getpid():
+            release(fd)
         else:
             os.close(fd)
 
@@ -415,7 +429,8 @@ class GrowingFile:
                 self._barrier()
                 self._footer, self._footer_start = footer, self.end
             size += len(footer)
-        if self._size != size:
+        # What was written through `fd`, the Writer's frames, is not counted in _size.
+        if self._size != size or os.fstat(self.fd).st_size != size:
             self._cut(size)
             self._barrier()
 

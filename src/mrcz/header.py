@@ -29,6 +29,7 @@ from mrcz.header_build import (
 from mrcz.header_layout import (
     CHUNK_MAX,
     DTYPES,
+    FIXED,
     HEADER_DTYPE,
     HEADER_NBYTES,
     IMOD_STAMP,
@@ -560,12 +561,13 @@ def _restore(raw: bytes, fields: bytes, byteorder: str, state: dict) -> Header:
 
 def _instead(name: str) -> str:
     """What to do where somebody assigns to a header."""
-    if name in (HEADER_DTYPE.names or ()):
-        return (
-            f"a Header does not change: header.replace({name}=...) gives another one, "
-            f"mrcz.edit_header(path, {name}=...) changes the one in a file"
-        )
-    names = {"labels": "labels", "stats": "statistics", "voxel_size": "pixel_size"}
-    meant = names.get(name, name if name in ("pixel_size", "kind") else None)
-    way = "mrcz.edit_header(path, ...)" if meant is None else f"mrcz.edit_header(path, {meant}=...)"
-    return f"a Header does not change ({name!r}): {way} changes the one in a file"
+    text = f"a Header does not change ({name!r})"
+    stored = name in (HEADER_DTYPE.names or ())
+    if stored:
+        text += f": header.replace({name}=...) gives another one"
+    if name in FIXED:
+        return f"{text}; in a file, {FIXED[name]}"
+    meant = {"stats": "statistics", "voxel_size": "pixel_size", "nstart": "start"}.get(name, name)
+    if not (stored or meant in ("labels", "statistics", "pixel_size", "kind", "start")):
+        return f"{text}: header.replace(...) gives another one, mrcz.edit_header(path, ...) changes the one in a file"
+    return f"{text}{',' if stored else ':'} mrcz.edit_header(path, {meant}=...) changes the one in a file"

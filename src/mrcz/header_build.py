@@ -103,7 +103,7 @@ def set_cell(
     # mrcz 0.6 divides by NZ, and MZ is no sampling in a compressed file.
     new = [sampling[0], sampling[1], size[2] if whole else sampling[2]]
     if pixel_size is not None:
-        spacing, divisor = list(_three(pixel_size)), [0, 0, 0]
+        spacing, divisor = list(three_sizes(pixel_size)), [0, 0, 0]
     with np.errstate(over="ignore"):
         for i in range(3):
             if divisor[i] != new[i]:  # else the bytes stay as they are
@@ -111,7 +111,10 @@ def set_cell(
     return sampling[2]
 
 
-def _three(pixel_size: float | Sequence[float]) -> tuple[float, float, float]:
+def three_sizes(pixel_size: Any) -> tuple[float, float, float]:
+    """Pixel size along x, y, z of one number, three, or a record of mrcfile's ``voxel_size``."""
+    if getattr(getattr(pixel_size, "dtype", None), "names", None):
+        pixel_size = pixel_size.item()
     values = np.atleast_1d(np.asarray(pixel_size, dtype=float)).ravel().tolist()
     if len(values) == 1:
         values = values * 3

@@ -81,6 +81,68 @@ HEADER_DTYPE = np.dtype(
 )
 assert HEADER_DTYPE.itemsize == HEADER_NBYTES
 
+# What each field says, in a line: `mrcz header` prints it.
+MEANINGS = {
+    "nx": "columns, the fastest axis",
+    "ny": "rows",
+    "nz": "sections",
+    "mode": "type of the pixels, plus 1000 x the codec",
+    "nxstart": "first column in the unit cell",
+    "nystart": "first row in the unit cell",
+    "nzstart": "first section in the unit cell",
+    "mx": "sampling of the cell along x",
+    "my": "sampling along y",
+    "mz": "sampling along z: 1 for images, else sections of a volume (compressed: slices a frame)",
+    "cella": "edges of the cell x, y, z in Å: pixel size x sampling",
+    "cellb": "angles of the cell in degrees",
+    "mapc": "axis of the columns: 1 x, 2 y, 3 z",
+    "mapr": "axis of the rows",
+    "maps": "axis of the sections",
+    "dmin": "least pixel",
+    "dmax": "largest pixel; below DMIN: not computed",
+    "dmean": "mean of the pixels; below DMIN and DMAX: not computed",
+    "ispg": "0 images, 1 volume, 2 to 230 crystal, 401 to 630 stack of volumes",
+    "nsymbt": "bytes of extended header",
+    "creatid": "IMOD: not used any more",
+    "extra1": "no meaning",
+    "exttyp": "what the extended header is",
+    "nversion": "version of the format, 20140 or 20141",
+    "mrcz_mz": "MRCZ: MZ of the uncompressed file",
+    "mrcz_slices": "MRCZ: slices a frame of an uncompressed file",
+    "extra2": "no meaning",
+    "nint": "SERI: bytes a section; AGAR: integers a section",
+    "nreal": "SERI: what these hold; AGAR: reals a section",
+    "voltage": "MRCZ: accelerating voltage in kV",
+    "c3": "MRCZ: spherical aberration in mm",
+    "gain": "MRCZ: counts per electron",
+    "packed_bytes": "MRCZ: bytes of all chunks",
+    "imod_stamp": "IMOD: 1146047817 where its flags mean something",
+    "imod_flags": "IMOD: 1 signed bytes, 2 spacing in ext. header, 4 origin inverted, 8 RMS, 16 4-bit",
+    "idtype": "IMOD: how the images were taken",
+    "lens": "IMOD: lens",
+    "nd1": "IMOD: for idtype 1, axis of tilting",
+    "nd2": "IMOD: no meaning",
+    "vd1": "IMOD: 100 x tilt increment",
+    "vd2": "IMOD: 100 x starting angle",
+    "tiltangles": "IMOD: angles, original and current, in degrees",
+    "origin": "origin x, y, z in Å",
+    "map": "'MAP '",
+    "machst": "machine stamp: 44 44 little-endian, 11 11 big-endian",
+    "rms": "standard deviation of the pixels; negative: not computed",
+    "nlabl": "labels in use",
+    "label": "ten lines of text",
+}
+
+# Fields that nobody sets one by one, and why.
+_PIXELS = "it says where the pixels are and how they are stored; write the file anew to change them"
+FIXED = {
+    **dict.fromkeys(("nx", "ny", "nz", "mode", "nsymbt"), _PIXELS),
+    **dict.fromkeys(("mx", "my", "mz", "cella"), "it follows from pixel_size= and kind="),
+    **dict.fromkeys(("packed_bytes", "mrcz_mz", "mrcz_slices"), "it follows from what is in the file"),
+    "nlabl": "it counts the labels: label= adds one, labels= replaces them",
+    "label": "label= adds one, labels= replaces them",
+}
+
 DTYPES: dict[str, np.dtype] = {"<": HEADER_DTYPE.newbyteorder("<"), ">": HEADER_DTYPE.newbyteorder(">")}
 STAMPS = {b"DD": "<", b"DA": "<", b"\x11\x11": ">"}
 # Blosc's own limit of one chunk (BLOSC_MAX_BUFFERSIZE).

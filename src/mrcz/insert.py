@@ -1,24 +1,36 @@
 """Sections of an uncompressed file, replaced or added in place.
 
-Pixels are written first and then the header that knows them, so that an interruption leaves the sections there were.
+Only the 0.x surface does this: a new file is whole or absent, these cannot be. What is added goes behind the sections
+there are, is on disk before the header that counts it, and is cut off again if something fails, so that the file has
+the old sections or all of the new ones at every instant. What is replaced is written over: a section that was being
+replaced when the power failed may be half of each, and the statistics in the header those from before.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 
 import numpy as np
 
+from mrcz.convert.streams import is_wrapped
+from mrcz.errors import MrczError
 from mrcz.header import Header
 from mrcz.modes import PixelFormat
 from mrcz.reader import Reader
+from mrcz.whole import Disk, lock, release
 from mrcz.writer import frame_moments, total_stats
 
 __all__ = ["insert"]
 
+_WAIT = 10.0  # seconds; another call like this one holds the file for as long as its sections take
 
-def insert(path: str | os.PathLike[str], frames: Iterable[np.ndarray], idx: int, *, dtype: np.dtype) -> None:
+
+def insert(
+    path: str | os.PathLike[str], frames: Iterable[np.ndarray], idx: int, *, dtype: np.dtype, disk: Disk | None = None
+) -> None:
     """Write frames into an existing file from section `idx` on.
 
     Parameters
@@ -30,6 +42,8 @@ def insert(path: str | os.PathLike[str], frames: Iterable[np.ndarray], idx: int,
         The first section to replace; one past the last adds, and negative numbers count from the end.
     dtype : numpy.dtype
         Frames are cast to it, and have to fit the file's dtype without loss from there.
+    disk : Disk, optional
+        The calls that change the disk.
 
     Raises
     ------
@@ -37,12 +51,33 @@ def insert(path: str | os.PathLike[str], frames: Iterable[np.ndarray], idx: int,
         `idx` is outside the stack, a frame has another shape, a pixel does not fit, or the file is compressed.
     TypeError
         `dtype` does not fit the file's.
+    MrczError
+        Another process writes the file.
+    OSError
+        The system refused. Sections that were to be added are not there.
 
     Notes
     -----
     Statistics in the header stay those of all pixels: they grow with sections that are added, and are counted anew when
     some were replaced. A file of another program gets our label.
     """
+    disk = disk or Disk()
+    fd = disk.open_existing(os.fspath(path))  # type: ignore[arg-type]
+    try:
+        # Nobody else writes from here on, so what the header says stays true.
+        lock(fd, path, wait=_WAIT)
+        if not stat.S_ISREG(os.fstat(fd).st_mode) or not os.path.samestat(os.fstat(fd), os.stat(path)):
+            raise MrczError("another process has just replaced this file", path=path)
+        _insert(path, fd, disk, frames, idx, dtype)
+    finally:
+        release(fd)
+
+
+def _insert(
+    path: str | os.PathLike[str], fd: int, disk: Disk, frames: Iterable[np.ndarray], idx: int, dtype: np.dtype
+) -> None:
+    if is_wrapped(path):
+        raise ValueError(f"{path} is inside gzip or the like, which is read, not written: unpack it first")
     with Reader(path) as reader:
         header, nz, shape = reader.header, len(reader), reader.shape[1:]
     if header.compressed:
@@ -58,35 +93,56 @@ def insert(path: str | os.PathLike[str], frames: Iterable[np.ndarray], idx: int,
             _stored(frame, dtype, shape, header)
     known = _known_moments(header) if first == nz else None
     collected = [] if known is None else [known]
-    count = 0
-    with open(path, "r+b") as file:
-        file.seek(header.data_offset + first * header.frame_nbytes)
-        for frame in frames:
-            stored = _stored(frame, dtype, shape, header)
-            file.write(np.ascontiguousarray(stored).data)
-            count += 1
+    size = os.fstat(fd).st_size
+    offset = header.data_offset + first * header.frame_nbytes
+    total = nz
+    try:
+        for number, frame in enumerate(frames, first):
+            stored = np.ascontiguousarray(_stored(frame, dtype, shape, header))
+            offset = _write(disk, fd, stored.reshape(-1).view(np.uint8).data, offset)
+            total = max(nz, number + 1)
             if known is not None:
                 collected.append(frame_moments(pixels.from_stored(stored, header.nx)))
-    total = max(nz, first + count)
-    _write_header(path, header, total, None if known is None else total_stats(np.array(collected)))
+        disk.fsync(fd)  # pixels, before the header that counts them
+    except BaseException:
+        if os.fstat(fd).st_size > size:
+            with suppress(OSError):
+                disk.truncate(fd, size)
+        raise
     if known is None and not pixels.is_complex:
-        with Reader(path) as reader:
-            collected = [frame_moments(frame) for frame in reader]
-        _write_header(path, header, total, total_stats(np.array(collected)))
+        collected = [_moments(fd, header, number) for number in range(total)]
+    stats = total_stats(np.array(collected)) if collected else None
+    _write(disk, fd, memoryview(_header(header, total, stats)), 0)
+    disk.fsync(fd)
 
 
-def _write_header(path: str | os.PathLike[str], old: Header, nz: int, stats: tuple[float, ...] | None) -> None:
+def _write(disk: Disk, fd: int, data: memoryview, offset: int) -> int:
+    """Write all of `data`, continuing short writes; the byte after it."""
+    while data:
+        done = disk.pwrite(fd, data, offset)
+        data, offset = data[done:], offset + done
+    return offset
+
+
+def _header(old: Header, nz: int, stats: tuple[float, ...] | None) -> bytes:
     """The old header for `nz` sections."""
-    new = Header.build(
+    return Header.build(
         (nz, old.ny, old.nx),
         old.pixel_format,
         like=old,
         stats=stats,
         slices=old.slices or 0,
         whole_cell=old.is_mrcz,
-    )
-    with open(path, "r+b") as file:
-        file.write(new.tobytes())
+    ).tobytes()
+
+
+def _moments(fd: int, header: Header, number: int) -> tuple[float, ...]:
+    """Those of a section as it is on disk now."""
+    pixels, nbytes = header.pixel_format, header.frame_nbytes
+    with os.fdopen(os.dup(fd), "rb") as file:
+        file.seek(header.data_offset + number * nbytes)
+        stored = np.frombuffer(file.read(nbytes), pixels.stored)
+    return frame_moments(pixels.from_stored(stored.reshape(pixels.stored_shape(header.ny, header.nx)), header.nx))
 
 
 def _check_dtype(dtype: np.dtype, pixels: PixelFormat) -> None:

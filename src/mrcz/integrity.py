@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 import warnings
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from mrcz.reader import Reader
 
 __all__ = ["Fault", "Verification", "verify"]
+
+# What a new file is called while it grows.
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+_UNFINISHED_NOTE = "the unfinished file of a writer that is at work or was killed: `mrcz recover` saves its frames"
 
 _PART = 8 << 20  # stored bytes a thread reads at a time
 
@@ -155,6 +160,8 @@ def verify(
             size = reader.file_nbytes if is_url(path) else size
             told = {fault.message for fault in faults}
             notes = tuple(oddity for oddity in reader.oddities if oddity not in told)
+            if _UNFINISHED.fullmatch(os.path.basename(os.fspath(path))):
+                notes = (_UNFINISHED_NOTE, *notes)
             faults += _metadata_faults(reader)
             faults += _stored_faults(reader, progress) if fast else _decoded_faults(reader, progress)
     return Verification(

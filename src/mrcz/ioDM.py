@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from mrcz.background import background_thread
 from mrcz.convert import dm
 
 __all__ = ["DMImage", "asyncReadDM4", "async_read_dm4", "readDM4", "read_dm4"]
 
 logger = logging.getLogger("MRCZ")
 
-_asyncExecutor = ThreadPoolExecutor(max_workers=1)  # its thread starts with the first use
+_asyncExecutor = background_thread()
 
 # Where a tag is within its image -> its key in imageInfo.
 _PATHS: dict[tuple[str, ...], str] = {

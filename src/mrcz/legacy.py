@@ -6,21 +6,23 @@ Where 0.6.0 was wrong this is right; docs/differences.md lists each case.
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from mrcz.background import background_thread
 from mrcz.codec import Codec, default_threads
 from mrcz.errors import HeaderError
 from mrcz.header import Header
 from mrcz.insert import insert
-from mrcz.metadata import ExtendedHeader, encode_json
+from mrcz.metadata import ExtendedHeader, encode_json, json_part
 from mrcz.modes import format_for
 from mrcz.reader import Reader
 from mrcz.writer import Writer
@@ -57,7 +59,7 @@ REVERSE_CCPEM_ENUM = {
 
 DEFAULT_N_THREADS = default_threads()
 
-_asyncExecutor = ThreadPoolExecutor(max_workers=1)  # its thread starts with the first use
+_asyncExecutor = background_thread()
 
 # Å in one of each unit. Both µ of Unicode (micro sign and Greek letter) are in use.
 _ANGSTROM = {
@@ -358,8 +360,11 @@ def _describe(reader: Reader, slices: int | None, convention: str, pixelunits: s
         hidden["backend"] = "blosc2" if reader.backend == "blosc2" else "blosc1"
         hidden["bloscFormat"] = int(hidden["backend"][-1])
     extended = reader.extended_header
-    # JSON in the extended header is what older versions read; a footer may say the same in richer types.
-    metadata = extended.decoded if extended.type == "json" else reader.metadata
+    metadata = reader.metadata
+    if extended.type == "json" and reader.footer is not None and metadata != extended.decoded:
+        # JSON in the extended header is what older versions read. A footer may say the same in richer types, or it was
+        # written later and says more.
+        metadata = json.loads(encode_json(json_part(metadata)))
     if isinstance(metadata, dict):
         for key, value in metadata.items():
             fields.setdefault(key, value)
@@ -482,6 +487,7 @@ def writeMRC(
         n_threads=threads,
         slices=slices,
         whole_cell=not codec.is_compressed,
+        overwrite=True,  # as it always did
     ) as writer:
         writer.extend(frames)
 

@@ -12,6 +12,7 @@ import enum
 import functools
 import struct
 import sys
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -429,7 +430,8 @@ _INTEGER = 7  # hexadecimal text, where 64 bits do not do
 _SET = 8  # the array of "set" or "frozenset" and its items
 
 _MAX_DEPTH = 64  # extension types inside each other
-_LIMIT = 1 << 30  # bytes of packed metadata that we take
+_LIMIT = 1 << 28  # bytes of packed metadata that we take
+_MAX_BITS = 14_000  # of an integer: Python refuses to show larger ones (of more than 4300 digits)
 _SMALL = 256
 
 
@@ -479,6 +481,8 @@ class _Encoder:
         if isinstance(value, int):
             if -(2**63) <= value < 2**64:
                 return int(value)
+            if value.bit_length() > _MAX_BITS:
+                raise ValueError(f"an integer of {value.bit_length()} bits in the metadata: at most {_MAX_BITS}")
             return self._ext(_INTEGER, hex(value).encode("ascii"))
         if isinstance(value, complex):
             return self._ext(_COMPLEX, struct.pack("<2d", value.real, value.imag))
@@ -539,7 +543,7 @@ def _time_text(value: Any) -> str:
 def pack(metadata: Any) -> bytes:
     """Metadata as MessagePack, so that :func:`unpack` gives the same values with the same types.
 
-    Dicts (nested, any hashable keys), lists, tuples, sets, str, bytes, bool, None, int of any size, float, complex,
+    Dicts (nested, any hashable keys), lists, tuples, sets, str, bytes, bool, None, int (14 000 bits), float, complex,
     NumPy arrays and scalars, datetime objects, Enum members. Other mappings become dicts, other sequences and arrays of
     objects lists, what offers NumPy's array interface arrays; subclasses become the type they derive from.
 
@@ -658,6 +662,8 @@ def _complex_from(payload: bytes, depth: int) -> complex:
 
 
 def _integer_from(payload: bytes, depth: int) -> int:
+    if len(payload) > _MAX_BITS // 4 + 3:  # with "-0x"
+        raise FormatError(f"an integer of {len(payload)} hexadecimal digits")
     return int(payload, 16)
 
 
@@ -671,7 +677,7 @@ def _array_from(payload: bytes, depth: int) -> np.ndarray:
         if not isinstance(n, int) or n < 0:
             raise FormatError(f"an array of shape {shape}")
         count *= n
-    if count * dtype.itemsize != len(raw):
+    if count * dtype.itemsize != len(raw) or (not dtype.itemsize and count > _SMALL):
         raise FormatError(f"an array of {count} x {dtype} in {len(raw)} bytes")
     if not raw:
         return np.empty(shape, dtype)
@@ -691,15 +697,39 @@ def _title(name: Any) -> Any:
 
 def _enum_from(payload: bytes, depth: int) -> Any:
     module, qualname, name, value = _nested(payload, depth)
-    found: Any = sys.modules.get(module)
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
+    if not all(isinstance(text, str) for text in (module, qualname, name)):
+        raise FormatError("an Enum member whose names are no text")
+    found = _loaded(module, qualname)
     if isinstance(found, type) and issubclass(found, enum.Enum):
-        if name in found.__members__:
-            return found.__members__[name]
-        if issubclass(found, enum.Flag):
+        members = type.__getattribute__(found, "_member_map_")
+        if name in members:
+            return members[name]
+        # A combination of flags: made by the enum package itself, unless the class has ideas of its own.
+        made = type(value) is int and getattr(found._missing_, "__func__", None) is _FLAG_MISSING
+        if issubclass(found, enum.Flag) and made:
             return found(value)
     return f"Enum.{qualname.rpartition('.')[2]}.{name}"
+
+
+_FLAG_MISSING = enum.Flag._missing_.__func__  # type: ignore[attr-defined]
+
+
+def _loaded(module: str, qualname: str) -> Any:
+    """What has this name in a module that is there already; None else.
+
+    Looked up in dictionaries alone: an attribute of a module may be loaded when it is asked for, by ``__getattr__`` or
+    because the module itself is a lazy one.
+    """
+    found: Any = sys.modules.get(module)
+    if not isinstance(found, types.ModuleType):
+        return None
+    names = object.__getattribute__(found, "__dict__")
+    for part in qualname.split("."):
+        found = names.get(part)
+        if not isinstance(found, type):
+            return None
+        names = type.__getattribute__(found, "__dict__")
+    return found
 
 
 def _time_from(payload: bytes, depth: int) -> Any:

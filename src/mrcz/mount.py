@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
+import logging
 import os
 import pickle
+import shutil
 import signal
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -22,7 +26,8 @@ import warnings
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -31,10 +36,14 @@ import numpy as np
 from mrcz.codec import default_threads
 from mrcz.convert.mrc import original_header, source_name
 from mrcz.errors import FormatError, FormatWarning, MissingDependencyError, MrczError
+from mrcz.footer import TRAILER_SIZE
 from mrcz.header import Header
+from mrcz.names import restored_name
 from mrcz.reader import Reader
 
 __all__ = ["FrameCache", "PlainFile", "Tree", "mount"]
+
+_log = logging.getLogger(__name__)
 
 
 # Reads answered at a time. More only wait for each other: the decoding behind them has threads of its own.
@@ -44,6 +53,7 @@ _ENDED_BY_SIGNAL = 8  # what fuse_main returns after Ctrl-C or SIGTERM, having u
 _BATCH = 1 << 20  # bytes decoded together at least
 _AHEAD = 64 << 20  # bytes decoded ahead at most, but always one batch
 _OPEN_FILES = 64  # compressed files kept open for their next reader
+_NAME_MAX = 255  # bytes of a name, as everywhere: of a longer one the kernel would refuse the whole folder
 _SPARE = 4  # batches whose memory is kept for the next
 
 
@@ -186,20 +196,24 @@ class PlainFile:
     ----------
     size : int
         Bytes of the plain file.
-    suffix : str
-        What its name should end in.
+    source : str
+        Name of the file it was compressed from; where it does not say, some name with the right suffix.
     """
 
     def __init__(self, path: str | os.PathLike, cache: FrameCache) -> None:
         self.reader = Reader(path)
         self.cache = cache
+        try:
+            self._read_header()
+        except BaseException:
+            self.reader.close()
+            raise
+
+    def _read_header(self) -> None:
         reader = self.reader
         original = original_header(reader)
-        name = source_name(reader)
-        suffix = os.path.splitext(name)[1] if name is not None else ""
-        self.suffix = suffix if suffix[1:].isalnum() and suffix.lower() != ".mrcz" else ""
-        if not self.suffix:
-            self.suffix = ".mrcs" if reader.kind == "stack" and len(reader) > 1 else ".mrc"
+        stack = reader.kind == "stack" and len(reader) > 1
+        self.source = source_name(reader) or ("x.mrcs" if stack else "x.mrc")
         extended = reader.extended_bytes
         if original is None:
             old = reader.header
@@ -211,8 +225,8 @@ class PlainFile:
         self._head = np.frombuffer(original.tobytes() + extended, np.uint8)
         self._frame = original.frame_nbytes
         self.size = len(self._head) + self._frame * len(reader)
-        stat_ = os.stat(path)
-        self.key = (os.fspath(path), stat_.st_mtime_ns, stat_.st_size)
+        # Its own in the cache: frames of another file, though it be under the same name, are never taken for its.
+        self.key = next(_numbers)
         # Small batches: a frame at random costs little more than that frame, and several are decoded at a time ahead of
         # a sequential read, one a thread.
         self._batch = max(1, _BATCH // max(1, self._frame))
@@ -274,14 +288,62 @@ class PlainFile:
         self.reader.close()
 
 
-def _stamp(path: str) -> tuple[int, int]:
-    """Changes when a file does."""
-    found = os.stat(path)
-    return found.st_mtime_ns, found.st_size
+_numbers = itertools.count()
+
+
+def _stamp(found: os.stat_result) -> tuple[int, ...]:
+    """Changes when a file does, on file systems whose clocks are fine enough."""
+    return found.st_dev, found.st_ino, found.st_ctime_ns, found.st_mtime_ns, found.st_size
+
+
+def _identity(path: str) -> tuple[tuple[int, ...], bytes]:
+    """Changes when a compressed file does, whatever the clocks: its last bytes hold the checksum of its footer.
+
+    exFAT and sshfs make inode numbers up and know seconds only; a file replaced within one has the same stamp.
+    """
+    fd = _open_file(path)
+    try:
+        found = os.fstat(fd)
+        return _stamp(found), os.pread(fd, TRAILER_SIZE, max(0, found.st_size - TRAILER_SIZE))
+    finally:
+        os.close(fd)
+
+
+def _open_file(path: str) -> int:
+    """Open a regular file for reading; for anything else EIO, without waiting for the other end of a FIFO."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+    return fd
+
+
+def _candidates(name: str) -> list[str]:
+    """Names of compressed files that may be shown as *name*; the first of them that is there is."""
+    stem = os.path.splitext(name)[0]
+    names = [name + ".mrcz", name + ".MRCZ", stem + ".mrcz", stem + ".MRCZ"]
+    return names + [f"{name}{wrapper}.mrcz" for wrapper in (".gz", ".bz2", ".xz", ".zst")]
+
+
+@dataclass(frozen=True)
+class _About:
+    """What is known of a compressed file that need not be open: the name it came from, bytes of the plain file."""
+
+    source: str
+    size: int
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return os.path.commonpath([path, folder]) == folder
 
 
 class Tree:
-    """What the mount shows of a folder. Answers in the terms of FUSE; paths begin with ``/``."""
+    """What the mount shows of a folder. Answers in the terms of FUSE; paths begin with ``/``.
+
+    Regular files and folders are shown, and what links lead to as if it stood there. What is left out: links that lead
+    nowhere, or back to a folder they are in (a walk would never end); FIFOs, sockets and devices. One entry that cannot
+    be looked at never hides the others.
+    """
 
     use_ns = True
 
@@ -290,8 +352,8 @@ class Tree:
         self.cache = FrameCache(cache_bytes)
         self._device = os.stat(self.root).st_dev
         self.mountpoint: str | None = None
-        self._about: dict[str, tuple[tuple[int, int], tuple[str, int] | None]] = {}
-        self._plain: OrderedDict[str, tuple[tuple[int, int], PlainFile | None]] = OrderedDict()
+        self._about: dict[str, tuple[tuple[int, ...], _About | None]] = {}
+        self._plain: OrderedDict[str, tuple[Any, PlainFile | None]] = OrderedDict()
         self._open: dict[int, PlainFile | int] = {}
         self._next = 1
         self._lock = threading.Lock()
@@ -301,21 +363,27 @@ class Tree:
     def _real(self, path: str) -> str:
         return os.path.join(self.root, path.lstrip("/"))
 
-    def about(self, real: str) -> tuple[str, int] | None:
-        """Suffix and bytes of the plain file for a compressed one; None if it cannot be opened."""
-        stamp = _stamp(real)
+    def about(self, real: str) -> _About | None:
+        """What is known of a compressed file; None if it cannot be opened as one."""
         known = self._about.get(real)
-        if known is None or known[0] != stamp:
-            file = self.plain(real)
-            known = self._about[real] = (stamp, None if file is None else (file.suffix, file.size))
+        if known is None or known[0] != _stamp(os.stat(real)):
+            self.plain(real)
+            known = self._about[real]
         return known[1]
 
     def plain(self, real: str) -> PlainFile | None:
-        """The plain file for a compressed one; None if it cannot be opened."""
-        stamp = _stamp(real)
+        """The plain file for a compressed one; None if what is there is no compressed file, or damaged.
+
+        Raises
+        ------
+        OSError
+            The system refused; what comes next time may differ.
+        """
+        # Before the file is opened: should it be replaced in between, it is opened again the next time.
+        identity = _identity(real)
         with self._lock:
             known = self._plain.get(real)
-            if known is not None and known[0] == stamp:
+            if known is not None and known[0] == identity:
                 self._plain.move_to_end(real)
                 return known[1]
         file = None
@@ -324,52 +392,133 @@ class Tree:
                 warnings.simplefilter("ignore", FormatWarning)
                 file = PlainFile(real, self.cache)
             if not file.reader.is_compressed:
+                file.close()
                 file = None
-        except (FormatError, OSError):
-            pass
+        except FormatError as error:
+            _log.debug("%r is shown as it is: %s", real, error)
+        except OSError:
+            raise
+        except MemoryError:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), real) from None
+        except Exception:
+            # A fault of ours, and one file's only: the others are shown.
+            _log.debug("%r is shown as it is", real, exc_info=True)
         with self._lock:
-            self._plain[real] = (stamp, file)
+            self._about[real] = (identity[0], None if file is None else _About(file.source, file.size))
+            self._plain[real] = (identity, file)
             self._plain.move_to_end(real)
             # Only so many, or a listing of a large archive would use up this process's file descriptors.
             while len(self._plain) > _OPEN_FILES:
                 self._plain.popitem(last=False)
         return file
 
-    def listing(self, folder: str) -> dict[str, str]:
-        """Name shown -> real path, for one folder. A plain file that is really there hides a compressed one."""
-        names: dict[str, str] = {}
-        shown = {}
-        for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-            if entry.name.lower().endswith(".mrcz") and entry.is_file():
-                about = self.about(entry.path)
-                if about is not None:
-                    shown[entry.name[: -len(".mrcz")] + about[0]] = entry.path
-                    continue
-            names[entry.name] = entry.path
-        return shown | names
-
-    def find(self, path: str) -> str:
-        """The real path behind a path of the mount."""
+    def _stat(self, path: str) -> os.stat_result:
+        """`os.stat` of what is shown there by its own name; what is left out is ENOENT."""
         real = self._real(path)
-        if os.path.lexists(real):
-            if real.lower().endswith(".mrcz") and os.path.isfile(real) and self.about(real) is not None:
+        try:
+            found = os.stat(real)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR):  # a link that leads nowhere
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+            raise
+        folder = stat.S_ISDIR(found.st_mode)
+        if not (folder or stat.S_ISREG(found.st_mode)) or (folder and os.path.islink(real) and self._leads_back(path)):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return found
+
+    def _leads_back(self, path: str) -> bool:
+        """Whether a link leads to one of the folders above it, or to what that is in."""
+        target = os.path.realpath(self._real(path))
+        while (path := os.path.dirname(path)) != "/":
+            if _is_in(os.path.realpath(self._real(path)), target):
+                return True
+        return _is_in(os.path.realpath(self.root), target)
+
+    def _is_shown(self, path: str) -> bool:
+        try:
+            self._stat(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _plain_name(self, path: str) -> str | None:
+        """Name under which a compressed file is shown; None for its own.
+
+        Its own where it is damaged, or where the name of the plain file is another's: a plain file's that is there, or
+        that of a compressed one that comes first.
+        """
+        folder, name = os.path.split(path)
+        about = self.about(self._real(path))
+        if about is None:
+            return None
+        shown = restored_name(name, about.source)
+        candidates = _candidates(shown)
+        if name not in candidates or len(os.fsencode(shown)) > _NAME_MAX or self._is_shown(os.path.join(folder, shown)):
+            return None
+        for other in candidates[: candidates.index(name)]:
+            if self._would_be(os.path.join(folder, other), shown) and not self._same(path, os.path.join(folder, other)):
+                return None
+        return shown
+
+    def _would_be(self, path: str, shown: str) -> bool:
+        """Whether that is a compressed file of a plain one of that name."""
+        try:
+            if not stat.S_ISREG(self._stat(path).st_mode):
+                return False
+            about = self.about(self._real(path))
+        except OSError:
+            return False
+        return about is not None and restored_name(os.path.basename(path), about.source) == shown
+
+    def _same(self, path: str, other: str) -> bool:
+        """Whether two names are those of one file: where case does not matter, a.MRCZ is a.mrcz too."""
+        return os.path.samefile(self._real(path), self._real(other))
+
+    def listing(self, path: str) -> list[str]:
+        """Names shown in a folder, sorted by those they really have."""
+        names = []
+        with os.scandir(self._real(path)) as entries:
+            found = sorted(entry.name for entry in entries)
+        for name in found:
+            inside = os.path.join(path, name)
+            shown = None
+            try:
+                if stat.S_ISREG(self._stat(inside).st_mode) and name.lower().endswith(".mrcz"):
+                    shown = self._plain_name(inside)
+            except FileNotFoundError as error:
+                _log.debug("%r is left out: %s", self._real(inside), error)
+                continue
+            except OSError as error:  # not allowed: the name is shown, and whoever wants more gets the error
+                _log.debug("%r cannot be looked at: %s", self._real(inside), error)
+            names.append(shown or name)
+        return names
+
+    def find(self, path: str) -> tuple[str, os.stat_result]:
+        """The real path behind a path of the mount, and its attributes."""
+        try:
+            found = self._stat(path)
+        except FileNotFoundError:
+            folder, name = os.path.split(path)
+            for candidate in _candidates(name):
+                other = os.path.join(folder, candidate)
+                if self._would_be(other, name):
+                    if len(os.fsencode(name)) > _NAME_MAX:
+                        raise
+                    return self._real(other), self._stat(other)
+            raise
+        if path.lower().endswith(".mrcz") and stat.S_ISREG(found.st_mode):
+            shown = None
+            with suppress(OSError):  # then it is shown as it is
+                shown = self._plain_name(path)
+            if shown is not None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-            return real
-        stem = os.path.splitext(real)[0]
-        for suffix in (".mrcz", ".MRCZ"):
-            candidate = stem + suffix
-            if os.path.isfile(candidate):
-                about = self.about(candidate)
-                if about is not None and stem + about[0] == real:
-                    return candidate
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return self._real(path), found
 
     # --- what FUSE asks ---
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
         """Attributes; a file's size is that of the plain one, and nothing can be written."""
-        real = self.find(path)
-        found = os.stat(real)
+        real, found = self.find(path)
         names = ("st_mode", "st_nlink", "st_uid", "st_gid", "st_size", "st_blocks", "st_blksize")
         about = {name: getattr(found, name) for name in names}
         # Files of several file systems can be below one folder, and programs take the same number for the same file.
@@ -380,18 +529,18 @@ class Tree:
             plain = self.about(real)
             if plain is not None:
                 # Large reads are worth it: each is a request to this process.
-                about |= {"st_size": plain[1], "st_blocks": -(-plain[1] // 512), "st_blksize": 1 << 20}
+                about |= {"st_size": plain.size, "st_blocks": -(-plain.size // 512), "st_blksize": 1 << 20}
         return about
 
     def readdir(self, path: str, fh: int | None = None) -> list[str]:
         """Names in a folder."""
-        return [".", "..", *self.listing(self._real(path))]
+        return [".", "..", *self.listing(path)]
 
     def open(self, path: str, flags: int) -> int:
         """Open for reading; anything else is EROFS."""
         if flags & (os.O_WRONLY | os.O_RDWR):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        real = self.find(path)
+        real, _ = self.find(path)
         file: PlainFile | int
         if self._real(path) != real:
             plain = self.plain(real)
@@ -399,11 +548,16 @@ class Tree:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             file = plain
         else:
-            file = os.open(real, os.O_RDONLY)
+            file = _open_file(real)
         with self._lock:
             handle, self._next = self._next, self._next + 1
             self._open[handle] = file
         return handle
+
+    def version(self, fh: int) -> int | None:
+        """Of an open file: what the kernel kept when it was the same is right still. None: never."""
+        file = self._open[fh]
+        return None if isinstance(file, int) else file.key
 
     def decoded(self, fh: int) -> bool:
         """Is this open file a compressed one?"""
@@ -421,6 +575,8 @@ class Tree:
                 yield parts
         except MrczError as error:
             raise OSError(errno.EIO, str(error)) from None
+        except MemoryError:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
         """`parts` as one piece."""
@@ -486,9 +642,23 @@ def _read_further_ahead(mountpoint: str) -> None:
 
 
 def _fuse_class(mfusepy: Any) -> type:
-    """mfusepy's FUSE, with a `read` that copies each byte once: it is called for every 128 KiB."""
+    """mfusepy's FUSE, with a `read` that copies each byte once: it is called for every 128 KiB.
+
+    And an `open` that says what the kernel may keep.
+    """
+
+    versions: dict[bytes, Any] = {}
 
     class FUSE(mfusepy.FUSE):
+        def open(self, path: bytes, fip: Any) -> int:
+            super().open(path, fip)
+            # What was read stays in the kernel's memory until the file changes. libfuse's own look at that, auto_cache,
+            # knows a file by time and size alone.
+            version = self.operations.version(fip.contents.fh)
+            fip.contents.keep_cache = int(version is not None and versions.get(path) == version)
+            versions[path] = version
+            return 0
+
         def read(self, path: bytes, buf: Any, size: int, offset: int, fip: Any) -> int:
             return self.operations.read_into(ctypes.addressof(buf.contents), size, offset, fip.contents.fh)
 
@@ -560,9 +730,34 @@ def _serve(
             ready()
 
     try:
-        fuse.serve(tree, mountpoint, mounted, page_cache=page_cache)
+        with _unmounted_at_the_end(mountpoint):
+            fuse.serve(tree, mountpoint, mounted, page_cache=page_cache)
     finally:
         tree.close()
+
+
+@contextmanager
+def _unmounted_at_the_end(mountpoint: str) -> Iterator[None]:
+    """Have it unmounted should this process be killed meanwhile (Linux).
+
+    fusermount3's own auto_unmount looks once whether the mount is dead. A killed process closes its socket to
+    fusermount3 and its mount one after the other; one look in between, and a dead mount is left behind.
+    """
+    program = shutil.which("fusermount3") or shutil.which("fusermount")
+    if program is None or not sys.platform.startswith("linux"):
+        yield
+        return
+    # It waits for the end of a pipe, which comes with the end of this process, or for a line: all went well. In a
+    # session of its own, so that Ctrl-C does not end it first.
+    watcher = subprocess.Popen(
+        ["/bin/sh", "-c", 'read -r line || exec "$0" -u -q -z -- "$1"', program, mountpoint],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd="/",
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            watcher.communicate(b"\n")
 
 
 def _in_background(serve: Callable[[Callable[[], None]], None]) -> None:
@@ -619,8 +814,6 @@ def _serve_with_libfuse(folder: str, mountpoint: str, cache_bytes: int, foregrou
     tree = Tree(folder, cache_bytes)
     tree.mountpoint = mountpoint
     options: dict[str, Any] = {}
-    if sys.platform.startswith("linux"):
-        options["auto_unmount"] = True  # should this process be killed, fusermount3 unmounts in its place
     if mfusepy.fuse_version_major == 3:
         # Its own number of idle threads is one that libfuse complains of.
         options |= {"max_threads": _THREADS, "max_idle_threads": _THREADS}
@@ -631,18 +824,11 @@ def _serve_with_libfuse(folder: str, mountpoint: str, cache_bytes: int, foregrou
             if hasattr(signal, name):
                 handlers[name] = signal.signal(getattr(signal, name), signal.SIG_DFL)
     try:
-        _fuse_class(mfusepy)(
-            tree,
-            mountpoint,
-            foreground=foreground,
-            ro=True,
-            fsname="mrcz",
-            subtype="mrcz",
-            # What was read stays in the kernel's memory until the file changes, which is looked at on every open.
-            auto_cache=True,
-            ac_attr_timeout=0,
-            **options,
-        )
+        with _unmounted_at_the_end(mountpoint):
+            _fuse_class(mfusepy)(
+                tree, mountpoint, foreground=foreground, ro=True, fsname="mrcz", subtype="mrcz", attr_timeout=0,
+                **options,
+            )  # fmt: skip
     except RuntimeError as error:
         if error.args == (_ENDED_BY_SIGNAL,):
             return

@@ -7,13 +7,54 @@ the same: `.mrc` becomes `.mrcz`, any other suffix stays in front of it.
 from __future__ import annotations
 
 import os
+import re
 
-__all__ = ["MRC_SUFFIXES", "compressed_name", "old_compressed_name", "restored_name"]
+__all__ = [
+    "MRC_SUFFIXES",
+    "check_new_name",
+    "compressed_name",
+    "old_compressed_name",
+    "restored_name",
+    "unfinished_name",
+]
 
 #: Suffixes of plain MRC files. From a directory these are taken; a file named itself may be called anything.
 MRC_SUFFIXES = (".mrc", ".mrcs", ".map", ".ccp4", ".st", ".rec", ".ali", ".preali", ".msk")
 
 _WRAPPERS = (".gz", ".bz2", ".xz", ".zst")
+
+# What every other program would take the file for, by its suffix.
+_FOREIGN = {
+    **dict.fromkeys((".tif", ".tiff", ".gain"), "TIFF"),
+    **dict.fromkeys((".h5", ".hdf5", ".hdf", ".nxs", ".emd", ".hspy"), "HDF5"),
+    **dict.fromkeys((".npy", ".npz"), "NumPy"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg"), "picture"),
+    **dict.fromkeys((".dm3", ".dm4"), "DigitalMicrograph"),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z"), "archive"),
+    ".eer": "EER",
+    ".zarr": "Zarr",
+}
+
+
+def check_new_name(path: str | os.PathLike) -> None:
+    """Refuse a name for a new MRC or MRCZ file that says that it is something else.
+
+    Raises
+    ------
+    ValueError
+        ``a.mrc.gz`` and the like, and suffixes of other formats: ``.tif``, ``.h5``, ``.npy``, …
+    """
+    name = os.fspath(path)
+    stem, suffix = os.path.splitext(name)
+    if suffix.lower() in _WRAPPERS:
+        plain = os.path.basename(stem)
+        raise ValueError(
+            f"{name}: {suffix} is read, not written; write {compressed_name(plain)}, which is compressed and opens "
+            f"anywhere in it, or {plain}"
+        )
+    kind = _FOREIGN.get(suffix.lower())
+    if kind is not None:
+        raise ValueError(f"{name}: its suffix says {kind}, and this would be an MRC file; name it .mrc or .mrcz")
 
 
 def compressed_name(name: str) -> str:
@@ -53,6 +94,12 @@ def restored_name(name: str, source_name: str | None) -> str:
     if not known[1:].isalnum() or known.lower() == ".mrcz":
         known = ".mrc"
     return inner if inner.endswith(known) else inner + known
+
+
+def unfinished_name(name: str) -> str | None:
+    """What a temporary file of ours will be called: ``.movie.mrcz.1f2e3d4c.part`` → ``movie.mrcz``; None for others."""
+    found = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.(?:part|tmp)", name, re.DOTALL)
+    return None if found is None else found[1]
 
 
 def _unwrapped(name: str) -> str:

@@ -19,7 +19,9 @@ from mrcz.errors import ChunkError, FormatError, FormatWarning, MrczError
 from mrcz.index import FrameIndex, plan_reads, xxh64
 from mrcz.modes import CODEC_NAMES
 from mrcz.opening import open_frames
+from mrcz.reducing import Reductions
 from mrcz.remote import RemoteSource, is_url
+from mrcz.selecting import frame_numbers, select
 from mrcz.source import FileSource, ObjectSource, open_source
 
 __all__ = ["Reader", "read"]
@@ -30,8 +32,11 @@ _PIXEL_TYPES = {"i1": 0, "u1": 1, "i2": 2, "u2": 3, "i4": 4, "u4": 5, "f2": 6, "
 _PACKED = 8
 
 
-class Reader:
+class Reader(Reductions):
     """A file of frames, opened for reading: indexes like an array of shape (nz, ny, nx), decodes what is asked for.
+
+    ``reader[key]`` is ``numpy.asarray(reader)[key]`` for every key. `sum`, `mean`, `min`, `max`, `std` and `var` take
+    NumPy's ``axis``, which is 0, the frames, if not given; ``numpy.sum(reader)`` and the like mean what NumPy means.
 
     Parameters
     ----------
@@ -183,8 +188,13 @@ class Reader:
         return CODEC_NAMES.get(self.header.codec_number, f"codec {self.header.codec_number}")
 
     @property
+    def wrapper(self) -> str | None:
+        """``"gzip"``, ``"bzip2"``, ``"xz"`` or ``"zstd"`` where the file is inside one; None else."""
+        return self._source.wrapper if isinstance(self._source, FileSource) else None
+
+    @property
     def file_nbytes(self) -> int:
-        """Bytes of the whole file."""
+        """Bytes of the whole file (of what is inside, if it is a gzip file or the like)."""
         return self._source.size
 
     @property
@@ -227,6 +237,21 @@ class Reader:
             decoded = self.extended_header.decoded
             return dict(decoded) if isinstance(decoded, dict) else {}
         return {}
+
+    @property
+    def frame_metadata(self) -> list[dict[str, Any]]:
+        """The metadata of each frame, as given to `Writer.append`; an empty dict for a frame that has none."""
+        from mrcz.writer_metadata import frames_of
+
+        return frames_of(self.metadata, len(self))
+
+    @property
+    def frame_stats(self) -> np.ndarray | None:
+        """Minimum, maximum, mean and standard deviation of each frame, (nz, 4) float64, as its writer counted them.
+
+        None where the file does not say: plain files, files of other programs, complex and RGB pixels.
+        """
+        return self.index.stats
 
     def __repr__(self) -> str:
         how = self.codec if self.is_compressed else "not compressed"
@@ -301,19 +326,16 @@ class Reader:
             raise ValueError("a file cannot become an array without copying; use memmap() for a plain one")
         return self.read() if dtype is None else self.read().astype(dtype, copy=False)
 
-    def __getitem__(self, key: Any) -> np.ndarray:
-        key = _expand(key, self.ndim)
-        frames, drop = _frame_numbers(key[0], len(self))
-        ny, nx = self.shape[1:3]
-        y, y_rest = _span(key[1], ny, 1)
-        x, x_rest = _span(key[2], nx, 2)
-        rest = (slice(None), y_rest, x_rest, *key[3:])
+    def __getitem__(self, key: Any) -> Any:
+        """What ``numpy.asarray(reader)[key]`` is; only the frames it needs are decoded, and of these the blocks that
+        hold the rows asked for."""
+        frames, window, rest = select(key, self.shape)
         if self.correction is None:
-            array = self._decode(frames, (y[0], y[1], x[0], x[1]))
+            array = self._decode(frames, window)
         else:  # a filled pixel depends on its neighbours, so frames are corrected whole
-            array = self._corrected(frames)[:, y[0] : y[1], x[0] : x[1]]
-        array = array[rest]
-        return array[0] if drop else array
+            y0, y1, x0, x1 = window
+            array = self._corrected(frames)[:, y0:y1, x0:x1]
+        return array[rest]
 
     def read(
         self,
@@ -344,7 +366,7 @@ class Reader:
         -------
         (n, ny, nx) ndarray, or (ny, nx) if `frames` is an int.
         """
-        numbers, drop = _frame_numbers(slice(None) if frames is None else frames, len(self))
+        numbers, drop = frame_numbers(frames, len(self))
         if gain is not None and dtype is None:
             dtype = np.float32
         target = self.dtype if dtype is None else np.dtype(dtype)
@@ -519,42 +541,18 @@ class Reader:
 
     def stored(self, frame: int) -> bytes:
         """The bytes of a frame as they are in the file: its chunk, or its plain pixels."""
-        (number,), _ = _frame_numbers(frame, len(self))
+        (number,), _ = frame_numbers(frame, len(self))
         return self._source.read(int(self.index.offsets[number]), int(self.index.sizes[number]))
 
     def _core_errors(self, numbers: np.ndarray) -> _CoreErrors:
         return _CoreErrors(self, numbers)
 
-    def sum(
-        self,
-        frames: int | slice | Sequence[int] | None = None,
-        *,
-        weights: Sequence[float] | None = None,
-        gain: np.ndarray | None = None,
-        correction: Any = None,
-        n_threads: int | None = None,
-    ) -> np.ndarray:
-        """Sum over frames without holding the stack.
-
-        Parameters
-        ----------
-        frames : int, slice or sequence of int, optional
-            Which; default all.
-        weights : sequence of float, optional
-            One a frame.
-        gain : (ny, nx) float32 array, optional
-            Multiplies every frame.
-        correction : mrcz.correct.Correction, optional
-            Give the sum of the corrected frames; default the Reader's. Its noise, if any, is left out.
-
-        Returns
-        -------
-        (ny, nx) ndarray
-            float32 with a correction;
-            int64 for integer pixels without weights and gain (exact); else float64 (complex128 for complex pixels),
-            added up frame by frame in order.
-        """
-        numbers, _ = _frame_numbers(slice(None) if frames is None else frames, len(self))
+    def _frame_sum(
+        self, frames: Any, weights: Sequence[float] | None, gain: np.ndarray | None, correction: Any,
+        n_threads: int | None,
+    ) -> np.ndarray:  # fmt: skip
+        """The sum over frames, (ny, nx): int64 of integers, float32 with a correction, else float64 or complex128."""
+        numbers, _ = frame_numbers(frames, len(self))
         if weights is not None and len(weights) != len(numbers):
             raise ValueError(f"{len(weights)} weights for {len(numbers)} frames")
         if gain is not None:
@@ -625,7 +623,7 @@ class Reader:
         if not isinstance(source, (FileSource, ObjectSource)):
             raise ValueError(f"{self.path}: a URL is read as it was; open it again")
         if isinstance(source, FileSource):
-            if source.wrapped:
+            if source.wrapper:
                 raise ValueError(f"{self.path}: what is inside is unpacked when it is opened; open it again")
             if self._reopen is not None and not (same := source.same_file(self._reopen)):
                 who = "no file has this name any more" if same is None else "another file has this name now"
@@ -702,77 +700,23 @@ class _CoreErrors:
             error.filename = self.reader.path
 
 
-def _expand(key: Any, ndim: int) -> tuple:
-    """Any index -> one entry an axis."""
-    if not isinstance(key, tuple):
-        key = (key,)
-    if sum(1 for k in key if k is Ellipsis) > 1:
-        raise IndexError("an index can have one ellipsis ('...')")
-    if any(k is None for k in key):
-        raise IndexError("np.newaxis has no meaning for a file; index the result")
-    given = sum(1 for k in key if k is not Ellipsis)
-    if given > ndim:
-        raise IndexError(f"{given} indices for {ndim} axes")
-    fill = (slice(None),) * (ndim - given)
-    for i, k in enumerate(key):
-        if k is Ellipsis:
-            return (*key[:i], *fill, *key[i + 1 :])
-    return (*key, *fill)
-
-
-def _frame_numbers(key: Any, n: int) -> tuple[np.ndarray, bool]:
-    """Frames asked for, and whether their axis disappears."""
-    if isinstance(key, slice):
-        return np.arange(n, dtype=np.int64)[key], False
-    if isinstance(key, (int, np.integer)) and not isinstance(key, (bool, np.bool_)):
-        k = int(key)
-        if not -n <= k < n:
-            raise IndexError(f"frame {k} of {n}")
-        return np.array([k % n], np.int64), True
-    array = np.asarray(key)
-    if array.dtype == bool:
-        if array.shape != (n,):
-            raise IndexError(f"a mask of shape {array.shape} for {n} frames")
-        return np.flatnonzero(array), False
-    if array.ndim > 1 or (array.size and array.dtype.kind not in "iu"):
-        raise IndexError(f"frames are chosen by integers, slices or lists of them, not {key!r}")
-    array = array.reshape(-1).astype(np.int64)
-    if array.size and not (array.min() >= -n and array.max() < n):
-        raise IndexError(f"frames {array.min()} to {array.max()} of {n}")
-    return array % n if n else array, False
-
-
-def _span(key: Any, n: int, axis: int) -> tuple[tuple[int, int], Any]:
-    """Rows (or columns) that must be decoded, and the index to apply to them afterwards."""
-    if isinstance(key, slice):
-        chosen = range(n)[key]
-        if not chosen:
-            return (0, 0), slice(0, 0)
-        low, high = min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1])
-        if chosen.step < 0:
-            return (low, high + 1), slice(None, None, chosen.step)
-        return (low, high + 1), slice(None, None, chosen.step)
-    if isinstance(key, (int, np.integer)) and not isinstance(key, (bool, np.bool_)):
-        if not -n <= key < n:
-            raise IndexError(f"index {key} is out of bounds for axis {axis} of size {n}")
-        return (int(key) % n, int(key) % n + 1), 0
-    return (0, n), key
-
-
 def read(
     path: Any,
     *,
+    frames: int | slice | Sequence[int] | np.ndarray | None = None,
     out: np.ndarray | None = None,
     dtype: Any = None,
     n_threads: int | None = None,
     permissive: bool = False,
     signed_bytes: bool | None = None,
 ) -> np.ndarray:
-    """Read all frames of a file.
+    """Read the frames of a file.
 
     Parameters
     ----------
     path : path or binary file object
+    frames : int, slice or sequence of int, optional
+        Which; default all.
     out : (nz, ny, nx) ndarray, optional
         Filled and returned.
     dtype : dtype, optional
@@ -782,13 +726,15 @@ def read(
 
     Returns
     -------
-    (nz, ny, nx) ndarray
+    (nz, ny, nx) ndarray, or (ny, nx) if `frames` is an int
         nz is 1 for a single image; RGB files have a last axis of 3 more.
 
     Raises
     ------
     FormatError
         This is no MRC file, or it is damaged.
+    IndexError
+        It has no such frames.
     """
     with Reader(path, permissive=permissive, n_threads=n_threads, signed_bytes=signed_bytes) as reader:
-        return reader.read(out=out, dtype=dtype)
+        return reader.read(frames, out=out, dtype=dtype)

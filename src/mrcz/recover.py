@@ -223,7 +223,12 @@ class _Recovering:
             raise FormatError("the header says that the file is not compressed, its footer that it is", path=self.path)
         self.stored = self.header.pixel_format.frame_nbytes(self.header.ny, self.header.nx)
         start = self.header.data_offset
+        if self.footer is not None and len(self.footer.index):
+            start = min(start, max(1024, int(self.footer.index.offsets[0])))
         extended = self.source.read(1024, start - 1024)
+        if len(extended) != self.header.nsymbt:
+            self.notes.append(f"NSYMBT is {self.header.nsymbt}, {len(extended)} bytes of extended header are there")
+            self.header = self.header.replace(nsymbt=len(extended))
         if self.footer is not None and self.footer.extended_header_hash not in (None, xxh64(extended)):
             self.notes.append("the extended header does not match its checksum and is kept as it is")
         found = self._frames(start)
@@ -374,6 +379,7 @@ class _Recovering:
     def _write(self, target: str, extended: bytes, found: list[_Frame]) -> None:
         from mrcz import __version__
         from mrcz.writer import total_stats
+        from mrcz.writer_metadata import choose_frames
 
         footer = self.footer
         extra = {} if footer is None else dict(footer.extra)
@@ -384,9 +390,12 @@ class _Recovering:
         metadata = None
         if footer is not None:
             try:
-                metadata = footer.metadata_bytes(self.source.read)
+                if footer.metadata(self.source.read) is not None:
+                    metadata = footer.metadata_bytes(self.source.read)
+                if metadata is not None and self.lost:
+                    metadata = choose_frames(metadata, [frame.number for frame in found])
             except FormatError as error:
-                self.notes.append(error.message)
+                self.notes.append(f"{error.message}; they are left out")
         fields = {
             "metadata": metadata,
             "extra": extra,

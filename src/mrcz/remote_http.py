@@ -165,8 +165,8 @@ class _Request:
             raise self._error(f"no bytes for read_timeout = {limits.read_timeout:g} s") from error
         except TimeoutError as error:
             raise self._error(
-                f"no complete answer within total_timeout = {limits.total_timeout:g} s and the time that its bytes take "
-                f"at least_rate = {limits.least_rate:g} bytes/s"
+                f"no complete answer within total_timeout = {limits.total_timeout:g} s and the time its bytes take at "
+                f"least_rate = {limits.least_rate:g} bytes/s"
             ) from error
         except aiohttp.TooManyRedirects as error:
             raise self._error(f"sent elsewhere more than redirects = {limits.redirects} times") from error
@@ -219,9 +219,7 @@ class _Request:
         advice = f"whole_bytes = {limit} is the most that is taken; download the file and open the copy"
         if response.content_length is not None and response.content_length > limit:
             raise self._error(f"the server knows no ranges and sends all {response.content_length} bytes: {advice}")
-        data = await self._body(
-            response, limit, clock, f"the server knows no ranges and sends the whole file: {advice}"
-        )
+        data = await self._body(response, limit, clock, f"the server knows no ranges, and sends more: {advice}")
         return Answer(data, len(data), True, version)
 
     async def _body(self, response: Any, n: int, clock: asyncio.Timeout, message: str = "") -> bytes:

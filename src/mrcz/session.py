@@ -14,6 +14,8 @@ import numpy as np
 from mrcz.correct import Correction, Koma, KomaReference, correlation_report, fit_outliers
 from mrcz.correct.references import save_image, save_mask
 from mrcz.errors import MrczError
+from mrcz.names import check_new_name
+from mrcz.whole import is_same_place
 
 __all__ = ["PRODUCTS", "Corrected", "correct_file", "describe", "destination", "koma_session"]
 
@@ -91,7 +93,7 @@ def correct_file(
     mask_style : str, optional
         Of a mask written as text: "relion" (default) or "serialem".
     overwrite : bool
-        Replace files that are there.
+        Replace files that are there; never the source.
     n_threads : int, optional
     progress : callable, optional
         ``progress(done, total)`` in frames.
@@ -102,13 +104,17 @@ def correct_file(
 
     Raises
     ------
-    FileExistsError, MrczError, OSError, ValueError
+    FileExistsError
+        A product is there already.
+    ValueError
+        A product is the source itself, or another product.
+    MrczError, OSError
     """
     import mrcz
 
     name = os.fspath(source)
     outputs = dict(outputs or {})
-    _clear_to_write(name, outputs.values(), overwrite)
+    _clear_to_write([name], outputs, overwrite)
     with mrcz.open(name, n_threads=n_threads, **dict(reading or {})) as reader:
         correction = Correction.fit(reader, n_threads=n_threads, **fit)
         report = {"frames": int(reader.shape[0])}
@@ -120,13 +126,18 @@ def correct_file(
     return Corrected(name, tuple(outputs.values()), report, correction)
 
 
-def _clear_to_write(source: str, paths: Iterable[str], overwrite: bool) -> None:
-    for path in paths:
-        if os.path.exists(path):
-            if os.path.samefile(path, source):
-                raise ValueError(f"{path} is the raw stack itself")
-            if not overwrite:
-                raise FileExistsError(f"{path} is there already")
+def _clear_to_write(sources: Iterable[str], outputs: Mapping[str, str], overwrite: bool) -> None:
+    """Refuse before any work what would be refused after it; what counts is the moment a product gets its name."""
+    sources = tuple(sources)
+    for number, (product, path) in enumerate(outputs.items()):
+        if product == "stack":
+            check_new_name(path)
+        if any(is_same_place(path, source) for source in sources):
+            raise ValueError(f"{path} is a raw stack itself")
+        if any(is_same_place(path, other) for other in list(outputs.values())[:number]):
+            raise ValueError(f"{path} is asked for twice")
+        if not overwrite and os.path.exists(path):
+            raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
 
 
 class _Normalised:
@@ -173,17 +184,18 @@ def _write(reader: Any, correction: Correction, outputs: Mapping[str, str], over
     if "sum" in outputs:
         if total is None:
             total = correction.correct_sum(reader.sum(n_threads=n_threads), n_frames)
-        _save(outputs["sum"], total.astype(np.float32), reader)
+        _save(outputs["sum"], total.astype(np.float32), reader, overwrite)
     if "mask" in outputs and correction.outliers is not None:
-        save_mask(outputs["mask"], correction.outliers.mask, style=mask_style)
+        save_mask(outputs["mask"], correction.outliers.mask, style=mask_style, overwrite=overwrite)
     if progress:
         progress(n_frames, n_frames)
 
 
-def _save(path: str, image: np.ndarray, reader: Any) -> None:
+def _save(path: str, image: np.ndarray, reader: Any, overwrite: bool) -> None:
     size = reader.pixel_size
     known = size is not None and np.all(np.asarray(size, float) > 0)
-    save_image(path, image, pixel_size=float(np.asarray(size, float).reshape(-1)[0]) if known else None)
+    pixel_size = float(np.asarray(size, float).reshape(-1)[0]) if known else None
+    save_image(path, image, pixel_size=pixel_size, overwrite=overwrite)
 
 
 def _dict(metadata: Any) -> dict[str, Any]:
@@ -253,9 +265,11 @@ def koma_session(
             except (OSError, MrczError, ValueError) as error:
                 yield _failed(source, error)
 
+    raw = list(waiting.values())  # no product of any stack replaces one of these
     for source in sources:
+        raw.append(source)
         try:
-            _clear_to_write(source, outputs(source).values(), overwrite)
+            _clear_to_write(raw, outputs(source), overwrite)
             with mrcz.open(source, **options) as reader:
                 first = Correction.fit(reader, n_threads=n_threads, **fit)
                 mean = first.correct_sum(reader.sum(n_threads=n_threads), len(reader)) / np.float32(len(reader))

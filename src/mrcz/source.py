@@ -34,19 +34,19 @@ class FileSource:
         Whether a request costs far more than its bytes.
     size : int
         Bytes of the file when it was opened, or last refreshed.
-    wrapped : bool
-        The file read is a temporary one: what was inside a gzip, bzip2, xz or zstd file.
+    wrapper : str or None
+        ``"gzip"``, ``"bzip2"``, ``"xz"`` or ``"zstd"``: the file read is a temporary one, what was inside of that.
     """
 
     remote = False
     knows_size = True
 
-    def __init__(self, file: BinaryIO, name: str, *, wrapped: bool = False) -> None:
+    def __init__(self, file: BinaryIO, name: str, *, wrapper: str | None = None) -> None:
         self.file = file
         self.name = name
         self.fd = file.fileno()
         self.size = os.fstat(self.fd).st_size
-        self.wrapped = wrapped
+        self.wrapper = wrapper
         self._users = 0
         self._closed = False
 
@@ -213,14 +213,14 @@ def open_source(path: Any, storage_options: dict[str, Any] | None = None) -> Fil
 
     file = open_regular(name)
     try:
-        wrapped = wrapper_of(file.read(6)) is not None
+        wrapper = wrapper_of(file.read(6))
     except BaseException:
         file.close()
         raise
-    if not wrapped:
+    if wrapper is None:
         return FileSource(file, name)
     file.close()
-    return FileSource(open_plain(name, check=functools.partial(_claimed, name)), name, wrapped=True)
+    return FileSource(open_plain(name, check=functools.partial(_claimed, name)), name, wrapper=wrapper)
 
 
 def _claimed(name: str, head: bytes) -> int:

@@ -27,7 +27,9 @@ __all__ = [
     "NewFile",
     "check_regular",
     "copy_permissions",
+    "is_same_place",
     "lock",
+    "release",
     "remove_unchanged",
     "remove_unfinished",
     "standing",
@@ -154,6 +156,15 @@ def lock(fd: int, path: str | os.PathLike, *, wait: float = 0.0) -> None:
             return  # a file system without locks
 
 
+def release(fd: int) -> None:
+    """Unlock an open file and close it. Closing alone would leave the lock with a child that was forked meanwhile."""
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
+
+
 @contextlib.contextmanager
 def standing(path: Path, *, wait: float | None = None) -> Iterator[int | None]:
     """Hold the file that stands at *path* locked: its descriptor, or None where nothing stands.
@@ -182,7 +193,7 @@ def standing(path: Path, *, wait: float | None = None) -> Iterator[int | None]:
                 yield fd
                 return
         finally:
-            os.close(fd)
+            release(fd)
 
 
 def check_regular(path: str | os.PathLike) -> None:
@@ -200,6 +211,16 @@ def check_regular(path: str | os.PathLike) -> None:
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
         raise MrczError(f"is {kinds.get(stat.S_IFMT(mode), 'no regular file')}: no file is made there", path=path)
+
+
+def is_same_place(a: str | os.PathLike, b: str | os.PathLike) -> bool:
+    """Whether two names are of one file, or would be: links are followed, and neither has to exist."""
+    if os.path.realpath(a) == os.path.realpath(b):
+        return True
+    try:
+        return os.path.samefile(a, b)
+    except OSError:
+        return False
 
 
 def _is_at(fd: int, path: str | os.PathLike) -> bool:
@@ -329,12 +350,12 @@ class NewFile:
         self.close()
 
     def close(self) -> None:
-        """Close the descriptor, and so give up the lock; a file that has no name yet is left where it is."""
+        """Close the descriptor, and give up the lock if this process has it; a file without its name stays there."""
         if self.temporary is not None:
             _unfinished.pop(self.temporary, None)
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            os.close(fd)
+            (release if self.is_ours else os.close)(fd)
 
     def _permit(self, there: int | None) -> None:
         if not hasattr(os, "fchmod"):
@@ -378,7 +399,7 @@ class NewFile:
                 raise _exists(self.path)
             self.disk.replace(self.temporary, self.path)
         finally:
-            os.close(reserved)
+            release(reserved)
 
 
 def _exists(path: Path) -> FileExistsError:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,14 +21,17 @@ from mrcz.growth import GrowingFile
 from mrcz.header import Header
 from mrcz.index import FrameIndex
 from mrcz.modes import CODEC_NAMES, PixelFormat, format_for
-from mrcz.whole import NewFile
+from mrcz.names import MRC_SUFFIXES, check_new_name
+from mrcz.reader import Reader
+from mrcz.turns import Turns
+from mrcz.whole import NewFile, is_same_place
+from mrcz.writer_metadata import WriterMetadata
 
-__all__ = ["PLAIN_SUFFIXES", "Writer", "write"]
+__all__ = ["Writer", "write"]
 
-#: suffixes of files written without compression unless a codec is asked for
-PLAIN_SUFFIXES = frozenset((".mrc", ".mrcs", ".map", ".ccp4", ".st", ".rec", ".ali", ".preali"))
 _BATCH = 32 << 20  # bytes converted at a time where frames are not yet as they are stored
 _CHUNK_SLACK = 4096  # more than a chunk can exceed the bytes it holds by
+_LARGEST_CHUNK = 2**31 - 1 - 65536  # bytes it can hold: Blosc counts them in 31 bits, and has headers of its own
 _CODEC_OPTIONS = ("codec", "level", "profile", "filter", "blocksize", "checksum", "backend")
 _PIXEL_TYPES = {"i1": 0, "u1": 1, "i2": 2, "u2": 3, "i4": 4, "u4": 5, "f2": 6, "f4": 7}
 
@@ -63,7 +68,8 @@ class Writer:
     kind : {"image", "stack", "volume", "volume stack"}, optional
         Default: that of `header`, else an image or a stack.
     metadata : dict, optional
-        Goes into the footer of compressed files, and as JSON into the extended header unless one is given.
+        Goes into the footer of compressed files, and as JSON into the extended header unless one is given. See also the
+        attribute `metadata`, which may change until the file is closed.
     metadata_codec : {"zstd", "lz4", None}
         How the footer is compressed, metadata and index.
     extended_header : ExtendedHeader or (type, bytes), optional
@@ -85,13 +91,26 @@ class Writer:
     whole_cell : bool
         CELLA z spans all sections, as mrcz before 1.0 divides it, even of an image stack.
     overwrite : bool
-        Replace a file of that name.
+        Replace a file of that name, once this one is complete. Never a file that somebody writes.
     sync : bool
         Flush to the disk before the file appears under its name.
 
+    Raises
+    ------
+    FileExistsError
+        There is a file of that name.
+    ValueError
+        An argument is wrong, or the name says that it is another kind of file (``.mrc.gz``, ``.tif``).
+    MrczError
+        Another process writes the file, or it is a device.
+
     Notes
     -----
-    An exception inside ``with`` removes what was written. Not for several threads at once.
+    Several threads may call at once: what they append is written whole, in the order of the calls. A forked child has
+    no part in the file of its parent: there every call is refused, and closing or losing the Writer touches nothing.
+
+    An exception that leaves ``with``, Ctrl-C included, keeps what was flushed and nothing else; a note on the exception
+    says which.
     """
 
     def __init__(
@@ -126,13 +145,14 @@ class Writer:
         slices: int = 0,
         whole_cell: bool = False,
         mz: int | None = None,
-        overwrite: bool = True,
+        overwrite: bool = False,
         sync: bool = True,
     ) -> None:
-        self.path = os.path.abspath(os.fspath(path))
+        self._settle(path)
+        check_new_name(self.path)
         if not isinstance(codec, Codec):
             if codec is None:
-                codec = "none" if os.path.splitext(self.path)[1].lower() in PLAIN_SUFFIXES else "zstd"
+                codec = "none" if os.path.splitext(self.path)[1].lower() in MRC_SUFFIXES else "zstd"
             codec = Codec(
                 codec, level=level, profile=profile, filter=filter, blocksize=blocksize, checksum=checksum, pack=pack,
                 backend=backend,
@@ -150,9 +170,10 @@ class Writer:
             raise TypeError(f"metadata is {type(metadata).__name__}, expected a dict")
         if header is not None and not isinstance(header, Header):
             raise TypeError(f"header is {type(header).__name__}, expected a mrcz.Header such as that of a Reader")
-        self._metadata = dict(metadata) if metadata else {}
+        values = dict(metadata) if metadata else {}
         if round_to is not None:
-            self._metadata["round_to"] = float(round_to)
+            values["round_to"] = float(round_to)
+        self._metadata = WriterMetadata(values, self.path, plain=not codec.is_compressed)
         self._metadata_codec = _known(metadata_codec)
         self._source_header = source_header
         self._sync = sync
@@ -163,7 +184,6 @@ class Writer:
             "gain": gain, "labels": tuple(labels), "slices": slices, "whole_cell": whole_cell, "mz": mz,
         }  # fmt: skip
         self._extended_type, self._extended = self._extended_bytes(extended_header)
-        self._file: GrowingFile | None = None
         self._pixels: PixelFormat | None = None
         self._shape: tuple[int, ...] | None = None  # of a frame
         self._footer_extra: dict[str, Any] = {} if source_name is None else {"source_name": source_name}
@@ -195,12 +215,19 @@ class Writer:
             options.pop("overwrite", None)
             return cls(path, **options)
         new = cls.__new__(cls)
-        new._file = None
+        new._settle(path)
         new._reopen(path, options)
         return new
 
+    def _settle(self, path: Any) -> None:
+        self.path = os.path.abspath(os.fspath(path))
+        self._file: GrowingFile | None = None
+        self._process = os.getpid()
+        self._turns = Turns(self.path)
+        self._kept, self._flushed = 0, False  # frames that stay whatever happens from here on
+
     def _reopen(self, path: Any, options: dict[str, Any]) -> None:
-        from mrcz.reader import Reader
+        from mrcz.convert.streams import is_wrapped
 
         choices = {name: options.pop(name) for name in _CODEC_OPTIONS if name in options}
         self.n_threads = options.pop("n_threads", None)
@@ -210,12 +237,15 @@ class Writer:
         options.pop("overwrite", None)
         if options:
             raise ValueError(f"{', '.join(options)}: a file that is appended to keeps what it has")
-        self.path = os.path.abspath(os.fspath(path))
+        if is_wrapped(path):
+            raise ValueError(f"{self.path} is inside gzip or the like, which is read, not written: unpack it first")
         with Reader(path) as old:
             header, index, footer = old.header, old.index, old.footer
             if header.is_half_width:
                 raise ValueError(f"{path}: frames cannot be appended to a half-width 4-bit file; convert it first")
-            self._metadata = {**old.metadata, **metadata}
+            values = old.metadata
+            if metadata and not header.compressed:
+                raise ValueError(f"{self.path}: metadata of a plain MRC file is written first and stays as it is")
             if index.hashes is None and header.compressed and len(index):
                 # All frames have a checksum or none: those of another program's file are read once.
                 index = FrameIndex(index.offsets, index.sizes, old.hash_frames(), index.stats)
@@ -234,6 +264,8 @@ class Writer:
         if codec.is_compressed != header.compressed:
             raise ValueError(f"{path} is {'' if header.compressed else 'not '}compressed, codec is {codec.name!r}")
         self.codec = codec
+        self._metadata = WriterMetadata(values, self.path, plain=not header.compressed)
+        self._metadata.keep_frames(len(index))
         self.round_to = self._dtype = None
         # Bytes above 127 may follow where there are some, else they would surprise other readers.
         self._mode = None if header.mode == 0 and header.stats[1] <= 127 else header.mode
@@ -245,7 +277,7 @@ class Writer:
             "like": header, "kind": header.kind, "slices": header.slices or 0, "byteorder": header.byteorder,
             "mz": header.mz if header.kind == "volume stack" else None,
         }  # fmt: skip
-        self._count = len(index)
+        self._count = self._kept = len(index)
         pixels = shape[0] * shape[1]
         if footer is not None and index.stats is not None:
             self._moments = [_moments_of(index.stats, pixels)]
@@ -255,8 +287,13 @@ class Writer:
                 self._moments[0][:] = np.nan  # not computed, and so it stays
         self._file = GrowingFile.reopen(
             self.path, header.tobytes(), self._extended, index, end=end, footer=tail, sync=self._sync,
-            with_footer=codec.is_compressed, fields=self._footer_fields(self._footer_extra),
+            with_footer=codec.is_compressed, fields=self._footer_fields(),
         )  # fmt: skip
+        try:
+            self._metadata.update(metadata)
+        except BaseException:
+            self._drop()
+            raise
 
     def _extended_bytes(self, given: Any) -> tuple[str, bytes]:
         if given is None:
@@ -289,19 +326,15 @@ class Writer:
         # The header follows with the first frame, which settles what it says.
         self._file = GrowingFile.create(
             self.path, bytes(1024), self._extended, overwrite=self._overwrite, with_footer=self.codec.is_compressed,
-            sync=self._sync, fields=self._footer_fields(self._footer_extra),
+            sync=self._sync, fields=self._footer_fields(),
         )  # fmt: skip
 
-    def _footer_fields(self, extra: dict[str, Any]) -> dict[str, Any]:
+    def _footer_fields(self) -> dict[str, Any]:
         from mrcz import __version__
 
-        packed = None
-        if self._metadata:
-            from mrcz.metadata import pack
-
-            packed = pack(self._metadata)
         return {
-            "metadata": packed, "source_header": self._source_header, "writer": f"mrcz {__version__}", "extra": extra,
+            "metadata": self._metadata.packed() if self.codec.is_compressed else None,
+            "source_header": self._source_header, "writer": f"mrcz {__version__}", "extra": self._footer_extra,
             "compress": self._metadata_codec,
         }  # fmt: skip
 
@@ -321,11 +354,59 @@ class Writer:
         """Of the pixels as a reader will give them; None before the first frame."""
         return None if self._pixels is None else self._pixels.dtype
 
+    @property
+    def metadata(self) -> MutableMapping[str, Any]:
+        """A dict that may change until the file is closed, and is stored with every `flush`.
+
+        Of a plain MRC file it is settled when the file is opened: changing it is a ValueError.
+        """
+        return self._metadata
+
+    @metadata.setter
+    def metadata(self, values: Mapping[str, Any]) -> None:
+        new = dict(values)
+        for key in [key for key in self._metadata if key not in new]:
+            del self._metadata[key]
+        for key, value in new.items():
+            if self._metadata.get(key) is not value or key not in self._metadata:
+                self._metadata[key] = value
+
+    # ---- turns ---------------------------------------------------------------------------------------------------
+
+    def _own(self) -> None:
+        if self._process != os.getpid():
+            raise MrczError(
+                f"the Writer belongs to process {self._process}; this is its child {os.getpid()}", path=self.path
+            )
+
+    @contextmanager
+    def _turn(self) -> Iterator[GrowingFile]:
+        """The open file, for one thread at a time in the order of the calls."""
+        self._own()
+        with self._turns:
+            yield self._open_file()
+
     # ---- writing -------------------------------------------------------------------------------------------------
 
-    def append(self, frame: Any) -> None:
-        """Write one (ny, nx) frame."""
-        self.extend(np.asarray(frame)[np.newaxis])
+    def append(self, frame: Any, metadata: Mapping[str, Any] | None = None) -> None:
+        """Write one frame.
+
+        Parameters
+        ----------
+        frame : (ny, nx) array
+        metadata : dict, optional
+            What belongs to this frame (a time, a stage position, a dose): `Reader.frame_metadata`. Compressed files
+            only.
+
+        Raises
+        ------
+        As `extend`.
+        """
+        frame = np.asarray(frame)
+        with self._turn():
+            packed = None if metadata is None else self._metadata.frame(metadata)
+            self._extend(frame[np.newaxis])
+            self._metadata.set_frame(self._count - 1, packed)
 
     def extend(self, frames: Any) -> None:
         """Write many frames.
@@ -341,9 +422,23 @@ class Writer:
             A frame's shape differs from the first one's, or a pixel does not fit.
         TypeError
             MRC has no mode for the dtype.
+        MrczError
+            This is a forked child of the process the Writer belongs to.
+        RuntimeError
+            `frames` is an iterable that itself calls the Writer.
+
+        Notes
+        -----
+        Frames of one call stay together, also while other threads write: they wait until the last of them has come.
         """
-        self._open_file()
+        if isinstance(frames, Reader) and is_same_place(frames.path, self.path):
+            raise ValueError(f"{self.path} is the source itself; a copy needs a name of its own")
+        with self._turn():
+            self._extend(frames)
+
+    def _extend(self, frames: Any) -> None:
         for batch in self._batches(frames):
+            self._open_file()  # `frames` may have aborted it
             self._put(batch)
 
     def _open_file(self) -> GrowingFile:
@@ -391,15 +486,18 @@ class Writer:
             self.codec = _unpacked(self.codec)
         packed = bool(self.codec.pack)
         # uint8 starts as bytes: counted electrons stay below 128. The first larger pixel makes the file start over.
-        self._pixels = format_for(
+        pixels = format_for(
             dtype, packed=packed, byteorder=self._byteorder, mode=self._mode,
             max_value=None if packed or dtype != np.uint8 else 127,
         )  # fmt: skip
-        self._shape = frame.shape
-        if self.codec.is_compressed and self._pixels.frame_nbytes(*frame.shape[:2]) > 2**31 - 1 - 65536:
+        if not self._fits_chunk(frame.shape, pixels):
             raise ValueError(f"a frame of shape {frame.shape} is too large for one chunk (2 GiB); write plain MRC")
+        self._pixels, self._shape = pixels, frame.shape
         # What the frames are, should this process die before the true header is written: `mrcz recover` counts them.
         self._open_file().pwrite(0, self._header(1, whole=False).tobytes())
+
+    def _fits_chunk(self, shape: tuple[int, ...], pixels: PixelFormat) -> bool:
+        return not self.codec.is_compressed or pixels.frame_nbytes(*shape[:2]) <= _LARGEST_CHUNK
 
     def _stored(self, batch: Any) -> tuple[list[np.ndarray], int]:
         """The batch as C-contiguous arrays of stored elements, and the core's pixel type (-1: no statistics)."""
@@ -558,13 +656,18 @@ class Writer:
 
         old, index, shape = self._pixels, old_file.index, self._shape
         assert old is not None and shape is not None
+        if not self._fits_chunk(shape, refit.pixels):
+            raise ValueError(
+                f"{self.path}: a pixel does not fit {4 if old.packed else 7} bits, and a frame of shape {shape} as "
+                f"{refit.pixels.stored.name} is too large for one chunk (2 GiB); write plain MRC, or bytes with mode=0"
+            )
+        before = self.codec, old, self._moments, self._count
         compressed = self.codec.is_compressed
-        self.codec = refit.codec
-        self._pixels = refit.pixels
-        self._moments, self._count = [], 0
-        self._create()
-        self._open_file().pwrite(0, self._header(1, whole=False).tobytes())
         try:
+            self.codec, self._pixels = refit.codec, refit.pixels
+            self._moments, self._count = [], 0
+            self._create()
+            self._open_file().pwrite(0, self._header(1, whole=False).tobytes())
             ny, nx = shape[:2]
             row = old.frame_nbytes(1, nx)
             for k in range(len(index)):
@@ -574,15 +677,24 @@ class Writer:
                     pixel_type=8 if old.packed else 1, nx=nx, row_bytes=row, raw=not compressed,
                 )  # fmt: skip
                 self._put(frame)
-        finally:
-            old_file.abort()
+        except BaseException:
+            # The frames so far are as safe as they were.
+            if self._file is not old_file:
+                self._drop()
+                self._file = old_file
+            self.codec, self._pixels, self._moments, self._count = before
+            raise
+        old_file.abort()
 
     # ---- finishing -----------------------------------------------------------------------------------------------
 
     @property
     def index(self) -> FrameIndex:
         """Where the frames written so far are, with checksums and statistics."""
-        return self._open_file().index
+        if self._turns.is_mine():
+            return self._open_file().index
+        with self._turn() as file:
+            return file.index
 
     def _header(self, count: int | None = None, *, whole: bool = True) -> Header:
         """Of the frames so far, or of `count`; not `whole`: more will follow, so the last volume may be incomplete."""
@@ -605,23 +717,50 @@ class Writer:
         At every instant from then on, should this process be killed or the disk fill up, the file opens with these
         frames at least (docs/container.md §6).
         """
-        file = self._open_file()
-        if not self._count:
-            raise ValueError(f"{self.path}: no frame was written")
-        file.flush(self._header(whole=False).tobytes())
+        with self._turn() as file:
+            self._check_count()
+            file.describe(metadata=self._footer_fields()["metadata"])
+            try:
+                file.flush(self._header(whole=False).tobytes())
+            finally:
+                if file.closed:  # somebody took the name: the error says where the frames are
+                    self._file = None
+            self._kept, self._flushed = self._count, True
 
     def close(self) -> None:
-        """Complete the file and close it; without a frame there is no file."""
-        if self._file is None:
+        """Complete the file and close it; without a frame there is no file.
+
+        Raises
+        ------
+        FileExistsError
+            Somebody made a file of this name meanwhile; the error says where these frames are.
+        ValueError
+            No frame was written.
+        TypeError
+            Some metadata was changed to what cannot be stored: the file is complete, without it.
+        """
+        if self._process != os.getpid():
+            self._drop()
             return
-        try:
-            if not self._count:
-                raise ValueError(f"{self.path}: no frame was written")
-            self._file.close(self._header().tobytes())
-        except BaseException:
-            self.abort()
-            raise
-        self._file = None
+        with self._turns:
+            if self._file is None:
+                return
+            dropped: list[str] = []
+            try:
+                self._check_count()
+                try:
+                    fields = self._footer_fields()
+                except (TypeError, ValueError):  # metadata are no reason to lose frames
+                    dropped = self._metadata.drop_unstorable()
+                    fields = self._footer_fields()
+                self._file.describe(metadata=fields["metadata"])
+                self._file.close(self._header().tobytes())
+            except BaseException as error:
+                self._give_up(error)
+                raise
+            self._file = None
+        if dropped:
+            raise TypeError(f"{self.path} is complete, but its metadata {', '.join(dropped)} cannot be stored")
 
     def finish(self, extra: Mapping[str, Any] | None = None) -> NewFile:
         """Complete a new file and hand it over without its name, for a caller that proves it before it publishes it.
@@ -631,21 +770,43 @@ class Writer:
         extra : mapping, optional
             Further entries of the footer.
         """
-        file = self._open_file()
-        if file.new is None or file.temporary is None:
-            raise ValueError(f"{self.path} has its name already")
-        if not self._count:
-            raise ValueError(f"{self.path}: no frame was written")
-        self._footer_extra.update(extra or {})
-        file.finish(self._header().tobytes())
-        self._file = None
-        return file.new
+        with self._turn() as file:
+            if file.new is None or file.temporary is None:
+                raise ValueError(f"{self.path} has its name already")
+            self._check_count()
+            self._footer_extra.update(extra or {})
+            file.describe(metadata=self._footer_fields()["metadata"])
+            file.finish(self._header().tobytes())
+            self._file = None
+            return file.new
 
     def abort(self) -> None:
         """Give up: what was written since the last flush is not in the file; without a flush there is no file."""
-        if self._file is not None:
-            self._file.abort()
-            self._file = None
+        # A thread that has its turn is one whose own call was interrupted, or whose frames end the work they are for.
+        if self._process != os.getpid() or self._turns.is_mine():
+            self._drop()
+            return
+        with self._turns:
+            self._drop()
+
+    def _drop(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.abort()  # touches nothing in a forked child
+
+    def _give_up(self, error: BaseException) -> None:
+        """Abort because of an error, and tell with it what is left."""
+        ours = self._process == os.getpid() and self._file is not None and not self._file.closed
+        self.abort()
+        if ours and self._kept:
+            which = "of the last flush" if self._flushed else "it had"
+            error.add_note(f"{self.path} keeps the {self._kept} frames {which}")
+        elif ours and self._count:
+            error.add_note(f"nothing was written to {self.path}")
+
+    def _check_count(self) -> None:
+        if not self._count:
+            raise ValueError(f"{self.path}: no frame was written")
 
     def __enter__(self) -> Writer:
         return self
@@ -654,11 +815,15 @@ class Writer:
         if kind is None:
             self.close()
         else:
-            self.abort()
+            self._give_up(error)
 
     def __del__(self) -> None:
-        if getattr(self, "_file", None) is not None:
-            self.abort()
+        if getattr(self, "_file", None) is None:
+            return
+        ours, lost = self._process == os.getpid(), self._count - self._kept
+        self._drop()
+        if ours and lost:
+            warnings.warn(f"{self.path}: its Writer was never closed, and {lost} frames are lost", RuntimeWarning, 2)
 
 
 def _known(metadata_codec: str | None) -> str | None:
@@ -768,5 +933,3 @@ def write(path: Any, array: Any, **options: Any) -> None:
             raise ValueError(f"an array of shape {tuple(array.shape)} has no pixels to write")
     with Writer(path, **options) as writer:
         writer.extend(array)
-
-

@@ -288,3 +288,25 @@ def test_pipes_say_what_is_wrong(folder):
         f"{sys.executable} -m mrcz compress {folder / 'TS_01.st'} -o - | head -c 10", shell=True, capture_output=True
     )
     assert early.returncode == 0 and len(early.stdout) == 10 and early.stderr == b""
+
+
+def test_a_signal_that_python_drops_is_not_forgotten(folder, tmp_path):
+    """What is raised in a destructor is printed and lost; the signal was meant all the same."""
+    script = f"""
+import os, signal, sys
+import mrcz.batch as batch
+from mrcz.cli import main
+run = batch.run_job
+class Dropped:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+def job(*args):
+    thing = Dropped()
+    del thing
+    return run(*args)
+batch.run_job = job
+sys.exit(main(["compress", *{[str(folder / f"TS_01.{s}") for s in SUFFIXES]!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 143, done.stderr
+    assert sorted(os.listdir(folder)) == sorted(f"TS_01.{suffix}" for suffix in SUFFIXES)

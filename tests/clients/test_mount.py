@@ -1,16 +1,22 @@
 """`mrcz mount`: the tree it shows, and programs that know only MRC reading from it (RELION where it is installed)."""
 
+import contextlib
 import ctypes
 import errno
 import importlib.util
 import os
 import shutil
 import signal
+import socket
+import stat
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -190,6 +196,14 @@ def test_node_numbers():
         nodes[a]
     assert info.value.errno == errno.ESTALE
     assert nodes.lookup("/a") not in (a, b) and len(nodes) == 3
+    # Another file under the same name: who knows the old number keeps it.
+    old = nodes.lookup("/c", stamp=1)
+    new = nodes.lookup("/c", stamp=2)
+    assert new != old and nodes[old].path == nodes[new].path == "/c" and nodes.lookup("/c", stamp=2) == new
+    nodes.forget(old, 1)
+    assert nodes.lookup("/c", stamp=2) == new and nodes[new].path == "/c"
+    nodes.forget(new, 3)
+    assert len(nodes) == 3
     nodes.forget(1, 5)
     nodes.forget(99, 1)
     assert nodes[1].path == "/" and len(nodes) == 3
@@ -237,9 +251,8 @@ def test_what_the_system_says_is_passed_on(folder, tmp_path, monkeypatch):
         mount(folder, tmp_path / "plain")
 
 
-fuse = pytest.mark.skipif(
-    not os.path.exists("/dev/fuse") or shutil.which("fusermount3") is None, reason="needs FUSE on this machine"
-)
+can_mount = os.path.exists("/dev/fuse") and shutil.which("fusermount3") is not None
+fuse = pytest.mark.skipif(not can_mount, reason="needs FUSE on this machine")
 servers = pytest.mark.parametrize(
     "server",
     [
@@ -256,6 +269,8 @@ servers = pytest.mark.parametrize(
 class Mounted:
     """`mrcz mount` in a process of its own, with direct I/O, without it, or through libfuse."""
 
+    running: ClassVar[list] = []
+
     def __init__(self, folder, point, server="direct"):
         point.mkdir()
         self.point = point
@@ -265,7 +280,8 @@ class Mounted:
         self.process = subprocess.Popen(
             [sys.executable, *command, str(folder), str(point)], stderr=subprocess.PIPE, text=True
         )
-        deadline = time.monotonic() + 20
+        self.running.append(self)
+        deadline = time.monotonic() + 60
         while not os.path.ismount(point):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.process.kill()
@@ -274,7 +290,7 @@ class Mounted:
 
     def end(self, how):
         self.process.send_signal(how)
-        self.said = self.process.communicate(timeout=20)[1]
+        self.said = self.process.communicate(timeout=60)[1]
         gone(self.point)
         return self.process.returncode
 
@@ -285,9 +301,31 @@ class Mounted:
         self.end(signal.SIGTERM)
 
 
+def mounts(folder):
+    """Mount points below a folder."""
+    with open("/proc/self/mounts") as file:
+        return [line.split()[1] for line in file if line.split()[1].startswith(f"{folder}/")]
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_mounted(request, tmp_path):
+    """Whatever a test leaves mounted is unmounted, and who serves it ended; should pytest be killed, by the janitor."""
+    if can_mount:
+        request.getfixturevalue("janitor")
+    yield
+    for mounted in Mounted.running:
+        mounted.process.kill()
+        mounted.process.wait()
+        mounted.process.stderr.close()
+    Mounted.running.clear()
+    if can_mount:
+        for point in mounts(tmp_path):
+            subprocess.run(["fusermount3", "-u", "-z", "-q", point], stderr=subprocess.DEVNULL)
+
+
 def unmount(point):
     """Unmount from outside, as soon as nobody uses it."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while subprocess.run(["fusermount3", "-u", str(point)], capture_output=True).returncode:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -295,7 +333,7 @@ def unmount(point):
 
 def gone(point):
     """Wait until nothing is mounted there."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             if not os.path.ismount(point) and os.listdir(point) == []:
@@ -329,6 +367,28 @@ def test_mounted(folder, tmp_path, how, server):
     assert mounted.said == ""
 
 
+def children(pid, name):
+    """Processes of that name that a process started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            number, _, rest = (folder / "stat").read_text().partition(" (")
+            if rest.rpartition(") ")[2].split()[1] == str(pid) and rest.startswith(f"{name})"):
+                found.append(int(number))
+    return found
+
+
+@fuse
+@servers
+def test_unmounted_though_fusermount_does_not(folder, tmp_path, server):
+    """Its auto_unmount looks once, now and then too early: then nobody would unmount what a killed process served."""
+    mounted = Mounted(folder, tmp_path / "plain", server)
+    mounted.process.send_signal(signal.SIGSTOP)  # or it would notice
+    for pid in children(mounted.process.pid, "fusermount3"):
+        os.kill(pid, signal.SIGKILL)
+    assert mounted.end(signal.SIGKILL) == -signal.SIGKILL
+
+
 @fuse
 def test_unmounted_from_outside_and_in_the_background(folder, tmp_path):
     point = tmp_path / "plain"
@@ -356,7 +416,7 @@ def test_mounted_movie_of_many_batches_and_changed_files(tmp_path, rng, server):
     mrcz.write(archive / "movie.mrcz", movies[0])
     with Mounted(archive, tmp_path / "plain", server):
         for movie in movies:
-            mrcz.write(archive / "movie.mrcz", movie)
+            mrcz.write(archive / "movie.mrcz", movie, overwrite=True)
             # The kernel keeps what was read, and must let go of it when the file behind it has changed.
             for _ in range(2):
                 assert np.array_equal(mrcz.read(with_mount), movie)
@@ -477,3 +537,424 @@ def test_relion_motion_correction(tmp_path, rng):
     with Mounted(archive, tmp_path / "plain") as mounted:
         through = correct("mounted", mounted.point / "movie.mrcs")
     assert np.array_equal(through, correct("direct", tmp_path / "movie.mrcs"))
+
+
+@fuse
+@pytest.mark.parametrize(
+    ("end", "server"),
+    [
+        ("SIGKILL", "direct"),
+        ("SIGKILL", "libfuse"),
+        ("SIGKILL", "background"),
+        ("SIGINT", "direct"),
+        ("failure", "direct"),
+    ],
+)
+def test_the_suite_leaves_no_mount_behind(tmp_path, end, server):
+    """A run of one test that mounts and then hangs, or fails, in a process that is killed."""
+    if server == "libfuse" and importlib.util.find_spec("mfusepy") is None:
+        pytest.skip("mfusepy is not installed")
+    inner, tests = tmp_path / "inner", Path(__file__).parent.parent
+    inner.mkdir()
+    shutil.copy(tests / "conftest.py", inner)
+    (inner / "test_inner.py").write_text(
+        textwrap.dedent(f"""
+        import subprocess, sys, time
+        from clients.test_mount import Mounted, folder, nothing_stays_mounted
+
+        def test_inner(folder, tmp_path):
+            point = tmp_path / "plain point"  # a name that /proc/mounts escapes
+            if {server!r} == "background":
+                point.mkdir()
+                subprocess.run([sys.executable, "-m", "mrcz", "mount", "--background", folder, point], check=True)
+            else:
+                Mounted(folder, point, {server!r})
+            print("mounted", flush=True)
+            if {end!r} == "failure":
+                raise AssertionError
+            time.sleep(600)
+    """)
+    )
+    command = [
+        sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", f"--rootdir={inner}",
+        "-c", str(tests.parent / "pyproject.toml"), f"--basetemp={tmp_path / 'base'}", str(inner),
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(tests)}
+    ) as process:
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if line.endswith("mounted\n"):
+                break
+        else:
+            pytest.fail("".join(said))
+        if end == "failure":
+            assert "1 failed" in process.stdout.read()
+        else:
+            assert mounts(tmp_path)
+            process.send_signal(getattr(signal, end))
+        process.stdout.read()
+    deadline = time.monotonic() + 30
+    while mounts(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# ---- folders as they come --------------------------------------------------------------------------------------
+
+
+def shown(tree, path="/"):
+    """What a program that walks sees: {path: size, or None of a folder}; every name listed can be looked at."""
+    found = {}
+    for name in tree.readdir(path):
+        if name not in (".", ".."):
+            inside = os.path.join(path, name)
+            about = tree.getattr(inside)
+            folder = stat.S_ISDIR(about["st_mode"])
+            found[inside] = None if folder else about["st_size"]
+            if folder:
+                found |= shown(tree, inside)
+    return found
+
+
+def test_links(folder, tree, tmp_path):
+    """Followed, within the folder and out of it, but not in circles; what leads nowhere is left out."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(folder / "movie.mrcz", elsewhere / "far.mrcz")
+    os.symlink(elsewhere, folder / "out")
+    os.symlink("movie.mrcz", folder / "linked.mrcz")
+    os.symlink("notes.txt", folder / "linked.txt")
+    before = shown(tree)
+    assert before["/linked.mrcs"] == before["/movie.mrcs"] == before["/out/far.mrcs"] and before["/linked.txt"] == 5
+    assert whole(tree, "/out/far.mrcs") == whole(tree, "/linked.mrcs")
+    for name, target in [
+        ("loop.mrcz", "loop.mrcz"), ("loop", "loop"), ("nowhere.mrcz", "none.mrcz"), ("nowhere", "/none/at/all"),
+        ("a", "b"), ("b", "a"), ("here", "."), ("sub/up", ".."), ("sub/self", "../sub"), ("sub/top", "/"),
+        ("through", "notes.txt/x"), ("long", "x" * 300), ("out/back", folder), ("device", "/dev/zero"),
+    ]:  # fmt: skip
+        os.symlink(target, folder / name)
+    os.symlink(folder / "sub", elsewhere / "over")  # out/over -> sub, whose links lead back to where we were
+    after = shown(tree)
+    added = {path: size for path, size in after.items() if path not in before}
+    assert set(added) == {"/out/over", "/out/over/copy.map", "/out/over/map.map"}
+    assert {path: after[path] for path in before} == before
+    for path in ("/loop.mrcz", "/loop.mrc", "/a", "/here", "/here/movie.mrcs", "/nowhere.mrcz", "/device"):
+        if path != "/here/movie.mrcs":  # the kernel asks for a folder before what is in it
+            with pytest.raises(FileNotFoundError):
+                tree.getattr(path)
+            with pytest.raises(FileNotFoundError):
+                tree.open(path, os.O_RDONLY)
+
+
+def test_special_files(folder, tree):
+    """FIFOs, sockets and devices are left out; nobody waits for their other end, though they come between two looks."""
+    before = shown(tree)
+    os.mkfifo(folder / "fifo")
+    os.mkfifo(folder / "fifo.mrcz")
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = os.getcwd()
+        os.chdir(folder)  # names of sockets are short
+        try:
+            listener.bind("socket.mrcz")
+        finally:
+            os.chdir(here)
+        assert shown(tree) == before
+    with pytest.raises(FileNotFoundError):
+        tree.open("/fifo", os.O_RDONLY)
+    with pytest.raises(OSError, match=r"fifo\.mrcz"):
+        tree.plain(str(folder / "fifo.mrcz"))
+
+
+@contextlib.contextmanager
+def permissions_matter():
+    """Root may read everything; meanwhile this thread may not (capabilities 1 and 2, CAP_DAC_…; capget(2))."""
+    if os.geteuid() != 0:
+        yield
+        return
+    libc, head = ctypes.CDLL(None, use_errno=True), (ctypes.c_uint32 * 2)(0x20080522, 0)
+    before, less = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 6)()
+    assert libc.capget(head, before) == 0
+    less[:] = before[:]
+    less[0] &= ~0b110
+    assert libc.capset(head, less) == 0
+    try:
+        yield
+    finally:
+        assert libc.capset(head, before) == 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="capabilities are Linux's")
+def test_what_may_not_be_read_hides_nothing_else(folder, tree):
+    shutil.copy(folder / "movie.mrcz", folder / "closed.mrcz")
+    (folder / "closed.mrcz").chmod(0)
+    (folder / "locked").mkdir()
+    (folder / "locked" / "x.mrcz").write_bytes(b"")
+    (folder / "locked").chmod(0o600)
+    with permissions_matter():
+        names = tree.readdir("/")
+        assert {"closed.mrcz", "locked", "movie.mrcs"} <= set(names)
+        with pytest.raises(PermissionError):
+            tree.open("/closed.mrcz", os.O_RDONLY)
+        with pytest.raises(PermissionError):
+            tree.getattr("/locked/x.mrcz")
+        assert tree.readdir("/locked") == [".", "..", "x.mrcz"]
+        (folder / "locked").chmod(0)
+        with pytest.raises(PermissionError):
+            tree.readdir("/locked")
+        # Once it may be read it is shown as what it is: a refusal is not remembered.
+        (folder / "closed.mrcz").chmod(0o400)
+        assert "closed.mrcs" in tree.readdir("/") and whole(tree, "/closed.mrcs") == whole(tree, "/movie.mrcs")
+    (folder / "locked").chmod(0o700)
+
+
+def test_a_refusal_is_not_remembered(folder, tree, monkeypatch):
+    """Too many open files, a network away for a moment: the next time it may go well."""
+    real = mrcz.mount.PlainFile
+    for error in (OSError(errno.EMFILE, "Too many open files"), OSError(errno.EIO, "I/O"), MemoryError()):
+        shutil.copy(folder / "movie.mrcz", folder / "new.mrcz")
+
+        def refuse(*args, error=error):
+            raise error
+
+        monkeypatch.setattr("mrcz.mount.PlainFile", refuse)
+        assert "new.mrcz" in tree.readdir("/")
+        monkeypatch.setattr("mrcz.mount.PlainFile", real)
+        assert "new.mrcs" in tree.readdir("/") and "new.mrcz" not in tree.readdir("/")
+        os.remove(folder / "new.mrcz")
+
+
+def test_whatever_is_wrong_with_one_file_hides_no_other(folder, tree, monkeypatch, rng):
+    before = shown(tree)
+    data = (folder / "movie.mrcz").read_bytes()
+    for k in range(60):
+        damaged = bytearray(data)
+        for at in rng.choice(
+            [rng.integers(0, 1024), rng.integers(0, len(data)), len(data) - 1 - rng.integers(0, 600)], 3
+        ):
+            damaged[at] = rng.integers(0, 256)
+        (folder / f"damaged{k}.mrcz").write_bytes(damaged[: rng.integers(0, len(data)) if k % 3 == 0 else None])
+    after = shown(tree)
+    assert {path: after[path] for path in before} == before and len(after) == len(before) + 60
+    # And were there a fault of ours in it.
+    monkeypatch.setattr("mrcz.mount.PlainFile", lambda *args: 1 // 0)
+    (folder / "other.mrcz").write_bytes(b"new")
+    assert "other.mrcz" in tree.readdir("/") and tree.getattr("/other.mrcz")["st_size"] == 3
+
+
+def test_files_that_vanish(folder, tree, monkeypatch):
+    """Between the list of names and the look at each."""
+    scandir = os.scandir
+
+    def vanish(path):
+        entries = list(scandir(path))
+        if os.path.exists(folder / "movie.mrcz"):
+            os.remove(folder / "movie.mrcz")
+        return contextlib.nullcontext(entries)
+
+    monkeypatch.setattr("mrcz.mount.os.scandir", vanish)
+    assert tree.readdir("/") == [".", "..", "broken.mrcz", "notes.txt", "sub"]
+
+
+def test_any_name(folder, tree):
+    names = [
+        b"\xff\xfe.mrcz", "é ü.mrcz".encode(), b"a\nb\x1b[31m.mrcz", b".mrcz", b"..mrcz", b"-o.mrcz",
+        b"x" * 250 + b".mrcz", b"%s.mrcz", b".hidden.mrcz", b"UP.MRCZ", b"Odd.McRz", b"mIx.MrCz",
+    ]  # fmt: skip
+    for name in names:
+        shutil.copy(folder / "movie.mrcz", os.path.join(os.fsencode(folder), name))
+    found = shown(tree)
+    expected = {
+        b"\xff\xfe.mrcs", "é ü.mrcs".encode(), b"a\nb\x1b[31m.mrcs", b".mrcz", b"..mrcz", b"-o.mrcs",
+        b"x" * 250 + b".mrcs", b"%s.mrcs", b".hidden.mrcs", b"UP.mrcs", b"Odd.McRz", b"mIx.MrCz",
+    }  # fmt: skip
+    assert expected <= {os.fsencode(path[1:]) for path in found}
+    assert len(found) == 6 + len(names)
+    size = found["/movie.mrcs"]
+    assert all(found["/" + os.fsdecode(name)] == size for name in expected if name.endswith(b"s"))
+
+
+def packed(path, source_name, value=1):
+    """A compressed file that says it was made from a file of that name."""
+    with mrcz.open(path, "w", source_name=source_name, kind="stack", overwrite=True) as writer:
+        writer.extend(np.full((2, 16, 16), value, np.int16))
+
+
+def value_shown(tree, path):
+    return whole(tree, path)[1024]
+
+
+def test_names_by_the_rule_and_before_it(folder, tree):
+    for k, (name, source_name, expected) in enumerate([
+        ("TS_01.st.mrcz", "TS_01.st", "TS_01.st"), ("TS_01.rec.mrcz", "TS_01.rec", "TS_01.rec"),
+        ("m.mrc.gz.mrcz", "m.mrc.gz", "m.mrc"),
+        ("old.mrcz", "old.ali", "old.ali"), ("moved.mrcz", "before.rec", "moved.rec"), ("none.mrcz", None, "none.mrcs"),
+        ("none.st.mrcz", None, "none.st"), ("mrc.mrcz", "mrc.mrc", "mrc.mrc"), ("dat.mrcz", "x.dat", "dat.dat"),
+    ]):  # fmt: skip
+        packed(folder / name, source_name, value=k + 1)
+        assert expected in tree.readdir("/") and value_shown(tree, f"/{expected}") == k + 1
+        with pytest.raises(FileNotFoundError):
+            tree.getattr(f"/{name}")
+
+
+def test_names_that_collide(folder, tree):
+    """A plain file that is there keeps its name, of compressed ones the first; the others are shown as they are."""
+    packed(folder / "TS.mrcz", "TS.st", 1)
+    assert value_shown(tree, "/TS.st") == 1
+    packed(folder / "TS.st.mrcz", "TS.st", 2)
+    assert value_shown(tree, "/TS.st") == 2
+    assert tree.getattr("/TS.mrcz")["st_size"] == os.path.getsize(folder / "TS.mrcz")
+    with pytest.raises(FileNotFoundError):
+        tree.getattr("/TS.st.mrcz")
+    (folder / "TS.st").write_bytes(b"plain")
+    (folder / "fold.st").mkdir()
+    packed(folder / "fold.st.mrcz", "fold.st", 3)
+    packed(folder / "same.mrcz", "same.mrc", 4)
+    packed(folder / "same.MRCZ", "same.mrc", 5)
+    found = shown(tree)
+    names = ("TS.st", "TS.mrcz", "TS.st.mrcz", "fold.st", "fold.st.mrcz", "same.mrc", "same.MRCZ")
+    assert {name for name in tree.readdir("/") if name.startswith(("TS", "fold", "same"))} == set(names)
+    assert found["/TS.st"] == 5 and found["/fold.st"] is None and whole(tree, "/TS.st") == b"plain"
+    assert value_shown(tree, "/same.mrc") == 4
+    for name in ("TS.mrcz", "TS.st.mrcz", "fold.st.mrcz", "same.MRCZ"):
+        assert whole(tree, f"/{name}") == (folder / name).read_bytes()
+    assert len(tree.readdir("/")) == len(set(tree.readdir("/")))
+
+
+@pytest.mark.parametrize("source_name", [
+    "../../x", "/etc/passwd", "..", ".", "", "a/b.st/", "x.st\0", "x.\x1b[31m", "x.s t", "x.\n", "x.mrcz", "x.MRCZ",
+    "x.mrcz.gz", "." * 5000, "x." + "s" * 5000, "x.\u202etxt", "x./../y",
+])  # fmt: skip
+def test_a_name_in_a_file_never_leads_anywhere(folder, tree, source_name):
+    before = shown(tree)
+    packed(folder / "hostile.mrcz", source_name)
+    after = set(shown(tree)) - set(before)
+    # Nothing of it but a suffix of letters and digits.
+    assert all(path in ("/hostile.mrc", "/hostile.mrcs", "/hostile.mrcz") for path in after) and len(after) <= 1
+
+
+# ---- which file it is ------------------------------------------------------------------------------------------
+
+
+def twins(folder):
+    """Two files of the same size, a.mrcz and b.mrcz; the value of all pixels of each."""
+    mrcz.write(folder / "a.mrcz", np.full((2, 64, 64), 3, np.int16))
+    for value in range(4, 100):
+        mrcz.write(folder / "b.mrcz", np.full((2, 64, 64), value, np.int16), overwrite=True)
+        if os.path.getsize(folder / "a.mrcz") == os.path.getsize(folder / "b.mrcz"):
+            return 3, value
+    raise AssertionError("no two files of one size")
+
+
+def pixels_of(value):
+    return np.full((2, 64, 64), value, np.int16).tobytes()
+
+
+def put_in_place(folder, how):
+    about = os.stat(folder / "a.mrcz")
+    if how == "renamed over":
+        os.replace(folder / "b.mrcz", folder / "a.mrcz")
+    else:
+        (folder / "a.mrcz").write_bytes((folder / "b.mrcz").read_bytes())
+    os.utime(folder / "a.mrcz", ns=(about.st_atime_ns, about.st_mtime_ns))
+    now = os.stat(folder / "a.mrcz")
+    assert (now.st_size, now.st_mtime_ns) == (about.st_size, about.st_mtime_ns)
+
+
+@pytest.mark.parametrize("how", ["renamed over", "written over"])
+@pytest.mark.parametrize("clocks", ["fine", "coarse"])
+def test_a_file_replaced_within_a_tick_is_another(tmp_path, monkeypatch, how, clocks):
+    """Same size, same time; on exFAT and sshfs inode and change time tell nothing either, only the footer does."""
+    old, other = twins(tmp_path)
+    if clocks == "coarse":
+        monkeypatch.setattr("mrcz.mount._stamp", lambda found: (found.st_size,))
+    tree = Tree(tmp_path)
+    handle = tree.open("/a.mrcs", os.O_RDONLY)
+    before, version = tree.read("/a.mrcs", 10**6, 0, handle), tree.version(handle)
+    again = tree.open("/a.mrcs", os.O_RDONLY)
+    assert tree.version(again) == version and before[1024:] == pixels_of(old)
+    put_in_place(tmp_path, how)
+    new = tree.open("/a.mrcs", os.O_RDONLY)
+    assert tree.version(new) != version
+    assert whole(tree, "/a.mrcs")[1024:] == pixels_of(other)
+    assert tree.read("/a.mrcs", 10**6, 0, new)[1024:] == pixels_of(other)
+    if how == "renamed over":  # who has the old one open reads the old one
+        tree.cache.limit = 0
+        assert tree.read("/a.mrcs", 10**6, 0, handle) == before
+    tree.close()
+
+
+@fuse
+@servers
+@pytest.mark.parametrize("how", ["renamed over", "written over"])
+def test_mounted_file_replaced_within_a_tick(tmp_path, server, how):
+    """And neither does the kernel keep the pixels of the one before, be it for reads or for mappings."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    a, b = twins(folder)
+    with Mounted(folder, tmp_path / "plain", server) as mounted:
+        path = mounted.point / "a.mrcs"
+        for value in (a, b):
+            if value == b:
+                put_in_place(folder, how)
+            with open(path, "rb") as file:
+                assert file.read()[1024:] == pixels_of(value)
+            mapped = np.memmap(path, np.int16, "r", offset=1024)
+            assert (mapped == value).all()
+            del mapped
+
+
+@fuse
+@servers
+def test_who_has_the_old_file_open_does_not_show_it_to_others(tmp_path, server):
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    a, b = twins(folder)
+    if server == "libfuse":
+        pytest.skip("libfuse knows files by their paths; the kernel keeps one set of pages for both")
+    with Mounted(folder, tmp_path / "plain", server) as mounted:
+        with open(mounted.point / "a.mrcs", "rb", buffering=0) as old:
+            os.replace(folder / "b.mrcz", folder / "a.mrcz")
+            with open(mounted.point / "a.mrcs", "rb", buffering=0) as new:
+                for _ in range(2):
+                    for file, value in ((old, a), (new, b)):
+                        assert os.pread(file.fileno(), 1 << 20, 1024) == pixels_of(value)
+
+
+@fuse
+@servers
+def test_mounted_folder_of_everything(folder, tmp_path, server):
+    """The class of things that hid a folder, or hung: looked at through the kernel."""
+    for name, target in [
+        ("loop.mrcz", "loop.mrcz"),
+        ("up", ".."),
+        ("here", "."),
+        ("nowhere", "none"),
+        ("tty", "/dev/tty"),
+    ]:
+        os.symlink(target, folder / name)
+    os.mkfifo(folder / "fifo.mrcz")
+    for k, name in enumerate([b"\xff.mrcz", b"a\nb.mrcz", b"x" * 250 + b".mrcz"]):
+        shutil.copy(folder / "movie.mrcz", os.path.join(os.fsencode(folder), name))
+        assert k < 3
+    with Mounted(folder, tmp_path / "plain", server) as mounted:
+        done = subprocess.run(["ls", "-lAR", str(mounted.point)], capture_output=True, timeout=60)
+        assert done.returncode == 0 and done.stderr == b""
+        found = {os.fsencode(name) for _, folders, files in os.walk(mounted.point) for name in folders + files}
+        assert found == {
+            b"broken.mrcz", b"movie.mrcs", b"notes.txt", b"sub", b"copy.map", b"map.map", b"\xff.mrcs", b"a\nb.mrcs",
+            b"x" * 250 + b".mrcs",
+        }  # fmt: skip
+        assert (mounted.point / "movie.mrcs").read_bytes() == (mounted.point / ("x" * 250 + ".mrcs")).read_bytes()
+
+
+@fuse
+@servers
+def test_only_for_whom_mounted_it(folder, tmp_path, server):
+    (folder / "movie.mrcz").chmod(0o600)
+    with Mounted(folder, tmp_path / "plain", server) as mounted:
+        assert stat.S_IMODE(os.stat(mounted.point / "movie.mrcs").st_mode) == 0o400
+        with open("/proc/self/mounts") as file:
+            options = next(line.split()[3].split(",") for line in file if line.split()[1] == str(mounted.point))
+        assert {"ro", "nosuid", "nodev", f"user_id={os.getuid()}"} <= set(options) and "allow_other" not in options

@@ -114,7 +114,7 @@ def test_masks_go_through_files(tmp_path, rng, name):
         pytest.importorskip("tifffile")
     mask = rng.random((13, 17)) < 0.2
     for flip in (None, True):
-        save_mask(tmp_path / name, mask, flip_y=flip)
+        save_mask(tmp_path / name, mask, flip_y=flip, overwrite=True)
         assert np.array_equal(load_mask(tmp_path / name, mask.shape, flip_y=flip), mask)
     assert sorted(p.name for p in tmp_path.iterdir()) == [name]
     if name == "m.mrc":

@@ -225,7 +225,7 @@ def test_files_of_eman2(tmp_path):
         for order in "<>":
             pixels = np.arange(120, 144).reshape(2, 3, 4).astype("u1" if dtype == "u1" else "i1").astype(order + dtype)
             path = tmp_path / "a.mrc"
-            mrcz.write(path, pixels.astype("f4"), byteorder=order)
+            mrcz.write(path, pixels.astype("f4"), byteorder=order, overwrite=True)
             head = bytearray(path.read_bytes()[:1024])
             head[12:16] = struct.pack(order + "i", number)
             path.write_bytes(head + pixels.tobytes())

@@ -117,7 +117,7 @@ for row in stack[0]:
     row[:] = rng.integers(-128, 128, 5760, np.int8)
 stack[1:] = stack[0]
 """
-    write = make + "mrcz.write(sys.argv[1], stack, n_threads=2, sync=False)"
+    write = make + "mrcz.write(sys.argv[1], stack, n_threads=2, sync=False, overwrite=True)"
     assert peak(write, str(tmp_path / "m.mrcz")) - peak(make) < 64 << 20
 
 
@@ -135,11 +135,11 @@ stack[:] = frame
 """
     array = 50 * 2048 * 2048
     base = peak(make)
-    assert peak(make + "mrcz.write(sys.argv[1], stack, sync=False)", path) - base < 64 << 20
+    assert peak(make + "mrcz.write(sys.argv[1], stack, sync=False, overwrite=True)", path) - base < 64 << 20
     empty = peak("import numpy as np, mrcz, sys")
     assert peak("import sys, mrcz\na = mrcz.read(sys.argv[1])", path) - empty < array + (64 << 20)
     assert peak("import sys, mrcz\nfor frame in mrcz.open(sys.argv[1]): pass", path) - empty < 64 << 20
     assert peak("import sys, mrcz\nt = mrcz.open(sys.argv[1]).sum()", path) - empty < (8 * 2048 * 2048) + (64 << 20)
-    generate = "mrcz.write(sys.argv[1], (frame for _ in range(100)), sync=False)"
+    generate = "mrcz.write(sys.argv[1], (frame for _ in range(100)), sync=False, overwrite=True)"
     alone = make.split("stack =")[0]
     assert peak(alone + generate, path) - peak(alone) < 96 << 20

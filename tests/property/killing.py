@@ -31,7 +31,8 @@ FRAMES = [frame(k) for k in range(60)]
 def write(path, mode, first, report, choices):
     """The child: frames from `first` on, a flush now and then, each reported once it is done; never ends by itself."""
     dice = random.Random(choices)
-    with mrcz.open(path, mode, n_threads=2, sync=dice.random() < 0.3, codec=dice.choice(("zstd", "lz4"))) as writer:
+    options = {"n_threads": 2, "sync": dice.random() < 0.3, "codec": dice.choice(("zstd", "lz4")), "overwrite": True}
+    with mrcz.open(path, mode, **options) as writer:
         k = first
         while k < len(FRAMES):
             n = dice.choice((1, 1, 3))

@@ -13,19 +13,37 @@ import os
 import signal
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError, error_line
-from mrcz.errors import MissingDependencyError
+from mrcz.cli._help import HelpFormatter, Parser, WrongArguments
+from mrcz.cli._output import OutputClosed, leave_stdout, streams, talk
+from mrcz.cli._shared import (
+    EXIT_DAMAGED,
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_USAGE,
+    Interrupted,
+    UsageError,
+    check_interrupted,
+    emit,
+    error_line,
+    forget_interrupts,
+    interrupt,
+    summary,
+)
+from mrcz.errors import FormatError, MrczError
 
-__all__ = ["EXIT_DAMAGED", "EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "main"]
+__all__ = ["EXIT_DAMAGED", "EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "build_parser", "main"]
 
 #: Modules of this package, in the order ``--help`` lists them.
-COMMANDS = ("compress", "decompress", "info", "verify", "recover", "mount", "correct", "gain", "koma", "demo")
+COMMANDS = (
+    "compress", "decompress", "info", "verify", "header", "validate", "recover", "mount", "correct", "gain", "koma",
+    "demo", "clean", "completion", "man",
+)  # fmt: skip
 
 _DESCRIPTION = "Compress electron microscopy stacks and volumes (MRC) and check, describe and restore them (MRCZ)."
 _EPILOG = """\
@@ -33,38 +51,6 @@ mrcz COMMAND --help explains a command. Exit codes: 0 all went well, 1 a file fa
 damaged or two files differ, 130 interrupted.
 
 The form of c-mrcz works too:  mrcz -i IN -o OUT [-c CODEC] [-B BYTES] [-l LEVEL] [-f FILTER] [-n THREADS]"""
-
-
-class _WrongArguments(Exception):
-    """What argparse has to say, with the command in front."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line; argparse's usage is longer than a screen for some commands."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.set_defaults(parser=self)  # of the innermost command, whose --help is the one to name
-
-    def error(self, message: str) -> NoReturn:
-        raise _WrongArguments(f"{self.prog}: {message}; {self.prog} --help lists what there is")
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        found, unknown = self.parse_known_args(args, namespace)
-        if hasattr(found, "inputs"):  # argparse gives up on files that come after an option: a.mrc -o out/ b.mrc
-            found.inputs += [name for name in unknown if not name.startswith("-")]
-            unknown = [name for name in unknown if name.startswith("-")]
-        if unknown:
-            found.parser.error(f"unknown argument {' '.join(unknown)}")
-        return found
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal that ends the command; every open output is dropped on the way out."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,20 +73,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    try:
-        with _signals(), _notes():
-            return _run(arguments)
-    except KeyboardInterrupt as stop:
-        _clean_up()
-        number = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
-        print("interrupted; nothing unfinished is left behind", file=sys.stderr)
-        return 128 + int(number)
-    except BrokenPipeError:
-        # The reader of our output (head, less) has seen enough. Python would complain again when it flushes at exit.
-        devnull = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(devnull, sys.stdout.fileno())
-        os.close(devnull)
-        return EXIT_FAILED
+    with streams() as out:
+        try:
+            with _signals(), _notes():
+                code = _run(arguments, out)
+        except KeyboardInterrupt as stop:
+            _clean_up()
+            number = stop.signum if isinstance(stop, Interrupted) else signal.SIGINT
+            talk("interrupted; nothing unfinished is left behind")
+            return 128 + int(number)
+        except OutputClosed:  # by head, or less: it has seen enough
+            code = EXIT_OK
+        out.flush()
+        if out.failure is not None and not isinstance(out.failure, BrokenPipeError):
+            talk(f"mrcz: standard output: {out.failure.strerror}; not everything was shown")
+            code = code or EXIT_FAILED
+        return code
 
 
 def _clean_up() -> None:
@@ -126,51 +114,76 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w" if number else "r"))
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], out: Any) -> int:
     # c-mrcz knows no commands, only options.
     if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
         from mrcz.cli import cmrcz
 
-        parser = _Parser(prog="mrcz", description=cmrcz.HELP)
+        parser = Parser(prog="mrcz", description=cmrcz.HELP, formatter_class=HelpFormatter)
         module: Any = cmrcz
         command = next((name for name in arguments if name in COMMANDS), None)
         if command and "-i" not in arguments:
-            print(f"mrcz: options come after the command: mrcz {command} {arguments[0]} ...", file=sys.stderr)
+            talk(f"mrcz: options come after the command: mrcz {command} {arguments[0]} ...")
             return EXIT_USAGE
         module.add_arguments(parser)
     else:
-        parser, modules = _parser()
+        parser, modules = build_parser()
         if not arguments:
             parser.print_help(sys.stderr)
             return EXIT_USAGE
     try:
         args = parser.parse_args(arguments)
-        if hasattr(args, "command"):
-            module = modules[args.command]
-        return module.run(args)
     except SystemExit as stop:  # argparse, after --help and --version
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
-    except _WrongArguments as error:
+    except WrongArguments as error:
         names = [name for name in arguments if name.startswith("-") and os.path.isfile(name)]
-        print(f"{error}; the file {names[0]} is ./{names[0]} here" if names else error, file=sys.stderr)
+        talk(f"{error}; the file {names[0]} is ./{names[0]} here" if names else error)
         return EXIT_USAGE
+    if hasattr(args, "command"):
+        module = modules[args.command]
+    out.listing = getattr(module, "LISTING", False)
+    as_json = getattr(args, "json", False)
+    try:
+        with summary(getattr(args, "command", "cmrcz"), as_json) as done:
+            code = done.code = _try(module, args)
+        return code
     except UsageError as error:
-        print(f"mrcz: {error}", file=sys.stderr)
+        talk(f"mrcz: {error}")
         return EXIT_USAGE
-    except BrokenPipeError:
+
+
+def _try(module: Any, args: argparse.Namespace) -> int:
+    """Run a command; what it does not report itself is of no file in particular, and said here."""
+    try:
+        return module.run(args)
+    except BrokenPipeError:  # a new file on its way to another program, which did not want all of it
+        leave_stdout()
+        return EXIT_FAILED
+    except (OSError, MrczError, MemoryError) as error:
+        text = error_line(error)
+        code = EXIT_DAMAGED if isinstance(error, FormatError) else EXIT_FAILED
+    except UsageError:
         raise
-    except MissingDependencyError as error:
-        print(f"mrcz: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except OSError as error:  # of no file in particular: a temporary folder, a disk that is full
-        print(f"mrcz: {error_line(error)}", file=sys.stderr)
-        return EXIT_FAILED
+    except Exception as error:
+        text, code = _our_fault(error), EXIT_FAILED
+    if getattr(args, "json", False):
+        emit({"path": None, "status": "failed", "error": text, "damaged": code == EXIT_DAMAGED})
+    talk(f"mrcz: {text}")
+    return code
 
 
-def _parser() -> tuple[_Parser, dict[str, Any]]:
-    parser = _Parser(
-        prog="mrcz", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _our_fault(error: Exception) -> str:
+    """An error that no command expects, for whoever reports it: a traceback shows names as they are."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    if os.environ.get("MRCZ_TRACEBACK"):
+        talk(*"".join(traceback.format_exception(error)).splitlines())
+    where = f"{os.path.basename(last.filename)}, line {last.lineno}"
+    return f"{type(error).__name__}: {error} ({where}); this is a fault of mrcz, MRCZ_TRACEBACK=1 shows more"
+
+
+def build_parser() -> tuple[Parser, dict[str, Any]]:
+    """The parser of every command, and the modules of the commands by name."""
+    parser = Parser(prog="mrcz", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=HelpFormatter)
     parser.add_argument("--version", action="version", version=f"mrcz {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     modules = {}
@@ -178,10 +191,7 @@ def _parser() -> tuple[_Parser, dict[str, Any]]:
         module = importlib.import_module(f"mrcz.cli.{name}")
         modules[name] = module
         sub = commands.add_parser(
-            name,
-            help=module.HELP,
-            description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            name, help=module.HELP, description=module.__doc__, formatter_class=HelpFormatter
         )
         module.add_arguments(sub)
     return parser, modules
@@ -190,7 +200,7 @@ def _parser() -> tuple[_Parser, dict[str, Any]]:
 def _version() -> str:
     import mrcz
 
-    return mrcz.__version__
+    return getattr(mrcz, "__version__", "")
 
 
 @contextmanager
@@ -200,17 +210,17 @@ def _signals() -> Iterator[None]:
         yield
         return
 
-    def stop(signum: int, frame: FrameType | None) -> None:
-        raise Interrupted(signum)
-
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    forget_interrupts()
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {}
     for name in names:
         number = getattr(signal, name)
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP; so do we then
-            before[number] = signal.signal(number, stop)
+        # nohup ignores SIGHUP; so do we then
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            before[number] = signal.signal(number, interrupt)
     try:
         yield
+        check_interrupted()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -222,7 +232,7 @@ def _notes() -> Iterator[None]:
     from mrcz.errors import FormatWarning
 
     def show(message: Any, category: type[Warning], filename: str, lineno: int, *rest: Any, **more: Any) -> None:
-        print(f"mrcz: note: {message}", file=sys.stderr)
+        talk(f"mrcz: note: {message}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", FormatWarning)

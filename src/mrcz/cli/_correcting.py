@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import os
 from typing import Any
 
 from mrcz.cli import _text
+from mrcz.cli._output import say, talk
 from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, UsageError, emit
 
 __all__ = [
+    "OWN",
     "add_fitting",
     "add_orientation",
     "check_folders",
     "exit_code",
     "fitting",
+    "inputs",
     "orientation",
     "save_figure",
     "show",
@@ -116,10 +119,12 @@ def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
     return options
 
 
-def show(result: Any, as_json: bool) -> None:
+def show(result: Any, as_json: bool, status: str | None = None, seconds: float | None = None) -> None:
     """Report on one stack: a line, or a JSON object; errors to stderr too."""
     if as_json:
-        emit(result.asdict())
+        emit({"status": status, **result.asdict(), "damaged": result.damaged, "seconds": seconds})
+    elif status == "skipped":
+        say(f"{result.source}: skipped, {result.report['reason']}")
     elif result.ok:
         report = result.report
         line = result.source
@@ -132,10 +137,58 @@ def show(result: Any, as_json: bool) -> None:
             line += f"  R {report['R_before']:.5f} -> {report['R_after']:.5f}"
             if report.get("R_held_out") is not None:
                 line += f", held out {report['R_held_out']:.5f}"
-        print(line, flush=True)
+        say(line)
     if not result.ok:
         text = result.error.removeprefix(f"{result.source}: ")
-        print(f"mrcz: {result.source}: {text}", file=sys.stderr, flush=True)
+        text = text.replace("pass overwrite=True to replace it", "--force replaces it")
+        talk(f"mrcz: {result.source}: {text}")
+
+
+#: Why what ``correct`` and ``koma`` made is not corrected once more.
+OWN = "made by mrcz correct or koma"
+
+
+def inputs(args: argparse.Namespace) -> tuple[list[tuple[str, str, str | None]], list[Any]]:
+    """The stacks to correct as ``batch.expand`` gives them, and what is left out: of directories, what an earlier run
+    wrote beside its stacks. If that is named itself its problem is `OWN`."""
+    from mrcz import batch
+
+    others: list[batch.LeftOut] = []
+    suffixes = (*batch.MRC_SUFFIXES, ".mrcz")
+    named = set(args.inputs)
+    found: list[tuple[str, str, str | None]] = []
+    for path, relative, problem in batch.expand(
+        args.inputs, recursive=args.recursive, suffixes=suffixes, left_out=others
+    ):
+        if problem is None and _is_own(path):
+            if path not in named:
+                others.append(batch.LeftOut(path, OWN))
+                continue
+            problem = OWN
+        found.append((path, relative, problem))
+    return found, others
+
+
+def _is_own(path: str) -> bool:
+    """Whether a file is called as what ``correct`` and ``koma`` make, or says that it was."""
+    import warnings
+
+    import mrcz
+    from mrcz.convert.streams import is_wrapped, plain_name
+    from mrcz.errors import FormatWarning, MrczError
+    from mrcz.session import PRODUCTS
+
+    if os.path.splitext(plain_name(path))[0].endswith(tuple(os.path.splitext(name)[0] for name in PRODUCTS.values())):
+        return True
+    try:
+        if is_wrapped(path):  # by another program, then; unpacking it would take long
+            return False
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FormatWarning)
+            with mrcz.open(path) as reader:
+                return "correction" in reader.metadata
+    except (OSError, MrczError, ValueError, MemoryError):
+        return False  # whoever corrects it will say what is wrong
 
 
 def exit_code(results: list[Any]) -> int:
@@ -147,8 +200,6 @@ def exit_code(results: list[Any]) -> int:
 
 def check_folders(args: argparse.Namespace) -> None:
     """Refuse files where ``-o`` and ``--plot`` want directories, before any work is done."""
-    import os
-
     for option in ("output", "plot"):
         place = getattr(args, option)
         if place is not None and os.path.exists(place) and not os.path.isdir(place):
@@ -167,7 +218,5 @@ def check_plots(args: argparse.Namespace) -> None:
 
 def save_figure(figure: Any, folder: str, name: str) -> None:
     """Save a figure as PNG in ``folder``, made if need be."""
-    import os
-
     os.makedirs(folder, exist_ok=True)
     figure.savefig(os.path.join(folder, name + ".png"), dpi=120)

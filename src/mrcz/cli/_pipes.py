@@ -9,7 +9,8 @@ import sys
 import tempfile
 from typing import Any
 
-from mrcz.cli._shared import EXIT_OK, UsageError, exit_code
+from mrcz.cli._output import leave_stdout, talk
+from mrcz.cli._shared import EXIT_FAILED, EXIT_OK, UsageError, exit_code
 
 __all__ = ["run_piped"]
 
@@ -41,17 +42,28 @@ def run_piped(action: str, args: argparse.Namespace, options: dict[str, Any]) ->
         if source == "-":
             # The name is all that remains of it in the footer: what is restored is an .mrc file.
             source = os.path.join(folder, "stdin.mrc")
-            with open(source, "wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file, _PIECE)
+            try:
+                with open(source, "wb") as file:
+                    shutil.copyfileobj(sys.stdin.buffer, file, _PIECE)
+            except OSError as error:  # which folder is full
+                error.filename = error.filename or folder
+                raise
         made = os.path.join(folder, "stdout") if target == "-" else target
         overwrite: Any = "any" if args.replace_any else args.force
         result = batch.run_job(batch.Job(action, source, made, {**options, "check": args.check}, overwrite))
         if not result.ok:
-            error = str(result.error).replace(source, args.inputs[0])
-            print(f"mrcz: {'standard input' if args.inputs[0] == '-' else source}: {error}", file=sys.stderr)
+            text = str(result.error).replace(source, args.inputs[0])
+            talk(f"mrcz: {'standard input' if args.inputs[0] == '-' else source}: {text}")
             return exit_code([result])
         if target == "-":
-            with open(made, "rb") as file:
-                shutil.copyfileobj(file, sys.stdout.buffer, _PIECE)
-            sys.stdout.buffer.flush()
+            try:
+                with open(made, "rb") as file:
+                    shutil.copyfileobj(file, sys.stdout.buffer, _PIECE)
+                sys.stdout.buffer.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                leave_stdout()
+                talk(f"mrcz: standard output: {error.strerror}; the new file is not whole there")
+                return EXIT_FAILED
     return EXIT_OK

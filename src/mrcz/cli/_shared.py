@@ -3,35 +3,76 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import sys
-from collections.abc import Iterable
-from typing import Any
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from mrcz.cli import _text
+from mrcz.cli._output import dump, say, talk
 from mrcz.cli._progress import Progress
+from mrcz.errors import system_error
+
+if TYPE_CHECKING:
+    from mrcz.batch import LeftOut
 
 __all__ = [
     "EXIT_DAMAGED",
     "EXIT_FAILED",
     "EXIT_OK",
     "EXIT_USAGE",
+    "Interrupted",
     "UsageError",
     "add_batch_arguments",
     "add_inputs",
     "add_reading",
+    "check_interrupted",
     "emit",
     "error_line",
     "exit_code",
+    "forget_interrupts",
+    "interrupt",
+    "left_out",
     "run_plan",
+    "summary",
     "threads",
+    "totals",
 ]
 
 EXIT_OK = 0  # everything asked for was done
 EXIT_FAILED = 1  # at least one file could not be read, written, or was refused
 EXIT_USAGE = 2  # the command line makes no sense
 EXIT_DAMAGED = 3  # at least one file is damaged, or two files differ
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends the command; every open output is dropped on the way out."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+_signalled: list[int] = []
+
+
+def interrupt(signum: int, frame: Any = None) -> None:
+    """What a signal does. It is remembered, too: Python drops what is raised while it runs a destructor."""
+    _signalled.append(signum)
+    raise Interrupted(signum)
+
+
+def check_interrupted() -> None:
+    """End now if a signal came that nobody has heard of."""
+    if _signalled:
+        raise Interrupted(_signalled[0])
+
+
+def forget_interrupts() -> None:
+    """A new command begins."""
+    _signalled.clear()
 
 
 class UsageError(Exception):
@@ -50,7 +91,10 @@ def add_inputs(parser: argparse.ArgumentParser, what: str) -> None:
     """Add the list of inputs, ``-r`` and ``--json``."""
     parser.add_argument("inputs", nargs="+", metavar="FILE", help=what)
     parser.add_argument("-r", "--recursive", action="store_true", help="take the files in directories, at any depth")
-    parser.add_argument("--json", action="store_true", help="one JSON object a file, a line each, instead of text")
+    parser.add_argument("-v", "--verbose", action="store_true", help="list what is left out of directories, and why")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object a file and one at the end, a line each, instead of text"
+    )
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
@@ -104,16 +148,111 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar, no summary")
 
 
+class _Done:
+    """What a command has reported so far, for the summary."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+        self.started = time.perf_counter()
+        self.status: Counter[str] = Counter()
+        self.damaged = 0
+        self.left_out: Counter[str] = Counter()
+        self.totals: dict[str, Any] = {}
+        self.code = EXIT_OK
+
+
+_done = _Done("mrcz")  # of the command that runs; a process runs one at a time
+
+
+@contextmanager
+def summary(command: str, as_json: bool) -> Iterator[_Done]:
+    """Count what `emit` is told while `command` runs; with ``--json``, one object about all of it is the last line.
+
+    A command line that makes no sense, and a run that is interrupted, have none.
+    """
+    global _done
+    _done = done = _Done(command)
+    yield done
+    if as_json:
+        emit(
+            {
+                "record": "summary",
+                "status": "done" if done.code == EXIT_OK else "failed",
+                "files": done.status.total(),
+                **{name: done.status[name] for name in ("done", "planned", "skipped", "refused", "failed")},
+                "damaged": done.damaged,
+                "left_out": dict(done.left_out),
+                **done.totals,
+                "exit_code": done.code,
+                "seconds": time.perf_counter() - done.started,
+            }
+        )
+
+
 def emit(record: dict[str, Any]) -> None:
-    """Print one JSON object on one line."""
-    print(json.dumps(record, ensure_ascii=False, allow_nan=False, default=str), flush=True)
+    """Print one JSON object on one line, with the keys that all have: see "--json" in docs/cli.md.
+
+    Parameters
+    ----------
+    record : dict
+        ``path`` (or ``source``) and what there is to say of it. Where they are missing, ``record`` becomes
+        ``"file"``, ``status`` ``"done"`` or ``"failed"``, as there is an ``error`` or not.
+    """
+    first = {"record": "file", "command": _done.command, "path": record.get("source"), "status": None, "ok": None}
+    last = {"error": None, "damaged": False, "seconds": None, "time": datetime.now(UTC).isoformat("T", "milliseconds")}
+    record = {**first, **record, **{name: record.get(name, value) for name, value in last.items()}}
+    if record["status"] is None:
+        failed = record["error"] is not None or record["ok"] is False
+        record["status"] = "failed" if failed else "done"
+    if record["ok"] is None:
+        record["ok"] = record["status"] not in ("failed", "refused")
+    if record["record"] == "file":
+        _done.status[record["status"]] += 1
+        _done.damaged += bool(record["damaged"])
+    dump(record)
 
 
-def error_line(error: BaseException) -> str:
-    """An error as one line that begins with the name of the file, without Python's numbers."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or type(error).__name__
+def totals(**numbers: Any) -> None:
+    """Numbers of a command's own for the summary."""
+    _done.totals.update(numbers)
+
+
+def left_out(items: Sequence[LeftOut], args: argparse.Namespace) -> str:
+    """Say what a walk left out, as far as that is asked for; the counts in words, for a summary: ``'3 left out (2
+    hidden, 1 link to a folder)'``, or nothing."""
+    from mrcz.batch import UNFINISHED
+
+    for item in items:
+        _done.left_out[item.reason] += 1
+        if args.json and args.verbose:
+            emit({"record": "left out", "path": item.path, "status": "left out", "reason": item.reason})
+        elif args.verbose and item.reason != UNFINISHED:
+            talk(f"mrcz: left out: {item.path}: {item.reason}")
+    unfinished = [item.path for item in items if item.reason == UNFINISHED]
+    for path in unfinished:
+        talk(f"mrcz: note: {path}: unfinished: it is being written, or its writer was killed")
+    if unfinished:
+        talk("mrcz: note: mrcz clean lists and removes what killed writers left; see mrcz clean --help")
+    if not items:
+        return ""
+    counts = Counter(item.reason for item in items)
+    why = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    return f"{len(items)} left out ({why})" + ("" if args.verbose else "; -v lists them")
+
+
+def error_line(error: BaseException, destination: str | None = None) -> str:
+    """An error as one line that begins with the name of the file, without Python's numbers.
+
+    `destination` is what was being written: errors of a full disk do not say.
+    """
+    if isinstance(error, MemoryError) and not str(error):
+        return "there is not enough memory"
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error) or type(error).__name__
+    text, name = system_error(error, destination=destination), error.filename
+    if isinstance(name, str) and text == f"{error.strerror}: {name}":
+        return f"{name}: {error.strerror}"
+    return text
 
 
 def exit_code(results: Iterable[Any]) -> int:
@@ -156,9 +295,13 @@ def run_plan(action: str, args: argparse.Namespace, options: dict[str, Any]) -> 
         if args.json:
             emit(result.asdict())
         elif result.ok:
-            print(_result_line(result), flush=True)
+            say(_result_line(result))
         if not result.ok:
-            print(f"mrcz: {result.source}: {result.error}", file=sys.stderr, flush=True)
+            talk(f"mrcz: {result.source}: {result.error}")
+
+    def advance(job: batch.Job, done: int, total: int) -> None:
+        check_interrupted()
+        bar.update(job.source, done, total)
 
     bar = Progress(len(plan.jobs), quiet=args.quiet)
     try:
@@ -168,12 +311,14 @@ def run_plan(action: str, args: argparse.Namespace, options: dict[str, Any]) -> 
             for job in plan.jobs:
                 report(batch.Result(job.action, job.source, job.destination, "planned"))
         else:
-            for result in batch.run(plan.jobs, progress=lambda job, done, total: bar.update(job.source, done, total)):
+            for result in batch.run(plan.jobs, progress=advance):
                 report(result)
+                check_interrupted()
     finally:
         bar.clear()
-    if len(results) > 1 and not args.quiet:
-        print(_summary(results), file=sys.stderr)
+    left = left_out(plan.left_out, args)
+    if (len(results) > 1 or left) and not args.quiet:
+        talk("; ".join([_summary(results), *([left] if left else [])]))
     return exit_code(results)
 
 

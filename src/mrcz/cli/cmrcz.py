@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Run this form."""
     codec = args.codec or ("zstd" if args.output.lower().endswith(".mrcz") else "none")
     args.inputs = [args.input]
-    args.recursive = args.dry_run = args.quiet = False
+    args.recursive = args.dry_run = args.quiet = args.verbose = False
     args.skip_existing = args.replace_any = args.remove = args.check = False
     if codec == "none":
         return run_plan("decompress", args, {"n_threads": args.threads})

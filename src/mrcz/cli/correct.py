@@ -11,10 +11,22 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 
-from mrcz.cli._correcting import add_fitting, check_folders, check_plots, exit_code, fitting, save_figure, show
+from mrcz.cli._correcting import (
+    OWN,
+    add_fitting,
+    check_folders,
+    check_plots,
+    exit_code,
+    fitting,
+    inputs,
+    save_figure,
+    show,
+)
+from mrcz.cli._output import talk
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import UsageError, add_inputs, add_reading
+from mrcz.cli._shared import UsageError, add_inputs, add_reading, left_out
 
 HELP = "replace hot and dead pixels, apply gain and dark"
 
@@ -63,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if args.method == "none" and (args.mask or args.measure):
         raise UsageError("--method none finds nothing to mask or measure")
     check_plots(args)
-    found = list(batch.expand(args.inputs, recursive=args.recursive, suffixes=(*batch.MRC_SUFFIXES, ".mrcz")))
+    found, others = inputs(args)
     bar = Progress(len(found), quiet=args.quiet)
     results: list[Corrected] = []
     figures: list[dict] = []
@@ -71,10 +83,13 @@ def run(args: argparse.Namespace) -> int:
     for path, relative, problem in found:
         folder = None if args.output is None else os.path.join(args.output, os.path.dirname(relative))
         outputs = {product: destination(path, product, folder, args.suffix) for product in products}
-        if problem is not None:
+        status, started = None, time.perf_counter()
+        if problem == OWN:
+            status, result = "skipped", Corrected(path, report={"reason": OWN})
+        elif problem is not None:
             result = Corrected(path, error=problem)
         elif args.dry_run:
-            result = Corrected(path, tuple(outputs.values()))
+            status, result = "planned", Corrected(path, tuple(outputs.values()))
         else:
             result = _one(path, outputs, args, bar)
             if args.plot and result.ok and result.correction is not None and result.correction.outliers is not None:
@@ -85,7 +100,9 @@ def run(args: argparse.Namespace) -> int:
         bar.clear()
         # What is shown needs no arrays, and a long list of files would keep them all.
         results.append(Corrected(result.source, result.destinations, result.report, None, result.error, result.damaged))
-        show(result, args.json)
+        show(result, args.json, status, time.perf_counter() - started)
+    if left := left_out(others, args):
+        talk(f"mrcz: {left}")
     if args.plot and len(figures) > 1:
         from mrcz.correct import recurrence
         from mrcz.correct.plots import plot_recurrence, plot_session
@@ -114,7 +131,8 @@ def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Prog
             progress=lambda done, total: bar.update(path, done, total), **options,
         )  # fmt: skip
     except (OSError, MrczError, ValueError, TypeError) as error:
-        return Corrected(path, error=error_text(error, path), damaged=isinstance(error, FormatError))
+        text = error_text(error, path, next(iter(outputs.values()), None))
+        return Corrected(path, error=text, damaged=isinstance(error, FormatError))
 
 
 def _plot(path: str, result, args: argparse.Namespace) -> None:  # type: ignore[no-untyped-def]

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from typing import Any
 
 from mrcz.cli import _text
+from mrcz.cli._output import say, talk
 from mrcz.cli._progress import Progress
 from mrcz.cli._shared import EXIT_DAMAGED, EXIT_OK, UsageError, emit, threads
 
@@ -75,15 +75,16 @@ def _demo(args: argparse.Namespace, folder: str) -> int:
     from mrcz.describe import entropy
     from mrcz.simulate import Detector, Specimen
 
+    plain = os.path.join(folder, "movie.mrc")
+    if os.path.lexists(plain):
+        raise UsageError(f"--keep {folder}: {plain} exists; name another folder")
     started = time.perf_counter()
-    print(
+    talk(
         f"Counting electrons: {_text.plural(args.frames, 'frame')} of {args.size} x {args.size}, "
-        f"{args.dose:g} a pixel and frame, seed {args.seed}",
-        file=sys.stderr,
+        f"{args.dose:g} a pixel and frame, seed {args.seed}"
     )
     detector = Detector((args.size, args.size), seed=args.seed)
     movie = detector.stack(args.frames, args.dose, specimen=Specimen(), drift=(0.05, 0.03)).frames
-    plain = os.path.join(folder, "movie.mrc")
     mrcz.write(plain, movie, pixel_size=1.5, kind="stack")
     bits = entropy(movie[:: max(1, len(movie) // 8)])
     largest = int(movie.max())
@@ -92,7 +93,7 @@ def _demo(args: argparse.Namespace, folder: str) -> int:
     bar = Progress(len(WAYS))
     for name, options in WAYS.items():
         if options.get("pack") and largest > 15:
-            print(f"mrcz: no 4-bit row: the largest count is {largest}", file=sys.stderr)
+            talk(f"mrcz: no 4-bit row: the largest count is {largest}")
             continue
         row = _measure(name, options, plain, movie, args.threads, bar)
         row["entropy_fraction"] = bits / (8 * row["bytes"] / movie.size)
@@ -103,10 +104,10 @@ def _demo(args: argparse.Namespace, folder: str) -> int:
         for row in rows:
             emit(row)
     else:
-        print(_report(rows, movie.nbytes, bits))
+        say(*_report(rows, movie.nbytes, bits).splitlines())
     good = all(row["verified"] and row["identical"] for row in rows)
     verdict = "every file verified and restored byte for byte" if good else "A FILE CAME BACK CHANGED"
-    print(f"{verdict}; {_text.duration(time.perf_counter() - started)} in all", file=sys.stderr)
+    talk(f"{verdict}; {_text.duration(time.perf_counter() - started)} in all")
     return EXIT_OK if good else EXIT_DAMAGED
 
 
@@ -130,7 +131,9 @@ def _measure(name: str, options: dict[str, Any], plain: str, movie: Any, n_threa
     t3 = time.perf_counter()
     decompress(packed, restored, n_threads=n_threads)
     return {
+        "path": packed,
         "name": name,
+        "seconds": t1 - t0,
         "bytes": os.stat(packed).st_size,
         "ratio": os.stat(plain).st_size / os.stat(packed).st_size,
         "compress_bytes_per_second": movie.nbytes / (t1 - t0),

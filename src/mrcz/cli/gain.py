@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
+import time
 from typing import Any
 
 from mrcz.cli import _text
 from mrcz.cli._correcting import add_orientation, orientation, save_figure
+from mrcz.cli._output import say, talk
 from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, UsageError, emit, error_line, threads
 
 HELP = "make, orient and judge gain references"
@@ -56,22 +57,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
     from mrcz.errors import FormatError, MrczError
+    from mrcz.whole import is_same_place
 
     output = getattr(args, "output", None)
-    if output and os.path.exists(output) and not args.force:
-        print(f"mrcz: {output} exists; --force replaces it", file=sys.stderr)
-        return EXIT_FAILED
+    inputs = [*getattr(args, "flats", []), *(getattr(args, name, None) for name in ("gain", "stack", "dark"))]
+    if output and any(name and is_same_place(output, name) for name in inputs):
+        raise UsageError(f"{output} is a source itself; the result needs a name of its own")
+    if output and os.path.lexists(output) and not args.force:
+        return _failed(args, f"{output} exists; --force replaces it")
     if output and os.path.splitext(output)[1].lower() in (".gain", ".dm3", ".dm4", ".eer", ".txt"):
         raise UsageError(f"a reference is written as .mrc, .mrcz, .tif or .npy, not {output}")
     try:
         {"make": _make, "orient": _orient, "gamma": _gamma, "convert": _convert}[args.action](args)
-    except FormatError as error:
-        print(f"mrcz: {error_line(error)}", file=sys.stderr)
-        return EXIT_DAMAGED
-    except (OSError, MrczError, ValueError) as error:
-        print(f"mrcz: {error_line(error)}", file=sys.stderr)
-        return EXIT_FAILED
+    except (OSError, MrczError, ValueError, MemoryError) as error:
+        return _failed(args, error_line(error, output), damaged=isinstance(error, FormatError))
     return EXIT_OK
+
+
+def _failed(args: argparse.Namespace, text: str, *, damaged: bool = False) -> int:
+    if args.json:
+        path = args.flats[0] if args.action in ("make", "gamma") else args.gain
+        emit({"path": path, "error": text, "damaged": damaged})
+    talk(f"mrcz: {text}")
+    return EXIT_DAMAGED if damaged else EXIT_FAILED
 
 
 def _mean(path: str, args: argparse.Namespace) -> tuple[Any, int]:
@@ -88,6 +96,7 @@ def _make(args: argparse.Namespace) -> None:
     from mrcz.correct import fit_outliers, make_gain
     from mrcz.correct.references import load_image, save_image
 
+    started = time.perf_counter()
     flat, frames = _mean(args.flats[0], args)
     for path in args.flats[1:]:
         mean, count = _mean(path, args)
@@ -100,14 +109,15 @@ def _make(args: argparse.Namespace) -> None:
         gain = make_gain(flat, dark=load_image(args.dark) if args.dark else None, bad=bad)
     except ValueError as error:
         raise ValueError(f"{', '.join(args.flats)}: {error}") from error
-    save_image(args.output, gain)
+    save_image(args.output, gain, overwrite=args.force)
     unusable = int(np.count_nonzero(gain == 0))
-    report = {"destination": args.output, "frames": frames, "counts_per_pixel": float(flat[gain > 0].mean() * frames),
-              "unusable_pixels": unusable}  # fmt: skip
+    report = {"path": args.flats[0], "sources": args.flats, "destination": args.output, "frames": frames,
+              "counts_per_pixel": float(flat[gain > 0].mean() * frames), "unusable_pixels": unusable,
+              "seconds": time.perf_counter() - started}  # fmt: skip
     if args.json:
         emit(report)
     else:
-        print(
+        say(
             f"{args.output}: {_text.plural(frames, 'frame')}, {report['counts_per_pixel']:.0f} counts a pixel, "
             f"{_text.plural(unusable, 'unusable pixel')}"
         )
@@ -122,11 +132,14 @@ def _orient(args: argparse.Namespace) -> None:
     best = scores[0][1] or 1.0
     for found, score in scores:
         if args.json:
-            emit({"gain_rot": found.rotation, "gain_flip": found.flip, "score": score, "relative": score / best})
+            emit({"record": "orientation", "path": args.stack, "gain": args.gain, "gain_rot": found.rotation,
+                  "gain_flip": found.flip, "score": score, "relative": score / best})  # fmt: skip
         else:
-            print(f"{found}  std/mean {score:.5f}  {score / best:.3f}x the best")
+            say(f"{found}  std/mean {score:.5f}  {score / best:.3f}x the best")
     if args.output:
-        save_image(args.output, orient(gain, scores[0][0]))
+        save_image(args.output, orient(gain, scores[0][0]), overwrite=args.force)
+    if args.json:
+        emit({"path": args.stack, "gain": args.gain, "destination": args.output})
 
 
 def _gamma(args: argparse.Namespace) -> None:
@@ -148,16 +161,16 @@ def _gamma(args: argparse.Namespace) -> None:
         fit = fit_gamma(mean, gain, dark=dark, dose_rate=rate)
         fits.append(fit)
         if args.json:
-            emit({"source": path, "gamma": fit.gamma, "dose_rate": rate, "start": fit.start,
+            emit({"path": path, "gain": args.gain, "gamma": fit.gamma, "dose_rate": rate, "start": fit.start,
                   "roughness": fit.roughness, "roughness_plain": fit.roughness_plain})  # fmt: skip
         else:
-            print(f"{path}: {fit}")
+            say(f"{path}: {fit}")
     if args.dose_rate and len(fits) >= 4:
         curve = fit_gamma_curve(rates, [fit.gamma for fit in fits])
         if args.json:
-            emit({"a1": curve.a1, "b1": curve.b1, "a2": curve.a2, "a3": curve.a3})
+            emit({"record": "curve", "path": args.gain, "a1": curve.a1, "b1": curve.b1, "a2": curve.a2, "a3": curve.a3})
         else:
-            print(f"γ(δ) = {curve.a1:.5g} δ^{curve.b1:.5g} + {curve.a2:.5g} δ + {curve.a3:.5g}")
+            say(f"γ(δ) = {curve.a1:.5g} δ^{curve.b1:.5g} + {curve.a2:.5g} δ + {curve.a3:.5g}")
         if args.plot:
             from mrcz.correct.plots import plot_gamma
 
@@ -168,8 +181,8 @@ def _convert(args: argparse.Namespace) -> None:
     from mrcz.correct.references import load_gain, save_image
 
     gain = load_gain(args.gain, **orientation(args))
-    save_image(args.output, gain)
+    save_image(args.output, gain, overwrite=args.force)
     if args.json:
-        emit({"source": args.gain, "destination": args.output, "unusable_pixels": int((gain == 0).sum())})
+        emit({"path": args.gain, "destination": args.output, "unusable_pixels": int((gain == 0).sum())})
     else:
-        print(f"{args.gain} -> {args.output}  {_text.plural(int((gain == 0).sum()), 'unusable pixel')}")
+        say(f"{args.gain} -> {args.output}  {_text.plural(int((gain == 0).sum()), 'unusable pixel')}")

@@ -7,15 +7,15 @@ each pixel by itself; the fraction says how close the file comes to it.
 from __future__ import annotations
 
 import argparse
-import sys
+import time
 from typing import Any
 
-import numpy as np
-
 from mrcz.cli import _text
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, add_inputs, add_reading, emit
+from mrcz.cli._output import say, talk
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, add_inputs, add_reading, emit, left_out
 
 HELP = "explain what is in a file"
+LISTING = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,10 +35,11 @@ def run(args: argparse.Namespace) -> int:
     from mrcz.errors import FormatError, FormatWarning, MrczError
 
     code, shown = EXIT_OK, 0
+    others: list[batch.LeftOut] = []
     for path, _, problem in batch.expand(
-        args.inputs, recursive=args.recursive, suffixes=(*batch.MRC_SUFFIXES, ".mrcz")
+        args.inputs, recursive=args.recursive, suffixes=(*batch.MRC_SUFFIXES, ".mrcz"), left_out=others
     ):
-        damaged = False
+        damaged, started = False, time.perf_counter()
         if problem is None:
             try:
                 with warnings.catch_warnings():
@@ -57,18 +58,22 @@ def run(args: argparse.Namespace) -> int:
             code = EXIT_DAMAGED if damaged else max(code, EXIT_FAILED)
             if args.json:
                 emit({"path": path, "error": problem, "damaged": damaged})
-            print(f"mrcz: {path}: {problem}", file=sys.stderr)
+            talk(f"mrcz: {path}: {problem}")
             continue
         if args.json:
-            emit({**found.asdict(), "error": None})
+            emit({**found.asdict(), "seconds": time.perf_counter() - started})
         else:
-            print(("\n" if shown else "") + text(found))
+            say(*([""] if shown else []), *lines(found))
         shown += 1
+    if left := left_out(others, args):
+        talk(f"mrcz: {left}")
     return code
 
 
-def text(found: Any) -> str:
+def lines(found: Any) -> list[str]:
     """A description as lines of text."""
+    import numpy as np
+
     nz, ny, nx = found.shape
     if found.kind == "image":
         size = f"{nx} x {ny}"
@@ -111,15 +116,15 @@ def text(found: Any) -> str:
         summary = f": {extended['summary']}" if extended["summary"] else ""
         rows.append(("ext. header", f"{extended['type'] or 'no type'}, {_text.size(extended['bytes'])}{summary}"))
     if found.source_name:
-        rows.append(("made from", _printable(found.source_name)))
+        rows.append(("made from", found.source_name))
     if found.metadata:
         rows.append(("metadata", ", ".join(found.metadata)))
     for i, label in enumerate(found.labels):
-        rows.append(("labels" if i == 0 else "", _printable(label)))
+        rows.append(("labels" if i == 0 else "", label))
     for i, oddity in enumerate(found.oddities):
         rows.append(("oddities" if i == 0 else "", oddity))
     width = max(len(name) for name, _ in rows)
-    return "\n".join([found.path, *(f"  {name:<{width}}  {value}".rstrip() for name, value in rows)])
+    return [found.path, *(f"  {name:<{width}}  {value}".rstrip() for name, value in rows)]
 
 
 def _pixel_size(found: Any) -> str:
@@ -147,7 +152,3 @@ def _entropy(found: Any) -> str:
 def _statistics(statistics: Any) -> str:
     known = [f"{name} {value:.6g}" for name, value in statistics.items() if value is not None]
     return ", ".join(known) + " (from the header)" if known else "not in the header"
-
-
-def _printable(label: str) -> str:
-    return "".join(c if c.isprintable() else "·" for c in label)

@@ -11,11 +11,23 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from typing import Any
 
-from mrcz.cli._correcting import add_fitting, check_folders, check_plots, exit_code, fitting, save_figure, show
+from mrcz.cli._correcting import (
+    OWN,
+    add_fitting,
+    check_folders,
+    check_plots,
+    exit_code,
+    fitting,
+    inputs,
+    save_figure,
+    show,
+)
+from mrcz.cli._output import talk
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import UsageError, add_inputs, add_reading, error_line
+from mrcz.cli._shared import UsageError, add_inputs, add_reading, error_line, left_out
 
 HELP = "remove what neighbouring stacks share: the read-out pattern"
 
@@ -47,7 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
     import mrcz
-    from mrcz import batch
     from mrcz.correct import Koma
     from mrcz.errors import FormatError, MrczError
     from mrcz.session import Corrected, destination, koma_session
@@ -64,17 +75,18 @@ def run(args: argparse.Namespace) -> int:
     results: list[Corrected] = []
     paths = []
     folders = {}
-    for path, relative, problem in batch.expand(
-        args.inputs, recursive=args.recursive, suffixes=(*batch.MRC_SUFFIXES, ".mrcz")
-    ):
-        if problem is not None:
+    found, others = inputs(args)
+    for path, relative, problem in found:
+        if problem == OWN:
+            show(Corrected(path, report={"reason": OWN}), args.json, "skipped")
+        elif problem is not None:
             results.append(Corrected(path, error=problem))
             show(results[-1], args.json)
-        elif os.path.splitext(path)[0].endswith(("_corrected", "_sum", "_mask")):
-            continue  # what an earlier run wrote beside its stacks
         else:
             paths.append(path)
             folders[path] = None if args.output is None else os.path.join(args.output, os.path.dirname(relative))
+    if left := left_out(others, args):
+        talk(f"mrcz: {left}")
     koma = Koma(args.radius, max_contrast=args.max_contrast, n_threads=args.threads)
     waiting: dict[int, str] = {}
     done: list[str] = []
@@ -111,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
     if unknown := excluded - {os.path.basename(path) for path in (*paths, *done, *waiting.values())}:
         raise UsageError(f"--exclude {sorted(unknown)[0]}: no stack of this name")
     bar = Progress(len(new), quiet=args.quiet)
+    started = time.perf_counter()
     try:
         for result in koma_session(
             new, koma, outputs, exclude=lambda number, path: os.path.basename(path) in excluded, finish=not args.live,
@@ -121,7 +134,8 @@ def run(args: argparse.Namespace) -> int:
             results.append(
                 Corrected(result.source, result.destinations, result.report, None, result.error, result.damaged)
             )
-            show(result, args.json)
+            show(result, args.json, seconds=time.perf_counter() - started)
+            started = time.perf_counter()
     except ValueError as error:
         results.append(Corrected(args.inputs[0], error=str(error)))
         show(results[-1], args.json)
@@ -158,6 +172,7 @@ def _load(args: argparse.Namespace, folders: dict[str, str | None]) -> tuple[Any
 
 def _save(path: str, koma: Any, waiting: dict[int, tuple[str, str | None]], done: list[str]) -> None:
     from mrcz.metadata import pack
+    from mrcz.whole import whole_file
 
     state = {
         "koma": koma.state(),
@@ -167,13 +182,5 @@ def _save(path: str, koma: Any, waiting: dict[int, tuple[str, str | None]], done
         },
         "done": done,
     }
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(pack(state))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+    with whole_file(path, overwrite=True) as file:
+        file.write(pack(state))

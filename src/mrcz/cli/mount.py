@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
-from mrcz.cli._shared import EXIT_FAILED, EXIT_OK, UsageError, error_line
+from mrcz.cli._output import talk
+from mrcz.cli._shared import EXIT_FAILED, EXIT_OK, UsageError, emit, error_line
 
 HELP = "show compressed files as plain ones (FUSE)"
 
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let the kernel keep what was read: for programs that read in small pieces, or again and again",
     )  # fmt: skip
     parser.add_argument("--background", action="store_true", help="return at once and serve until unmounted")
+    parser.add_argument("--json", action="store_true", help="what became of it as a JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,6 +44,11 @@ def run(args: argparse.Namespace) -> int:
             foreground=not args.background,
         )  # fmt: skip
     except (OSError, MrczError) as error:
-        print(f"mrcz: {error_line(error)}", file=sys.stderr)
+        text = error_line(error)
+        if args.json:
+            emit({"path": args.folder, "destination": args.mountpoint, "error": text})
+        talk(f"mrcz: {text}")
         return EXIT_FAILED
+    if args.json:
+        emit({"path": args.folder, "destination": args.mountpoint})
     return EXIT_OK

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
-import sys
+import time
 
 from mrcz.cli import _text
+from mrcz.cli._output import say, talk
 from mrcz.cli._progress import Progress
 from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, emit, error_line
 
@@ -36,13 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
     from mrcz.errors import FormatError, MrczError
+    from mrcz.names import unfinished_name
     from mrcz.recover import recover
 
+    started = time.perf_counter()
     output = args.output
     if output is None:
         folder, name = os.path.split(args.input)
-        unfinished = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.part", name)
-        stem, suffix = os.path.splitext(unfinished[1] if unfinished else name)
+        stem, suffix = os.path.splitext(unfinished_name(name) or name)
         output = os.path.join(folder, f"{stem}.recovered{suffix}")
     bar = Progress(1, quiet=args.quiet)
     try:
@@ -56,19 +57,21 @@ def run(args: argparse.Namespace) -> int:
         )
     except (OSError, MrczError, ValueError, MemoryError) as error:
         bar.clear()
-        text = error_line(error)
+        text, damaged = error_line(error, output), isinstance(error, FormatError)
         if args.json:
-            emit({"path": args.input, "target": None, "error": text})
-        print(f"mrcz: {text}", file=sys.stderr)
-        return EXIT_DAMAGED if isinstance(error, FormatError) else EXIT_FAILED
+            emit({"path": args.input, "destination": None, "error": text, "damaged": damaged})
+        talk(f"mrcz: {text}")
+        return EXIT_DAMAGED if damaged else EXIT_FAILED
     bar.clear()
     if args.json:
-        emit({**found.asdict(), "error": None})
+        fields = {**found.asdict(), "seconds": time.perf_counter() - started, "damaged": not found.complete}
+        status = "planned" if args.dry_run else "done"
+        emit({**fields, "destination": fields.pop("target"), "status": status})
     else:
         verb = "can be saved" if args.dry_run else f"saved to {output}"
-        print(f"{args.input}: {_text.plural(len(found.frames), 'frame')} {verb}")
-        for lost in found.lost:
-            print(f"  lost: {lost}")
-        for note in found.notes:
-            print(f"  {note}")
+        say(
+            f"{args.input}: {_text.plural(len(found.frames), 'frame')} {verb}",
+            *(f"  lost: {lost}" for lost in found.lost),
+            *(f"  {note}" for note in found.notes),
+        )
     return EXIT_OK if found.complete else EXIT_DAMAGED

@@ -10,12 +10,14 @@ Two files are checked and compared; --each only checks them, as it does any othe
 from __future__ import annotations
 
 import argparse
-import sys
+import time
+from collections import Counter
 from typing import Any
 
 from mrcz.cli import _text
+from mrcz.cli._output import say, talk
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, add_inputs, emit, threads
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, add_inputs, emit, left_out, threads
 
 HELP = "check files for damage, or compare two"
 
@@ -33,22 +35,33 @@ def run(args: argparse.Namespace) -> int:
     """Run this command."""
     from mrcz import batch
 
-    found = list(batch.expand(args.inputs, recursive=args.recursive, suffixes=(*batch.MRC_SUFFIXES, ".mrcz")))
+    started = time.perf_counter()
+    others: list[batch.LeftOut] = []
+    suffixes = (*batch.MRC_SUFFIXES, ".mrcz")
+    found = list(batch.expand(args.inputs, recursive=args.recursive, suffixes=suffixes, left_out=others))
     bar = Progress(len(found), quiet=args.quiet)
-    code = EXIT_OK
+    codes: Counter[int] = Counter()
     for path, _, problem in found:
-        code = max(code, _missing(path, problem, args) if problem is not None else _verify(path, args, bar))
+        codes[_missing(path, problem, args) if problem is not None else _verify(path, args, bar)] += 1
+    code = max(codes, default=EXIT_OK)
     named = [path for path, _, problem in found if problem is None]
     if code == EXIT_OK and len(named) == 2 == len(args.inputs) and not (args.each or args.fast):
         code = _compare(named[0], named[1], args, bar)
     bar.clear()
+    left = left_out(others, args)
+    if (args.recursive or len(found) > 2 or left) and not args.quiet:
+        parts = [f"{_text.plural(codes.total(), 'file')}: {codes[EXIT_OK]} whole"]
+        parts += [f"{codes[EXIT_DAMAGED]} damaged"] if codes[EXIT_DAMAGED] else []
+        parts += [f"{codes[EXIT_FAILED]} not read"] if codes[EXIT_FAILED] else []
+        parts = [", ".join(parts) + f"; {_text.duration(time.perf_counter() - started)}"]
+        talk("mrcz: " + "; ".join([*parts, left] if left else parts))
     return code
 
 
 def _missing(path: str, problem: str, args: argparse.Namespace) -> int:
     if args.json:
-        emit({"path": path, "ok": False, "error": problem, "faults": []})
-    print(f"mrcz: {path}: {problem}", file=sys.stderr)
+        emit({"path": path, "error": problem, "faults": []})
+    talk(f"mrcz: {path}: {problem}")
     return EXIT_FAILED
 
 
@@ -66,18 +79,15 @@ def _verify(path: str, args: argparse.Namespace, bar: Progress) -> int:
         return _missing(path, batch.error_text(error, path), args)
     bar.clear()
     if args.json:
-        emit({**found.asdict(), "error": None})
+        fault = None if found.ok else str(found.faults[0])
+        emit({**found.asdict(), "error": fault, "damaged": not found.ok})
     elif found.ok:
-        print(f"{path}: ok  {_what(found)}", flush=True)
+        say(f"{path}: ok  {_what(found)}", *(f"  note: {note}" for note in found.notes))
     else:
-        print(f"{path}: {_text.plural(len(found.faults), 'fault')}", flush=True)
-        for fault in found.faults:
-            print(f"  {fault}")
-    if not args.json:
-        for note in found.notes:
-            print(f"  note: {note}")
+        lines = [f"  {fault}" for fault in found.faults] + [f"  note: {note}" for note in found.notes]
+        say(f"{path}: {_text.plural(len(found.faults), 'fault')}", *lines)
     if not found.ok and not args.quiet:
-        print(f"mrcz: {path}: damaged: {found.faults[0]}", file=sys.stderr)
+        talk(f"mrcz: {path}: damaged: {found.faults[0]}")
     return EXIT_OK if found.ok else EXIT_DAMAGED
 
 
@@ -103,11 +113,10 @@ def _compare(first: str, second: str, args: argparse.Namespace, bar: Progress) -
         return _missing(first, str(error), args)
     bar.clear()
     if args.json:
-        emit({"path": first, "other": second, **found.asdict()})
+        status = "done" if found.same else "failed"
+        emit({"record": "comparison", "path": first, "other": second, "status": status, **found.asdict()})
     elif found.same:
-        print(f"{first} and {second}: the same pixels, header and extended header")
+        say(f"{first} and {second}: the same pixels, header and extended header")
     else:
-        print(f"{first} and {second} differ")
-        for difference in found.differences:
-            print(f"  {difference}")
+        say(f"{first} and {second} differ", *(f"  {difference}" for difference in found.differences))
     return EXIT_OK if found.same else EXIT_DAMAGED

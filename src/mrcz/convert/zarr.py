@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mrcz.reader import Reader
+from mrcz.whole import is_same_place, whole_file
 
 __all__ = ["references", "write_references"]
 
@@ -108,14 +109,19 @@ def references(reader: Reader, *, url: str | None = None, zarr_format: int = 2, 
     return {"version": 1, "refs": refs}
 
 
-def write_references(path: str | os.PathLike, target: str | os.PathLike, **options: Any) -> None:
-    """Write `references` of the file at *path* as JSON to *target*; options as there."""
+def write_references(
+    path: str | os.PathLike, target: str | os.PathLike, *, overwrite: bool = False, **options: Any
+) -> None:
+    """Write `references` of the file at *path* as JSON to *target*, whole or not at all; options as there.
+
+    Raises FileExistsError for a *target* that is there, unless `overwrite`, and ValueError where it is *path* itself.
+    """
+    if is_same_place(path, target):
+        raise ValueError(f"{os.fspath(target)} is the source itself")
     with Reader(path) as reader:
         text = json.dumps(references(reader, **options))
-    temporary = f"{os.fspath(target)}.part"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(temporary, target)
+    with whole_file(target, overwrite=overwrite) as file:
+        file.write(text.encode())
 
 
 def _locate(reader: Reader) -> str:

@@ -11,6 +11,7 @@ Conventions of those who write them:
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ import numpy as np
 from mrcz.correct.defects import format_relion, format_serialem, parse_defects
 from mrcz.correct.gain import Orientation, check_gain, orient
 from mrcz.errors import FormatError, MissingDependencyError, MrczError
+from mrcz.names import MRC_SUFFIXES
+from mrcz.whole import whole_file
 
 __all__ = ["load_gain", "load_image", "load_mask", "match_shape", "save_image", "save_mask"]
 
@@ -126,10 +129,11 @@ def load_mask(path: str | os.PathLike[str], shape: tuple[int, int], *, flip_y: b
 
 
 def save_mask(path: str | os.PathLike[str], mask: np.ndarray, *, style: str | None = None,
-              flip_y: bool | None = None) -> None:
+              flip_y: bool | None = None, overwrite: bool = False) -> None:
     """Write a map (ny, nx), non-zero where bad, as uint8 0 and 1 in MRC or TIFF, or as text.
 
-    ``.txt`` is RELION's list, or SerialEM's with ``style="serialem"`` or for the name ``defects.txt``.
+    ``.txt`` is RELION's list, or SerialEM's with ``style="serialem"`` or for the name ``defects.txt``. Raises
+    FileExistsError for a file that is there, unless `overwrite`.
     """
     path = Path(path)
     bad = np.asarray(mask) != 0
@@ -141,52 +145,36 @@ def save_mask(path: str | os.PathLike[str], mask: np.ndarray, *, style: str | No
             text = format_serialem(bad, flip_y=True if flip_y is None else flip_y)
         else:
             text = format_relion(bad[::-1] if flip_y else bad)
-        _write_whole(path, lambda name: Path(name).write_text(text, encoding="ascii"))
+        with whole_file(path, overwrite=overwrite) as file:
+            file.write(text.encode("ascii"))
         return
-    save_image(path, (bad[::-1] if flip_y else bad).astype(np.uint8))
+    save_image(path, (bad[::-1] if flip_y else bad).astype(np.uint8), overwrite=overwrite)
 
 
-def save_image(path: str | os.PathLike[str], image: np.ndarray, *, pixel_size: float | None = None) -> None:
+def save_image(path: str | os.PathLike[str], image: np.ndarray, *, pixel_size: float | None = None,
+               overwrite: bool = False) -> None:
     """Write one image (ny, nx) as MRC or MRCZ, TIFF or ``.npy``, by suffix; whole or not at all.
 
-    Raises ValueError for any other suffix.
+    Raises ValueError for any other suffix, FileExistsError for a file that is there, unless `overwrite`.
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    image = np.ascontiguousarray(image)
     if suffix == ".npy":
-        def write(name: str) -> None:
-            with open(name, "wb") as file:
-                np.save(file, image)
-
-        _write_whole(path, write)
+        with whole_file(path, overwrite=overwrite) as file:
+            np.save(file, image)
     elif suffix in (".tif", ".tiff"):
-        whole = np.ascontiguousarray(image)
-        _write_whole(path, lambda name: _tifffile().imwrite(name, whole, photometric="minisblack"))
+        made = io.BytesIO()  # tifffile asks a file for its name, and one that is yet to be published has none
+        _tifffile().imwrite(made, image, photometric="minisblack")
+        with whole_file(path, overwrite=overwrite) as file:
+            file.write(made.getbuffer())
     else:
         import mrcz
-        from mrcz.writer import PLAIN_SUFFIXES
 
-        if suffix not in (*PLAIN_SUFFIXES, ".msk", ".mrcz"):
+        if suffix not in (*MRC_SUFFIXES, ".mrcz"):
             raise ValueError(f"{path}: an image is written as .mrc, .mrcz, .tif or .npy, told by its suffix")
         options: dict[str, Any] = {} if pixel_size is None else {"pixel_size": pixel_size}
-        mrcz.write(path, np.ascontiguousarray(image)[None], kind="image", **options)
-
-
-def _write_whole(path: Path, write: Any) -> None:
-    """Write under a temporary name beside ``path``, then rename: an interrupted run leaves the old file."""
-    import tempfile
-
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    try:
-        write(name)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+        mrcz.write(path, image[None], kind="image", overwrite=overwrite, **options)
 
 
 def _tifffile() -> Any:

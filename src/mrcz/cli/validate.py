@@ -1,0 +1,65 @@
+"""Judge files against the MRC2014 standard.
+
+  mrcz validate map.mrc                            header, extended header, size, statistics against the pixels
+  mrcz validate --no-pixels -r EMPIAR-10076/       all but the statistics, without reading the pixels
+
+A compressed file is judged as the plain file that decompressing it gives, and its footer against its header. What is
+only unusual is a note. `mrcz verify` looks for damage; `mrcz header --set` mends fields.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from mrcz.cli import _text
+from mrcz.cli._progress import Progress
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, add_inputs, emit, threads
+
+HELP = "judge files against the MRC2014 standard"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    add_inputs(parser, "MRC or MRCZ file, pattern or (with -r) directory")
+    parser.add_argument("--no-pixels", action="store_true", help="do not compare the statistics with the pixels")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar, no notes")
+    parser.add_argument("-n", "--threads", type=threads, metavar="N", help="threads (default: the cores there are)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run this command."""
+    from mrcz import batch
+    from mrcz.errors import MrczError
+    from mrcz.validation import validate
+
+    found = list(batch.expand(args.inputs, recursive=args.recursive, suffixes=(*batch.MRC_SUFFIXES, ".mrcz")))
+    bar = Progress(len(found), quiet=args.quiet)
+    code = EXIT_OK
+    for path, _, problem in found:
+        if problem is None:
+            try:
+                result = validate(
+                    path, pixels=not args.no_pixels, n_threads=args.threads,
+                    progress=lambda done, total, path=path: bar.update(path, done, total),
+                )  # fmt: skip
+            except (OSError, MrczError, ValueError, MemoryError) as error:
+                problem = batch.error_text(error, path)
+        bar.clear()
+        if problem is not None:
+            code = max(code, EXIT_FAILED)
+            if args.json:
+                emit({"path": path, "ok": False, "problems": [], "notes": [], "error": problem})
+            print(f"mrcz: {path}: {problem}", file=sys.stderr)
+            continue
+        if not result.ok:
+            code = EXIT_DAMAGED
+        if args.json:
+            emit({**result.asdict(), "error": None})
+            continue
+        print(f"{path}: {'ok' if result.ok else _text.plural(len(result.problems), 'problem')}", flush=True)
+        for text in result.problems:
+            print(f"  {text}")
+        for text in () if args.quiet else result.notes:
+            print(f"  note: {text}")
+    return code

@@ -341,7 +341,7 @@ class Reader(Reductions):
         """
         if not self._mappable or not isinstance(self._source, FileSource):
             raise ValueError(f"{self.path}: only plain pixels of a local file can be mapped; index the Reader instead")
-        if mode == "r+" and (self._source.wrapped or self._reopen is None):
+        if mode == "r+" and (self._source.wrapper is not None or self._reopen is None):
             raise ValueError(f"{self.path}: only a file opened by its path, and no gzip, can be written to")
         with self._source as fd:
             # What a Reader has open is for reading only.

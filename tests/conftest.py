@@ -20,6 +20,12 @@ def data_dir() -> Path:
 
 
 @pytest.fixture
+def still(monkeypatch) -> None:
+    """Files of this test do not change while they are opened: no need to look at thousands of damaged ones twice."""
+    monkeypatch.setattr("mrcz.opening._PAUSES", ())
+
+
+@pytest.fixture
 def rng() -> np.random.Generator:
     """A seeded generator: a test that fails, fails again."""
     return np.random.default_rng(20260101)

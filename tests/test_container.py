@@ -235,7 +235,7 @@ def test_missing_footer_costs_nothing_but_what_it_held(tmp_path, movie):
         assert reader.metadata["dose"] == 1.5  # the JSON copy for older readers
 
 
-def test_every_bit_of_a_file(tmp_path):
+def test_every_bit_of_a_file(tmp_path, still):
     """Each bit flipped in turn: opening or reading fails or warns; none passes in silence."""
     movie = np.random.default_rng(5).poisson(1.0, (2, 6, 7)).astype(np.uint8)
     path = make(tmp_path / "a.mrcz", movie)

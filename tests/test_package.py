@@ -75,7 +75,7 @@ def check():
         for dtype in ("u1", "i2", "f4"):
             a = rng.poisson(1, (3, 333, 334)).astype(dtype)
             for codec in ("zstd", "lz4", "zlib", "lz4hc"):
-                name = os.path.join(d, "x.mrcz")
+                name = os.path.join(d, f"{{dtype}}-{{codec}}.mrcz")
                 mrcz.write(name, a, codec=codec, pack=dtype == "u1" and codec == "zstd", sync=False)
                 assert (mrcz.read(name) == a).all()
                 with mrcz.open(name) as r:

@@ -250,24 +250,3 @@ def test_two_processes_that_append_to_one_file(tmp_path, rng):
         mine = [n for n in numbers if n // 100 == me]
         assert mine == [100 * me + 10 * k + j for k in range(10) for j in range(3)]
     assert all(numbers[i] + 1 == numbers[i + 1] == numbers[i + 2] - 1 for i in range(0, 60, 3))
-
-
-@forks
-def test_background_threads_of_the_old_calls_after_a_fork(tmp_path):
-    script = """
-    mrcz.write(path, a)
-    assert np.array_equal(mrcz.asyncReadMRC(path).result()[0], a)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        child = os.fork()
-    if child == 0:
-        # Its thread is not copied: what is submitted must not wait for it.
-        good = False
-        try:
-            good = np.array_equal(mrcz.asyncReadMRC(path).result(timeout=5)[0], a)
-        finally:
-            os._exit(0 if good else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert np.array_equal(mrcz.asyncReadMRC(path).result()[0], a)
-    """
-    run(tmp_path, script)

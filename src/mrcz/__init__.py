@@ -22,6 +22,9 @@ from mrcz.errors import (
 from mrcz.header import Header
 from mrcz.reader import Reader, read
 from mrcz.writer import Writer, write
+from mrcz.wrong_names import MODES as _MODES
+from mrcz.wrong_names import MODULE as _MODULE
+from mrcz.wrong_names import right_name as _right_name
 
 if TYPE_CHECKING:
     from mrcz import ioDM as ioDM
@@ -125,9 +128,7 @@ def open(path: Any, mode: str = "r", **options: Any) -> Reader | Writer:
         return Writer(path, **options)
     if mode == "a":
         return Writer.append_to(path, **options)
-    from mrcz.wrong_names import MODES
-
-    raise ValueError(f"mode is {mode!r}, expected 'r', 'w' or 'a'" + (f": {MODES[mode]}" if mode in MODES else ""))
+    raise ValueError(f"mode is {mode!r}, expected 'r', 'w' or 'a'" + (f": {_MODES[mode]}" if mode in _MODES else ""))
 
 
 _LAZY = {
@@ -151,9 +152,7 @@ if not TYPE_CHECKING:  # a type checker should not take every name for one of ou
             module = importlib.import_module("mrcz.ioDM" if name.lower().endswith("dm4") else "mrcz.legacy")
             value = getattr(module, name)
         else:
-            from mrcz.wrong_names import MODULE, right_name
-
-            raise AttributeError(right_name("module 'mrcz'", name, MODULE))
+            raise AttributeError(_right_name("module 'mrcz'", name, _MODULE))
         globals()[name] = value
         return value
 

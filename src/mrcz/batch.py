@@ -19,6 +19,7 @@ from typing import Any, Literal
 from mrcz.convert.streams import plain_name
 from mrcz.errors import ChunkError, FormatError, HeaderError, MrczError, printable, system_error
 from mrcz.names import MRC_SUFFIXES, compressed_name, old_compressed_name, restored_name, unfinished_name
+from mrcz.remote import is_url
 
 __all__ = [
     "MRC_SUFFIXES",
@@ -174,7 +175,8 @@ def expand(
             if glob.has_magic(name):
                 yield from _matches(name)
             else:
-                yield name, os.path.basename(name), "no such file"
+                url = "is a URL: fetch it first; Python's mrcz.open reads it where it is"
+                yield name, os.path.basename(name), url if is_url(name) else "no such file"
         except OSError as error:
             yield name, os.path.basename(name), system_error(error, name)
         else:

@@ -77,8 +77,11 @@ class HeaderEdit:
 
     def asdict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
-        return {**asdict(self), "changes": [{**asdict(c), "before": plain_value(c.before), "after": plain_value(c.after)}
-                                            for c in self.changes]}  # fmt: skip
+        changes = [
+            {"field": c.field, "byte": c.byte, "before": plain_value(c.before), "after": plain_value(c.after)}
+            for c in self.changes
+        ]
+        return {**asdict(self), "changes": changes}
 
 
 def edit_header(
@@ -143,7 +146,7 @@ def edit_header(
     MrczError
         Another process writes the file, or has changed it at this instant.
     OSError
-        The file cannot be written. It is as it was.
+        The file cannot be written. It has the old header, or the new one where the disk failed after that was safe.
 
     Examples
     --------
@@ -230,12 +233,14 @@ def changed_header(header: Header, *, path: Any = None, **changes: Any) -> Heade
                 record[field] = _number(field, HEADER_DTYPE[field], number)
         elif name in _MICROSCOPE:
             if not header.is_mrcz:
-                raise ValueError(f"{name} has no place in a file without an MRCZ label, where these bytes are no {name}")
+                raise ValueError(f"a file without an MRCZ label has no place for {name}: the bytes are somebody else's")
             record[name] = _number(name, HEADER_DTYPE[name], value)
-        elif name not in ("label", "labels"):
+        elif name not in ("label", "labels", "nlabl"):
             _set_field(record, name, value, header)
-    if "label" in changes or "labels" in changes:
-        _set_labels(record, header, changes.get("labels"), changes.get("label"))
+    if not {"label", "labels", "nlabl"}.isdisjoint(changes):
+        _set_labels(record, changes.get("labels"), changes.get("label"))
+    if "nlabl" in changes and changes["nlabl"] != int(record["nlabl"]):
+        raise ValueError(f"nlabl is {changes['nlabl']}, expected {int(record['nlabl'])}, the labels with text")
     new = Header.parse(record.tobytes(), path=path)
     _check_pixels(header, new)
     if "kind" not in changes and new.kind != header.kind:
@@ -268,9 +273,10 @@ def _number(name: str, dtype: np.dtype, value: Any) -> Any:
             raise ValueError(f"{name} is {value!r}, expected a finite number of 32 bits")
         return stored
     info = np.iinfo(dtype)
-    if float(value) != math.floor(value) or not info.min <= value <= info.max:
+    number = float(value)
+    if not number.is_integer() or not info.min <= number <= info.max:
         raise ValueError(f"{name} is {value!r}, expected an integer from {info.min} to {info.max}")
-    return int(value)
+    return int(value)  # type: ignore[arg-type]
 
 
 def _set_field(record: np.ndarray, name: str, value: Any, header: Header) -> None:
@@ -311,9 +317,9 @@ def _set_pixel_size(record: np.ndarray, header: Header, pixel_size: Any) -> None
     divisors = header._spacing()[1]
     defaults = (int(record["nx"]), int(record["ny"]), default_mz(header.kind, header.nz))
     for i, (size, n) in enumerate(zip(sizes, divisors, strict=True)):
-        if n < 1:  # a sampling that is none
-            n = defaults[i]
-            record["mx my mz".split()[i]] = n
+        field = "mx my mz".split()[i]
+        if record[field] < 1 and not (field == "mz" and header._mz_is_slices):  # a sampling that is none
+            n = record[field] = n if n > 0 else defaults[i]
         record["cella"][i] = _number("pixel_size", HEADER_DTYPE["dmin"], size * n)
 
 
@@ -357,7 +363,8 @@ def _set_kind(record: np.ndarray, header: Header, kind: str, mz: Any) -> None:
         record["mrcz_mz"] = 0
 
 
-def _set_labels(record: np.ndarray, header: Header, instead: Any, more: Any) -> None:
+def _set_labels(record: np.ndarray, instead: Any, more: Any) -> None:
+    """Labels, those with text first, and their number."""
     there = [bytes(label) for label in record["label"] if label.strip(b"\0 \t\r\n")]
     if instead is not None:
         ours = [label for label in there if LABEL_PATTERN.match(label)]
@@ -370,7 +377,7 @@ def _set_labels(record: np.ndarray, header: Header, instead: Any, more: Any) -> 
     set_labels(record, there + added)
 
 
-def _texts(given: Any) -> list[str]:
+def _texts(given: Any) -> list[Any]:
     return [given] if isinstance(given, (str, bytes)) else list(given)
 
 
@@ -386,11 +393,12 @@ def _label(text: Any) -> bytes:
 
 def _check_pixels(old: Header, new: Header) -> None:
     """Whatever was changed, the same bytes must be the same pixels, at the same place."""
-    for what, before, after in (
+    facts: tuple[tuple[str, Any, Any], ...] = (
         ("shape", old.shape, new.shape), ("MODE", old["mode"], new["mode"]), ("NSYMBT", old.nsymbt, new.nsymbt),
         ("byte order", old.byteorder, new.byteorder), ("pixel type", old.pixel_format, new.pixel_format),
         ("MRCZ label", old.mrcz_version, new.mrcz_version),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for what, before, after in facts:
         if before != after:
             if what == "pixel type":
                 before, after = before.dtype, after.dtype
@@ -449,7 +457,7 @@ def _source_edited(source: bytes, given: dict[str, Any], notes: list[str], reade
 
 
 def _changes(old: Header, new: Header) -> tuple[Change, ...]:
-    fields = HEADER_DTYPE.fields or {}
+    fields: Mapping[str, Any] = HEADER_DTYPE.fields or {}
     return tuple(
         Change(name, fields[name][1], old[name], new[name])
         for name in HEADER_DTYPE.names or ()
@@ -507,23 +515,49 @@ def _write_with_footer(name: str, reader: Reader, footer: Footer, new: bytes, so
     extra = {key: value for key, value in footer.extra.items() if key not in ("source_size", "source_xxh64")}
     if source is None or source == footer.source_header:
         extra = footer.extra
-    fields = {
+    fields: dict[str, Any] = {
         "metadata": footer.metadata_bytes(read), "source_header": source, "writer": footer.writer, "extra": extra,
         "compress": about or {1: "zstd", 2: "lz4"}.get(trailer.flags),
     }  # fmt: skip
+    _drop_torn_footer(name, reader, footer)
     file = GrowingFile.reopen(
         name, reader.header.tobytes(), reader.extended_bytes, reader.index, end=trailer.start,
         footer=read(trailer.start, trailer.end - trailer.start), fields=fields,
     )  # fmt: skip
     end = reader.index.end if len(reader.index) else reader.header.data_offset
-    if trailer.start > end and read(end, 16) in (bytes(16), (FOOTER_MARK + read(end + 8, 8))):
-        file.end = end  # a footer was moved away from there; anything else may be frames that `mrcz recover` can save
+    small = trailer.start - end <= 2 * (trailer.end - trailer.start) + 1024
+    if small and read(end, 1) in (b"\0", FOOTER_MARK[:1]):
+        # An edit that was killed moved a footer away from there. The gap of somebody who appended is larger; it may
+        # hold frames that `mrcz recover` can save, and stays.
+        file.end = end
     try:
+        try:
+            file.flush(new)
+        except BaseException:
+            file.fields |= {"source_header": footer.source_header, "extra": footer.extra}
+            raise
         file.close(new)
-    except BaseException:
-        file.fields |= {"source_header": footer.source_header, "extra": footer.extra}
+    except BaseException as error:
         file.abort()
+        if isinstance(error, OSError):
+            error.filename = error.filename or name
         raise
+
+
+def _drop_torn_footer(name: str, reader: Reader, footer: Footer) -> None:
+    """What a killed edit has begun to write behind the footer that holds; nothing of worth is in it."""
+    end, size = footer.trailer.end, reader.source.size
+    begun = reader.source.read(end, len(FOOTER_MARK))
+    if end == size or not FOOTER_MARK.startswith(begun):
+        return
+    disk, path = GrowingFile.disk, Path(os.path.realpath(name))
+    fd = disk.open_existing(path)
+    try:
+        lock(fd, name)
+        if os.fstat(fd).st_size == size and os.path.samestat(os.fstat(fd), os.stat(path)):
+            disk.truncate(fd, end)
+    finally:
+        os.close(fd)
 
 
 def _refuse_damage(reader: Reader, footer: Footer) -> None:

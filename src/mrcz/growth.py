@@ -329,11 +329,15 @@ class GrowingFile:
     def _publish_or_keep(self) -> None:
         try:
             self.publish()
-        except FileExistsError as error:
-            # Somebody was quicker. These frames may be the only copy of what a camera saw.
-            message = f"{error}; these {len(self.index)} frames are whole, in {self.temporary}"
+        except (FileExistsError, MrczError) as error:
+            # Somebody was quicker, or writes what was to be replaced. These frames may be all there is of what a camera
+            # saw.
+            kept = f"these {len(self.index)} frames are whole, in {self.temporary}"
             self.release()
-            raise FileExistsError(message) from None
+            if isinstance(error, MrczError):
+                error.message = f"{error.message}; {kept}"
+                raise
+            raise FileExistsError(f"{error}; {kept}") from None
 
     def finish(self, header: bytes) -> None:
         """Complete the file on disk. A new one keeps its temporary name, so that it can be judged before `publish`."""

@@ -566,7 +566,7 @@ def _instead(name: str) -> str:
     if stored:
         text += f": header.replace({name}=...) gives another one"
     if name in FIXED:
-        return f"{text}; in a file, {FIXED[name]}"
+        return f"{text}; mrcz.edit_header does not set it by itself: {FIXED[name]}"
     meant = {"stats": "statistics", "voxel_size": "pixel_size", "nstart": "start"}.get(name, name)
     if not (stored or meant in ("labels", "statistics", "pixel_size", "kind", "start")):
         return f"{text}: header.replace(...) gives another one, mrcz.edit_header(path, ...) changes the one in a file"

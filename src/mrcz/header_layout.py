@@ -139,7 +139,6 @@ FIXED = {
     **dict.fromkeys(("nx", "ny", "nz", "mode", "nsymbt"), _PIXELS),
     **dict.fromkeys(("mx", "my", "mz", "cella"), "it follows from pixel_size= and kind="),
     **dict.fromkeys(("packed_bytes", "mrcz_mz", "mrcz_slices"), "it follows from what is in the file"),
-    "nlabl": "it counts the labels: label= adds one, labels= replaces them",
     "label": "label= adds one, labels= replaces them",
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from mrcz.reducing import Reductions
 from mrcz.remote import RemoteSource, is_url
 from mrcz.selecting import frame_numbers, select
 from mrcz.source import FileSource, ObjectSource, open_source
+from mrcz.wrong_names import READER, right_keywords, right_name
 
 __all__ = ["Reader", "read"]
 
@@ -89,6 +90,7 @@ class Reader(Reductions):
     ...     total = movie.sum()
     """
 
+    @right_keywords
     def __init__(
         self,
         path: Any,
@@ -263,24 +265,43 @@ class Reader(Reductions):
     def data(self) -> np.ndarray:
         """All pixels, shaped as mrcfile shapes them: 2-D for an image, 4-D for a stack of volumes.
 
-        Decoded once and kept until the Reader is closed; a memory map if the file is not compressed.
+        Decoded once and kept until the Reader is closed; a memory map if the file is not compressed. Not to be written
+        to, as that would change no file.
         """
         if self._data is None:
-            data = self.memmap() if self._mappable else self.read()
-            if self.kind == "image" and data.shape[0] == 1:
-                data = data[0]
-            elif self.kind == "volume stack":
-                mz = self.header.mz
-                data = data.reshape(data.shape[0] // mz, mz, *data.shape[1:])
-            self._data = data
+            self._data = self._squeezed(self.memmap() if self._mappable else self.read())
+            self._data.flags.writeable = False
         return self._data
+
+    def _squeezed(self, data: np.ndarray) -> np.ndarray:
+        """The file's pixels as mrcfile shapes them."""
+        if self.kind == "image" and data.shape[0] == 1:
+            return data[0]
+        mz = self.header.mz
+        if self.kind == "volume stack" and mz > 0 and data.shape[0] % mz == 0:
+            return data.reshape(data.shape[0] // mz, mz, *data.shape[1:])
+        return data
 
     @property
     def voxel_size(self) -> np.recarray:
         """Pixel size in Å as a record with fields x, y and z."""
         record = np.rec.array(np.zeros((), dtype=[("x", "f4"), ("y", "f4"), ("z", "f4")]))
         record[...] = self.pixel_size
+        record.flags.writeable = False  # it would change no file
         return record
+
+    if not TYPE_CHECKING:
+
+        @voxel_size.setter
+        def voxel_size(self, value: Any) -> None:
+            raise AttributeError("a Reader changes no file: use mrcz.edit_header(path, pixel_size=...)")
+
+        @pixel_size.setter
+        def pixel_size(self, value: Any) -> None:
+            raise AttributeError("a Reader changes no file: use mrcz.edit_header(path, pixel_size=...)")
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(right_name("a Reader", name, READER))
 
     def is_single_image(self) -> bool:
         return self.kind == "image"
@@ -307,6 +328,12 @@ class Reader(Reductions):
     def memmap(self, mode: str = "r") -> np.memmap:
         """The pixels of a file that is not compressed as a memory map, (nz, ny, nx).
 
+        Parameters
+        ----------
+        mode : {"r", "r+", "c"}
+            "r+" writes to the file what is assigned; its statistics no longer hold then
+            (``mrcz.edit_header(path, statistics="compute")``).
+
         Raises
         ------
         ValueError
@@ -314,7 +341,14 @@ class Reader(Reductions):
         """
         if not self._mappable or not isinstance(self._source, FileSource):
             raise ValueError(f"{self.path}: only plain pixels of a local file can be mapped; index the Reader instead")
-        with self._source as fd, open(os.dup(fd), "r+b" if mode == "r+" else "rb") as file:
+        if mode == "r+" and (self._source.wrapper is not None or self._reopen is None):
+            raise ValueError(f"{self.path}: only a file opened by its path, and no gzip, can be written to")
+        with self._source as fd:
+            # What a Reader has open is for reading only.
+            file = open(os.dup(fd), "rb") if mode != "r+" else open(str(self._reopen), "r+b")
+        with file:
+            if mode == "r+" and not self._source.same_file(str(self._reopen)):
+                raise MrczError("another file has this name now", path=self.path)
             return np.memmap(file, self.dtype, mode, self.header.data_offset, self.shape)  # type: ignore[call-overload]
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -345,6 +379,7 @@ class Reader(Reductions):
         dtype: Any = None,
         gain: np.ndarray | None = None,
         n_threads: int | None = None,
+        squeeze: bool = False,
     ) -> np.ndarray:
         """Decode frames.
 
@@ -361,11 +396,18 @@ class Reader(Reductions):
             Multiplies every frame: float32(pixel) * gain, one rounding, the same bits as NumPy gives.
         n_threads : int, optional
             Most threads; default that of the Reader.
+        squeeze : bool
+            Shape the whole file as mrcfile does: (ny, nx) for an image, (n, mz, ny, nx) for a stack of volumes. By
+            default an image has three axes too, so that code written for a stack never meets a 2-D array.
 
         Returns
         -------
         (n, ny, nx) ndarray, or (ny, nx) if `frames` is an int.
         """
+        if squeeze:
+            if frames is not None:
+                raise ValueError("squeeze is for the whole file; an int for frames gives a 2-D frame")
+            return self._squeezed(self.read(out=out, dtype=dtype, gain=gain, n_threads=n_threads))
         numbers, drop = frame_numbers(frames, len(self))
         if gain is not None and dtype is None:
             dtype = np.float32
@@ -700,6 +742,7 @@ class _CoreErrors:
             error.filename = self.reader.path
 
 
+@right_keywords
 def read(
     path: Any,
     *,
@@ -709,6 +752,7 @@ def read(
     n_threads: int | None = None,
     permissive: bool = False,
     signed_bytes: bool | None = None,
+    squeeze: bool = False,
 ) -> np.ndarray:
     """Read the frames of a file.
 
@@ -723,6 +767,9 @@ def read(
         Of the result; default that of the file.
     n_threads, permissive, signed_bytes
         See `Reader`.
+    squeeze : bool
+        Give an image as (ny, nx) and a stack of volumes as (n, mz, ny, nx), as mrcfile does: for ``imshow``. By default
+        every file is (nz, ny, nx), so that code written for a stack never meets a 2-D array.
 
     Returns
     -------
@@ -737,4 +784,4 @@ def read(
         It has no such frames.
     """
     with Reader(path, permissive=permissive, n_threads=n_threads, signed_bytes=signed_bytes) as reader:
-        return reader.read(frames, out=out, dtype=dtype)
+        return reader.read(frames, out=out, dtype=dtype, squeeze=squeeze)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -118,8 +118,9 @@ class _Judge:
         self.notes: list[str] = []
 
     def problem(self, field: str, found: Any, expected: str, advice: str, byte: int | None = None) -> None:
+        fields: Mapping[str, Any] = HEADER_DTYPE.fields or {}
         if byte is None:
-            byte = (HEADER_DTYPE.fields or {})[field.lower()][1]
+            byte = fields[field.lower()][1]
         self.problem_text(f"{field} (byte {byte}) is {found}, expected {expected}: {advice}")
 
     def problem_text(self, text: str) -> None:
@@ -176,8 +177,9 @@ class _Judge:
             )  # fmt: skip
         if header.is_half_width:
             self.problem(
-                "MODE", word, "101 for 4-bit pixels", "NX counts bytes of two pixels each; read the file and write it anew"
-            )
+                "MODE", word, "101 for 4-bit pixels",
+                "NX counts bytes of two pixels each; read the file and write it anew",
+            )  # fmt: skip
         for field in ("nx", "ny", "nz"):
             if header[field] < 1:
                 self.problem(field.upper(), header[field], "at least 1", "the sizes do not say what is in the file")
@@ -203,8 +205,9 @@ class _Judge:
         for i, value in enumerate(header["origin"]):
             if not math.isfinite(value):
                 self.problem(
-                    f"ORIGIN {'xyz'[i]}", value, "a finite number of Å", "`mrcz header --set origin=` sets it", 196 + 4 * i
-                )
+                    f"ORIGIN {'xyz'[i]}", value, "a finite number of Å", "`mrcz header --set origin=` sets it",
+                    196 + 4 * i,
+                )  # fmt: skip
         axes = [header[name] for name in ("mapc", "mapr", "maps")]
         if sorted(axes) != [1, 2, 3]:
             self.problem(
@@ -248,12 +251,11 @@ class _Judge:
     def _labels(self, header: Header) -> None:
         filled = [bool(label.strip()) for label in header["label"]]  # as mrcfile counts
         n = sum(filled)
+        way = f"`mrcz header --set nlabl={n}`"
         if header["nlabl"] != n:
-            self.problem("NLABL", header["nlabl"], f"{n}, the labels with text", "`mrcz header --label` counts anew")
+            self.problem("NLABL", header["nlabl"], f"{n}, the labels with text", f"{way} sets it")
         if not all(filled[:n]):
-            self.problem(
-                "LABEL", "empty lines between others", "the lines with text first", "`mrcz header --label` sorts them"
-            )
+            self.problem("LABEL", "empty lines between others", "the lines with text first", f"{way} sorts them")
         for i, label in enumerate(header["label"]):
             if any(byte < 32 and byte not in b"\0\t\r\n" for byte in label.rstrip(b"\0")):
                 self.notes.append(f"label {i} (byte {224 + 80 * i}) holds control characters")
@@ -269,7 +271,7 @@ class _Judge:
         elif exttyp not in _EXTTYPS:
             self.problem(
                 "EXTTYP", exttyp, f"one of {', '.join(t.decode() for t in _EXTTYPS)} for {nsymbt} bytes",
-                "`mrcz header --set exttyp=` sets it",
+                "`mrcz header --set exttyp=` sets it" + (" (CCP4: symmetry records)" if nsymbt % 80 == 0 else ""),
             )  # fmt: skip
         elif exttyp == b"CCP4" and nsymbt % 80:
             self.problem("NSYMBT", nsymbt, "a multiple of 80 for CCP4 records", "the last record is cut")
@@ -284,11 +286,12 @@ class _Judge:
 
     def size(self, reader: Reader) -> None:
         """Bytes that belong to nothing."""
+        end = reader.index.end if len(reader.index) else reader.header.data_offset
         for text in reader.oddities:
             if text.endswith(("after the last frame", "follow the last frame", "its footer is not at its end")):
                 self.problem_text(
-                    f"{text} (byte {reader.index.end if len(reader.index) else reader.header.data_offset}): the size of "
-                    "the file is not what the header says; `mrcz recover` writes it anew"
+                    f"file size is {reader.file_nbytes}, the last frame ends at byte {end}: {text}; `mrcz recover` "
+                    "writes a file without them"
                 )
         frame = reader.header.frame_nbytes
         if not reader.is_compressed and frame > CHUNK_MAX:

@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from mrcz.reader import Reader
 from mrcz.turns import Turns
 from mrcz.whole import NewFile, is_same_place
 from mrcz.writer_metadata import WriterMetadata
+from mrcz.wrong_names import WRITER, right_keywords, right_name
 
 __all__ = ["Writer", "write"]
 
@@ -113,6 +114,7 @@ class Writer:
     says which.
     """
 
+    @right_keywords
     def __init__(
         self,
         path: Any,
@@ -817,6 +819,11 @@ class Writer:
         else:
             self._give_up(error)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(right_name("a Writer", name, WRITER))
+
     def __del__(self) -> None:
         if getattr(self, "_file", None) is None:
             return
@@ -893,6 +900,7 @@ def total_stats(m: np.ndarray) -> tuple[float, float, float, float] | None:
     return float(m[:, 0].min()), float(m[:, 1].max()), float(mean), math.sqrt(max(variance, 0.0))
 
 
+@right_keywords
 def write(path: Any, array: Any, **options: Any) -> None:
     """Write an array as one file.
 

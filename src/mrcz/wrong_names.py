@@ -92,7 +92,6 @@ _KEYWORDS = {
     "fill": "an array, such as numpy.full(shape, value)",
     "shape": "frames: a Writer takes its shape from the first one",
     "useMemmap": "mrcz.open(path).memmap()",
-    "squeeze": "squeeze of read()",
     "threads": "n_threads",
 }
 

@@ -6,7 +6,9 @@ import numpy as np
 
 import mrcz
 from _cmrcz import chunk
+from mrcz.edit import HeaderEdit
 from mrcz.integrity import Verification
+from mrcz.validation import Validation
 
 with mrcz.open("a.mrcz", permissive=True) as reader:
     assert_type(reader, mrcz.Reader)
@@ -18,5 +20,9 @@ with mrcz.open("b.mrcz", "w", pixel_size=0.83) as writer:
 assert_type(mrcz.read("a.mrcz"), np.ndarray)
 assert_type(mrcz.readMRC("a.mrcz"), tuple[Any, dict[str, Any]])
 assert_type(mrcz.verify("a.mrcz"), Verification)
+assert_type(mrcz.read("a.mrcz", squeeze=True), np.ndarray)
+assert_type(mrcz.edit_header("a.mrcz", pixel_size=0.83, label="by hand", ispg=1), HeaderEdit)
+assert_type(mrcz.validate("a.mrcz"), Validation)
+assert_type(mrcz.validate("a.mrcz").problems, tuple[str, ...])
 assert_type(chunk.versions(), dict[str, Any])
 print(mrcz.no_such_name)  # type: ignore[attr-defined]

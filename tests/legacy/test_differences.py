@@ -1,8 +1,11 @@
 """Where mrcz 0.6.0 was wrong and this is right: docs/differences.md, one test or more for each line of it."""
 
+import os
 import pickle
 import re
 import struct
+import subprocess
+import sys
 import threading
 import tracemalloc
 from pathlib import Path
@@ -600,3 +603,48 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, counts):
         mrcz.writeMRC(Broken(counts.shape, "i2"), path, compressor="zstd")
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.mrcz"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_background_calls_after_a_fork(tmp_path, counts):
+    path = tmp_path / "a.mrcz"
+    mrcz.writeMRC(counts, path, compressor="zstd")
+    script = """
+import os, sys, warnings, numpy as np, mrcz
+warnings.simplefilter("ignore")  # Python 3.12 warns of forks of programs with threads
+expected = mrcz.asyncReadMRC(sys.argv[1]).result()[0]
+child = os.fork()
+if child == 0:
+    code = 1
+    try:
+        code = 0 if np.array_equal(mrcz.asyncReadMRC(sys.argv[1]).result(timeout=10)[0], expected) else 2
+    finally:
+        os._exit(code)
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+sys.exit(code if np.array_equal(mrcz.asyncReadMRC(sys.argv[1]).result()[0], expected) else 3)
+"""
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_idx_waits_for_its_turn(tmp_path, counts):
+    """Calls on many threads that write at a position: every section is there, and the header true of all of them."""
+    path = tmp_path / "a.mrc"
+    mrcz.writeMRC(np.zeros_like(counts), path)
+    mrcz._setAsyncWorkers(4)
+    try:
+        written = [mrcz.asyncWriteMRC(counts[k], path, idx=k) for k in range(len(counts)) for _ in range(3)]
+        for one in written:
+            one.result(timeout=60)
+    finally:
+        mrcz._setAsyncWorkers(1)
+    image, header = mrcz.readMRC(path)
+    np.testing.assert_array_equal(image, counts)
+    assert header["maxImage"] == counts.max() and header["meanImage"] == pytest.approx(counts.mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["a.mrc.gz", "a.tif", "a.h5"])
+def test_names_of_other_formats_are_refused(tmp_path, counts, name):
+    with pytest.raises(ValueError, match=f"{name}: "):
+        mrcz.writeMRC(counts, tmp_path / name)
+    assert not list(tmp_path.iterdir())

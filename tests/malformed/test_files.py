@@ -34,7 +34,7 @@ def outcome(path, stack) -> str:
     return "warned"
 
 
-def test_ten_thousand_changed_bytes(movie):
+def test_ten_thousand_changed_bytes(movie, still):
     path, stack = movie
     good = path.read_bytes()
     rng = np.random.default_rng(4)

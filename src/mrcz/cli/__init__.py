@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from mrcz.cli._help import HelpFormatter, Parser, WrongArguments
+from mrcz.cli._help import Parser, WrongArguments
 from mrcz.cli._output import OutputClosed, leave_stdout, streams, talk
 from mrcz.cli._shared import (
     EXIT_DAMAGED,
@@ -119,7 +119,7 @@ def _run(arguments: list[str], out: Any) -> int:
     if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
         from mrcz.cli import cmrcz
 
-        parser = Parser(prog="mrcz", description=cmrcz.HELP, formatter_class=HelpFormatter)
+        parser = Parser(prog="mrcz", description=cmrcz.HELP)
         module: Any = cmrcz
         command = next((name for name in arguments if name in COMMANDS), None)
         if command and "-i" not in arguments:
@@ -183,17 +183,14 @@ def _our_fault(error: Exception) -> str:
 
 def build_parser() -> tuple[Parser, dict[str, Any]]:
     """The parser of every command, and the modules of the commands by name."""
-    parser = Parser(prog="mrcz", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=HelpFormatter)
+    parser = Parser(prog="mrcz", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"mrcz {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     modules = {}
     for name in COMMANDS:
         module = importlib.import_module(f"mrcz.cli.{name}")
         modules[name] = module
-        sub = commands.add_parser(
-            name, help=module.HELP, description=module.__doc__, formatter_class=HelpFormatter
-        )
-        module.add_arguments(sub)
+        module.add_arguments(commands.add_parser(name, help=module.HELP, description=module.__doc__))
     return parser, modules
 
 

@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"allow_abbrev": False, **options})
+        super().__init__(**{"allow_abbrev": False, "formatter_class": HelpFormatter, **options})
         self.set_defaults(parser=self)  # of the innermost command, whose --help is the one to name
 
     def error(self, message: str) -> NoReturn:

@@ -54,7 +54,11 @@ def man_page(parser: argparse.ArgumentParser, version: str) -> str:
         "mrcz \\- compress, check, describe and restore electron microscopy files",
         ".SH SYNOPSIS",
         *_synopsis("mrcz", "COMMAND [options] FILE ..."),
+        ".br",
         *_synopsis("mrcz", "COMMAND --help"),
+        ".br",
+        *_synopsis("mrcz", "--version"),
+        ".br",
         *_synopsis("mrcz", "-i IN -o OUT [-c CODEC] [-B BYTES] [-l LEVEL] [-f FILTER] [-n THREADS]"),
         ".SH DESCRIPTION",
         *_paragraphs(_DESCRIPTION),
@@ -84,7 +88,7 @@ def _parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 
 
 def _synopsis(name: str, rest: str) -> list[str]:
-    return [f".B {name}", _text(rest), ".br"]
+    return [f".B {name}", _text(rest)]
 
 
 def _command(parser: argparse.ArgumentParser, name: str, is_top: bool) -> list[str]:
@@ -122,7 +126,7 @@ def _paragraphs(text: str) -> list[str]:
     lines: list[str] = []
     for block in blocks(text):
         if isinstance(block, str):
-            lines += [".PP", _text(block)]
+            lines += [".PP", _text(block)] if lines else [_text(block)]  # a section begins a paragraph by itself
             continue
         for command, remark in block:
             lines += [".TP", f".B {_text(command)}", _text(remark) or "\\&"]

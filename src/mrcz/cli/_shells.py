@@ -51,7 +51,7 @@ def _values(option: argparse.Action) -> list[str] | None:
 
 
 def _summary(option: argparse.Action) -> str:
-    return (option.help or "").replace("%%", "%").split(": ")[0].split("; ")[0]
+    return (option.help or "").replace("%%", "%").split("; ")[0].split(" (")[0]
 
 
 def completion(shell: str, parser: argparse.ArgumentParser) -> str:
@@ -65,7 +65,7 @@ def _bash(commands: list[Command]) -> str:
     names, values, operands, flags = [], [], [], []
     for command in commands:
         key = " ".join(command.words)
-        names.append(f"'{key}'" if key else "''")
+        names.append(f"'{key}'")
         flags.append(f"    '{key}') flags='{' '.join(s for o in command.options for s in o.option_strings)}' ;;")
         words = "FOLDERS" if command.folders else "FILES" if command.operands is None else " ".join(command.operands)
         operands.append(f"    '{key}') words='{words}' ;;")
@@ -81,13 +81,15 @@ def _bash(commands: list[Command]) -> str:
             "# bash completion for mrcz",
             "_mrcz() {",
             "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} key= try flags= words= value= i",
+            # Names with spaces: words end with lines alone.
+            "  local IFS=$'\\n'",
             "  COMPREPLY=()",
             # --filter=none comes as three words
             '  if [[ $cur == "=" ]]; then cur=; elif [[ $prev == "=" ]]; then prev=${COMP_WORDS[COMP_CWORD-2]}; fi',
             "  for ((i = 1; i < COMP_CWORD; i++)); do",
             '    try="${key:+$key }${COMP_WORDS[i]}"',
             '    case "$try" in',
-            "    " + "|".join(name for name in names if name != "''") + ') key="$try" ;;',
+            "    " + "|".join(names) + ') key="$try" ;;',
             "    esac",
             "  done",
             '  case "$key" in',
@@ -101,9 +103,9 @@ def _bash(commands: list[Command]) -> str:
             "  esac",
             "  if [[ -z $value && $cur == -* ]]; then words=$flags; fi",
             '  case "$words" in',
-            '  FILES) compopt -o filenames 2>/dev/null; COMPREPLY=($(IFS=$\'\\n\'; compgen -f -- "$cur")) ;;',
-            '  FOLDERS) compopt -o filenames 2>/dev/null; COMPREPLY=($(IFS=$\'\\n\'; compgen -d -- "$cur")) ;;',
-            '  *) COMPREPLY=($(compgen -W "$words" -- "$cur")) ;;',
+            '  FILES) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;',
+            '  FOLDERS) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -d -- "$cur")) ;;',
+            "  *) COMPREPLY=($(compgen -W \"${words// /$'\\n'}\" -- \"$cur\")) ;;",
             "  esac",
             "}",
             "complete -F _mrcz mrcz",

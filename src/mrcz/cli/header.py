@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from mrcz.cli import _text
@@ -102,9 +103,10 @@ def _show(path: str, args: argparse.Namespace, *, first: bool) -> None:
         values = {name: plain_value(header[name]) for name in header.keys()}
         emit({"path": path, "byteorder": header.byteorder, "header": values, "error": None})
         return
+    fields: Mapping[str, Any] = HEADER_DTYPE.fields or {}
     rows = [("byte", "field", "value", "meaning")]
     for name in header.keys():
-        byte = str((HEADER_DTYPE.fields or {})[name][1])
+        byte = str(fields[name][1])
         value = header[name]
         if name == "label":
             lines = [shown_value(label) for label in value if label.strip(b"\0 \t\r\n")] or ["none"]

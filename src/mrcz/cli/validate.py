@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
 from mrcz.cli import _text
 from mrcz.cli._progress import Progress
@@ -39,10 +40,8 @@ def run(args: argparse.Namespace) -> int:
     for path, _, problem in found:
         if problem is None:
             try:
-                result = validate(
-                    path, pixels=not args.no_pixels, n_threads=args.threads,
-                    progress=lambda done, total, path=path: bar.update(path, done, total),
-                )  # fmt: skip
+                update = partial(bar.update, path)
+                result = validate(path, pixels=not args.no_pixels, n_threads=args.threads, progress=update)
             except (OSError, MrczError, ValueError, MemoryError) as error:
                 problem = batch.error_text(error, path)
         bar.clear()

@@ -27,8 +27,9 @@ from mrcz.convert.original import Counter, Progress, blocks, original_header, re
 from mrcz.convert.streams import open_plain, plain_name
 from mrcz.errors import FormatError, FormatWarning, MrczError
 from mrcz.header import Header
+from mrcz.names import check_new_name
 from mrcz.source import FileSource
-from mrcz.whole import NewFile, copy_permissions, remove_unchanged
+from mrcz.whole import NewFile, copy_permissions, is_same_place, remove_unchanged
 
 if TYPE_CHECKING:
     from mrcz.reader import Reader
@@ -208,8 +209,9 @@ def _copy(
     started = time.perf_counter()
     check = check or remove
     compressing = options["codec"] != "none"
-    if _same_place(source, destination):
+    if is_same_place(source, destination):
         raise ValueError(f"{os.fspath(destination)} is the source itself; the copy needs a name of its own")
+    check_new_name(destination)
     before = os.stat(source)
     with mrcz.open(source, **reading) as reader:
         header = reader.header
@@ -310,12 +312,6 @@ def _write(
             adding.result()  # before the next block takes its place
             tell(header.frame_nbytes * len(frames))
         return writer.finish(summing.entries())
-
-
-def _same_place(source: str | os.PathLike, destination: str | os.PathLike) -> bool:
-    if os.path.realpath(source) == os.path.realpath(destination):
-        return True
-    return os.path.exists(source) and os.path.exists(destination) and os.path.samefile(source, destination)
 
 
 def _identity(found: os.stat_result) -> tuple[int, ...]:

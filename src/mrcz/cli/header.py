@@ -77,7 +77,7 @@ def _edit(path: str, changes: dict[str, Any], args: argparse.Namespace) -> None:
 
     done = edit_header(path, dry_run=args.dry_run, **changes)
     if args.json:
-        emit({**done.asdict(), "error": None})
+        emit({**done.asdict(), "status": "planned" if args.dry_run else "done", "error": None})
         return
     verb = "would change" if args.dry_run else "changed"
     print(f"{path}: " + (f"{verb} {_text.plural(len(done.changes), 'field')}" if done.changes else "is so already"))

@@ -593,7 +593,7 @@ class Writer:
             self._encode_at(frames, code, file.fd, file.end)
 
     def _encode_at(self, frames: list[np.ndarray], code: int, fd: int, start: int) -> None:
-        """Encode into an open file from byte `start` on: this one at its end, or another, for one frame to be copied."""
+        """Encode into an open file from byte `start` on: this one at its end, or another, of one frame to be copied."""
         from _cmrcz import frames as core
         from _cmrcz.status import RANGE, CoreError
 

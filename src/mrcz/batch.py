@@ -447,6 +447,7 @@ def run_job(job: Job, progress: Callable[[int, int], None] | None = None) -> Res
         either, the destination is what it was before.
     """
     from mrcz.convert import mrc
+    from mrcz.whole import make_folders
 
     work = {"compress": mrc.compress, "decompress": mrc.decompress}[job.action]
     options = dict(job.options)
@@ -459,7 +460,7 @@ def run_job(job: Job, progress: Callable[[int, int], None] | None = None) -> Res
     try:
         if job.skip_existing and (found := _done_already(job)) is not None:
             return result(*found)
-        os.makedirs(os.path.dirname(job.destination) or ".", exist_ok=True)
+        make_folders(os.path.dirname(job.destination) or ".")
         try:
             report = work(
                 job.source, job.destination, overwrite=job.overwrite, remove=job.remove, progress=progress, **options

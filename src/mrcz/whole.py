@@ -452,6 +452,23 @@ def whole_file(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[
         new.abort()
 
 
+def make_folders(path: str | os.PathLike) -> None:
+    """Make a folder, and those above it that are missing, and make their names durable: else a file in it that was
+    synchronised, name and all, could be gone with the folder when the power fails."""
+    missing = []
+    folder = Path(os.path.abspath(path))
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            if not folder.is_dir():
+                raise
+        NewFile.disk.sync_folder(folder.parent)
+
+
 def remove_unchanged(path: Path, is_it: Callable[[os.stat_result], bool], disk: Disk | None = None) -> str | None:
     """Remove a file if it is still the one that somebody knows; None if it is gone, else why it stays.
 

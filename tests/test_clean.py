@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mrcz
-from mrcz import cli
+from mrcz import cli, whole
 from mrcz.clean import DAY, clean
 from mrcz.names import unfinished_name
 
@@ -176,3 +176,21 @@ def test_command_says_what_is_wrong(capsys, tmp_path):
     )  # fmt: skip
     code, _, err = run(capsys, "clean", "--older-than", "yesterday")
     assert code == 2 and "90s, 30m, 12h, 2d and 1w" in err
+
+
+def test_an_original_that_was_set_aside_gets_its_name_back(capsys, tmp_path):
+    aside, name = tmp_path / ".movie.mrc.1f2e3d4c.orig", tmp_path / "movie.mrc"
+    mrcz.write(name, np.zeros((2, 8, 8), "i2"))
+    aside.write_bytes(b"the original")
+    (found,) = clean(tmp_path)
+    assert found.status == "kept" and "exists" in found.reason and aside.exists()
+    name.unlink()
+    (found,) = clean(tmp_path, dry_run=True)
+    assert found.status == "planned" and not name.exists()
+    with whole.standing(aside):
+        (found,) = clean(tmp_path)
+        assert found.status == "kept" and "being written" in found.reason
+    assert cli.main(["clean", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert "put back as" in out and "1 put back" in err
+    assert name.read_bytes() == b"the original" and not aside.exists()

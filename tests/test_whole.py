@@ -399,15 +399,16 @@ def test_an_original_that_is_replaced_while_it_goes_stays(tmp_path, disk):
                 os.replace(tmp_path / "b", path)
             super().replace(source, target)
 
-    def is_it(now):
+    def is_it(found):
+        now = os.lstat(found)
         return (now.st_ino, now.st_size, now.st_mtime_ns) == (known.st_ino, known.st_size, known.st_mtime_ns)
 
     reason = remove_unchanged(path, is_it, Camera())
     assert "changed since it was read" in reason
-    kept = path if disk is not NoLink else next(tmp_path.glob(".a.*.part"))  # which it names where it cannot go back
+    kept = path if disk is not NoLink else next(tmp_path.glob(".a.*.orig"))  # which it names where it cannot go back
     assert kept.read_bytes() == b"new" and (kept == path or str(kept) in reason)
     put(tmp_path / "c", b"x")
-    assert remove_unchanged(tmp_path / "c", lambda now: True) is None and not (tmp_path / "c").exists()
+    assert remove_unchanged(tmp_path / "c", lambda found: True) is None and not (tmp_path / "c").exists()
 
 
 def test_an_original_in_use_stays(tmp_path, monkeypatch):
@@ -417,7 +418,7 @@ def test_an_original_in_use_stays(tmp_path, monkeypatch):
     with mrcz.open(path, "a") as writer:
         writer.append(np.ones((8, 8), "i2"))
         with pytest.raises(MrczError, match="writing this file"):
-            remove_unchanged(path, lambda now: True)
+            remove_unchanged(path, lambda found: True)
     assert len(mrcz.read(path)) == 3
 
 

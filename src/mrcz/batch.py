@@ -20,6 +20,7 @@ from mrcz.convert.streams import plain_name
 from mrcz.errors import ChunkError, FormatError, HeaderError, MrczError, printable, system_error
 from mrcz.names import MRC_SUFFIXES, compressed_name, old_compressed_name, restored_name, unfinished_name
 from mrcz.remote import is_url
+from mrcz.whole import make_folders
 
 __all__ = [
     "MRC_SUFFIXES",
@@ -384,6 +385,9 @@ def _in_the_way(destination: str, may_exist: bool | str) -> str | None:
 
 
 def _exists(destination: str) -> str:
+    with contextlib.suppress(OSError):
+        if os.path.getsize(destination) == 0:
+            return f"{destination} exists and is empty, as a killed run may leave it; --force replaces it"
     return f"{destination} exists; -o writes elsewhere, --skip-existing leaves it, --force replaces it"
 
 
@@ -447,7 +451,6 @@ def run_job(job: Job, progress: Callable[[int, int], None] | None = None) -> Res
         either, the destination is what it was before.
     """
     from mrcz.convert import mrc
-    from mrcz.whole import make_folders
 
     work = {"compress": mrc.compress, "decompress": mrc.decompress}[job.action]
     options = dict(job.options)
@@ -510,6 +513,8 @@ def _done_already(job: Job) -> tuple[str, str] | None:
         if not os.path.lexists(place):
             continue
         archive, plain = (place, job.source) if job.action == "compress" else (job.source, place)
+        if os.path.getsize(place) == 0:
+            return None if job.overwrite else ("refused", _exists(place))
         try:
             reason = is_archive_of(archive, plain, **reading)
         except FormatError as error:

@@ -12,10 +12,12 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from mrcz.errors import FormatError, system_error
-from mrcz.names import unfinished_name
+from mrcz.names import original_name, unfinished_name
+from mrcz.whole import put_back
 
 __all__ = ["DAY", "Leftover", "clean"]
 
@@ -31,7 +33,8 @@ class Leftover:
     path, destination : str
         The file, and what it was to be called.
     status : str
-        ``"removed"``, ``"planned"`` (a dry run), ``"kept"`` or ``"failed"``.
+        ``"removed"``, ``"planned"`` (a dry run), ``"kept"`` or ``"failed"``; ``"put back"`` for an original that was
+        set aside to be removed, ``.NAME.XXXXXXXX.orig``, and has its name again.
     reason : str or None
         Why it was kept.
     nbytes : int
@@ -97,9 +100,14 @@ def clean(
             yield Leftover(path, path, "failed", error=problem)
             continue
         where, name = os.path.split(path)
-        destination = os.path.join(where, unfinished_name(name) or name)
+        original = original_name(name)
+        destination = os.path.join(where, original or unfinished_name(name) or name)
         try:
-            found = _judge_and_remove(path, destination, older_than, unsaved, dry_run, progress)
+            found: Leftover | None
+            if original:
+                found = _put_back(path, destination, dry_run)
+            else:
+                found = _judge_and_remove(path, destination, older_than, unsaved, dry_run, progress)
         except FileNotFoundError:
             continue  # published or removed meanwhile
         except OSError as error:
@@ -124,12 +132,16 @@ def _walk(top: str, recursive: bool) -> Iterator[tuple[str, str | None]]:
             try:
                 if entry.is_dir(follow_symlinks=False):
                     below.append(entry.path)
-                elif unfinished_name(entry.name) and entry.is_file(follow_symlinks=False):
+                elif _is_ours(entry.name) and entry.is_file(follow_symlinks=False):
                     yield entry.path, None
             except OSError as error:
                 yield entry.path, system_error(error, entry.path)
         if recursive:
             pending += reversed(below)
+
+
+def _is_ours(name: str) -> bool:
+    return unfinished_name(name) is not None or original_name(name) is not None
 
 
 def _judge_and_remove(
@@ -172,6 +184,23 @@ def _judge_and_remove(
     finally:
         if fd >= 0:
             os.close(fd)
+
+
+def _put_back(path: str, destination: str, dry_run: bool) -> Leftover:
+    """An original that was set aside when its remover was killed. Its archive is there and proven, but nobody has
+    looked whether the original was still the same: so it gets its name back."""
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        status = os.fstat(fd)
+        reason = _lock(fd)
+        if reason is None and os.path.lexists(destination):
+            reason = f"is an original that was set aside, and {os.path.basename(destination)} exists"
+        if reason is None and not dry_run and not put_back(Path(path), Path(destination)):
+            reason = "its name cannot be taken on this file system without replacing"
+        state = "kept" if reason is not None else "planned" if dry_run else "put back"
+        return Leftover(path, destination, state, reason, status.st_size, max(0.0, time.time() - status.st_mtime))
+    finally:
+        os.close(fd)
 
 
 def _lock(fd: int) -> str | None:

@@ -14,6 +14,7 @@ __all__ = [
     "check_new_name",
     "compressed_name",
     "old_compressed_name",
+    "original_name",
     "restored_name",
     "unfinished_name",
 ]
@@ -94,6 +95,12 @@ def restored_name(name: str, source_name: str | None) -> str:
     if not known[1:].isalnum() or known.lower() == ".mrcz":
         known = ".mrc"
     return inner if inner.endswith(known) else inner + known
+
+
+def original_name(name: str) -> str | None:
+    """What an original was called that was set aside to be removed: ``.movie.mrc.1f2e3d4c.orig`` → ``movie.mrc``."""
+    found = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.orig", name, re.DOTALL)
+    return None if found is None else found[1]
 
 
 def unfinished_name(name: str) -> str | None:

@@ -29,6 +29,8 @@ __all__ = [
     "copy_permissions",
     "is_same_place",
     "lock",
+    "make_folders",
+    "put_back",
     "release",
     "remove_unchanged",
     "remove_unfinished",
@@ -416,13 +418,13 @@ def remove_unfinished() -> None:
             _unfinished.pop(path, None)
 
 
-def temporary_name(path: Path) -> Path:
+def temporary_name(path: Path, ending: str = "part") -> Path:
     """A name nobody has, that says what it belongs to; at most as long as names may be."""
     try:
         longest = os.pathconf(path.parent, "PC_NAME_MAX")
     except (OSError, ValueError, AttributeError):
         longest = 255
-    name, ending = os.fsencode(path.name), f".{secrets.token_hex(4)}.part"
+    name, ending = os.fsencode(path.name), f".{secrets.token_hex(4)}.{ending}"
     if len(name) + 1 + len(ending) > longest:
         name = name[: longest - 1 - len(ending)].decode("utf-8", "ignore").encode()
     return path.with_name(f".{os.fsdecode(name)}{ending}")
@@ -452,36 +454,19 @@ def whole_file(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[
         new.abort()
 
 
-def make_folders(path: str | os.PathLike) -> None:
-    """Make a folder, and those above it that are missing, and make their names durable: else a file in it that was
-    synchronised, name and all, could be gone with the folder when the power fails."""
-    missing = []
-    folder = Path(os.path.abspath(path))
-    while not folder.is_dir():
-        missing.append(folder)
-        folder = folder.parent
-    for folder in reversed(missing):
-        try:
-            os.mkdir(folder)
-        except FileExistsError:
-            if not folder.is_dir():
-                raise
-        NewFile.disk.sync_folder(folder.parent)
-
-
-def remove_unchanged(path: Path, is_it: Callable[[os.stat_result], bool], disk: Disk | None = None) -> str | None:
+def remove_unchanged(path: Path, is_it: Callable[[Path], bool], disk: Disk | None = None) -> str | None:
     """Remove a file if it is still the one that somebody knows; None if it is gone, else why it stays.
 
-    It is locked, so that nobody of us replaces or appends to it, and renamed before it is looked at the last time, so
-    that nobody else can put another file in its place in between. A kill in that instant leaves it under the
-    temporary name.
+    It is locked, so that nobody of us replaces or appends to it, and set aside as ``.NAME.XXXXXXXX.orig`` before it is
+    looked at the last time, so that nobody else can put another file in its place in between. A kill in that instant
+    leaves it there; `mrcz clean` gives it its name back.
 
     Parameters
     ----------
     path : Path
         No symbolic link.
     is_it : callable
-        Whether what ``os.lstat`` says is that file.
+        Whether what stands at a path (*path*, then the one set aside) is that file.
 
     Raises
     ------
@@ -494,25 +479,54 @@ def remove_unchanged(path: Path, is_it: Callable[[os.stat_result], bool], disk: 
     with standing(path) as held:
         if held is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-        if not is_it(os.lstat(path)):
+        if not is_it(path):
             return "changed since it was read"
         if os.name == "nt":  # an open file has no other name there
             disk.unlink(path)
             return None
-        aside = temporary_name(path)
+        aside = temporary_name(path, "orig")
         disk.replace(path, aside)
-        if is_it(os.lstat(aside)):
+        try:
+            same = is_it(aside)
+        except BaseException:  # a signal
+            put_back(aside, path, disk)
+            raise
+        if same:
             disk.unlink(aside)
             return None
-        try:
-            disk.rename_new(aside, path)
-        except OSError:
-            try:
-                disk.link(aside, path)
-                disk.unlink(aside)
-            except OSError:
-                return f"changed since it was read, and is {aside} now"
+        if not put_back(aside, path, disk):
+            return f"changed since it was read, and is {aside} now"
     return "changed since it was read"
+
+
+def put_back(aside: Path, path: Path, disk: Disk | None = None) -> bool:
+    """Give a file that was set aside its name, if that is free and the file system can do so without replacing."""
+    disk = disk or NewFile.disk
+    try:
+        disk.rename_new(aside, path)
+        return True
+    except OSError:
+        pass
+    try:
+        disk.link(aside, path)
+        disk.unlink(aside)
+    except OSError:
+        return False
+    return True
+
+
+def make_folders(path: str | os.PathLike, disk: Disk | None = None) -> None:
+    """Make a folder and those above it that are missing, and their names durable: an original may go soon."""
+    disk = disk or NewFile.disk
+    missing = []
+    folder = Path(os.path.abspath(path))
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another process makes it, too
+            os.mkdir(folder)
+        disk.sync_folder(folder.parent)
 
 
 def copy_permissions(source: os.stat_result, fd: int) -> int:

@@ -49,7 +49,7 @@ def test_what_a_walk_takes_and_leaves(tree):
     assert batch.plan("compress", [tree], recursive=True).left_out == tuple(left)
 
 
-@pytest.mark.parametrize("command", ["compress", "decompress", "info", "verify", "correct", "koma"])
+@pytest.mark.parametrize("command", ["compress", "decompress", "info", "verify", "header", "correct", "koma"])
 @pytest.mark.parametrize("verbose", [False, True])
 def test_what_is_left_out_is_counted_and_listed(capsys, tree, tmp_path, command, verbose):
     if command == "decompress":

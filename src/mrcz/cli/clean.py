@@ -6,12 +6,14 @@ mrcz clean --older-than 1h                   in this folder, what nobody wrote t
 
 A new file grows as .NAME.XXXXXXXX.part; only kill -9 or a loss of power leaves one behind. It is removed if it is a day
 old, nobody writes it, and it holds no whole frame or NAME was made later. Frames that may be nowhere else are kept:
-mrcz recover saves them; --unsaved removes them, too.
+mrcz recover saves them; --unsaved removes them, too. An original that a killed run had set aside to remove it,
+.NAME.XXXXXXXX.orig, gets its name back.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 
 from mrcz.cli import _text
@@ -52,8 +54,9 @@ def _age(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
     from mrcz.clean import clean
+    from mrcz.names import original_name
 
-    code, removed, freed, kept = EXIT_OK, 0, 0, 0
+    code, removed, freed, kept, put_back = EXIT_OK, 0, 0, 0, 0
     bar = Progress(quiet=args.quiet)
     for folder in args.folders:
         for found in clean(
@@ -69,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
                 continue
             if found.status == "kept":
                 kept += 1
+            elif found.status == "put back" or original_name(_name(found.path)):
+                put_back += 1
             else:
                 removed, freed = removed + 1, freed + found.nbytes
             if not args.json:
@@ -76,15 +81,22 @@ def run(args: argparse.Namespace) -> int:
                 if found.frames:
                     what += f", {_text.plural(found.frames, 'whole frame')}"
                 verb = {"removed": "removed", "planned": "would be removed"}.get(found.status, f"kept: {found.reason}")
+                if found.status == "put back" or (found.status == "planned" and original_name(_name(found.path))):
+                    verb = f"{'would be ' if args.dry_run else ''}put back as {found.destination}"
                 say(f"{found.path}  {what}  {verb}")
                 if found.frames and found.status == "kept":
                     say(f"  mrcz recover saves them; --unsaved removes them ({found.destination} was not made since)")
     bar.clear()
-    totals(removed=0 if args.dry_run else removed, kept=kept, nbytes=freed)
+    totals(removed=0 if args.dry_run else removed, put_back=0 if args.dry_run else put_back, kept=kept, nbytes=freed)
     if not args.quiet:
         verb = "would be removed" if args.dry_run else "removed"
-        talk(f"mrcz: {_text.plural(removed, 'file')} {verb}, {_text.size(freed)}; {kept} kept")
+        back = f"; {put_back} put back" if put_back else ""
+        talk(f"mrcz: {_text.plural(removed, 'file')} {verb}, {_text.size(freed)}{back}; {kept} kept")
     return code
+
+
+def _name(path: str) -> str:
+    return os.path.basename(path)
 
 
 def _old(seconds: float) -> str:

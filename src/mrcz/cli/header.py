@@ -12,12 +12,12 @@ there; nothing: none), and the fields as they are listed. What would make other 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from mrcz.cli import _text
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, UsageError, add_inputs, emit
+from mrcz.cli._output import say, talk
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, UsageError, add_inputs, emit, left_out
 
 HELP = "show the header of a file, or change it in place"
 
@@ -50,8 +50,9 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run and not changes:
         raise UsageError("--dry-run goes with --set or --label")
     code, shown = EXIT_OK, 0
+    others: list[batch.LeftOut] = []
     for path, _, problem in batch.expand(
-        args.inputs, recursive=args.recursive, suffixes=(*batch.MRC_SUFFIXES, ".mrcz")
+        args.inputs, recursive=args.recursive, suffixes=(*batch.MRC_SUFFIXES, ".mrcz"), left_out=others
     ):
         damaged = False
         if problem is None:
@@ -68,7 +69,9 @@ def run(args: argparse.Namespace) -> int:
         code = EXIT_DAMAGED if damaged else max(code, EXIT_FAILED)
         if args.json:
             emit({"path": path, "error": problem, "damaged": damaged})
-        print(f"mrcz: {path}: {problem}", file=sys.stderr)
+        talk(f"mrcz: {path}: {problem}")
+    if left := left_out(others, args):
+        talk(f"mrcz: {left}")
     return code
 
 
@@ -77,14 +80,14 @@ def _edit(path: str, changes: dict[str, Any], args: argparse.Namespace) -> None:
 
     done = edit_header(path, dry_run=args.dry_run, **changes)
     if args.json:
-        emit({**done.asdict(), "error": None})
+        emit({**done.asdict(), "status": "planned" if args.dry_run else "done"})
         return
     verb = "would change" if args.dry_run else "changed"
-    print(f"{path}: " + (f"{verb} {_text.plural(len(done.changes), 'field')}" if done.changes else "is so already"))
-    for change in done.changes:
-        print(f"  {change}")
-    for note in done.notes:
-        print(f"  note: {note}")
+    say(
+        f"{path}: " + (f"{verb} {_text.plural(len(done.changes), 'field')}" if done.changes else "is so already"),
+        *(f"  {change}" for change in done.changes),
+        *(f"  note: {note}" for note in done.notes),
+    )
 
 
 def _show(path: str, args: argparse.Namespace, *, first: bool) -> None:
@@ -116,10 +119,9 @@ def _show(path: str, args: argparse.Namespace, *, first: bool) -> None:
             text = bytes(value).hex(" ") if name == "machst" else shown_value(value)
             rows.append((byte, name, text, MEANINGS[name]))
     width = [max(len(row[i]) for row in rows if i < 2 or len(row[i]) <= 30) for i in range(3)]
-    print(("" if first else "\n") + path)
+    say(*([] if first else [""]), path)
     for row in rows:
-        line = f"  {row[0]:>{width[0]}}  {row[1]:<{width[1]}}  {row[2]:<{width[2]}}  {row[3]}"
-        print(line.rstrip())
+        say(f"  {row[0]:>{width[0]}}  {row[1]:<{width[1]}}  {row[2]:<{width[2]}}  {row[3]}".rstrip())
 
 
 def _setting(text: str) -> tuple[str, Any]:

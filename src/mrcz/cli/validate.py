@@ -10,12 +10,12 @@ only unusual is a note. `mrcz verify` looks for damage; `mrcz header --set` mend
 from __future__ import annotations
 
 import argparse
-import sys
 from functools import partial
 
 from mrcz.cli import _text
+from mrcz.cli._output import say, talk
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, add_inputs, emit, threads
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, add_inputs, emit, left_out, threads
 
 HELP = "judge files against the MRC2014 standard"
 
@@ -34,7 +34,9 @@ def run(args: argparse.Namespace) -> int:
     from mrcz.errors import MrczError
     from mrcz.validation import validate
 
-    found = list(batch.expand(args.inputs, recursive=args.recursive, suffixes=(*batch.MRC_SUFFIXES, ".mrcz")))
+    others: list[batch.LeftOut] = []
+    suffixes = (*batch.MRC_SUFFIXES, ".mrcz")
+    found = list(batch.expand(args.inputs, recursive=args.recursive, suffixes=suffixes, left_out=others))
     bar = Progress(len(found), quiet=args.quiet)
     code = EXIT_OK
     for path, _, problem in found:
@@ -48,17 +50,19 @@ def run(args: argparse.Namespace) -> int:
         if problem is not None:
             code = max(code, EXIT_FAILED)
             if args.json:
-                emit({"path": path, "ok": False, "problems": [], "notes": [], "error": problem})
-            print(f"mrcz: {path}: {problem}", file=sys.stderr)
+                emit({"path": path, "problems": [], "notes": [], "error": problem})
+            talk(f"mrcz: {path}: {problem}")
             continue
         if not result.ok:
             code = EXIT_DAMAGED
         if args.json:
-            emit({**result.asdict(), "error": None})
+            emit({**result.asdict(), "error": None if result.ok else str(result.problems[0]), "damaged": not result.ok})
             continue
-        print(f"{path}: {'ok' if result.ok else _text.plural(len(result.problems), 'problem')}", flush=True)
-        for text in result.problems:
-            print(f"  {text}")
-        for text in () if args.quiet else result.notes:
-            print(f"  note: {text}")
+        say(
+            f"{path}: {'ok' if result.ok else _text.plural(len(result.problems), 'problem')}",
+            *(f"  {text}" for text in result.problems),
+            *(f"  note: {text}" for text in (() if args.quiet else result.notes)),
+        )
+    if left := left_out(others, args):
+        talk(f"mrcz: {left}")
     return code

@@ -50,6 +50,8 @@ __all__ = [
 
 Overwrite = bool | Literal["any"]
 
+_RECENT = 5_000_000_000  # ns
+
 
 class TrailingBytesError(FormatError):
     """Bytes after the last frame, which a compressed file has no place for; ``permissive=True`` drops them."""
@@ -206,7 +208,7 @@ def _copy(
 ) -> Copy:
     import mrcz
 
-    started = time.perf_counter()
+    started, began = time.perf_counter(), time.time_ns()
     check = check or remove
     compressing = options["codec"] != "none"
     if is_same_place(source, destination):
@@ -236,7 +238,7 @@ def _copy(
             new.publish(None if overwrite == "any" else lambda there: _judge(there, new, compressing))
             size = os.fstat(new.fd).st_size
             # From here to the end of the block the new file is locked: nobody replaces it while the original goes.
-            removed = remove and _remove(source, before, new, lost)
+            removed = remove and _remove(reader, source, before, new, lost, began)
         finally:
             new.abort()
     return Copy(
@@ -369,7 +371,9 @@ def _opened(fd: int, name: str | os.PathLike, **options: Any) -> Reader:
     return mrcz.Reader(FileSource(os.fdopen(os.dup(fd), "rb"), os.fspath(name)), **options)
 
 
-def _remove(source: str | os.PathLike, before: os.stat_result, new: NewFile, lost: tuple[str, ...]) -> bool:
+def _remove(
+    reader: Reader, source: str | os.PathLike, before: os.stat_result, new: NewFile, lost: tuple[str, ...], began: int
+) -> bool:
     """Remove the original, if all is as it was; False if somebody else has done it."""
     stays = f"the original stays beside {new.path.name}"
     if lost:
@@ -378,8 +382,22 @@ def _remove(source: str | os.PathLike, before: os.stat_result, new: NewFile, los
         raise MrczError(f"is a symbolic link; {stays}", path=source)
     if not new.is_published():
         raise MrczError(f"{new.path.name} is no longer the file that was made from it; the original stays", path=source)
+    # A file that was written to just before may be written to again without another time: file systems count in steps
+    # of up to two seconds. Such a one is compared once more.
+    recent = began - before.st_mtime_ns < _RECENT
+
+    def is_it(path: Path) -> bool:
+        if _identity(os.lstat(path)) != _identity(before):
+            return False
+        if recent and path != Path(source):
+            try:
+                _check(reader, path, new, lambda n: None)
+            except MrczError:
+                return False
+        return True
+
     try:
-        reason = remove_unchanged(Path(source), lambda now: _identity(now) == _identity(before))
+        reason = remove_unchanged(Path(source), is_it)
     except FileNotFoundError:
         return False
     except MrczError as error:

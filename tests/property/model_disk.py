@@ -1,12 +1,13 @@
 """A disk that writes down what is done to it, and tells what may be left when the power goes at any instant.
 
-What the model knows: bytes and size of a file are sure once the file was synchronised, a name once its folder was. Of all
-else any part may be there and any part not: each 512-byte sector of each write, each change of a size, each name made,
-moved or taken away, in any combination and whatever order they came in. A write beyond the end of a file may leave the
-size and not the bytes, which are then zeros or rubbish. A rename is one step when it replaces a name; one to a name that
-was free may leave both.
+What the model knows: bytes and size of a file are sure once the file was synchronised, a name once its folder was. Of
+all else any part may be there and any part not: each 512-byte sector of each write, each change of a size, each name
+made, moved or taken away, in any combination and whatever order they came in. A write beyond the end of a file may
+leave the size and not the bytes, which are then zeros or rubbish. A rename is one step when it replaces a name; one
+to a name that was free may leave both.
 """
 
+import errno
 import itertools
 import os
 import random
@@ -29,6 +30,7 @@ class Ledger(whole.Disk):
     def __init__(self, existing=(), *, names="rename"):
         self.steps = []
         self.way = names  # how names can be taken: rename, link, or neither
+        self.fail_at = 0  # the number of the call that fails, once
         self.ids = itertools.count()
         self.open = {}  # file descriptor -> [number of the file, a descriptor of ours to read it, its bytes]
         self.names = {}
@@ -84,31 +86,37 @@ class Ledger(whole.Disk):
                 self.steps.append(("size", number, len(now)))
             self.open[fd][2] = now
 
-    def pwrite(self, fd, data, offset):
+    def _may_fail(self):
         self.look()
+        self.fail_at -= 1
+        if self.fail_at == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def pwrite(self, fd, data, offset):
+        self._may_fail()
         done = super().pwrite(fd, data, offset)
         self.look()
         return done
 
     def truncate(self, fd, size):
-        self.look()
+        self._may_fail()
         super().truncate(fd, size)
         self.look()
 
     def fsync(self, fd):
-        self.look()
+        self._may_fail()
         self.steps.append(("sync", self.open[fd][0]))
 
     def rename_new(self, source, target):
         if self.way != "rename":
-            raise OSError(22, "Invalid argument")
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         self.look()
         super().rename_new(source, target)
         self._moved(source, target, free=True)
 
     def link(self, source, target):
         if self.way == "neither":
-            raise OSError(1, "Operation not permitted")
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         self.look()
         super().link(source, target)
         self.names[str(target)] = self.names[str(source)]

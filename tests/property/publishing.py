@@ -47,7 +47,7 @@ from mrcz.integrity import verify
 
 SHAPE = (4, 32, 32)
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-z_]{8}\.(part|tmp)")
-LIMIT = 30.0  # seconds for a round: whoever takes longer hangs
+LIMIT = 100.0  # seconds for a round: whoever takes longer hangs
 
 
 # --- contents ----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 `model_disk` tells what may be left of a file that was being written: any part of what was not synchronised.
 """
 
+import contextlib
 import io
 import os
 import random
@@ -170,6 +171,24 @@ def test_overwriting(tmp_path, disk, actions, end):
     assert seen == ({"a", "b"} if end == "close" or "flush" in FIRST[actions] else {"a"})
 
 
+def test_a_call_fails_and_then_the_power(tmp_path, disk):
+    """A flush that the disk refused halfway, the Writer given up, and then the power goes."""
+    judge = Judge()
+    for fail_at in range(1, 60):
+        path = tmp_path / f"{fail_at}.mrcz"
+        mrcz.write(path, np.stack(FRAMES["a"][:3]), metadata=METADATA, sync=False)
+        ledger = disk([path])
+        ledger.promise(("a", 3))
+        ledger.fail_at = fail_at
+        with contextlib.suppress(OSError):
+            live(path, ledger, "a", 3, [1, "flush", 30, "flush", 2, "flush"], "close", mode="a")
+        if ledger.fail_at > 0:
+            break  # there were no so many calls
+        for promised, outcome in ledger.after_power_loss(random.Random(fail_at), 16):
+            judge.check(promised or ("a", 3), outcome, path)
+    assert 10 < fail_at < 59
+
+
 @settings(
     max_examples=25, deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -226,6 +245,27 @@ def test_starting_over_with_wider_pixels(tmp_path, disk):
             last = reader[-1]
         assert np.array_equal(last, FRAMES["a"][1]) or (last == 200).all()
     assert judge.looks == 0
+
+
+@pytest.mark.parametrize("suffix", [".mrcz", ".mrc"])
+def test_editing_a_header_in_place(tmp_path, disk, suffix):
+    path = tmp_path / f"a{suffix}"
+    metadata = METADATA if suffix == ".mrcz" else None
+    mrcz.write(path, np.stack(FRAMES["a"][:3]), pixel_size=1.5, metadata=metadata)
+    ledger, judge, sizes = disk([path]), Judge(), {}
+    for size in (2.5, 3.5):
+        mrcz.edit_header(path, pixel_size=size, label=f"pixels of {size} now")
+        ledger.promise(size)
+    for promised, outcome in ledger.after_power_loss(random.Random(1), 200):
+        data = outcome[str(path)]
+        assert judge.series_and_count(data) == ("a", 3)
+        if data not in sizes:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", mrcz.FormatWarning)
+                with mrcz.open(io.BytesIO(data)) as reader:
+                    sizes[data] = reader.pixel_size[0]
+        assert sizes[data] in {None: (1.5, 2.5), 2.5: (2.5, 3.5), 3.5: (3.5,)}[promised]
+    assert set(sizes.values()) == {1.5, 2.5, 3.5}
 
 
 # --- the original goes -------------------------------------------------------------------------------------------

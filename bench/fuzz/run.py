@@ -127,10 +127,8 @@ class Trial:
                 attempt(lambda: reader.sum())
 
 
-def worker(
-    first: int, step: int, last: int, place, path: str, seeds: list[Seed], findings, until: float, space: int
-) -> None:
-    """Numbers first, first + step, … below last; place: the number at work, when it began, how many are done."""
+def worker(numbers: range, place, path: str, seeds: list[Seed], findings, until: float, space: int) -> None:
+    """Files by their numbers; place: the number at work, when it began, how many are done."""
     import resource
 
     if sys.platform == "linux":  # a fuzzer that is killed leaves no workers

@@ -128,9 +128,12 @@ class Trial:
 
 
 def worker(numbers: range, place, path: str, seeds: list[Seed], findings, until: float, space: int) -> None:
-    """Try the files of these numbers; place: the number at work, when it began, how many are done."""
+    """Files by their numbers; place: the number at work, when it began, how many are done."""
     import resource
 
+    from mrcz import opening
+
+    opening._PAUSES = ()  # nobody writes these files: what is wrong with them stays so
     if sys.platform == "linux":  # a fuzzer that is killed leaves no workers
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     trial = Trial(path, seeds)

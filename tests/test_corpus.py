@@ -95,8 +95,8 @@ def test_comes_back_identical(name, tmp_path, capsys):
 @pytest.mark.parametrize("name", [name for name in FILES if reason(name) is not None])
 def test_is_refused(name, tmp_path, capsys):
     code = cli.main(["compress", "--json", str(ROOT / name), "-o", str(tmp_path / "packed.mrcz")])
-    result = json.loads(capsys.readouterr().out)
-    assert code == 3 and result["damaged"]
+    result, summary = map(json.loads, capsys.readouterr().out.splitlines())
+    assert code == 3 == summary["exit_code"] and result["damaged"]
     assert reason(name) in result["error"]
     assert list(tmp_path.iterdir()) == []
 

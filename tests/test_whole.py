@@ -66,7 +66,7 @@ def test_a_name_is_taken_once(tmp_path, disk):
 @forks
 def test_of_many_processes_one_wins(tmp_path, disk):
     path = tmp_path / "a"
-    for round_number in range(20):
+    for round_number in range(8):
         go_read, go_write = os.pipe()
         children = []
         for k in range(6):
@@ -105,7 +105,7 @@ def test_replacing_and_taking_do_not_lose_one_another(tmp_path, disk):
         if os.pread(there, 20, 0) not in (b"old", b"over", b""):
             raise MrczError("stays")
 
-    for round_number in range(20):
+    for round_number in range(8):
         if round_number % 2:
             path.write_bytes(b"old")
         children = []

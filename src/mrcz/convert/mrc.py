@@ -50,7 +50,6 @@ __all__ = [
 
 Overwrite = bool | Literal["any"]
 
-_RECENT = 5_000_000_000  # ns
 
 
 class TrailingBytesError(FormatError):
@@ -209,12 +208,13 @@ def _copy(
     import mrcz
 
     started, began = time.perf_counter(), time.time_ns()
-    check = check or remove
     compressing = options["codec"] != "none"
     if is_same_place(source, destination):
         raise ValueError(f"{os.fspath(destination)} is the source itself; the copy needs a name of its own")
     check_new_name(destination)
     before = os.stat(source)
+    recent = began - before.st_mtime_ns < _tick(before.st_mtime_ns)
+    check = check or remove or recent
     with mrcz.open(source, **reading) as reader:
         header = reader.header
         pixel_bytes = header.frame_nbytes * header.nz
@@ -238,7 +238,7 @@ def _copy(
             new.publish(None if overwrite == "any" else lambda there: _judge(there, new, compressing))
             size = os.fstat(new.fd).st_size
             # From here to the end of the block the new file is locked: nobody replaces it while the original goes.
-            removed = remove and _remove(reader, source, before, new, lost, began)
+            removed = remove and _remove(reader, source, before, new, lost, recent)
         finally:
             new.abort()
     return Copy(
@@ -320,6 +320,13 @@ def _identity(found: os.stat_result) -> tuple[int, ...]:
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
+def _tick(time_ns: int) -> int:
+    """Nanoseconds within which a file may be written to twice and have the same time: one that was written to so
+    shortly before it is copied is compared, whether or not that was asked for. exFAT counts 10 ms, FAT and some network
+    file systems seconds; others the ticks of the kernel."""
+    return 2_500_000_000 if time_ns % 10_000_000 == 0 else 20_000_000
+
+
 def _changed(source: str | os.PathLike, before: os.stat_result, reader: Reader) -> bool:
     """Whether the source is another file, or has other content, than when the copy began."""
     try:
@@ -372,9 +379,9 @@ def _opened(fd: int, name: str | os.PathLike, **options: Any) -> Reader:
 
 
 def _remove(
-    reader: Reader, source: str | os.PathLike, before: os.stat_result, new: NewFile, lost: tuple[str, ...], began: int
+    reader: Reader, source: str | os.PathLike, before: os.stat_result, new: NewFile, lost: tuple[str, ...], recent: bool
 ) -> bool:
-    """Remove the original, if all is as it was; False if somebody else has done it."""
+    """Remove the original, if all is as it was; False if somebody else has done it. recent: compare it once more."""
     stays = f"the original stays beside {new.path.name}"
     if lost:
         raise MrczError(f"a plain file has no place for the metadata {', '.join(lost)}; {stays}", path=source)
@@ -382,9 +389,6 @@ def _remove(
         raise MrczError(f"is a symbolic link; {stays}", path=source)
     if not new.is_published():
         raise MrczError(f"{new.path.name} is no longer the file that was made from it; the original stays", path=source)
-    # A file that was written to just before may be written to again without another time: file systems count in steps
-    # of up to two seconds. Such a one is compared once more.
-    recent = began - before.st_mtime_ns < _RECENT
 
     def is_it(path: Path) -> bool:
         if _identity(os.lstat(path)) != _identity(before):

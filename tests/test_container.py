@@ -222,6 +222,37 @@ def test_disk_that_fills_up(tmp_path, movie, monkeypatch, after):
     assert not new.exists() and not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*"))
 
 
+class NoHoles(Disk):
+    """A small disk of a file system that gives bytes nobody wrote room like all others."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def pwrite(self, fd, data, offset):
+        if offset + len(data) > self.size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().pwrite(fd, data, offset)
+
+
+@pytest.mark.parametrize("backend", ["blosc", "blosc2"])
+def test_frames_that_fit_are_appended_without_room_for_a_gap(tmp_path, rng, monkeypatch, backend):
+    frames = np.repeat(rng.poisson(0.05, (4, 300, 300)).astype("u1"), 2, axis=2)  # 180 kB, of which 10 are stored
+    path = tmp_path / "a.mrcz"
+    mrcz.write(path, frames[:1], backend=backend)
+    one = path.stat().st_size
+    monkeypatch.setattr(GrowingFile, "disk", NoHoles(4 * one + 8000))
+    with mrcz.open(path, "a", backend=backend) as writer:
+        writer.append(frames[1])
+        writer.flush()
+        writer.append(frames[2])
+    assert np.array_equal(mrcz.read(path), frames[:3]) and mrcz.verify(path).ok
+    assert one < 60_000
+    monkeypatch.setattr(GrowingFile, "disk", NoHoles(path.stat().st_size + 1000))
+    with pytest.raises(OSError, match="No space"), mrcz.open(path, "a", backend=backend) as writer:
+        writer.append(frames[3])
+    assert np.array_equal(mrcz.read(path), frames[:3]) and mrcz.verify(path).ok
+
+
 # --- damage ------------------------------------------------------------------------------------------------------
 
 

@@ -484,7 +484,7 @@ def test_command_changes(file, capsys):
     assert cli.main([*arguments, "--dry-run"]) == 0
     assert "would change" in capsys.readouterr().out and file.read_bytes() == before
     assert cli.main([*arguments, "--json"]) == 0
-    record = json.loads(capsys.readouterr().out)
+    record = json.loads(capsys.readouterr().out.splitlines()[0])
     assert record["written"] and record["path"] == str(file) and record["error"] is None
     assert {"field", "byte", "before", "after"} == set(record["changes"][0])
     assert mrcz.open(file).header.labels[-1] == "by hand"

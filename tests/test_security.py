@@ -37,7 +37,9 @@ def test_limits_are_as_the_page_says():
     assert Limits().redirects == 5 and Limits().whole_bytes == 256 << 20
 
 
-NAMES = ["../../x.st", "/etc/passwd", "..", "a/b.rec", "x.st\0.mrc", "x.\x1b[31m", "x" * 5000 + ".st", "", ".mrc", "-rf.st"]
+NAMES = [
+    "../../x.st", "/etc/passwd", "..", "a/b.rec", "x.st\0.mrc", "x.\x1b[31m", "x" * 5000 + ".st", "", ".mrc", "-rf.st",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -219,7 +219,8 @@ def test_the_command(sound, tmp_path, capsys):
     assert "1 problem\n  NVERSION (byte 108) is 0, expected 20140 or 20141" in capsys.readouterr().out
     assert cli.main(["validate", "--json", "--no-pixels", str(sound), str(tmp_path / "absent.mrc")]) == 3
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [record["ok"] for record in records] == [False, False]
+    assert [(record["record"], record["ok"]) for record in records[:2]] == [("file", False)] * 2
+    assert (records[2]["record"], records[2]["exit_code"]) == ("summary", 3)
     assert len(records[0]["problems"]) == 1 and records[1]["error"]
     assert cli.main(["validate", str(tmp_path / "absent.mrc")]) == 1
 

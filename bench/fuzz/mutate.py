@@ -14,10 +14,10 @@ from corpus import WRAPPERS, Seed
 from mrcz.index import FOOTER_MARK, xxh64
 
 TRAILER = struct.Struct("<QQQQQHHI")  # docs/container.md
-NUMBERS = (0, 1, 2, 3, 7, 15, 16, 31, 32, 63, 127, 128, 255, 256, 1023, 1024, 4096, 65535, 1 << 16, 1 << 20, 1 << 24,
-           (1 << 31) - 1, 1 << 31, (1 << 32) - 1)  # fmt: skip
-HEADER_FIELDS = (0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 64, 68, 72, 76, 80, 84, 88, 92, 96, 104, 108, 132, 144, 152, 208,
-                 212, 220, 224)  # fmt: skip
+NUMBERS = (0, 1, 2, 3, 7, 15, 16, 31, 32, 63, 127, 128, 255, 256, 1023, 1024, 4096, 65535, 1 << 16, 1 << 20,
+           1 << 24, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)  # fmt: skip
+HEADER_FIELDS = (0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 64, 68, 72, 76, 80, 84, 88, 92, 96, 104, 108, 132, 144,
+                 152, 208, 212, 220, 224)  # fmt: skip
 MODES = (0, 1, 2, 3, 4, 5, 6, 7, 12, 101, 1000, 1002, 2006, 4006, 5101, 6000, 6012, 7006, 15006, 16384)
 EXTTYP = (b"CCP4", b"MRCO", b"SERI", b"AGAR", b"FEI1", b"FEI2", b"HDF5", b"MSGP", b"MRCZ", b"json", b"\xff\xfe\x80\x00")
 
@@ -48,7 +48,7 @@ def header_field(rng: np.random.Generator, seed: Seed, data: bytearray) -> None:
 
 
 def chunk_field(rng: np.random.Generator, seed: Seed, data: bytearray) -> None:
-    start, size = seed.chunks[rng.integers(len(seed.chunks))]
+    start, _ = seed.chunks[rng.integers(len(seed.chunks))]
     if rng.random() < 0.5:
         at = int(rng.choice((4, 8, 12, 16, 20, 24, 32, 36, 40)))
         put(data, start + at, u4(number(rng, int.from_bytes(data[start + at : start + at + 4], "little"))))
@@ -126,7 +126,7 @@ def twist(rng: np.random.Generator, value: object) -> object:
 
 
 def remade(rng: np.random.Generator, seed: Seed, data: bytearray, twisted: bool) -> bytes | None:
-    """The footer for `data`, whose frames and header were changed in place: body, or fields of it, and all checksums."""
+    """The footer of `data`, whose frames and header were changed in place, with all checksums; twisted: changed too."""
     footer = seed.footer
     start, stored, _, _, frames, version, flags, size = TRAILER.unpack(footer[-64:-16])
     if stored > len(footer) - 64:

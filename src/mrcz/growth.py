@@ -20,13 +20,14 @@ from mrcz.footer import encode_footer, move_footer
 from mrcz.index import CHUNK_HEADER_SIZE, FrameIndex
 from mrcz.whole import Disk, Judge, NewFile, check_regular, lock, release
 
-__all__ = ["GrowingFile"]
+__all__ = ["FULL", "GrowingFile"]
 
 _GAP = 4 << 20
 """Least room, in bytes, made for frames to come before a footer is moved: a hole, which takes no disk space."""
 
 _LARGEST_GAP = 256 << 20
-_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+FULL = frozenset((errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)))
+"""Errors of a disk, a quota or a file system that has no more room."""
 
 
 class GrowingFile:
@@ -242,7 +243,7 @@ class GrowingFile:
         try:
             self._put_footer(self._footer, max(self._size, self.end + nbytes + gap))
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in FULL:
                 raise
             # A file system without holes gives the gap real bytes, for which it has no room.
             self._put_footer(self._footer, max(self._size, self.end + nbytes))

@@ -20,7 +20,7 @@ from mrcz.errors import MrczError
 from mrcz.header import Header
 from mrcz.modes import PixelFormat
 from mrcz.reader import Reader
-from mrcz.whole import Disk, lock, release
+from mrcz.whole import Disk, lock, release, write_all
 from mrcz.writer import frame_moments, total_stats
 
 __all__ = ["insert"]
@@ -99,7 +99,7 @@ def _insert(
     try:
         for number, frame in enumerate(frames, first):
             stored = np.ascontiguousarray(_stored(frame, dtype, shape, header))
-            offset = _write(disk, fd, stored.reshape(-1).view(np.uint8).data, offset)
+            offset = write_all(disk, fd, stored.reshape(-1).view(np.uint8).data, offset)
             total = max(nz, number + 1)
             if known is not None:
                 collected.append(frame_moments(pixels.from_stored(stored, header.nx)))
@@ -112,16 +112,8 @@ def _insert(
     if known is None and not pixels.is_complex:
         collected = [_moments(fd, header, number) for number in range(total)]
     stats = total_stats(np.array(collected)) if collected else None
-    _write(disk, fd, memoryview(_header(header, total, stats)), 0)
+    write_all(disk, fd, memoryview(_header(header, total, stats)), 0)
     disk.fsync(fd)
-
-
-def _write(disk: Disk, fd: int, data: memoryview, offset: int) -> int:
-    """Write all of `data`, continuing short writes; the byte after it."""
-    while data:
-        done = disk.pwrite(fd, data, offset)
-        data, offset = data[done:], offset + done
-    return offset
 
 
 def _header(old: Header, nz: int, stats: tuple[float, ...] | None) -> bytes:

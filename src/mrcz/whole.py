@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from mrcz.errors import MrczError
 
@@ -36,6 +36,7 @@ __all__ = [
     "remove_unfinished",
     "standing",
     "whole_file",
+    "write_all",
 ]
 
 Judge = Callable[[int], object]
@@ -544,3 +545,12 @@ def copy_permissions(source: os.stat_result, fd: int) -> int:
             except OSError:
                 mode &= ~0o070
     return mode
+
+
+def write_all(disk: Disk, fd: int, data: Any, offset: int) -> int:
+    """Write all of *data* at *offset*, continuing short writes; the byte after it."""
+    view = memoryview(data).cast("B")
+    while view:
+        done = disk.pwrite(fd, view, offset)
+        view, offset = view[done:], offset + done
+    return offset

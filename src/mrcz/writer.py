@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -17,14 +18,14 @@ import numpy as np
 
 from mrcz.codec import CODECS, Codec, default_threads
 from mrcz.errors import MrczError
-from mrcz.growth import GrowingFile
+from mrcz.growth import FULL, GrowingFile
 from mrcz.header import Header
 from mrcz.index import FrameIndex
 from mrcz.modes import CODEC_NAMES, PixelFormat, format_for
 from mrcz.names import MRC_SUFFIXES, check_new_name
 from mrcz.reader import Reader
 from mrcz.turns import Turns
-from mrcz.whole import NewFile, is_same_place
+from mrcz.whole import NewFile, is_same_place, write_all
 from mrcz.writer_metadata import WriterMetadata
 from mrcz.wrong_names import WRITER, right_keywords, right_name
 
@@ -576,6 +577,23 @@ class Writer:
         return frame.dtype == pixels.stored and (self._dtype is None or self._dtype == frame.dtype)
 
     def _encode(self, frames: list[np.ndarray], code: int) -> None:
+        pixels, shape = self._pixels, self._shape
+        assert pixels is not None and shape is not None
+        file = self._open_file()
+        try:
+            file.room(len(frames) * (pixels.frame_nbytes(*shape[:2]) + _CHUNK_SLACK))
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            # No room for what they could take at most; there may be for what they do.
+            for frame in frames:
+                with tempfile.TemporaryFile(prefix="mrcz-") as aside:
+                    self._encode_at([frame], code, aside.fileno(), 0)
+        else:
+            self._encode_at(frames, code, file.fd, file.end)
+
+    def _encode_at(self, frames: list[np.ndarray], code: int, fd: int, start: int) -> None:
+        """Encode into an open file from byte `start` on: this one at its end, or another, of one frame to be copied."""
         from _cmrcz import frames as core
         from _cmrcz.status import RANGE, CoreError
 
@@ -585,7 +603,6 @@ class Writer:
         n = len(frames)
         ny, nx = shape[:2]
         stored = pixels.frame_nbytes(ny, nx)
-        file.room(n * (stored + _CHUNK_SLACK))
         offsets, sizes, hashes = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.uint64)
         moments = np.zeros((n, 5))
         threads = self.n_threads or default_threads()
@@ -596,13 +613,13 @@ class Writer:
             code = -1
         measured = moments if code < 0 else None
         if self.codec.is_compressed and self.codec.backend == "blosc2":
-            self._encode_blosc2(frames, offsets, sizes, hashes, moments, code)
+            self._encode_blosc2(frames, offsets, sizes, hashes, moments, code, fd, start)
         else:
             arguments = self.codec.arguments(pixels)
             scratch = np.zeros((n, 5))
             try:
                 core.write(
-                    file.fd, [f.view(np.uint8) for f in frames], file.end, offsets, sizes, hashes, scratch,
+                    fd, [f.view(np.uint8) for f in frames], start, offsets, sizes, hashes, scratch,
                     ny=ny, nx=nx, stored=stored, pixel_type=code, pack=pixels.packed,
                     n_threads=threads, **arguments,
                 )  # fmt: skip
@@ -622,13 +639,18 @@ class Writer:
                 )
             raise _Refit(format_for(np.uint8, byteorder=self._byteorder), self.codec)
         stats = frame_stats(moments)
-        file.added(sizes, hashes if self.codec.is_compressed else None, stats)
+        if fd == file.fd:
+            file.added(sizes, hashes if self.codec.is_compressed else None, stats)
+        else:
+            with os.fdopen(os.dup(fd), "rb") as aside:
+                aside.seek(0)
+                file.append(aside.read(int(sizes[0])), int(hashes[0]), stats)
         self._moments.append(moments)
         self._count += n
 
     def _encode_blosc2(
         self, frames: list[np.ndarray], offsets: np.ndarray, sizes: np.ndarray, hashes: np.ndarray, moments: np.ndarray,
-        code: int,
+        code: int, fd: int, at: int,
     ) -> None:  # fmt: skip
         """Version 5 chunks, one frame at a time: a format for compatibility, not for speed."""
         from _cmrcz.chunk import encode_blosc2, xxh64
@@ -636,7 +658,6 @@ class Writer:
         pixels = self._pixels
         assert pixels is not None
         file = self._open_file()
-        at = file.end
         for k, frame in enumerate(frames):
             if code >= 0:
                 moments[k] = frame_moments(frame)
@@ -645,7 +666,10 @@ class Writer:
                     self._too_large(frame)
                 frame = pixels.to_stored(frame)
             data = encode_blosc2(frame.reshape(-1).view(np.uint8), **self.codec.blosc2_arguments(pixels))
-            file.pwrite(at, data)
+            if fd == file.fd:
+                file.pwrite(at, data)
+            else:
+                write_all(file.disk, fd, data, at)
             offsets[k], sizes[k], hashes[k] = at, len(data), xxh64(data)
             at += len(data)
 

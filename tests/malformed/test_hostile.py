@@ -379,3 +379,16 @@ def test_empty_frames_are_no_claims(tmp_path):
             assert mrcz.verify(path).ok
             assert recover(path, None).complete
             os.unlink(path)
+
+
+@pytest.mark.parametrize("four", [b"\xcd\xcc\x8c\x3f", b"\0\xff\0\xff", b" \x80  ", b"\xff" * 4])
+def test_recover_keeps_any_four_bytes_of_exttyp(tmp_path, four):
+    """Old files have anything where MRC2014 has EXTTYP."""
+    for codec in ("none", "zstd"):
+        path, saved = tmp_path / f"{codec}.mrc", tmp_path / f"{codec}.saved"
+        mrcz.write(path, STACK, codec=codec, sync=False)
+        data = bytearray(path.read_bytes())
+        data[104:108] = four
+        path.write_bytes(data[:-1])  # and cut short
+        recover(path, saved)
+        assert saved.read_bytes()[104:108] == four

@@ -9,14 +9,22 @@ import numpy as np
 import pytest
 
 
+ROOT = Path(__file__).resolve().parent
+COLLECTION = Path(os.environ.get("MRCZ_TEST_DATA", ROOT.parent.parent / "shared" / "data"))
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """Folder of real files from other instruments and programs (MRCZ_TEST_DATA)."""
-    root = Path(__file__).resolve().parent.parent
-    path = Path(os.environ.get("MRCZ_TEST_DATA", root.parent / "shared" / "data"))
-    if not path.is_dir():
-        pytest.skip(f"no real files at {path}; set MRCZ_TEST_DATA")
-    return path
+    """Folder of all real files from other instruments and programs (MRCZ_TEST_DATA)."""
+    if not COLLECTION.is_dir():
+        pytest.skip(f"no real files at {COLLECTION}; set MRCZ_TEST_DATA")
+    return COLLECTION
+
+
+@pytest.fixture(scope="session")
+def some_data_dir() -> Path:
+    """The same, or the part of them that comes with the tests."""
+    return COLLECTION if COLLECTION.is_dir() else ROOT / "data"
 
 
 @pytest.fixture

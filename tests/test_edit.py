@@ -413,10 +413,10 @@ def test_a_disk_that_fails_leaves_a_whole_header(file, pixels, monkeypatch):
 # ---- the rest ----------------------------------------------------------------------------------------------------
 
 
-def test_every_real_file_keeps_its_pixels(data_dir, tmp_path):
+def test_every_real_file_keeps_its_pixels(some_data_dir, tmp_path):
     """Edited in place, plain and compressed, the files of all programs hold the pixels they held."""
     n = 0
-    for source in sorted(data_dir.rglob("*")):
+    for source in sorted(some_data_dir.rglob("*")):
         if source.suffix not in (".mrc", ".mrcs", ".map", ".ccp4", ".st", ".rec") or source.stat().st_size > 2e5:
             continue
         path = tmp_path / "a.mrc"

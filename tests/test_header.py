@@ -81,9 +81,9 @@ def contents(path: Path) -> bytes:
     return {".gz": gzip.decompress, ".bz2": bz2.decompress}.get(path.suffix, bytes)(raw)
 
 
-def test_every_real_file_as_the_inventory_says(data_dir):
-    files = inventory(data_dir)
-    assert len(files) > 60
+def test_every_real_file_as_the_inventory_says(some_data_dir):
+    files = inventory(some_data_dir)
+    assert len(files) > (60 if (some_data_dir / "fei").is_dir() else 18)
     refused = {}
     for path, says in files:
         raw = contents(path)
@@ -109,7 +109,9 @@ def test_every_real_file_as_the_inventory_says(data_dir):
         assert header.shape[-len(shape.split(",")) :] == tuple(int(n) for n in shape.split(",")), path
         assert header.data_offset + header.nz * header.frame_nbytes <= len(raw)
     gains = {name for name in refused if name.endswith(("gain.mrc", "dark.mrc"))}
-    assert set(refused) - gains == {"MRC.mrc", "leginoncatcheck.mrc", "header_only.mrc", "test_data_corrupt_header.map"}
+    broken = {"MRC.mrc", "leginoncatcheck.mrc", "header_only.mrc", "test_data_corrupt_header.map"}
+    assert set(refused) - gains == broken & {path.name for path, _ in files}
+    assert "leginoncatcheck.mrc" in refused
     for name, error in refused.items():
         if name == "leginoncatcheck.mrc":
             assert "text file" in str(error)
@@ -517,8 +519,8 @@ SPECIMEN = ("nxstart", "nystart", "nzstart", "mx", "my", "mz", "cella", "cellb",
             "nsymbt", "exttyp", "origin", "nint", "nreal", "idtype", "lens", "tiltangles")  # fmt: skip
 
 
-def test_real_headers_are_kept(data_dir):
-    for path, _ in inventory(data_dir):
+def test_real_headers_are_kept(some_data_dir):
+    for path, _ in inventory(some_data_dir):
         raw = contents(path)
         try:
             header = Header.parse(raw, file_size=len(raw))

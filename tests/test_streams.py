@@ -111,15 +111,17 @@ def test_plain_name(name, plain):
     assert streams.plain_name(name) == plain
 
 
-def test_real_files(data_dir):
+def test_real_files(some_data_dir):
     for wrapped, plain in [
         ("mrcfile/EMD-3001.map.bz2", "mrcfile/EMD-3001.map"),
         ("mrcfile/emd_3001.map.gz", "mrcfile/EMD-3001.map"),
         ("mrcfile/EMD-3197.map.bz2", "mrcfile/EMD-3197.map"),
         ("mrcfile/emd_3197.map.gz", "mrcfile/EMD-3197.map"),
     ]:
-        with streams.open_plain(data_dir / wrapped) as file:
-            assert file.read() == (data_dir / plain).read_bytes()
+        if not (some_data_dir / wrapped).exists() and "3001" in wrapped:
+            continue  # too large to come with the tests
+        with streams.open_plain(some_data_dir / wrapped) as file:
+            assert file.read() == (some_data_dir / plain).read_bytes()
 
 
 def test_memory_is_bounded(tmp_path):

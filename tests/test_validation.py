@@ -178,9 +178,9 @@ def test_a_compressed_file_that_contradicts_itself(sound, tmp_path, place):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_at_least_as_strict_as_mrcfile_on_every_real_file(data_dir):
+def test_at_least_as_strict_as_mrcfile_on_every_real_file(some_data_dir):
     judged, strict = 0, 0
-    for path in sorted(data_dir.rglob("*")):
+    for path in sorted(some_data_dir.rglob("*")):
         if path.suffix not in SUFFIXES or path.stat().st_size > 4e5:
             continue
         try:

@@ -8,9 +8,9 @@ import mrcz
 SUFFIXES = {".mrc", ".mrcs", ".map", ".ccp4", ".st", ".rec", ".mrcz"}
 
 
-def test_every_file(data_dir):
+def test_every_file(some_data_dir):
     seen = refused = 0
-    for path in sorted(data_dir.rglob("*")):
+    for path in sorted(some_data_dir.rglob("*")):
         if path.suffix.lower() not in SUFFIXES:
             continue
         seen += 1
@@ -30,5 +30,5 @@ def test_every_file(data_dir):
         assert lazy.shape == expected.shape
         last, _ = mrcz.readMRC(path, idx=-1)
         np.testing.assert_array_equal(last, np.squeeze(expected[-1]), err_msg=str(path))
-    assert seen > 70
-    assert refused < 15
+    assert seen > (70 if (some_data_dir / "fei").is_dir() else 18)
+    assert refused < seen / 4

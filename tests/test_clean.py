@@ -194,3 +194,12 @@ def test_an_original_that_was_set_aside_gets_its_name_back(capsys, tmp_path):
     out, err = capsys.readouterr()
     assert "put back as" in out and "1 put back" in err
     assert name.read_bytes() == b"the original" and not aside.exists()
+
+
+def test_originals_set_aside_are_noticed(capsys, tmp_path):
+    mrcz.write(tmp_path / "a.mrc", np.zeros((2, 8, 8), "i2"))
+    (tmp_path / ".movie.mrc.1f2e3d4c.orig").write_bytes(b"the original")
+    for command in (["verify", "--each", "-r"], ["compress", "-r"]):
+        assert cli.main([*command, str(tmp_path)]) == 0
+        err = capsys.readouterr().err
+        assert "movie.mrc.1f2e3d4c.orig: an original set aside" in err and "mrcz clean" in err

@@ -18,12 +18,13 @@ from typing import Any, Literal
 
 from mrcz.convert.streams import plain_name
 from mrcz.errors import ChunkError, FormatError, HeaderError, MrczError, printable, system_error
-from mrcz.names import MRC_SUFFIXES, compressed_name, old_compressed_name, restored_name, unfinished_name
+from mrcz.names import MRC_SUFFIXES, compressed_name, old_compressed_name, original_name, restored_name, unfinished_name
 from mrcz.remote import is_url
 from mrcz.whole import make_folders
 
 __all__ = [
     "MRC_SUFFIXES",
+    "SET_ASIDE",
     "UNFINISHED",
     "Job",
     "LeftOut",
@@ -36,8 +37,9 @@ __all__ = [
     "run_job",
 ]
 
-#: Why a temporary file of ours is left out of a walk (`LeftOut.reason`).
+#: Why a temporary file of ours, or an original that was set aside, is left out of a walk (`LeftOut.reason`).
 UNFINISHED = "unfinished"
+SET_ASIDE = "original set aside"
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class LeftOut:
     """Something in a directory that was searched and is no input.
 
     ``reason`` is one of few: ``"link to a folder"``, ``"hidden"``, ``"of another kind"``, ``"FIFO, device or socket"``,
-    `UNFINISHED`, and what a command adds.
+    `UNFINISHED`, `SET_ASIDE`, and what a command adds.
     """
 
     path: str
@@ -268,6 +270,8 @@ def _walk(top: str, suffixes: tuple[str, ...], left_out: list[LeftOut]) -> Itera
 def _reason(entry: os.DirEntry[str], is_folder: bool, suffixes: tuple[str, ...]) -> str | None:
     """Why a walk leaves something out; None if it is wanted."""
     if entry.name.startswith("."):
+        if not is_folder and original_name(entry.name):
+            return SET_ASIDE
         return UNFINISHED if unfinished_name(entry.name) and not is_folder else "hidden"
     if is_folder:
         return None

@@ -220,19 +220,23 @@ def totals(**numbers: Any) -> None:
 def left_out(items: Sequence[LeftOut], args: argparse.Namespace) -> str:
     """Say what a walk left out, as far as that is asked for; the counts in words, for a summary: ``'3 left out (2
     hidden, 1 link to a folder)'``, or nothing."""
-    from mrcz.batch import UNFINISHED
+    from mrcz.batch import SET_ASIDE, UNFINISHED
 
     for item in items:
         _done.left_out[item.reason] += 1
         if args.json and args.verbose:
             emit({"record": "left out", "path": item.path, "status": "left out", "reason": item.reason})
-        elif args.verbose and item.reason != UNFINISHED:
+        elif args.verbose and item.reason not in (UNFINISHED, SET_ASIDE):
             talk(f"mrcz: left out: {item.path}: {item.reason}")
-    unfinished = [item.path for item in items if item.reason == UNFINISHED]
-    for path in unfinished:
-        talk(f"mrcz: note: {path}: unfinished: it is being written, or its writer was killed")
-    if unfinished:
-        talk("mrcz: note: mrcz clean lists and removes what killed writers left; see mrcz clean --help")
+    told = {
+        UNFINISHED: "unfinished: it is being written, or its writer was killed",
+        SET_ASIDE: "an original set aside to be removed, by a run that is at it or was killed",
+    }
+    ours = [item for item in items if item.reason in told]
+    for item in ours:
+        talk(f"mrcz: note: {item.path}: {told[item.reason]}")
+    if ours:
+        talk("mrcz: note: mrcz clean lists what killed runs left, and removes or restores it; see mrcz clean --help")
     if not items:
         return ""
     counts = Counter(item.reason for item in items)

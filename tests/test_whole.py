@@ -440,3 +440,32 @@ def test_a_signal_in_the_clean_up_leaves_nothing(tmp_path):
     kept.close()  # left where it is, by intention
     remove_unfinished()
     assert len(os.listdir(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("instant", ["replace", "look", "unlink"])
+def test_a_signal_while_an_original_is_set_aside_puts_it_back(tmp_path, instant):
+    path = tmp_path / "a"
+    path.write_bytes(b"original")
+
+    def stop(at):
+        if at == instant:
+            raise KeyboardInterrupt
+
+    class Signalled(Disk):
+        def replace(self, source, target):
+            super().replace(source, target)
+            stop("replace")
+
+        def unlink(self, target):
+            stop("unlink")
+            super().unlink(target)
+
+    def is_it(found):
+        if found != path:
+            stop("look")
+        return True
+
+    with pytest.raises(KeyboardInterrupt):
+        remove_unchanged(path, is_it, Signalled())
+    remove_unfinished()
+    assert os.listdir(tmp_path) == ["a"] and path.read_bytes() == b"original"

@@ -45,6 +45,9 @@ Judge = Callable[[int], object]
 _unfinished: dict[Path, int] = {}
 """Temporary names in use, and the process each belongs to: what `remove_unfinished` takes away."""
 
+_aside: dict[Path, tuple[Path, int]] = {}
+"""Originals set aside, where they belong, and by which process: `remove_unfinished` puts them back."""
+
 _WAIT = 5.0  # seconds to wait for somebody who is replacing the same file; an appender holds his lock for hours
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # a FIFO that takes the place of the file just looked at would wait
@@ -410,8 +413,12 @@ def _exists(path: Path) -> FileExistsError:
 
 
 def remove_unfinished() -> None:
-    """Take away the new files of this process that have no name yet, for a program that a signal ends: it may have come
-    between any two steps, also those of cleaning up."""
+    """Take away the new files of this process that have no name yet, and put back originals set aside, for a program
+    that a signal ends: it may have come between any two steps, also those of cleaning up."""
+    for aside, (original, process) in list(_aside.items()):
+        if process == os.getpid():
+            put_back(aside, original)
+            _aside.pop(aside, None)
     for path, process in list(_unfinished.items()):
         if process == os.getpid():
             with contextlib.suppress(OSError):
@@ -486,16 +493,20 @@ def remove_unchanged(path: Path, is_it: Callable[[Path], bool], disk: Disk | Non
             disk.unlink(path)
             return None
         aside = temporary_name(path, "orig")
-        disk.replace(path, aside)
+        _aside[aside] = path, os.getpid()
         try:
-            same = is_it(aside)
-        except BaseException:  # a signal
+            disk.replace(path, aside)
+            if is_it(aside):
+                disk.unlink(aside)
+                _aside.pop(aside)
+                return None
+        except BaseException:
             put_back(aside, path, disk)
+            _aside.pop(aside, None)
             raise
-        if same:
-            disk.unlink(aside)
-            return None
-        if not put_back(aside, path, disk):
+        back = put_back(aside, path, disk)
+        _aside.pop(aside)
+        if not back:
             return f"changed since it was read, and is {aside} now"
     return "changed since it was read"
 

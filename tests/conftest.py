@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-
 ROOT = Path(__file__).resolve().parent
 COLLECTION = Path(os.environ.get("MRCZ_TEST_DATA", ROOT.parent.parent / "shared" / "data"))
 

@@ -100,7 +100,7 @@ def test_comes_back_identical(name, tmp_path, capsys):
 @pytest.mark.parametrize("name", [name for name in FILES if reason(name) is not None])
 def test_is_refused(name, tmp_path, capsys):
     code = cli.main(["compress", "--json", str(ROOT / name), "-o", str(tmp_path / "packed.mrcz")])
-    result = json.loads(capsys.readouterr().out)
+    result = json.loads(capsys.readouterr().out.splitlines()[0])  # a summary follows
     assert code == 3 and result["damaged"]
     assert reason(name) in result["error"]
     assert list(tmp_path.iterdir()) == []
@@ -125,5 +125,4 @@ def test_files_of_other_writers(name, tmp_path, capsys):
 
 
 def test_wrapped_files_are_among_them():
-    if FILES:
-        assert sum(is_wrapped(ROOT / name) for name in PLAIN) >= 7
+    assert sum(is_wrapped(ROOT / name) for name in PLAIN) >= (7 if ROOT == COLLECTION else 2)

@@ -80,7 +80,8 @@ class Reductions:
         axes = self._axes(axis)
         if 0 in axes:
             total = self._frame_sum(frames, weights, gain, correction, n_threads)
-            result = total.sum(axis=tuple(a - 1 for a in axes if a))
+            rest = tuple(a - 1 for a in axes if a)
+            result = total.sum(axis=rest) if rest else total  # no axis would be a copy
         else:
             if weights is not None or gain is not None or correction is not None:
                 raise ValueError("weights, gain and correction are for sums over frames: axis=0")

@@ -247,6 +247,8 @@ def client_factory(limits: Limits) -> Any:
     class Response(aiohttp.ClientResponse):
         """Takes no more than the range it was asked for, or `whole_bytes`."""
 
+        _body: bytes | None
+
         async def read(self) -> bytes:
             asked = re.fullmatch(r"bytes=(\d{1,19})-(\d{1,19})", self.request_info.headers.get("Range", ""))
             n = limits.whole_bytes

@@ -512,19 +512,35 @@ def remove_unchanged(path: Path, is_it: Callable[[Path], bool], disk: Disk | Non
 
 
 def put_back(aside: Path, path: Path, disk: Disk | None = None) -> bool:
-    """Give a file that was set aside its name, if that is free and the file system can do so without replacing."""
+    """Give a file that was set aside its name, if that is free."""
     disk = disk or NewFile.disk
     try:
         disk.rename_new(aside, path)
         return True
-    except OSError:
-        pass
+    except OSError as error:
+        if error.errno not in _UNKNOWN_CALL:
+            return False
     try:
         disk.link(aside, path)
         disk.unlink(aside)
+        return True
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            return False
+    try:  # as NewFile takes a name there
+        reserved = disk.open_new(path, 0o600)
     except OSError:
         return False
-    return True
+    try:
+        lock(reserved, path)
+        if _is_at(reserved, path):
+            disk.replace(aside, path)
+            return True
+    except (OSError, MrczError):
+        pass
+    finally:
+        release(reserved)
+    return False
 
 
 def make_folders(path: str | os.PathLike, disk: Disk | None = None) -> None:

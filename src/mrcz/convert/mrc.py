@@ -407,7 +407,7 @@ def _remove(
     except MrczError as error:
         raise MrczError(f"{error.message}; {stays}", path=source) from None
     if reason is not None:
-        raise MrczError(f"{reason}; {stays}", path=source)
+        raise MrczError(f"{reason}; it stays, beside {new.path.name}", path=source)
     return True
 
 

@@ -54,18 +54,38 @@ def test_names():
 def test_frames_that_may_be_nowhere_else_are_kept(part, tmp_path):
     (found,) = clean(tmp_path)
     assert found.status == "kept" and "nowhere else" in found.reason and found.frames and part.exists()
-    mrcz.write(tmp_path / "movie.mrcz", np.zeros((1, 8, 8), "i1"))  # made since: what was to be made is there
+    mrcz.write(tmp_path / "movie.mrcz", np.zeros((1, 8, 8), "i1"))  # made since, of other frames
+    (found,) = clean(tmp_path)
+    assert found.status == "kept" and found.frames == 8 and part.exists()
+    frames = np.stack([np.full((16, 16), i, "i2") for i in range(8)])
+    mrcz.write(tmp_path / "movie.mrcz", frames[:7], overwrite=True)
+    (found,) = clean(tmp_path)
+    assert found.status == "kept" and found.frames == 1 and part.exists()
+    mrcz.write(tmp_path / "movie.mrcz", frames, overwrite=True)
     assert what(tmp_path, dry_run=True) == [("planned", None)] and part.exists()
     assert what(tmp_path) == [("removed", None)] and not part.exists()
     assert (tmp_path / "movie.mrcz").exists()
 
 
 def test_what_stood_there_before_is_not_what_was_being_written(part, tmp_path):
-    """A writer with ``overwrite=True`` that was killed: the file of that name is the old one."""
+    """A writer with ``overwrite=True`` that was killed: the file of that name is the old one, edited or not since."""
     mrcz.write(tmp_path / "movie.mrcz", np.zeros((1, 8, 8), "i1"))
-    os.utime(part, (time.time() + 60, time.time() + 60))  # written after that file was made
+    mrcz.edit_header(tmp_path / "movie.mrcz", label="edited")
     assert what(tmp_path, older_than=-120)[0][0] == "kept"
     assert what(tmp_path, older_than=-120, unsaved=True) == [("removed", None)]
+
+
+def test_plain_frames_are_compared_by_their_bytes(tmp_path, rng):
+    frames = rng.integers(0, 99, (4, 16, 16)).astype("i2")
+    mrcz.write(tmp_path / "whole.mrc", frames)
+    left = tmp_path / ".movie.mrc.0123abcd.part"
+    left.write_bytes((tmp_path / "whole.mrc").read_bytes()[: 1024 + 3 * 512 + 100])
+    age(left)
+    mrcz.write(tmp_path / "movie.mrc", frames[:2])
+    (found,) = clean(tmp_path)
+    assert found.status == "kept" and found.frames == 1
+    mrcz.write(tmp_path / "movie.mrc", frames, overwrite=True)
+    assert what(tmp_path) == [("removed", None)]
 
 
 def test_only_what_is_old(part, tmp_path):

@@ -250,3 +250,13 @@ def test_pixels_that_would_make_a_chunk_too_large(tmp_path, rng, monkeypatch, pa
         with pytest.raises(ValueError, match="too large for one chunk"):
             writer.append(np.zeros((20, 20), "u1"))
         writer.append(np.zeros((9, 9), "u1"))  # the first frame was refused: its shape does not count
+
+
+def test_a_mask_is_not_dropped_in_silence(tmp_path):
+    masked = np.ma.masked_array(np.ones((2, 8, 8), "i2"), np.zeros((2, 8, 8), bool))
+    for array in (masked, masked[0], list(masked)):
+        with pytest.raises(TypeError, match="no place for a mask"):
+            mrcz.write(tmp_path / "a.mrc", array)
+    with pytest.raises(TypeError, match="no place for a mask"), mrcz.Writer(tmp_path / "a.mrc") as writer:
+        writer.append(masked[0])
+    assert not list(tmp_path.iterdir())

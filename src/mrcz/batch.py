@@ -495,7 +495,7 @@ def run_job(job: Job, progress: Callable[[int, int], None] | None = None) -> Res
         job.source,
         job.destination,
         "done",
-        "the original was gone already" if job.remove and not report.removed else None,
+        _remark(job, report),
         plain_bytes=report.plain_bytes,
         stored_bytes=report.stored_bytes,
         source_bytes=report.source_bytes,
@@ -505,6 +505,13 @@ def run_job(job: Job, progress: Callable[[int, int], None] | None = None) -> Res
         checked=report.checked,
         removed=report.removed,
     )
+
+
+def _remark(job: Job, report: Any) -> str | None:
+    """What else there is to say of a copy that was made."""
+    if report.lost:
+        return f"a plain file has no place for the metadata {', '.join(report.lost)}"
+    return "the original was gone already" if job.remove and not report.removed else None
 
 
 def _done_already(job: Job) -> tuple[str, str] | None:

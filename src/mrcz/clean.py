@@ -42,8 +42,7 @@ class Leftover:
     age : float
         Seconds since something was written to it.
     frames : int or None
-        Whole frames in it that are found nowhere else as far as one can tell; None where nobody looked, because the
-        destination was made later.
+        Whole frames in it that its destination does not hold; None for a second name of that.
     error : str or None
     """
 
@@ -73,8 +72,8 @@ def clean(
     """Remove the temporary files of killed runs, and yield what became of each that is there.
 
     Removed are regular files whose name is one of ours, to which nothing was written for `older_than` seconds, that
-    nobody has locked (every writer does, as long as it lives), and that hold no frame which may be the only copy: files
-    with whole frames are kept unless something took their name later. Links are not followed.
+    nobody has locked (every writer does, as long as it lives), and that hold no frame which may be the only copy: with
+    whole frames they are kept unless the file that has their name by now holds the same. Links are not followed.
 
     Parameters
     ----------
@@ -166,8 +165,10 @@ def _judge_and_remove(
         if (reason := _lock(fd)) is not None:
             return result("kept", reason)
         frames = None
-        if not _taken_since(destination, status):
+        if not _is_at(destination, status):  # a second name of a finished file
             frames = _whole_frames(path, progress)
+            if frames:
+                frames = max(0, frames - _held(path, destination))
             if frames and not unsaved:
                 return result("kept", "holds frames that may be nowhere else", frames)
         # Nobody can have begun to write: we hold the lock. But the name may belong to another file by now.
@@ -218,14 +219,55 @@ def _lock(fd: int) -> str | None:
     return None
 
 
-def _taken_since(destination: str, status: os.stat_result) -> bool:
-    """Whether a file that was made in its stead has taken its name since; or it has itself, by a second link."""
+def _is_at(path: str, status: os.stat_result) -> bool:
     try:
-        there = os.stat(destination)
+        return os.path.samestat(os.stat(path), status)
     except OSError:
         return False
-    # A copy has the time of its source. When it got its name, only the change time tells; nobody can set that.
-    return os.path.samestat(there, status) or (stat.S_ISREG(there.st_mode) and there.st_ctime > status.st_mtime)
+
+
+def _held(path: str, destination: str) -> int:
+    """How many frames of a temporary file the file that has its name holds: by the checksums of their chunks, or, of
+    plain files, by the bytes themselves, frame by frame from the first one on. 0 where that cannot be told."""
+    import warnings
+
+    import mrcz
+    from mrcz.errors import FormatWarning, MrczError
+    from mrcz.header import Header
+    from mrcz.index import walk_chunks, xxh64
+    from mrcz.source import open_source
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FormatWarning)
+        try:
+            with mrcz.open(destination) as there:
+                source = open_source(path)
+                try:
+                    header = Header.parse(source.read(0, 1024), path=path, permissive=True)
+                    if header.compressed != there.is_compressed:
+                        return 0
+                    if not header.compressed:
+                        return _same_frames(source, header, there)
+                    hashes = there.hash_frames() if there.index.hashes is None else there.index.hashes
+                    known = set(hashes.tolist())
+                    chunks = walk_chunks(source.read, header.data_offset, source.size, nbytes=header.frame_nbytes).index
+                    places = zip(chunks.offsets.tolist(), chunks.sizes.tolist(), strict=True)
+                    return sum(xxh64(source.read(offset, size)) in known for offset, size in places)
+                finally:
+                    source.close()
+        except (OSError, MrczError, ValueError):
+            return 0
+
+
+def _same_frames(source: Any, header: Any, there: Any) -> int:
+    if (header.ny, header.nx, header.mode) != (there.header.ny, there.header.nx, there.header.mode):
+        return 0
+    size = header.frame_nbytes
+    for k in range(len(there)):
+        mine = source.read(header.data_offset + k * size, size)
+        if len(mine) < size or mine != there.stored(k):
+            return k
+    return len(there)
 
 
 def _whole_frames(path: str, progress: Callable[[str, int, int], None] | None) -> int:

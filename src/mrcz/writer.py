@@ -405,6 +405,7 @@ class Writer:
         ------
         As `extend`.
         """
+        _refuse_masked(frame)
         frame = np.asarray(frame)
         with self._turn():
             packed = None if metadata is None else self._metadata.frame(metadata)
@@ -451,6 +452,7 @@ class Writer:
 
     def _batches(self, frames: Any) -> Iterable[Any]:
         """Pieces of frames: sequences of arrays of one dtype."""
+        _refuse_masked(frames)
         if isinstance(frames, np.ndarray) or (hasattr(frames, "shape") and hasattr(frames, "__getitem__")):
             if len(frames.shape) < 3:
                 raise ValueError(f"frames must be (n, ny, nx), got an array of shape {tuple(frames.shape)}")
@@ -468,6 +470,7 @@ class Writer:
         batch: list[np.ndarray] = []
         size = 0
         for frame in frames:
+            _refuse_masked(frame)
             frame = np.asarray(frame)
             if batch and (frame.dtype != batch[0].dtype or frame.shape != batch[0].shape or size >= _BATCH):
                 yield batch
@@ -485,7 +488,7 @@ class Writer:
             raise ValueError(f"a frame must be {'(ny, nx, 3)' if rgb else '(ny, nx)'}, got shape {frame.shape}")
         if 0 in frame.shape:
             raise ValueError(f"a frame must have pixels, got shape {frame.shape}")
-        if self.codec.pack == "auto" and np.dtype(dtype).kind not in "bui":
+        if self.codec.pack == "auto" and (np.dtype(dtype).kind not in "bui" or self._mode in (3, 16)):
             self.codec = _unpacked(self.codec)
         packed = bool(self.codec.pack)
         # uint8 starts as bytes: counted electrons stay below 128. The first larger pixel makes the file start over.
@@ -857,6 +860,11 @@ class Writer:
             warnings.warn(f"{self.path}: its Writer was never closed, and {lost} frames are lost", RuntimeWarning, 2)
 
 
+def _refuse_masked(array: Any) -> None:
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("a file has no place for a mask; write array.filled(value), or array.data, without it")
+
+
 def _known(metadata_codec: str | None) -> str | None:
     if metadata_codec not in ("zstd", "lz4", None):
         raise ValueError(f"metadata_codec is {metadata_codec!r}, expected 'zstd', 'lz4' or None")
@@ -946,6 +954,7 @@ def write(path: Any, array: Any, **options: Any) -> None:
     OSError
         The system refused; nothing is left behind, an existing file is untouched.
     """
+    _refuse_masked(array)
     ndim = len(array.shape) if hasattr(array, "shape") else None
     rgb = options.get("mode") == 16
     if ndim is None and (isinstance(array, (str, bytes)) or not isinstance(array, Iterable)):

@@ -310,3 +310,60 @@ sys.exit(main(["compress", *{[str(folder / f"TS_01.{s}") for s in SUFFIXES]!r}])
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 143, done.stderr
     assert sorted(os.listdir(folder)) == sorted(f"TS_01.{suffix}" for suffix in SUFFIXES)
+
+
+# --- what else a copy may lose -------------------------------------------------------------------------------------
+
+
+def test_metadata_that_were_added_to_an_archive_are_not_replaced(capsys, folder):
+    """By an archive made anew from the source, which knows nothing of them."""
+    source, target = folder / "TS_01.mrc", folder / "TS_01.mrcz"
+    assert run(capsys, "compress", source)[0] == 0
+    with mrcz.open(target, "a") as writer:
+        writer.metadata["only"] = "here"
+    code, _, err = run(capsys, "compress", "--force", source)
+    assert code == 1 and "metadata that were added to it: only" in err
+    with mrcz.open(target) as reader:
+        assert reader.metadata["only"] == "here"
+    code, out, _ = run(capsys, "compress", "--skip-existing", source)
+    assert code == 0 and "skipped" in out
+    assert run(capsys, "compress", "--replace-any", source)[0] == 0
+
+
+def test_metadata_of_frames_are_no_less(capsys, tmp_path, rng):
+    camera = tmp_path / "cam.mrcz"
+    with mrcz.open(camera, "w") as writer:
+        for k, frame in enumerate(rng.poisson(1, (3, 16, 16)).astype("u1")):
+            writer.append(frame, metadata={"t": k})
+    code, out, _ = run(capsys, "decompress", camera)
+    assert code == 0 and "no place for the metadata frame_metadata" in out
+    code, _, err = run(capsys, "compress", "--force", tmp_path / "cam.mrc")
+    assert code == 1 and "frame_metadata" in err
+    with mrcz.open(camera) as reader:
+        assert reader.frame_metadata[2] == {"t": 2}
+
+
+def test_half_bytes_that_are_no_pixels(capsys, tmp_path, rng):
+    """Rows of an odd number of 4-bit pixels end in half a byte. Where it is not 0, the file would not come back."""
+    path = tmp_path / "odd.mrc"
+    mrcz.write(path, rng.integers(0, 16, (2, 4, 13)).astype("u1"), pack=True)
+    assert run(capsys, "compress", "--check", path, "-o", tmp_path / "sound.mrcz")[0] == 0
+    data = bytearray(path.read_bytes())
+    data[1024 + 6] |= 0x50
+    path.write_bytes(data)
+    code, _, err = run(capsys, "compress", path)
+    assert code == 3 and "half bytes that are not 0" in err and "--permissive" in err
+    assert not (tmp_path / "odd.mrcz").exists()
+    assert run(capsys, "compress", "--permissive", path)[0] == 0
+    assert np.array_equal(mrcz.read(tmp_path / "odd.mrcz"), mrcz.read(path))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs users")
+def test_an_original_that_may_not_be_removed_is_said_to_be(capsys, folder, monkeypatch):
+    def refuse(self, source, target):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("mrcz.whole.Disk.replace", refuse)
+    code, _, err = run(capsys, "compress", "--remove", folder / "TS_01.mrc")
+    assert code == 1 and "could not be removed (Permission denied)" in err and "stays beside TS_01.mrcz" in err
+    assert (folder / "TS_01.mrc").exists() and (folder / "TS_01.mrcz").exists()

@@ -5,7 +5,7 @@ mrcz clean -r session/                       and do it
 mrcz clean --older-than 1h                   in this folder, what nobody wrote to for an hour
 
 A new file grows as .NAME.XXXXXXXX.part; only kill -9 or a loss of power leaves one behind. It is removed if it is a day
-old, nobody writes it, and it holds no whole frame or NAME was made later. Frames that may be nowhere else are kept:
+old, nobody writes it, and it holds no whole frame that NAME does not. Frames that may be nowhere else are kept:
 mrcz recover saves them; --unsaved removes them, too. An original that a killed run had set aside to remove it,
 .NAME.XXXXXXXX.orig, gets its name back.
 """
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
                     verb = f"{'would be ' if args.dry_run else ''}put back as {found.destination}"
                 say(f"{found.path}  {what}  {verb}")
                 if found.frames and found.status == "kept":
-                    say(f"  mrcz recover saves them; --unsaved removes them ({found.destination} was not made since)")
+                    say(f"  mrcz recover saves them; --unsaved removes them ({found.destination} does not hold them)")
     bar.clear()
     totals(removed=0 if args.dry_run else removed, put_back=0 if args.dry_run else put_back, kept=kept, nbytes=freed)
     if not args.quiet:

@@ -213,7 +213,8 @@ def _copy(
         raise ValueError(f"{os.fspath(destination)} is the source itself; the copy needs a name of its own")
     check_new_name(destination)
     before = os.stat(source)
-    recent = began - before.st_mtime_ns < _tick(before.st_mtime_ns)
+    # What a permissive copy leaves out would be a difference.
+    recent = began - before.st_mtime_ns < _tick(before.st_mtime_ns) and not reading["permissive"]
     check = check or remove or recent
     with mrcz.open(source, **reading) as reader:
         header = reader.header
@@ -223,6 +224,7 @@ def _copy(
             raise FormatError("not one whole frame is in it", path=source)
         if compressing and not reading["permissive"]:
             _refuse_trailing(reader, source)
+            _refuse_half_bytes(reader, source)
         original = original_header(reader)
         if not compressing and original is not None:
             new = _restore(reader, original, destination, overwrite, tell)
@@ -363,12 +365,26 @@ def _judge_quietly(there: int, new: NewFile, compressing: bool) -> None:
                 raise OtherSourceError("is a compressed file, and may be the only copy of what is in it", path=new.path)
             with _opened(new.fd, new.path) as mine:
                 reason = other_source(old, origin(mine), mine)
+                if reason is None and (more := _added(old, mine)):
+                    reason = f"has metadata that were added to it: {', '.join(more)}"
     except FormatError as error:
         if not was_compressed(there):
             return
         reason = f"is damaged, so that nobody knows what it was made from ({error.message})"
     if reason is not None:
         raise OtherSourceError(reason, path=new.path)
+
+
+def _added(old: Reader, mine: Reader) -> list[str]:
+    """Names of metadata of an archive that its source knows nothing of."""
+    theirs, ours = old.metadata, mine.metadata
+    return [str(name) for name, value in theirs.items() if name not in ours or not _equal(ours[name], value)]
+
+
+def _equal(a: Any, b: Any) -> bool:
+    from mrcz.metadata import pack
+
+    return bool(pack({"value": a}) == pack({"value": b}))
 
 
 def _opened(fd: int, name: str | os.PathLike, **options: Any) -> Reader:
@@ -406,6 +422,8 @@ def _remove(
         return False
     except MrczError as error:
         raise MrczError(f"{error.message}; {stays}", path=source) from None
+    except OSError as error:
+        raise MrczError(f"could not be removed ({error.strerror}); {stays}", path=source) from None
     if reason is not None:
         raise MrczError(f"{reason}; it stays, beside {new.path.name}", path=source)
     return True
@@ -472,6 +490,18 @@ def _same_bytes(plain: BinaryIO, pieces: Iterator[Any]) -> str | None:
     if plain.read(1):
         return f"bytes follow after byte {position}"
     return None
+
+
+def _refuse_half_bytes(reader: Reader, source: str | os.PathLike) -> None:
+    """Rows of an odd number of 4-bit pixels end in half a byte, which is no pixel; compressed files have none."""
+    header = reader.header
+    if not header.pixel_format.packed or header.nx % 2 == 0 or reader.is_compressed:
+        return
+    row = header.frame_nbytes // header.ny
+    for k in range(len(reader)):
+        if (np.frombuffer(reader.stored(k), np.uint8)[row - 1 :: row] > 15).any():
+            what = f"frame {k} has rows that end in half bytes that are not 0, and no pixels"
+            raise TrailingBytesError(f"{what}, which would be lost", path=source)
 
 
 def _refuse_trailing(reader: Reader, source: str | os.PathLike) -> None:

@@ -127,8 +127,8 @@ def compress(
         Appears once the new file is complete, and proven where that was asked for.
     overwrite : bool or "any"
         True replaces what stands at `destination`, but no archive that was made from another file than `source` (by
-        the name, size and checksum in its footer; where it has none, by its pixels and header); "any" replaces that
-        too.
+        the name, size and checksum in its footer; where it has none, by its pixels and header), nor one to which
+        metadata were added since; "any" replaces these too.
     codec, level, profile, filter, blocksize, pack, signed_bytes, n_threads
         As `mrcz.write` takes them.
     permissive : bool

@@ -526,13 +526,17 @@ def _done_already(job: Job) -> tuple[str, str] | None:
         archive, plain = (place, job.source) if job.action == "compress" else (job.source, place)
         if os.path.getsize(place) == 0:
             return None if job.overwrite else ("refused", _exists(place))
+        check = bool(job.options.get("check")) or job.remove
         try:
-            reason = is_archive_of(archive, plain, **reading)
+            reason = is_archive_of(archive, plain, check=check, **reading)
         except FormatError as error:
             reason = f"is damaged, or no MRC file ({error_text(error, place)})"
         if reason is None:
-            return "skipped", f"{place} holds it already" if job.action == "compress" else f"{place} is that file"
+            what = f"{place} holds it already" if job.action == "compress" else f"{place} is that file"
+            return "skipped", what + ("; the original stays" if job.remove else "")
         if place == job.destination and not job.overwrite:
+            if job.action == "decompress":
+                reason = "is another file than it gives back"
             return "refused", f"{place} {reason}; -o writes elsewhere"
     return None
 

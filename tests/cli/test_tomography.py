@@ -367,3 +367,16 @@ def test_an_original_that_may_not_be_removed_is_said_to_be(capsys, folder, monke
     code, _, err = run(capsys, "compress", "--remove", folder / "TS_01.mrc")
     assert code == 1 and "could not be removed (Permission denied)" in err and "stays beside TS_01.mrcz" in err
     assert (folder / "TS_01.mrc").exists() and (folder / "TS_01.mrcz").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--check"], ["--remove"], ["-r"]])
+def test_a_damaged_archive_is_not_taken_for_done(capsys, folder, options):
+    source, target = folder / "TS_01.mrc", folder / "TS_01.mrcz"
+    assert run(capsys, "compress", source)[0] == 0
+    with mrcz.open(target) as reader:
+        at = int(reader.index.offsets[1]) + 40
+    data = bytearray(target.read_bytes())
+    data[at] ^= 1
+    target.write_bytes(data)
+    code, out, err = run(capsys, "compress", "--skip-existing", *options, folder if options == ["-r"] else source)
+    assert code in (1, 3) and f"{source}: skipped" not in out and "TS_01.mrcz" in err and source.exists()

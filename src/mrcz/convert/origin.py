@@ -71,15 +71,19 @@ def origin(reader: Reader) -> Origin | None:
     return Origin(name, size, digest) if known else Origin(name)
 
 
-def is_archive_of(archive: str | os.PathLike, source: str | os.PathLike, **reading: Any) -> str | None:
+def is_archive_of(
+    archive: str | os.PathLike, source: str | os.PathLike, *, check: bool = False, **reading: Any
+) -> str | None:
     """Whether a compressed file holds `source`: None if it does, else why not.
 
-    Name, size and checksum in its footer are compared with the source, which is read for that; where the footer has
-    none, pixels and headers are compared.
+    Name, size and checksum in its footer are compared with the source, which is read for that, and the frames of the
+    archive with their own checksums; where the footer has none, pixels and headers are compared.
 
     Parameters
     ----------
     archive, source : path
+    check : bool
+        Compare pixels and headers in any case.
     **reading
         permissive, signed_bytes, n_threads: how the source is read, as `mrcz.open` takes them.
 
@@ -94,8 +98,12 @@ def is_archive_of(archive: str | os.PathLike, source: str | os.PathLike, **readi
         if not old.is_compressed:
             return "is no compressed file"
         known = origin(old)
-        if known is None or known.xxh64 is None:
+        if known is None or known.xxh64 is None or check:
             return other_source(old, None, mine)
+        if old.index.hashes is not None:
+            damaged = np.flatnonzero(old.hash_frames() != old.index.hashes)
+            if damaged.size:
+                return f"is damaged: frame {damaged[0]} does not match its checksum"
         if mine.is_compressed:
             return other_source(old, origin(mine), mine)
         name = readable(os.path.basename(plain_name(source)))

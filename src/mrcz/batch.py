@@ -336,12 +336,13 @@ def plan(
     refused: list[Result] = []
     taken: dict[str, str] = {}
     sources = {_key(path) for path, _, problem in found if problem is None}
+    real = {_key(path) for path, _, problem in found if problem is None and not os.path.islink(path)}
     seen: set[str] = set()
     for path, relative, problem in found:
         destination: str | None = None
         status = "refused"
-        if problem is None and _key(path) in seen:
-            left_out.append(LeftOut(path, "named before"))  # by a pattern and a directory, or a link for instance
+        if problem is None and (_key(path) in seen or (os.path.islink(path) and _key(path) in real)):
+            left_out.append(LeftOut(path, "named before"))  # by a pattern and a directory, or a link beside its file
             continue
         if problem is None:
             seen.add(_key(path))
@@ -487,6 +488,8 @@ def run_job(job: Job, progress: Callable[[int, int], None] | None = None) -> Res
             text += "; --permissive takes the whole frames that are there"
         elif isinstance(error, mrc.TrailingBytesError):
             text += "; --permissive drops them"
+        elif isinstance(error, mrc.DamagedSourceError):
+            text += "; `mrcz recover` saves every whole frame, --permissive copies what is there"
         elif isinstance(error, ChunkError) and error.recoverable:
             text += "; `mrcz recover` saves every whole frame"
         return result("failed", text, damaged=isinstance(error, FormatError))

@@ -71,6 +71,9 @@ class Reader(Reductions):
         Where each frame's bytes are.
     oddities : tuple of str
         What is unusual about this file.
+    damage : tuple of str
+        What of it contradicts itself or its checksums and could be read around, each a `FormatWarning` when it was
+        opened.
 
     Raises
     ------
@@ -140,6 +143,7 @@ class Reader(Reductions):
         self.header, self.footer, self.index = opened.header, opened.footer, opened.index
         self.extended_bytes, self.pixel_format = opened.extended_bytes, pixels
         self._oddities = opened.oddities
+        self.damage = tuple(opened.warnings)
         self._stored = pixels.frame_nbytes(self.header.ny, self.header.nx)
         self.shape = shape
         self.dtype = pixels.dtype if correction is None else np.dtype(np.float32)

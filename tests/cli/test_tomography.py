@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from malformed.footers import join, split
 
 import mrcz
 from mrcz import batch, cli
@@ -380,3 +381,34 @@ def test_a_damaged_archive_is_not_taken_for_done(capsys, folder, options):
     target.write_bytes(data)
     code, out, err = run(capsys, "compress", "--skip-existing", *options, folder if options == ["-r"] else source)
     assert code in (1, 3) and f"{source}: skipped" not in out and "TS_01.mrcz" in err and source.exists()
+
+
+@pytest.mark.parametrize("action", ["compress", "decompress"])
+@pytest.mark.parametrize("options", [[], ["--remove"], ["--permissive", "--remove"]])
+@pytest.mark.parametrize("what", ["NZ", "a label", "extended header", "trailer", "body", "checksum of the source"])
+def test_a_damaged_archive_is_never_the_only_copy(capsys, tmp_path, rng, action, options, what):
+    """Whatever bit of it: an archive that does not give back what it was made from stays."""
+    source, archive = tmp_path / "a.mrc", tmp_path / "a.mrcz"
+    mrcz.write(source, rng.poisson(1, (3, 16, 16)).astype("u1"), extended_header=("CCP4", b"symmetry".ljust(80)))
+    assert run(capsys, "compress", source)[0] == 0
+    data = bytearray(archive.read_bytes())
+    if what == "checksum of the source":
+        parts = split(bytes(data))
+        parts.body["source_xxh64"] ^= 1
+        data = bytearray(join(parts))
+    else:
+        data[{"NZ": 8, "a label": 230, "extended header": 1030, "trailer": -60, "body": -70}[what]] ^= 1
+    archive.write_bytes(data)
+    source.unlink()
+    target = tmp_path / ("b.mrc" if action == "decompress" else "b.mrcz")
+    code, out, err = run(capsys, action, *options, archive, "-o", target)
+    assert archive.exists() and "removed" not in out and code != 0 and err
+    if "--permissive" not in options:
+        assert code == 3 and "recover" in err and not target.exists()
+
+
+def test_a_link_does_not_stand_for_its_file(capsys, folder):
+    (folder / "A_first.mrc").symlink_to(folder / "TS_01.mrc")
+    code, out, _ = run(capsys, "compress", "-r", "--remove", folder)
+    assert code == 0 and out.count("original removed") == 4
+    assert (folder / "TS_01.mrcz").exists() and not (folder / "TS_01.mrc").exists()

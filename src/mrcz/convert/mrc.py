@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Comparison",
     "Copy",
+    "DamagedSourceError",
     "Origin",
     "OtherSourceError",
     "TrailingBytesError",
@@ -50,6 +51,11 @@ __all__ = [
 
 Overwrite = bool | Literal["any"]
 
+
+
+class DamagedSourceError(FormatError):
+    """The source contradicts itself or its checksums: a copy would not be what it was. ``permissive=True`` makes one of
+    what is there."""
 
 
 class TrailingBytesError(FormatError):
@@ -222,14 +228,18 @@ def _copy(
         tell = Counter(progress, pixel_bytes * (2 if check else 1))
         if not len(reader):
             raise FormatError("not one whole frame is in it", path=source)
+        if reader.damage and not reading["permissive"]:
+            raise DamagedSourceError(reader.damage[0], path=source)
         if compressing and not reading["permissive"]:
             _refuse_trailing(reader, source)
             _refuse_half_bytes(reader, source)
         original = original_header(reader)
         if not compressing and original is not None:
-            new = _restore(reader, original, destination, overwrite, tell)
+            new = _restore(reader, original, destination, overwrite, tell, permissive=reading["permissive"])
         else:
-            new = _write(reader, original, source, destination, overwrite, options, tell)
+            new = _write(
+                reader, original, source, destination, overwrite, options, tell, permissive=reading["permissive"]
+            )
         try:
             if check:
                 _check(reader, source, new, tell)
@@ -240,7 +250,9 @@ def _copy(
             new.publish(None if overwrite == "any" else lambda there: _judge(there, new, compressing))
             size = os.fstat(new.fd).st_size
             # From here to the end of the block the new file is locked: nobody replaces it while the original goes.
-            removed = remove and _remove(reader, source, before, new, lost, recent)
+            removed = remove and _remove(
+                reader, source, before, new, lost, recent, reading["permissive"]
+            )
         finally:
             new.abort()
     return Copy(
@@ -259,16 +271,23 @@ def _copy(
 
 
 def _restore(
-    reader: Reader, original: Header, destination: str | os.PathLike, overwrite: Overwrite, tell: Callable[[int], None]
-) -> NewFile:
-    """The plain file, byte for byte, without its name yet."""
+    reader: Reader, original: Header, destination: str | os.PathLike, overwrite: Overwrite,
+    tell: Callable[[int], None], *, permissive: bool,
+) -> NewFile:  # fmt: skip
+    """The plain file, byte for byte, without its name yet; compared with the checksum of the file it was."""
+    from _cmrcz.chunk import XXH64
+
+    digest = XXH64()
     new = NewFile(destination, overwrite=bool(overwrite))
     try:
         with os.fdopen(os.dup(new.fd), "wb") as file:
             for piece in restored(reader, original, tell):
+                digest.update(memoryview(piece).cast("B"))
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
+        if not permissive:
+            _refuse_other_content(reader, digest.intdigest())
     except BaseException:
         new.abort()
         raise
@@ -283,6 +302,8 @@ def _write(
     overwrite: Overwrite,
     options: dict[str, Any],
     tell: Callable[[int], None],
+    *,
+    permissive: bool,
 ) -> NewFile:
     """The same frames through a Writer, without their name yet; the footer of a compressed file says what they were."""
     import mrcz
@@ -315,7 +336,18 @@ def _write(
             writer.extend(frames)
             adding.result()  # before the next block takes its place
             tell(header.frame_nbytes * len(frames))
-        return writer.finish(summing.entries())
+        entries = summing.entries()
+        if not permissive:
+            _refuse_other_content(reader, entries.get("source_xxh64"))
+        return writer.finish(entries)
+
+
+def _refuse_other_content(reader: Reader, xxh64: int | None) -> None:
+    """Compare the plain file that a compressed one gives back with the checksum of the one it was made from."""
+    known = origin(reader)
+    if known is not None and known.xxh64 not in (None, xxh64):
+        what = f"it does not give back {known.name}, which it was made from: their checksums differ"
+        raise DamagedSourceError(what, path=reader.path)
 
 
 def _identity(found: os.stat_result) -> tuple[int, ...]:
@@ -395,14 +427,18 @@ def _opened(fd: int, name: str | os.PathLike, **options: Any) -> Reader:
 
 
 def _remove(
-    reader: Reader, source: str | os.PathLike, before: os.stat_result, new: NewFile, lost: tuple[str, ...], recent: bool
-) -> bool:
+    reader: Reader, source: str | os.PathLike, before: os.stat_result, new: NewFile, lost: tuple[str, ...],
+    recent: bool, permissive: bool,
+) -> bool:  # fmt: skip
     """Remove the original, if all is as it was; False if somebody else has done it. recent: compare it once more."""
     stays = f"the original stays beside {new.path.name}"
     if lost:
         raise MrczError(f"a plain file has no place for the metadata {', '.join(lost)}; {stays}", path=source)
     if os.path.islink(source):
         raise MrczError(f"is a symbolic link; {stays}", path=source)
+    if reader.damage or (permissive and reader.is_compressed):
+        what = reader.damage[0] if reader.damage else "--permissive compares nothing with the file it was made from"
+        raise MrczError(f"is not known to be sound ({what}); {stays}", path=source)
     if not new.is_published():
         raise MrczError(f"{new.path.name} is no longer the file that was made from it; the original stays", path=source)
 

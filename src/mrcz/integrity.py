@@ -152,9 +152,8 @@ def verify(
                     reader = None
     if reader is not None:
         with reader:
-            faults += [
-                Fault(_own(str(w.message), reader.path)) for w in caught if issubclass(w.category, FormatWarning)
-            ]
+            warned = [_own(str(w.message), reader.path) for w in caught if issubclass(w.category, FormatWarning)]
+            faults += [Fault(text) for text in warned if text not in reader.notes]
             frames = max(int(reader.header["nz"]), len(reader)) if not faults else len(reader)
             checksums = reader.index.hashes is not None
             size = reader.file_nbytes if is_url(path) else size

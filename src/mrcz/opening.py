@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mrcz.errors import FormatError
-from mrcz.footer import TAIL_SIZE, TRAILER_SIZE, Footer, find_footer, load_footer, parse_trailer
+from mrcz.footer import TAIL_SIZE, TRAILER_SIZE, Footer, UnknownFooter, find_footer, load_footer, parse_trailer
 from mrcz.header import Header
 from mrcz.index import FOOTER_MARK, FrameIndex, walk_chunks, xxh64
 
@@ -34,9 +34,13 @@ class Opened:
     index : FrameIndex
         As many frames as are there.
     oddities : list of str
-        What is unusual, `warnings` among it.
+        What is unusual, `warnings` and `notes` among it.
     warnings : list of str
-        What the caller should be told.
+        What contradicts itself: the caller should be told.
+    notes : list of str
+        What is as it should be, and still not all that a newer version would see: the caller should be told, too.
+    has_unknown_footer : bool
+        There is a footer of another version. It counts as absent, but may hold what is nowhere else.
     """
 
     header: Header
@@ -49,6 +53,8 @@ class Opened:
         self.footer: Footer | None = None
         self.oddities: list[str] = []
         self.warnings: list[str] = []
+        self.notes: list[str] = []
+        self.has_unknown_footer = False
         # Over a network a request costs more than its bytes: the first one takes what may be an extended header along.
         raw = source.read(0, TAIL_SIZE if source.remote else 4096)
         self._take_header(raw)
@@ -95,6 +101,9 @@ class Opened:
             if parse_trailer(tail, source.size) is None:
                 return
             footer = load_footer(source.read, source.size, data_offset=0)
+        except UnknownFooter as error:
+            self._note(error)
+            return
         except FormatError as error:
             self._warn(f"the file ends as a compressed one does, but MODE says that it is not ({error.message})")
             return
@@ -145,6 +154,8 @@ class Opened:
         footer, problem = None, ""
         try:
             footer = self._load_footer()
+        except UnknownFooter as error:
+            self._note(error)
         except FormatError as error:
             problem = error.message
             with contextlib.suppress(FormatError):  # chunks that begin within the headers: is NSYMBT wrong?
@@ -164,7 +175,7 @@ class Opened:
                 source.read, at, source.size, nz - len(known), nbytes=self._stored, first_frame=len(known),
                 read_ahead=TAIL_SIZE if source.remote else 16,
             )  # fmt: skip
-            if footer is None and walk.end < source.size:
+            if footer is None and walk.end < source.size and not self.has_unknown_footer:
                 known = self._last_footer(walk.end, walk.index)
             index = walk.index
             if len(known):
@@ -199,7 +210,12 @@ class Opened:
     def _last_footer(self, at: int, walked: FrameIndex) -> FrameIndex:
         """What a footer among the bytes behind the last frame knows of the frames: their writer was killed."""
         source = self.source
-        found = find_footer(source.read, at, source.size, data_offset=self.header.data_offset)
+        try:
+            found = find_footer(source.read, at, source.size, data_offset=self.header.data_offset)
+        except UnknownFooter as error:
+            self._note(error)
+            self.oddities.append("the file was not closed: its footer is not at its end")
+            return FrameIndex.from_sizes([], 0)
         if found is None:
             rest = source.size - at
             if source.read(at, len(FOOTER_MARK)) == FOOTER_MARK:
@@ -216,6 +232,11 @@ class Opened:
         self.footer = found
         self.oddities.append("the file was not closed: its footer is not at its end")
         return found.index[:n]
+
+    def _note(self, error: UnknownFooter) -> None:
+        self.has_unknown_footer = True
+        self.oddities.append(error.message)
+        self.notes.append(error.message)
 
     def _warn(self, text: str) -> None:
         self.oddities.append(text)

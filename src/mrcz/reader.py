@@ -74,6 +74,10 @@ class Reader(Reductions):
     damage : tuple of str
         What of it contradicts itself or its checksums and could be read around, each a `FormatWarning` when it was
         opened.
+    notes : tuple of str
+        What is sound and could not be understood, each a `FormatWarning` too: a footer of a later version.
+    has_unknown_footer : bool
+        That very thing: it counts as absent, and metadata may be in it.
 
     Raises
     ------
@@ -123,7 +127,7 @@ class Reader(Reductions):
         self._proven: set[int] = set()
         try:
             warned = self._open(permissive, signed_bytes)
-            for text in warned:
+            for text in (*warned, *self.notes):
                 warnings.warn(f"{self.path}: {text}", FormatWarning, stacklevel=2)
         except BaseException:
             self._source.close()
@@ -143,7 +147,8 @@ class Reader(Reductions):
         self.header, self.footer, self.index = opened.header, opened.footer, opened.index
         self.extended_bytes, self.pixel_format = opened.extended_bytes, pixels
         self._oddities = opened.oddities
-        self.damage = tuple(opened.warnings)
+        self.damage, self.notes = tuple(opened.warnings), tuple(opened.notes)
+        self.has_unknown_footer = opened.has_unknown_footer
         self._stored = pixels.frame_nbytes(self.header.ny, self.header.nx)
         self.shape = shape
         self.dtype = pixels.dtype if correction is None else np.dtype(np.float32)

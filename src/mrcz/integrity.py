@@ -141,6 +141,7 @@ def verify(
         warnings.simplefilter("always", FormatWarning)
         try:
             reader = mrcz.open(path, n_threads=n_threads)
+            _ = reader.extended_bytes  # of a URL it comes, and is judged, only now
         except FormatError as error:
             faults.append(_fault(error))
             # What can still be opened is searched on: one report for all faults.

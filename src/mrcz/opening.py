@@ -17,10 +17,15 @@ from mrcz.footer import TAIL_SIZE, TRAILER_SIZE, Footer, UnknownFooter, find_foo
 from mrcz.header import Header
 from mrcz.index import FOOTER_MARK, FrameIndex, walk_chunks, xxh64
 
-__all__ = ["Opened", "open_frames"]
+__all__ = ["DAMAGED_EXTENDED", "Opened", "open_frames"]
+
+DAMAGED_EXTENDED = "the extended header does not match its checksum: it is damaged"
 
 # Seconds between two looks: what a writer does between two states that are whole takes microseconds, or one fsync.
 _PAUSES = (0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.12, 0.25)
+
+# Largest footer that comes with one request over a network: some 38000 frames with checksums and statistics.
+_FOOTER_AHEAD = 1 << 20
 
 
 class Opened:
@@ -29,7 +34,8 @@ class Opened:
     Attributes
     ----------
     header : Header
-    extended_bytes : bytes
+    extended_bytes : bytes or None
+        None where reading it would cost a request, which is for whoever wants it.
     footer : Footer or None
     index : FrameIndex
         As many frames as are there.
@@ -44,7 +50,7 @@ class Opened:
     """
 
     header: Header
-    extended_bytes: bytes
+    extended_bytes: bytes | None
     index: FrameIndex
 
     def __init__(self, source: Any, *, permissive: bool, signed_bytes: bool | None) -> None:
@@ -76,7 +82,9 @@ class Opened:
         if unknown and not self.header.compressed:
             self.header = self._parse(raw, source.size)
         start = self.header.data_offset
-        self.extended_bytes = raw[1024:start] if start <= len(raw) else source.read(1024, start - 1024)
+        self.extended_bytes = raw[1024:start] if start <= len(raw) else None
+        if self.extended_bytes is None and not source.remote:
+            self.extended_bytes = source.read(1024, start - 1024)
 
     def _parse(self, raw: bytes, size: int | None, permissive: bool | None = None) -> Header:
         return Header.parse(
@@ -190,21 +198,28 @@ class Opened:
         if footer is not None:
             if footer.header_hash not in (None, xxh64(self.header.tobytes())):
                 self._warn("the header does not match its checksum: it was edited or damaged")
-            if footer.extended_header_hash not in (None, xxh64(self.extended_bytes)):
-                self._warn("the extended header does not match its checksum: it is damaged")
+            if self.extended_bytes is not None and footer.extended_header_hash not in (
+                None, xxh64(self.extended_bytes)
+            ):  # fmt: skip
+                self._warn(DAMAGED_EXTENDED)
         if len(known) > nz:
             self._warn(f"the footer knows {len(known)} frames, the header {nz}")
         return known[:nz] if len(known) > nz else known
 
     def _load_footer(self) -> Footer | None:
         source, start = self.source, self.header.data_offset
-        if source.remote and not source.knows_size and (packed := self.header.packed_bytes):
-            # The header says where the footer should be, so it comes without asking for the size of the file first.
+        if source.remote and (packed := self.header.packed_bytes):
+            # The header says where the footer should be, so all of it comes at once, and without asking for the size of
+            # the file first.
             at = start + packed
-            tail = source.read(at, TAIL_SIZE)
-            if tail[: len(FOOTER_MARK)] == FOOTER_MARK and len(tail) < TAIL_SIZE:
-                source.size = at + len(tail)
-                return load_footer(source.read, at + len(tail), data_offset=start, tail=tail)
+            if not source.knows_size:
+                tail = source.read(at, _FOOTER_AHEAD)
+                if tail[: len(FOOTER_MARK)] == FOOTER_MARK and len(tail) < _FOOTER_AHEAD:
+                    source.size = at + len(tail)
+                    return load_footer(source.read, at + len(tail), data_offset=start, tail=tail)
+            elif TAIL_SIZE < source.size - at <= _FOOTER_AHEAD:
+                tail = source.read(at, source.size - at)
+                return load_footer(source.read, source.size, data_offset=start, tail=tail)
         return load_footer(source.read, source.size, data_offset=start)
 
     def _last_footer(self, at: int, walked: FrameIndex) -> FrameIndex:

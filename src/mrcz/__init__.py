@@ -7,30 +7,26 @@
 ...     frame = reader[2]
 """
 
+from __future__ import annotations
+
 import importlib
 from typing import TYPE_CHECKING, Any, Literal, overload
-
-from mrcz.codec import Codec
-from mrcz.errors import (
-    ChunkError,
-    FormatError,
-    FormatWarning,
-    HeaderError,
-    MissingDependencyError,
-    MrczError,
-)
-from mrcz.header import Header
-from mrcz.reader import Reader, read
-from mrcz.writer import Writer, write
-from mrcz.wrong_names import MODES as _MODES
-from mrcz.wrong_names import MODULE as _MODULE
-from mrcz.wrong_names import right_name as _right_name
 
 if TYPE_CHECKING:
     from mrcz import ioDM as ioDM
     from mrcz import ioMRC as ioMRC
+    from mrcz.codec import Codec
     from mrcz.convert.mrc import compress, decompress
     from mrcz.edit import edit_header
+    from mrcz.errors import (
+        ChunkError,
+        FormatError,
+        FormatWarning,
+        HeaderError,
+        MissingDependencyError,
+        MrczError,
+    )
+    from mrcz.header import Header
     from mrcz.integrity import verify
     from mrcz.ioDM import async_read_dm4, asyncReadDM4, read_dm4, readDM4
     from mrcz.legacy import (
@@ -55,7 +51,9 @@ if TYPE_CHECKING:
         writeMRC,
         writeMRCHeader,
     )
+    from mrcz.reader import Reader, read
     from mrcz.validation import validate
+    from mrcz.writer import Writer, write
 
 __version__ = "1.0.0.dev0"
 
@@ -122,16 +120,31 @@ def open(path: Any, mode: str = "r", **options: Any) -> Reader | Writer:
     **options
         Of `Reader` or `Writer`.
     """
+    from mrcz.reader import Reader
+
     if mode == "r":
         return Reader(path, **options)
+    from mrcz.writer import Writer
+    from mrcz.wrong_names import MODES
+
     if mode == "w":
         return Writer(path, **options)
     if mode == "a":
         return Writer.append_to(path, **options)
-    raise ValueError(f"mode is {mode!r}, expected 'r', 'w' or 'a'" + (f": {_MODES[mode]}" if mode in _MODES else ""))
+    raise ValueError(f"mode is {mode!r}, expected 'r', 'w' or 'a'" + (f": {MODES[mode]}" if mode in MODES else ""))
 
 
 _LAZY = {
+    **dict.fromkeys(
+        ("ChunkError", "FormatError", "FormatWarning", "HeaderError", "MissingDependencyError", "MrczError"),
+        "mrcz.errors",
+    ),
+    "Codec": "mrcz.codec",
+    "Header": "mrcz.header",
+    "Reader": "mrcz.reader",
+    "Writer": "mrcz.writer",
+    "read": "mrcz.reader",
+    "write": "mrcz.writer",
     "compress": "mrcz.convert.mrc",
     "decompress": "mrcz.convert.mrc",
     "edit_header": "mrcz.edit",
@@ -143,7 +156,7 @@ _LAZY = {
 if not TYPE_CHECKING:  # a type checker should not take every name for one of ours
 
     def __getattr__(name: str) -> Any:
-        """Work on whole files, and the surface of mrcz 0.x: loaded when one of its names is used."""
+        """Everything is loaded when one of its names is used: the command line has to be there before NumPy is."""
         if name in _LAZY:
             value: Any = getattr(importlib.import_module(_LAZY[name]), name)
         elif name in ("ioDM", "ioMRC"):
@@ -152,7 +165,9 @@ if not TYPE_CHECKING:  # a type checker should not take every name for one of ou
             module = importlib.import_module("mrcz.ioDM" if name.lower().endswith("dm4") else "mrcz.legacy")
             value = getattr(module, name)
         else:
-            raise AttributeError(_right_name("module 'mrcz'", name, _MODULE))
+            from mrcz.wrong_names import MODULE, right_name
+
+            raise AttributeError(right_name("module 'mrcz'", name, MODULE))
         globals()[name] = value
         return value
 

@@ -378,14 +378,16 @@ def plan(
 
 def _in_the_way(destination: str, may_exist: bool | str) -> str | None:
     """Why no file can be made there."""
-    from mrcz.whole import check_regular
+    from mrcz.whole import check_place
 
     try:
-        check_regular(destination)
+        check_place(destination)
     except FileNotFoundError:
         return None
-    except (OSError, MrczError) as error:
+    except (IsADirectoryError, MrczError) as error:
         return f"{destination} {error.strerror if isinstance(error, OSError) else error.message}"
+    except OSError as error:
+        return f"{destination}: {error.strerror}"
     return None if may_exist else _exists(destination)
 
 

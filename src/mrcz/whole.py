@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 import sys
@@ -25,6 +26,7 @@ from mrcz.errors import MrczError
 __all__ = [
     "Disk",
     "NewFile",
+    "check_place",
     "check_regular",
     "copy_permissions",
     "is_same_place",
@@ -51,6 +53,9 @@ _aside: dict[Path, tuple[Path, int]] = {}
 _WAIT = 5.0  # seconds to wait for somebody who is replacing the same file; an appender holds his lock for hours
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # a FIFO that takes the place of the file just looked at would wait
+
+# Folders of open files: Linux (/dev/fd leads there), and other systems.
+_OPEN_FILES = re.compile(r"/proc/\d+/(?:task/\d+/)?fd|/dev/fd")
 
 # What file systems answer that do not know a call, or not with these flags.
 _UNKNOWN_CALL = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -202,6 +207,30 @@ def standing(path: Path, *, wait: float | None = None) -> Iterator[int | None]:
             release(fd)
 
 
+def check_place(path: str | os.PathLike) -> None:
+    """`check_regular` for a new file, and no ``/dev/stdout``, ``/dev/fd/N``, ``/proc/self/fd/N`` or link to one.
+
+    They name what is open already. A new file would take the place of the one that standard output goes to, from which
+    the program that sent it there would never see a byte.
+
+    Raises
+    ------
+    IsADirectoryError, MrczError, FileNotFoundError
+        As `check_regular`.
+    """
+    name = os.path.abspath(path)
+    for _ in range(40):  # as many links as Linux follows
+        folder = os.path.realpath(os.path.dirname(name))
+        if _OPEN_FILES.fullmatch(folder):
+            what = "is what a program has open, no name for a new file"
+            raise MrczError(f"{what}; compress and decompress know - as standard output", path=path)
+        try:
+            name = os.path.normpath(os.path.join(folder, os.readlink(name)))
+        except OSError:
+            break
+    check_regular(path)
+
+
 def check_regular(path: str | os.PathLike) -> None:
     """Refuse to make a file where a device, FIFO, socket or folder stands.
 
@@ -281,7 +310,7 @@ class NewFile:
         self.fd = -1
         # Told before any work is done; what counts is what stands there in the end.
         with contextlib.suppress(FileNotFoundError):
-            check_regular(self.path)
+            check_place(path)
             if not overwrite:
                 raise _exists(self.path)
             with standing(self.path, wait=0.5):

@@ -365,7 +365,8 @@ def test_what_goes_wrong_is_one_line(capsys, odd, tmp_path, command, name, expec
     path = odd / name
     command, *options = command.split()
     if command not in ("info", "verify"):
-        options += ["-o", tmp_path if command in ("correct", "koma") else tmp_path / "out.mrc"]
+        new = "out.mrcz" if command == "compress" else "out.mrc"
+        options += ["-o", tmp_path if command in ("correct", "koma") else tmp_path / new]
     if command == "koma":
         options += [odd / "whole.mrc", odd / "whole.mrcz"]
     code, out, err = run(capsys, command, path, *options, *(["--json"] if json_too else []))

@@ -280,7 +280,8 @@ def test_pipes_say_what_is_wrong(folder):
     whole = (folder / "TS_01.st").read_bytes()
     bad = piped("compress", "-", data=whole[:3000])
     assert bad.returncode == 3 and bad.stdout == b"" and bad.stderr.startswith(b"mrcz: standard input: ")
-    exists = piped("compress", "-", "-o", folder / "TS_01.st", data=whole)
+    (folder / "taken.mrcz").write_bytes(b"?")
+    exists = piped("compress", "-", "-o", folder / "taken.mrcz", data=whole)
     assert exists.returncode == 1 and b"exists" in exists.stderr
     for words in (["-", folder / "TS_01.st"], ["-", "--remove"], [folder, "-r", "-o", "-"], ["-", "--json"]):
         wrong = piped("compress", *words, data=whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +30,7 @@ __all__ = [
     "add_inputs",
     "add_reading",
     "check_interrupted",
+    "check_output",
     "emit",
     "error_line",
     "exit_code",
@@ -268,6 +270,33 @@ def exit_code(results: Iterable[Any]) -> int:
         if not result.ok:
             code = EXIT_FAILED
     return code
+
+
+def check_output(action: str, output: str | None) -> None:
+    """Refuse ``-o`` a name that says that the new file is what it is not: a plain name of what is compressed, and the
+    other way round. A folder may be called anything.
+
+    Raises
+    ------
+    UsageError
+    """
+    from mrcz.names import MRC_SUFFIXES, compressed_name
+
+    if output is None or output == "-" or output.endswith(("/", os.sep)) or os.path.isdir(output):
+        return
+    suffix = os.path.splitext(output)[1].lower()
+    if action == "compress" and suffix in MRC_SUFFIXES:
+        better = compressed_name(output)
+        raise UsageError(
+            f"{output} is the name of a plain file, for which other programs would take it: -o {better} makes a "
+            "compressed one, mrcz decompress a plain one"
+        )
+    if action == "decompress" and suffix == ".mrcz":
+        plain = os.path.splitext(output)[0]
+        plain += "" if plain.lower().endswith(MRC_SUFFIXES) else ".mrc"
+        raise UsageError(
+            f"{output} is the name of a compressed file: -o {plain} makes a plain one, mrcz compress a compressed one"
+        )
 
 
 def run_plan(action: str, args: argparse.Namespace, options: dict[str, Any]) -> int:

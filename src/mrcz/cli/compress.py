@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from mrcz.cli._shared import UsageError, add_batch_arguments, add_inputs, add_reading, run_plan
+from mrcz.cli._shared import UsageError, add_batch_arguments, add_inputs, add_reading, check_output, run_plan
 
 HELP = "compress MRC files"
 
@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """Run this command."""
     from mrcz.codec import Codec
 
+    check_output("compress", args.output)
     try:
         Codec(args.codec, level=args.level, filter=args.filter, blocksize=args.blocksize, pack=args.pack)
     except ValueError as error:  # the same for every file: say it once, before any is opened

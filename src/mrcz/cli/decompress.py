@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from mrcz.cli._shared import add_batch_arguments, add_inputs, add_reading, run_plan
+from mrcz.cli._shared import add_batch_arguments, add_inputs, add_reading, check_output, run_plan
 
 HELP = "restore plain MRC files"
 
@@ -22,5 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
+    check_output("decompress", args.output)
     options = {"permissive": args.permissive, "signed_bytes": args.signed_bytes, "n_threads": args.threads}
     return run_plan("decompress", args, options)

@@ -202,7 +202,8 @@ class Opened:
         if source.remote:
             return load_footer(source.read, source.size, data_offset=start)
         tail = source.read_tail(TAIL_SIZE)
-        return load_footer(source.read, source.size, data_offset=start, tail=tail[max(0, len(tail) - max(0, source.size - start)) :])
+        room = max(0, source.size - start)
+        return load_footer(source.read, source.size, data_offset=start, tail=tail[max(0, len(tail) - room) :])
 
     def _last_footer(self, at: int, walked: FrameIndex) -> FrameIndex:
         """What a footer among the bytes behind the last frame knows of the frames: their writer was killed."""

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from mrcz.convert.origin import Overwrite, check_replaceable, replacing
 from mrcz.correct import Correction, Koma, KomaReference, correlation_report, fit_outliers
 from mrcz.correct.references import save_image, save_mask
 from mrcz.errors import MrczError
 from mrcz.names import check_new_name
-from mrcz.whole import is_same_place
+from mrcz.whole import Judge, is_same_place
 
 __all__ = ["PRODUCTS", "Corrected", "correct_file", "describe", "destination", "koma_session"]
 
@@ -73,7 +74,7 @@ def correct_file(
     *,
     measure: bool = False,
     mask_style: str | None = None,
-    overwrite: bool = False,
+    overwrite: Overwrite = False,
     n_threads: int | None = None,
     progress: Progress | None = None,
     reading: Mapping[str, Any] | None = None,
@@ -92,8 +93,8 @@ def correct_file(
         R before and after, in-sample and held out, into the report; reads the stack four more times.
     mask_style : str, optional
         Of a mask written as text: "relion" (default) or "serialem".
-    overwrite : bool
-        Replace files that are there; never the source.
+    overwrite : bool or "any"
+        True replaces files that are there, but no archive of another file; "any" these too. Never the source.
     n_threads : int, optional
     progress : callable, optional
         ``progress(done, total)`` in frames.
@@ -108,6 +109,8 @@ def correct_file(
         A product is there already.
     ValueError
         A product is the source itself, or another product.
+    OtherSourceError
+        An archive is in the way of a product.
     MrczError, OSError
     """
     import mrcz
@@ -122,11 +125,11 @@ def correct_file(
             report.update(correction.outliers.report())
         if measure:
             report.update(_measure(reader, correction, fit))
-        _write(reader, correction, outputs, overwrite, n_threads, progress, dict(writing or {}), mask_style)
+        _write(reader, correction, outputs, replacing(overwrite), n_threads, progress, dict(writing or {}), mask_style)
     return Corrected(name, tuple(outputs.values()), report, correction)
 
 
-def _clear_to_write(sources: Iterable[str], outputs: Mapping[str, str], overwrite: bool) -> None:
+def _clear_to_write(sources: Iterable[str], outputs: Mapping[str, str], overwrite: Overwrite) -> None:
     """Refuse before any work what would be refused after it; what counts is the moment a product gets its name."""
     sources = tuple(sources)
     for number, (product, path) in enumerate(outputs.items()):
@@ -136,8 +139,7 @@ def _clear_to_write(sources: Iterable[str], outputs: Mapping[str, str], overwrit
             raise ValueError(f"{path} is a raw stack itself")
         if any(is_same_place(path, other) for other in list(outputs.values())[:number]):
             raise ValueError(f"{path} is asked for twice")
-        if not overwrite and os.path.exists(path):
-            raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
+        check_replaceable(path, overwrite)
 
 
 class _Normalised:
@@ -165,8 +167,9 @@ def _measure(reader: Any, correction: Correction, fit: Mapping[str, Any]) -> dic
                               pattern=pattern)
 
 
-def _write(reader: Any, correction: Correction, outputs: Mapping[str, str], overwrite: bool, n_threads: int | None,
-           progress: Progress | None, writing: dict[str, Any], mask_style: str | None = None) -> None:
+def _write(reader: Any, correction: Correction, outputs: Mapping[str, str], overwrite: bool | Judge,
+           n_threads: int | None, progress: Progress | None, writing: dict[str, Any],
+           mask_style: str | None = None) -> None:
     import mrcz
 
     n_frames = int(reader.shape[0])
@@ -191,7 +194,7 @@ def _write(reader: Any, correction: Correction, outputs: Mapping[str, str], over
         progress(n_frames, n_frames)
 
 
-def _save(path: str, image: np.ndarray, reader: Any, overwrite: bool) -> None:
+def _save(path: str, image: np.ndarray, reader: Any, overwrite: bool | Judge) -> None:
     size = reader.pixel_size
     known = size is not None and np.all(np.asarray(size, float) > 0)
     pixel_size = float(np.asarray(size, float).reshape(-1)[0]) if known else None
@@ -213,7 +216,7 @@ def koma_session(
     exclude: Callable[[int, str], bool] | None = None,
     finish: bool = True,
     waiting: dict[int, str] | None = None,
-    overwrite: bool = False,
+    overwrite: Overwrite = False,
     measure: bool = False,
     n_threads: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,

@@ -25,7 +25,7 @@ from mrcz.modes import CODEC_NAMES, PixelFormat, format_for
 from mrcz.names import MRC_SUFFIXES, check_new_name
 from mrcz.reader import Reader
 from mrcz.turns import Turns
-from mrcz.whole import NewFile, is_same_place, write_all
+from mrcz.whole import Judge, NewFile, is_same_place, write_all
 from mrcz.writer_metadata import WriterMetadata
 from mrcz.wrong_names import WRITER, right_keywords, right_name
 
@@ -93,7 +93,8 @@ class Writer:
     whole_cell : bool
         CELLA z spans all sections, as mrcz before 1.0 divides it, even of an image stack.
     overwrite : bool
-        Replace a file of that name, once this one is complete. Never a file that somebody writes.
+        Replace a file of that name, once this one is complete. Never a file that somebody writes. A function
+        (`mrcz.whole.Judge`) is asked first.
     sync : bool
         Flush to the disk before the file appears under its name.
 
@@ -148,7 +149,7 @@ class Writer:
         slices: int = 0,
         whole_cell: bool = False,
         mz: int | None = None,
-        overwrite: bool = False,
+        overwrite: bool | Judge = False,
         sync: bool = True,
     ) -> None:
         self._settle(path)
@@ -325,11 +326,11 @@ class Writer:
             raise ValueError("a plain MRC file has one extended header: it holds metadata or extended_header, not both")
         return exttyp, bytes(raw)
 
-    def _create(self) -> None:
+    def _create(self, *, alone: bool = True) -> None:
         # The header follows with the first frame, which settles what it says.
         self._file = GrowingFile.create(
             self.path, bytes(1024), self._extended, overwrite=self._overwrite, with_footer=self.codec.is_compressed,
-            sync=self._sync, fields=self._footer_fields(),
+            sync=self._sync, alone=alone, fields=self._footer_fields(),
         )  # fmt: skip
 
     def _footer_fields(self) -> dict[str, Any]:
@@ -695,7 +696,7 @@ class Writer:
         try:
             self.codec, self._pixels = refit.codec, refit.pixels
             self._moments, self._count = [], 0
-            self._create()
+            self._create(alone=False)
             self._open_file().pwrite(0, self._header(1, whole=False).tobytes())
             ny, nx = shape[:2]
             row = old.frame_nbytes(1, nx)

@@ -141,6 +141,7 @@ def show(result: Any, as_json: bool, status: str | None = None, seconds: float |
     if not result.ok:
         text = result.error.removeprefix(f"{result.source}: ")
         text = text.replace("pass overwrite=True to replace it", "--force replaces it")
+        text += "; --replace-any replaces it" if text.endswith("the only copy of it") else ""
         talk(f"mrcz: {result.source}: {text}")
 
 

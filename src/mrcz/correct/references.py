@@ -24,7 +24,7 @@ from mrcz.correct.defects import format_relion, format_serialem, parse_defects
 from mrcz.correct.gain import Orientation, check_gain, orient
 from mrcz.errors import FormatError, MissingDependencyError, MrczError
 from mrcz.names import MRC_SUFFIXES
-from mrcz.whole import whole_file
+from mrcz.whole import Judge, whole_file
 
 __all__ = ["load_gain", "load_image", "load_mask", "match_shape", "save_image", "save_mask"]
 
@@ -129,7 +129,7 @@ def load_mask(path: str | os.PathLike[str], shape: tuple[int, int], *, flip_y: b
 
 
 def save_mask(path: str | os.PathLike[str], mask: np.ndarray, *, style: str | None = None,
-              flip_y: bool | None = None, overwrite: bool = False) -> None:
+              flip_y: bool | None = None, overwrite: bool | Judge = False) -> None:
     """Write a map (ny, nx), non-zero where bad, as uint8 0 and 1 in MRC or TIFF, or as text.
 
     ``.txt`` is RELION's list, or SerialEM's with ``style="serialem"`` or for the name ``defects.txt``. Raises
@@ -152,7 +152,7 @@ def save_mask(path: str | os.PathLike[str], mask: np.ndarray, *, style: str | No
 
 
 def save_image(path: str | os.PathLike[str], image: np.ndarray, *, pixel_size: float | None = None,
-               overwrite: bool = False) -> None:
+               overwrite: bool | Judge = False) -> None:
     """Write one image (ny, nx) as MRC or MRCZ, TIFF or ``.npy``, by suffix; whole or not at all.
 
     Raises ValueError for any other suffix, FileExistsError for a file that is there, unless `overwrite`.

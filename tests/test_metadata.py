@@ -267,7 +267,7 @@ VALUES = {
     "timedelta": dt.timedelta(-1, 2, 3),
     "enum": Axis.Y,
     "int enum": Level.LOW,
-    "flags": Flags.A | Flags.B,
+    "flags": Flags.A | Flags.B, "no flags": Flags(0),
 }
 
 
@@ -353,9 +353,9 @@ def test_other_languages_read_the_plain_part():
 
 
 def test_enum_of_a_class_that_is_not_here(monkeypatch):
-    raw = pack({"e": Axis.X, "f": Flags.A})
+    raw = pack({"e": Axis.X, "f": Flags.A, "none": Flags(0)})
     monkeypatch.delitem(sys.modules, __name__)
-    assert unpack(raw) == {"e": "Enum.Axis.X", "f": "Enum.Flags.A"}
+    assert unpack(raw) == {"e": "Enum.Axis.X", "f": "Enum.Flags.A", "none": "Enum.Flags.0"}
 
 
 def test_what_cannot_be_stored():

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -63,6 +64,91 @@ def test_requests(servers, folder, movie):
             reader[0]
         with pytest.raises(FileNotFoundError):
             mrcz.open(f"{server.url}/none.mrcz")
+
+
+@pytest.fixture(scope="module")
+def large_once(tmp_path_factory):
+    """Files that need more than the first and the last 64 KiB: 10 000 frames, and 768 KiB of extended header."""
+    tmp_path = tmp_path_factory.mktemp("large")
+    movie = np.random.default_rng(1).poisson(1.0, (12, 600, 700)).astype(np.uint8)
+    frames = np.random.default_rng(0).poisson(1.0, (10_000, 16, 20)).astype(np.uint8)
+    mrcz.write(tmp_path / "many.mrcz", frames, metadata={"dose": 1.5}, sync=False)
+    extended = ("FEI1", b"\0\3\0\0" + np.random.default_rng(0).bytes(1024 * 768 - 4))
+    for name in ("wide.mrcz", "wide.mrc"):
+        mrcz.write(tmp_path / name, movie, extended_header=extended, sync=False)
+    return tmp_path, frames, extended[1], movie
+
+
+@pytest.fixture
+def large(large_once, tmp_path):
+    for path in large_once[0].iterdir():
+        shutil.copy(path, tmp_path)
+    return tmp_path, *large_once[1:3]
+
+
+def test_requests_for_many_frames_and_large_extended_headers(servers, large_once):
+    folder, frames, extended, movie = large_once
+    with servers.RangeServer(folder) as server:
+        with mrcz.open(f"{server.url}/many.mrcz") as reader:
+            assert len(server.requests) == 2 and len(reader) == 10_000 and reader.index.hashes is not None
+            assert reader.metadata["dose"] == 1.5 and len(server.requests) == 2
+            assert np.array_equal(reader[7777], frames[7777]) and len(server.requests) == 3
+            assert sum(sent for *_, sent in server.requests) < 250_000
+        for name, opening in (("wide.mrcz", 2), ("wide.mrc", 1)):
+            server.requests.clear()
+            with mrcz.open(f"{server.url}/{name}") as reader:
+                assert len(server.requests) == opening and reader.metadata == {}
+                assert np.array_equal(reader[7], movie[7]) and len(server.requests) == opening + 1
+                assert reader.extended_header.raw == extended and len(server.requests) == opening + 2
+                assert reader.extended_bytes == extended and len(server.requests) == opening + 2
+            assert mrcz.verify(f"{server.url}/{name}").ok
+
+
+def test_requests_where_a_file_system_does_not_say_how_large_a_file_is(large, monkeypatch):
+    from mrcz.remote import RemoteSource
+
+    folder, frames, _ = large
+    fsspec.filesystem("memory").pipe("/x/many.mrcz", (folder / "many.mrcz").read_bytes())
+    asked, ask = [], RemoteSource._ask
+    monkeypatch.setattr(RemoteSource, "_ask", lambda self, *given: asked.append(given[1]) or ask(self, *given))
+    with mrcz.open("memory://x/many.mrcz") as reader:
+        assert reader.metadata["dose"] == 1.5 and len(asked) == 2 and len(reader) == 10_000
+        assert np.array_equal(reader[7777], frames[7777]) and len(asked) == 3
+    fsspec.filesystem("memory").rm("/x/many.mrcz")
+
+
+def test_a_damaged_extended_header_is_said_when_it_comes(servers, large):
+    folder, _, extended = large
+    path = folder / "wide.mrcz"
+    data = bytearray(path.read_bytes())
+    data[1024 + len(extended) // 2] ^= 1
+    path.write_bytes(data)
+    with servers.RangeServer(folder) as server:
+        with mrcz.open(f"{server.url}/wide.mrcz") as reader:
+            with pytest.warns(mrcz.FormatWarning, match="extended header does not match"):
+                assert reader.extended_header.type == "FEI1"
+            assert len(reader.damage) == 1 and len(reader.extended_header.raw) == len(extended)  # said once
+        found = mrcz.verify(f"{server.url}/wide.mrcz", fast=True)
+        assert [fault.message for fault in found.faults] == list(reader.damage)
+    with pytest.warns(mrcz.FormatWarning, match="extended header does not match"):
+        mrcz.open(path).close()
+
+
+@pytest.mark.parametrize("packed", [1, 10**6, 2**40, -5])
+@pytest.mark.filterwarnings("ignore::mrcz.FormatWarning")
+def test_a_header_that_lies_about_where_the_footer_is(servers, large, packed):
+    """byte 144 only says where to look: what is found is the same."""
+    folder, frames, _ = large
+    path = folder / "many.mrcz"
+    data = bytearray(path.read_bytes())
+    data[144:152] = packed.to_bytes(8, "little", signed=True)
+    path.write_bytes(data)
+    with servers.RangeServer(folder) as server:
+        try:
+            with mrcz.open(f"{server.url}/many.mrcz") as reader:
+                assert np.array_equal(reader[7777], frames[7777]) and len(server.requests) <= 5
+        except mrcz.FormatError as error:  # beyond the end of the file
+            assert packed == 2**40 and "packed_bytes" in str(error)
 
 
 def test_without_footer_and_without_ranges(servers, folder, movie):

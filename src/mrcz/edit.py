@@ -173,12 +173,15 @@ def edit_header(
         source = None if footer is None else footer.source_header
         if source is not None:
             source = _source_edited(source, given, notes, reader)
+        if reader.has_unknown_footer:
+            notes.append("its footer, of a later version of mrcz, keeps the header as it was; decompressing gives that")
         changes = _changes(old, new)
         differs = old.tobytes() != new.tobytes() or (footer is not None and source != footer.source_header)
         if dry_run or not differs:
             return HeaderEdit(name, changes, False, tuple(notes))
         if footer is None:
-            _refuse_strange_footer(reader)
+            if not reader.has_unknown_footer:
+                _refuse_strange_footer(reader)
             _write_header(name, old.tobytes(), new.tobytes())
         else:
             _write_with_footer(name, reader, footer, new.tobytes(), source)

@@ -6,14 +6,13 @@ Pure functions on bytes, like :mod:`mrcz.index`; the bytes are specified in ``do
 from __future__ import annotations
 
 import struct
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mrcz.errors import FormatError, FormatWarning
+from mrcz.errors import FormatError
 from mrcz.index import FOOTER_MARK, FrameIndex, Read, xxh64
 
 __all__ = [
@@ -23,6 +22,7 @@ __all__ = [
     "TRAILER_SIZE",
     "Footer",
     "Trailer",
+    "UnknownFooter",
     "decode_footer",
     "encode_footer",
     "find_footer",
@@ -45,6 +45,13 @@ _COMPRESSION = {None: 0, "zstd": 1, "lz4": 2}
 # A stored section may claim to unpack to this many bytes at most. Writers store what would exceed it uncompressed, so
 # no honest file is refused and a hostile one of a few bytes cannot ask for gigabytes.
 _UNPACK_BASE, _UNPACK_RATIO = 1 << 20, 100
+
+
+class UnknownFooter(FormatError):
+    """A sound trailer of a version, size or flags that are not known here: the footer of a program to come.
+
+    It counts as no footer (docs/container.md §3); whoever meets it says so, and calls nothing damaged.
+    """
 
 
 class Trailer(NamedTuple):
@@ -310,10 +317,12 @@ def parse_trailer(tail: bytes, end: int) -> Trailer | None:
     Returns
     -------
     Trailer or None
-        None if there is no footer, or one of an unknown version (with a FormatWarning).
+        None if there is no footer.
 
     Raises
     ------
+    UnknownFooter
+        If the footer is of another version, and sound as far as can be told.
     FormatError
         If the magic is there and the rest is damaged or contradicts the size of the file.
     """
@@ -324,8 +333,12 @@ def parse_trailer(tail: bytes, end: int) -> Trailer | None:
         raise FormatError("footer: the trailer does not match its checksum")
     start, stored, raw_size, body_hash, n_frames, version, flags, size = _TRAILER.unpack(raw[:48])
     if version != FOOTER_VERSION or size != TRAILER_SIZE or flags not in _COMPRESSION.values():
-        warnings.warn(f"footer version {version} (flags {flags}) is not known here and ignored", FormatWarning, 2)
-        return None
+        what = f"version {version}" + (f" with flags {flags:#06x}" if version == FOOTER_VERSION else "")
+        what += f" and a trailer of {size} bytes" if size != TRAILER_SIZE else ""
+        raise UnknownFooter(
+            f"its footer, of {what}, is not known to this version of mrcz and was not read: its checksums, statistics "
+            "and metadata are not seen"
+        )
     position = end - TRAILER_SIZE
     if stored > position or start > position - stored - len(FOOTER_MARK):
         raise FormatError(f"footer: body of {stored} bytes and start {start} do not fit before byte {position}")
@@ -348,10 +361,12 @@ def decode_footer(tail: bytes, end: int, *, data_offset: int = 0) -> Footer | No
     Returns
     -------
     Footer or None
-        None if there is no footer, or one of an unknown version.
+        None if there is no footer.
 
     Raises
     ------
+    UnknownFooter
+        As `parse_trailer`.
     FormatError
         If it is damaged, or its index does not fit the file.
     ValueError
@@ -497,6 +512,11 @@ def find_footer(read: Read, start: int, end: int, *, data_offset: int = 0, block
     """The last undamaged footer anywhere in bytes *start* to *end*, for files cut short while they were appended to.
 
     Searches backwards for the magic; what matches by chance or is damaged is passed over. None if there is none.
+
+    Raises
+    ------
+    UnknownFooter
+        The last one is of another version: those before it are older, and say what was so once.
     """
     overlap = len(TRAILER_MAGIC) - 1
     high = end
@@ -507,6 +527,8 @@ def find_footer(read: Read, start: int, end: int, *, data_offset: int = 0, block
         while at >= 0:
             try:
                 footer = load_footer(read, low + at + len(TRAILER_MAGIC), data_offset=data_offset)
+            except UnknownFooter:
+                raise
             except FormatError:
                 footer = None
             if footer is not None:

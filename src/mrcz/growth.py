@@ -81,6 +81,7 @@ class GrowingFile:
         self._with_footer, self._sync = with_footer, sync
         self._footer: bytes | None = None  # the valid footer the file ends in, and where it starts
         self._footer_start = 0
+        self._foreign = False  # that footer is of another version: it cannot be moved on
         self._size = end
         # What the last flush promised: a footer of later frames must not be believed before these are on disk.
         self._flushed_end, self._flushed_index, self._flushed_header = end, index, header
@@ -140,6 +141,9 @@ class GrowingFile:
         *,
         end: int,
         footer: bytes | None = None,
+        footer_start: int | None = None,
+        size: int | None = None,
+        foreign: bool = False,
         with_footer: bool = True,
         sync: bool = True,
         fields: Mapping[str, Any] | None = None,
@@ -156,7 +160,12 @@ class GrowingFile:
         end : int
             Byte after the last of them.
         footer : bytes, optional
-            The footer from byte *end* to the end of the file. Without one, the file must end at *end*.
+            The valid footer of the file, from byte *footer_start* on (default *end*).
+        size : int, optional
+            Bytes of the file, if more follow, which are then given up; by default it ends with its footer, or, without
+            one, at *end*. See `settle`.
+        foreign : bool
+            The footer is of a version that is not known here.
 
         Raises
         ------
@@ -171,15 +180,14 @@ class GrowingFile:
             lock(fd, target)
             if not os.path.samestat(os.fstat(fd), os.stat(target)):
                 raise MrczError("another process has just replaced this file", path=target)
-            size = os.fstat(fd).st_size
-            if size != end + len(footer or b""):
-                raise MrczError(
-                    f"{size - end - len(footer or b'')} bytes follow the last frame: see `mrcz recover`",
-                    path=target,
-                )
+            there = os.fstat(fd).st_size
+            footer_start = end if footer_start is None else footer_start
+            stop = footer_start + len(footer or b"")
+            if size is None and there != stop:
+                raise MrczError(f"{there - stop} bytes follow the last frame: see `mrcz recover`", path=target)
             with os.fdopen(os.dup(fd), "rb") as file:
-                same = file.read(len(header)) == header
-                file.seek(end)
+                same = file.read(len(header)) == header and size in (None, there)
+                file.seek(footer_start)
                 same = same and (footer is None or file.read(len(footer)) == footer)
             if not same:  # what the caller knows of the file was read before it was locked
                 raise MrczError("another process has just changed this file; try again", path=target)
@@ -197,8 +205,21 @@ class GrowingFile:
             sync=sync,
             fields=fields,
         )
-        old._footer, old._footer_start, old._size = footer, end, size
+        old._footer, old._footer_start, old._size, old._foreign = footer, footer_start, there, foreign
         return old
+
+    def settle(self, header: bytes) -> None:
+        """Make a file whose last writer was killed one that ends with its footer, behind the frames it was opened with.
+
+        By the steps of `flush` and `close`, so that it holds these frames at least, whatever instant this is killed at.
+        """
+        stop = self._footer_start + len(self._footer or b"")
+        if self._footer is not None and self._size != stop:
+            self._cut(stop)  # a footer that was only begun; the one before it is the valid one
+            self._barrier()
+        self._touched = True
+        self.flush(header)
+        self._compact()
 
     # --- growing ---
 
@@ -238,16 +259,20 @@ class GrowingFile:
         """Make bytes ``end`` to ``end + nbytes`` free to be written, by moving the footer on if it is in the way."""
         self._own()
         self._touched = True
-        if self._footer is None or self.end + nbytes <= self._footer_start:
+        footer = self._footer
+        if self._foreign or (footer is None and self._with_footer and self.new is None):
+            # None that could be moved on. With one of ours, whoever finds the file after a kill knows what is in it.
+            footer = self._encode(self.index, self.end)
+        elif footer is None or self.end + nbytes <= self._footer_start:
             return
         gap = min(max(_GAP, self.end // 8), _LARGEST_GAP)
         try:
-            self._put_footer(self._footer, max(self._size, self.end + nbytes + gap))
+            self._put_footer(footer, max(self._size, self.end + nbytes + gap))
         except OSError as error:
             if error.errno not in FULL:
                 raise
             # A file system without holes gives the gap real bytes, for which it has no room.
-            self._put_footer(self._footer, max(self._size, self.end + nbytes))
+            self._put_footer(footer, max(self._size, self.end + nbytes))
 
     def added(
         self, sizes: Sequence[int] | np.ndarray, hashes: Sequence[int] | np.ndarray | None = None, stats: Any = None
@@ -418,7 +443,7 @@ class GrowingFile:
             raise
         old_start, old_stop = self._footer_start, self._footer_start + len(self._footer or b"")
         had = self._footer is not None
-        self._footer, self._footer_start = footer, start
+        self._footer, self._footer_start, self._foreign = footer, start, False
         if had and old_start < self._size and old_stop <= start:
             # Remnants of the old footer must not pass for the beginnings of a frame.
             self.pwrite(old_start, bytes(old_stop - old_start))
@@ -433,7 +458,7 @@ class GrowingFile:
                     self._put_footer(self._footer, max(self._size, self.end + len(footer)))
                 self.pwrite(self.end, footer)
                 self._barrier()
-                self._footer, self._footer_start = footer, self.end
+                self._footer, self._footer_start, self._foreign = footer, self.end, False
             size += len(footer)
         # What was written through `fd`, the Writer's frames, is not counted in _size.
         if self._size != size or os.fstat(self.fd).st_size != size:

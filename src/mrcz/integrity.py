@@ -141,6 +141,7 @@ def verify(
         warnings.simplefilter("always", FormatWarning)
         try:
             reader = mrcz.open(path, n_threads=n_threads)
+            _ = reader.extended_bytes  # of a URL it comes, and is judged, only now
         except FormatError as error:
             faults.append(_fault(error))
             # What can still be opened is searched on: one report for all faults.
@@ -152,9 +153,8 @@ def verify(
                     reader = None
     if reader is not None:
         with reader:
-            faults += [
-                Fault(_own(str(w.message), reader.path)) for w in caught if issubclass(w.category, FormatWarning)
-            ]
+            warned = [_own(str(w.message), reader.path) for w in caught if issubclass(w.category, FormatWarning)]
+            faults += [Fault(text) for text in warned if text not in reader.notes]
             frames = max(int(reader.header["nz"]), len(reader)) if not faults else len(reader)
             checksums = reader.index.hashes is not None
             size = reader.file_nbytes if is_url(path) else size

@@ -424,7 +424,7 @@ _NDARRAY = 1  # [dtype descr, shape, bytes in C order]
 _SCALAR = 2  # dtype as text, NUL, bytes
 _TUPLE = 3  # the array of its items
 _TIME = 4  # class of datetime, a blank, ISO text (timedelta: days, seconds, microseconds)
-_ENUM = 5  # [module, class, name, value or nil]
+_ENUM = 5  # [module, class, name or nil, value or nil]
 _COMPLEX = 6  # two little-endian doubles
 _INTEGER = 7  # hexadecimal text, where 64 bits do not do
 _SET = 8  # the array of "set" or "frozenset" and its items
@@ -697,18 +697,19 @@ def _title(name: Any) -> Any:
 
 def _enum_from(payload: bytes, depth: int) -> Any:
     module, qualname, name, value = _nested(payload, depth)
-    if not all(isinstance(text, str) for text in (module, qualname, name)):
+    nameless = name is None and type(value) is int  # flags of which none is set
+    if not all(isinstance(text, str) for text in (module, qualname)) or not (isinstance(name, str) or nameless):
         raise FormatError("an Enum member whose names are no text")
     found = _loaded(module, qualname)
     if isinstance(found, type) and issubclass(found, enum.Enum):
         members = type.__getattribute__(found, "_member_map_")
-        if name in members:
+        if isinstance(name, str) and name in members:
             return members[name]
         # A combination of flags: made by the enum package itself, unless the class has ideas of its own.
         made = type(value) is int and getattr(found._missing_, "__func__", None) is _FLAG_MISSING
         if issubclass(found, enum.Flag) and made:
             return found(value)
-    return f"Enum.{qualname.rpartition('.')[2]}.{name}"
+    return f"Enum.{qualname.rpartition('.')[2]}.{value if name is None else name}"
 
 
 _FLAG_MISSING = enum.Flag._missing_.__func__  # type: ignore[attr-defined]

@@ -13,14 +13,19 @@ from typing import Any
 import numpy as np
 
 from mrcz.errors import FormatError
-from mrcz.footer import TAIL_SIZE, TRAILER_SIZE, Footer, find_footer, load_footer, parse_trailer
+from mrcz.footer import TAIL_SIZE, TRAILER_SIZE, Footer, UnknownFooter, find_footer, load_footer, parse_trailer
 from mrcz.header import Header
 from mrcz.index import FOOTER_MARK, FrameIndex, walk_chunks, xxh64
 
-__all__ = ["Opened", "open_frames"]
+__all__ = ["DAMAGED_EXTENDED", "Opened", "open_frames"]
+
+DAMAGED_EXTENDED = "the extended header does not match its checksum: it is damaged"
 
 # Seconds between two looks: what a writer does between two states that are whole takes microseconds, or one fsync.
 _PAUSES = (0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.12, 0.25)
+
+# Largest footer that comes with one request over a network: some 38000 frames with checksums and statistics.
+_FOOTER_AHEAD = 1 << 20
 
 
 class Opened:
@@ -29,18 +34,23 @@ class Opened:
     Attributes
     ----------
     header : Header
-    extended_bytes : bytes
+    extended_bytes : bytes or None
+        None where reading it would cost a request, which is for whoever wants it.
     footer : Footer or None
     index : FrameIndex
         As many frames as are there.
     oddities : list of str
-        What is unusual, `warnings` among it.
+        What is unusual, `warnings` and `notes` among it.
     warnings : list of str
-        What the caller should be told.
+        What contradicts itself: the caller should be told.
+    notes : list of str
+        What is as it should be, and still not all that a newer version would see: the caller should be told, too.
+    has_unknown_footer : bool
+        There is a footer of another version. It counts as absent, but may hold what is nowhere else.
     """
 
     header: Header
-    extended_bytes: bytes
+    extended_bytes: bytes | None
     index: FrameIndex
 
     def __init__(self, source: Any, *, permissive: bool, signed_bytes: bool | None) -> None:
@@ -49,6 +59,8 @@ class Opened:
         self.footer: Footer | None = None
         self.oddities: list[str] = []
         self.warnings: list[str] = []
+        self.notes: list[str] = []
+        self.has_unknown_footer = False
         # Over a network a request costs more than its bytes: the first one takes what may be an extended header along.
         raw = source.read(0, TAIL_SIZE if source.remote else 4096)
         if not source.remote:
@@ -72,7 +84,9 @@ class Opened:
         if unknown and not self.header.compressed:
             self.header = self._parse(raw, source.size)
         start = self.header.data_offset
-        self.extended_bytes = raw[1024:start] if start <= len(raw) else source.read(1024, start - 1024)
+        self.extended_bytes = raw[1024:start] if start <= len(raw) else None
+        if self.extended_bytes is None and not source.remote:
+            self.extended_bytes = source.read(1024, start - 1024)
 
     def _parse(self, raw: bytes, size: int | None, permissive: bool | None = None) -> Header:
         return Header.parse(
@@ -97,6 +111,9 @@ class Opened:
             if parse_trailer(tail, source.size) is None:
                 return
             footer = load_footer(source.read, source.size, data_offset=0)
+        except UnknownFooter as error:
+            self._note(error)
+            return
         except FormatError as error:
             self._warn(f"the file ends as a compressed one does, but MODE says that it is not ({error.message})")
             return
@@ -147,6 +164,8 @@ class Opened:
         footer, problem = None, ""
         try:
             footer = self._load_footer()
+        except UnknownFooter as error:
+            self._note(error)
         except FormatError as error:
             problem = error.message
             with contextlib.suppress(FormatError):  # chunks that begin within the headers: is NSYMBT wrong?
@@ -169,7 +188,7 @@ class Opened:
                 source.read, at, source.size, nz - len(known), nbytes=self._stored, first_frame=len(known),
                 read_ahead=TAIL_SIZE if source.remote else 16,
             )  # fmt: skip
-            if footer is None and walk.end < source.size:
+            if footer is None and walk.end < source.size and not self.has_unknown_footer:
                 known = self._last_footer(walk.end, walk.index)
             index = walk.index
             if len(known):
@@ -184,21 +203,28 @@ class Opened:
         if footer is not None:
             if footer.header_hash not in (None, xxh64(self.header.tobytes())):
                 self._warn("the header does not match its checksum: it was edited or damaged")
-            if footer.extended_header_hash not in (None, xxh64(self.extended_bytes)):
-                self._warn("the extended header does not match its checksum: it is damaged")
+            if self.extended_bytes is not None and footer.extended_header_hash not in (
+                None, xxh64(self.extended_bytes)
+            ):  # fmt: skip
+                self._warn(DAMAGED_EXTENDED)
         if len(known) > nz:
             self._warn(f"the footer knows {len(known)} frames, the header {nz}")
         return known[:nz] if len(known) > nz else known
 
     def _load_footer(self) -> Footer | None:
         source, start = self.source, self.header.data_offset
-        if source.remote and not source.knows_size and (packed := self.header.packed_bytes):
-            # The header says where the footer should be, so it comes without asking for the size of the file first.
+        if source.remote and (packed := self.header.packed_bytes):
+            # The header says where the footer should be, so all of it comes at once, and without asking for the size of
+            # the file first.
             at = start + packed
-            tail = source.read(at, TAIL_SIZE)
-            if tail[: len(FOOTER_MARK)] == FOOTER_MARK and len(tail) < TAIL_SIZE:
-                source.size = at + len(tail)
-                return load_footer(source.read, at + len(tail), data_offset=start, tail=tail)
+            if not source.knows_size:
+                tail = source.read(at, _FOOTER_AHEAD)
+                if tail[: len(FOOTER_MARK)] == FOOTER_MARK and len(tail) < _FOOTER_AHEAD:
+                    source.size = at + len(tail)
+                    return load_footer(source.read, at + len(tail), data_offset=start, tail=tail)
+            elif TAIL_SIZE < source.size - at <= _FOOTER_AHEAD:
+                tail = source.read(at, source.size - at)
+                return load_footer(source.read, source.size, data_offset=start, tail=tail)
         if source.remote:
             return load_footer(source.read, source.size, data_offset=start)
         tail = source.read_tail(TAIL_SIZE)
@@ -208,7 +234,12 @@ class Opened:
     def _last_footer(self, at: int, walked: FrameIndex) -> FrameIndex:
         """What a footer among the bytes behind the last frame knows of the frames: their writer was killed."""
         source = self.source
-        found = find_footer(source.read, at, source.size, data_offset=self.header.data_offset)
+        try:
+            found = find_footer(source.read, at, source.size, data_offset=self.header.data_offset)
+        except UnknownFooter as error:
+            self._note(error)
+            self.oddities.append("the file was not closed: its footer is not at its end")
+            return FrameIndex.from_sizes([], 0)
         if found is None:
             rest = source.size - at
             if source.read(at, len(FOOTER_MARK)) == FOOTER_MARK:
@@ -225,6 +256,11 @@ class Opened:
         self.footer = found
         self.oddities.append("the file was not closed: its footer is not at its end")
         return found.index[:n]
+
+    def _note(self, error: UnknownFooter) -> None:
+        self.has_unknown_footer = True
+        self.oddities.append(error.message)
+        self.notes.append(error.message)
 
     def _warn(self, text: str) -> None:
         self.oddities.append(text)

@@ -18,7 +18,7 @@ from mrcz.codec import default_threads
 from mrcz.errors import ChunkError, FormatError, FormatWarning, MrczError
 from mrcz.index import FrameIndex, plan_reads, xxh64
 from mrcz.modes import CODEC_NAMES
-from mrcz.opening import open_frames
+from mrcz.opening import DAMAGED_EXTENDED, open_frames
 from mrcz.reducing import Reductions
 from mrcz.remote import RemoteSource, is_url
 from mrcz.selecting import frame_numbers, select
@@ -74,6 +74,10 @@ class Reader(Reductions):
     damage : tuple of str
         What of it contradicts itself or its checksums and could be read around, each a `FormatWarning` when it was
         opened.
+    notes : tuple of str
+        What is sound and could not be understood, each a `FormatWarning` too: a footer of a later version.
+    has_unknown_footer : bool
+        That very thing: it counts as absent, and metadata may be in it.
 
     Raises
     ------
@@ -123,7 +127,7 @@ class Reader(Reductions):
         self._proven: set[int] = set()
         try:
             warned = self._open(permissive, signed_bytes)
-            for text in warned:
+            for text in (*warned, *self.notes):
                 warnings.warn(f"{self.path}: {text}", FormatWarning, stacklevel=2)
         except BaseException:
             self._source.close()
@@ -141,9 +145,10 @@ class Reader(Reductions):
             if correction.shape not in (None, shape[1:]):
                 raise ValueError(f"{self.path}: frames are {shape[1:]}, the correction is for {correction.shape}")
         self.header, self.footer, self.index = opened.header, opened.footer, opened.index
-        self.extended_bytes, self.pixel_format = opened.extended_bytes, pixels
+        self._extended_bytes, self.pixel_format = opened.extended_bytes, pixels
         self._oddities = opened.oddities
-        self.damage = tuple(opened.warnings)
+        self.damage, self.notes = tuple(opened.warnings), tuple(opened.notes)
+        self.has_unknown_footer = opened.has_unknown_footer
         self._stored = pixels.frame_nbytes(self.header.ny, self.header.nx)
         self.shape = shape
         self.dtype = pixels.dtype if correction is None else np.dtype(np.float32)
@@ -224,6 +229,17 @@ class Reader(Reductions):
                 at = int(self.index.offsets[k]) - part.start
                 hashes[k] = xxh64(data[at : at + int(self.index.sizes[k])])
         return hashes
+
+    @property
+    def extended_bytes(self) -> bytes:
+        """The NSYMBT bytes of the extended header; large ones of a URL are fetched, and judged, when asked for."""
+        if self._extended_bytes is None:
+            found: bytes = self._source.read(1024, self.header.nsymbt)
+            if self.footer is not None and self.footer.extended_header_hash not in (None, xxh64(found)):
+                self.damage, self._oddities = (*self.damage, DAMAGED_EXTENDED), [*self._oddities, DAMAGED_EXTENDED]
+                warnings.warn(f"{self.path}: {DAMAGED_EXTENDED}", FormatWarning, stacklevel=2)
+            self._extended_bytes = found
+        return self._extended_bytes
 
     @property
     def extended_header(self) -> Any:

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mrcz.claims import doubtful, prove
 from mrcz.convert.origin import Overwrite, replacing
 from mrcz.errors import FormatError, FormatWarning
-from mrcz.footer import Footer, find_footer, load_footer
+from mrcz.footer import Footer, UnknownFooter, find_footer, load_footer
 from mrcz.growth import GrowingFile
 from mrcz.header import Header
 from mrcz.index import CHUNK_HEADER_SIZE, parse_chunk_header, xxh64
+from mrcz.salvage import decoded, measured
 from mrcz.source import open_source
 
 __all__ = ["Lost", "Recovery", "recover"]
@@ -143,6 +143,8 @@ def _plain_header(source: Any) -> Header | None:
         try:
             header = Header.parse(source.read(0, 1024), file_size=source.size, permissive=True)
             footer = load_footer(source.read, source.size)
+        except UnknownFooter:
+            footer = None
         except FormatError:
             return None
     # A footer belongs to a compressed file, whatever its header has become.
@@ -253,10 +255,11 @@ class _Recovering:
         )
 
     def _find_footer(self) -> Footer | None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FormatWarning)
+        try:
             try:
                 footer = load_footer(self.source.read, self.size)
+            except UnknownFooter:
+                raise
             except FormatError as error:
                 self.notes.append(error.message)
                 footer = None
@@ -265,6 +268,9 @@ class _Recovering:
                 footer = find_footer(self.source.read, 1024, self.size)
                 if footer is not None:
                     self.notes.append("the footer is not at the end of the file")
+        except UnknownFooter as error:
+            self.notes.append(f"{error.message}, and what it holds besides the frames is not copied")
+            return None
         if footer is None:
             self.notes.append("no footer: its metadata, statistics and checksums are lost, if there were any")
         return footer
@@ -348,17 +354,13 @@ class _Recovering:
 
     def _decoded(self, data: bytes, number: int | None, offset: int) -> _Frame | str:
         """A frame that decodes, measured if it is to be written; else what is wrong with it."""
-        from _cmrcz.chunk import decode
         from _cmrcz.status import CoreError
 
         try:
-            if doubtful(np.array([len(data)]), self.stored)[0]:
-                prove(data, self.stored)
-            out = np.empty(self.stored, np.uint8)
-            decode(np.frombuffer(data, np.uint8), out)
+            out = decoded(data, self.stored)
         except (CoreError, FormatError) as error:
             return error.message
-        row, moments = (None, None) if self.target is None else self._measure(out)
+        row, moments = (None, None) if self.target is None else measured(self.header, out)
         return _Frame(number, offset, len(data), row, moments)
 
     def _next_chunk(self, offset: int) -> int | None:
@@ -428,19 +430,6 @@ class _Recovering:
             new.abort()
             raise
         new.release()
-
-    def _measure(self, decoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        from mrcz.writer import frame_moments, frame_stats
-
-        pixels = self.header.pixel_format
-        frame = pixels.from_stored(
-            decoded.view(pixels.stored).reshape(pixels.stored_shape(self.header.ny, self.header.nx)), self.header.nx
-        )
-        moments = np.zeros((1, 5))
-        if frame.dtype.kind != "c":
-            moments[0] = frame_moments(frame)
-        stats = frame_stats(moments)
-        return (np.full(4, np.nan) if stats is None else stats[0]), moments[0]
 
 
 _GROWING = ("nz", "mz", "dmin", "dmax", "dmean", "rms", "packed_bytes", "cella", "mrcz_mz")

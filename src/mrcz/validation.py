@@ -97,7 +97,8 @@ def validate(
             return Validation(name, (f"{error.message}; nothing else can be judged",))
     with reader:
         told = [str(w.message).removeprefix(f"{reader.path}: ") for w in caught]
-        for text in told:
+        judge.notes += reader.notes
+        for text in (text for text in told if text not in reader.notes):
             judge.problem_text(f"{text}; `mrcz recover` saves what can be saved")
         header = judge.as_plain(reader)
         judge.header(header, reader)

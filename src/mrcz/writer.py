@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrcz.codec import CODECS, Codec, default_threads
-from mrcz.errors import MrczError
+from mrcz.errors import FormatWarning, MrczError
+from mrcz.footer import TRAILER_MAGIC
 from mrcz.growth import FULL, GrowingFile
 from mrcz.header import Header
-from mrcz.index import FrameIndex
+from mrcz.index import FOOTER_MARK, FrameIndex
 from mrcz.modes import CODEC_NAMES, PixelFormat, format_for
 from mrcz.names import MRC_SUFFIXES, check_new_name
 from mrcz.reader import Reader
+from mrcz.salvage import left_by_a_kill
 from mrcz.turns import Turns
 from mrcz.whole import Judge, NewFile, is_same_place, write_all
 from mrcz.writer_metadata import WriterMetadata
@@ -34,6 +36,7 @@ __all__ = ["Writer", "write"]
 _BATCH = 32 << 20  # bytes converted at a time where frames are not yet as they are stored
 _CHUNK_SLACK = 4096  # more than a chunk can exceed the bytes it holds by
 _LARGEST_CHUNK = 2**31 - 1 - 65536  # bytes it can hold: Blosc counts them in 31 bits, and has headers of its own
+_LARGEST_KEPT = 64 << 20  # of a footer that is kept inside another
 _CODEC_OPTIONS = ("codec", "level", "profile", "filter", "blocksize", "checksum", "backend")
 _PIXEL_TYPES = {"i1": 0, "u1": 1, "i2": 2, "u2": 3, "i4": 4, "u4": 5, "f2": 6, "f4": 7}
 
@@ -250,6 +253,8 @@ class Writer:
             values = old.metadata
             if metadata and not header.compressed:
                 raise ValueError(f"{self.path}: metadata of a plain MRC file is written first and stays as it is")
+            left = left_by_a_kill(old)
+            promised, index = len(index), index if left is None else left.index
             if index.hashes is None and header.compressed and len(index):
                 # All frames have a checksum or none: those of another program's file are read once.
                 index = FrameIndex(index.offsets, index.sizes, old.hash_frames(), index.stats)
@@ -257,9 +262,12 @@ class Writer:
             packed, shape = old.pixel_format.packed, (*old.shape[1:3], *old.shape[3:])
             self._pixels = old.pixel_format
             end = index.end if len(index) else header.data_offset
-            tail = None
+            tail, extra = None, {} if footer is None else footer.extra
             if footer is not None:
                 tail = old.source.read(footer.trailer.start, footer.trailer.end - footer.trailer.start)
+            elif (foreign := _foreign_footer(old, end)) is not None:
+                # It is not understood, and may hold what is nowhere else.
+                tail, extra = foreign, {"replaced_footer": foreign}
         codec = choices.pop("codec", None)
         if not isinstance(codec, Codec):
             name = codec or (CODEC_NAMES[header.codec_number] if header.compressed else "none")
@@ -276,7 +284,7 @@ class Writer:
         self._shape = shape
         self._byteorder = header.byteorder
         self._source_header = None if footer is None else footer.source_header
-        self._footer_extra = {} if footer is None else footer.extra
+        self._footer_extra = extra
         self._build = {
             "like": header, "kind": header.kind, "slices": header.slices or 0, "byteorder": header.byteorder,
             "mz": header.mz if header.kind == "volume stack" else None,
@@ -286,14 +294,20 @@ class Writer:
         if footer is not None and index.stats is not None:
             self._moments = [_moments_of(index.stats, pixels)]
         else:
-            self._moments = [_moments_of(np.array([header.stats]), pixels * len(index))]
+            self._moments = [_moments_of(np.array([header.stats]), pixels * promised)]
+            self._moments += [] if left is None else [left.moments]
             if header.stats[1] < header.stats[0]:
                 self._moments[0][:] = np.nan  # not computed, and so it stays
         self._file = GrowingFile.reopen(
             self.path, header.tobytes(), self._extended, index, end=end, footer=tail, sync=self._sync,
-            with_footer=codec.is_compressed, fields=self._footer_fields(),
+            with_footer=codec.is_compressed, fields=self._footer_fields(), foreign=footer is None and tail is not None,
+            footer_start=None if left is None else left.footer_start, size=None if left is None else left.size,
         )  # fmt: skip
         try:
+            if left is not None:
+                self._file.settle(self._header(whole=False).tobytes())
+                if left.text:
+                    warnings.warn(f"{self.path}: {left.text}", FormatWarning, stacklevel=4)
             self._metadata.update(metadata)
         except BaseException:
             self._drop()
@@ -859,6 +873,21 @@ class Writer:
         self._drop()
         if ours and lost:
             warnings.warn(f"{self.path}: its Writer was never closed, and {lost} frames are lost", RuntimeWarning, 2)
+
+
+def _foreign_footer(reader: Reader, end: int) -> bytes | None:
+    """The bytes of a footer of another version that follows the last frame, which ends at *end*."""
+    if not reader.has_unknown_footer or not reader.is_compressed:
+        return None
+    size = reader.file_nbytes - end
+    if size > _LARGEST_KEPT:
+        raise MrczError(
+            f"its footer, {size} bytes of a later version of mrcz, is too large to be kept in another: `mrcz recover` "
+            "makes a file of the frames alone",
+            path=reader.path,
+        )
+    found: bytes = reader.source.read(end, size)
+    return found if found.startswith(FOOTER_MARK) and found.endswith(TRAILER_MAGIC) else None
 
 
 def _refuse_masked(array: Any) -> None:

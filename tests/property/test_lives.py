@@ -15,5 +15,5 @@ def test_lives_of_a_file():
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     counts = json.loads(done.stdout)
-    # All of it happened: lives that ended well and badly, appends refused before a recovery, frames found by one.
-    assert counts["lives"] > 150 and counts["killed"] > 20 and counts["refused"] > 2 and counts["salvaged"] > 10
+    # All of it happened: lives that ended well and badly, and frames found by appends and recovery that nobody knew of.
+    assert counts["lives"] > 150 and counts["killed"] > 20 and counts["found"] > 10 and counts["salvaged"] > 10

@@ -156,6 +156,46 @@ def test_appending(tmp_path, disk, actions, end, codec):
         judge.check(promised or ("a", 3), outcome, path)
 
 
+@pytest.mark.parametrize("actions", ["flushed", "flushed often"])
+def test_appending_after_the_power_went(tmp_path, disk, actions):
+    """The next append takes what was promised and what is whole behind it, whatever instant that one ends at."""
+    path, again = tmp_path / "a.mrcz", tmp_path / "b.mrcz"
+    mrcz.write(path, np.stack(FRAMES["a"][:3]), metadata=METADATA)
+    ledger, judge, dice = disk([path]), Judge(), random.Random(1)
+    ledger.promise(("a", 3))
+    live(path, ledger, "a", 3, LATER[actions], "close", mode="a")
+    seen, refused, found = set(), 0, 0
+    for promised, outcome in ledger.after_power_loss(random.Random(1), 200):
+        data = outcome[str(path)]
+        if data in seen:
+            continue
+        seen.add(data)
+        had = max((promised or ("a", 3))[1], judge.series_and_count(data)[1])
+        again.write_bytes(data)
+        second = disk([again])
+        second.promise(("a", had))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", mrcz.FormatWarning)
+                writer = mrcz.open(again, "a", n_threads=1)
+        except mrcz.MrczError as error:
+            # Rubbish where nothing was written: it could be anything, and stays for `mrcz recover`.
+            assert "recover" in str(error) and again.read_bytes() == data
+            refused += 1
+            continue
+        with writer:
+            assert had <= len(writer) <= had + 3
+            found += len(writer) - had
+            kept = len(writer)
+            second.promise(("a", kept))
+            writer.append(FRAMES["a"][kept])
+        second.promise(("a", kept + 1))
+        assert mrcz.verify(again).ok and judge.series_and_count(again.read_bytes()) == ("a", kept + 1)
+        for promised_now, outcome_now in second.after_power_loss(dice, 6):
+            judge.check(promised_now or ("a", had), outcome_now, again)
+    assert len(seen) > 20 and refused < len(seen) / 4 and found
+
+
 @pytest.mark.parametrize("end", ["close", "abort"])
 @pytest.mark.parametrize("actions", sorted(FIRST))
 def test_overwriting(tmp_path, disk, actions, end):

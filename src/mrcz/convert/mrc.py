@@ -414,6 +414,8 @@ def _judge(there: int, new: NewFile, compressing: bool) -> None:
                 reason = other_source(old, origin(mine), mine)
                 if reason is None and (more := _added(old, mine)):
                     reason = f"has metadata that were added to it: {', '.join(more)}"
+                if reason is None and old.has_unknown_footer:
+                    reason = "has a footer of a later version of mrcz, which may hold metadata that were added to it"
     except FormatError as error:
         if not was_compressed(there):
             return
@@ -442,6 +444,8 @@ def _remove(
     stays = f"the original stays beside {new.path.name}"
     if lost:
         raise MrczError(f"a plain file has no place for the metadata {', '.join(lost)}; {stays}", path=source)
+    if reader.has_unknown_footer:
+        raise MrczError(f"its footer is of a later version of mrcz, and metadata may be in it; {stays}", path=source)
     if os.path.islink(source):
         raise MrczError(f"is a symbolic link; {stays}", path=source)
     if reader.damage or (permissive and reader.is_compressed):

@@ -520,7 +520,8 @@ class Writer:
             if frame.dtype == bool:
                 frame = np.ascontiguousarray(frame).view(np.uint8)
             if pixels.packed:
-                if frame.dtype != np.uint8:
+                # Signed bytes stay: the core looks whether each fits while it packs, and to it one below 0 is above 127.
+                if frame.dtype not in (np.uint8, np.int8):
                     if frame.size and (frame.min() < 0 or frame.max() > 15):
                         self._too_large(frame)
                     frame = frame.astype(np.uint8)
@@ -577,7 +578,8 @@ class Writer:
         assert pixels is not None
         if self.round_to is not None or pixels.mode == 3 or not pixels.stored.isnative:
             return False
-        return frame.dtype == pixels.stored and (self._dtype is None or self._dtype == frame.dtype)
+        fits = frame.dtype in (np.uint8, np.int8) if pixels.packed else frame.dtype == pixels.stored
+        return fits and (self._dtype is None or self._dtype == frame.dtype)
 
     def _encode(self, frames: list[np.ndarray], code: int) -> None:
         pixels, shape = self._pixels, self._shape
@@ -665,9 +667,9 @@ class Writer:
             if code >= 0:
                 moments[k] = frame_moments(frame)
             if pixels.packed:
-                if frame.max() > 15:
+                if frame.view(np.uint8).max() > 15:
                     self._too_large(frame)
-                frame = pixels.to_stored(frame)
+                frame = pixels.to_stored(frame.view(np.uint8))
             data = encode_blosc2(frame.reshape(-1).view(np.uint8), **self.codec.blosc2_arguments(pixels))
             if fd == file.fd:
                 file.pwrite(at, data)

@@ -385,7 +385,7 @@ static size_t simd_to_float(int pt, const uint8_t *in, const float *gain, float 
                                    _mm256_cvtpd_ps(_mm256_loadu_pd(x))))
     }
 #undef CONVERT
-    if (stream) _mm_sfence();
+    if (stream == 1) _mm_sfence();
     return i;
 }
 

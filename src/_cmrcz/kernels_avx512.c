@@ -391,7 +391,7 @@ static size_t simd_to_float(int pt, const uint8_t *in, const float *gain, float 
                                       _mm512_cvtpd_ps(_mm512_loadu_pd((const uint8_t *)x + 64)), 1))
     }
 #undef CONVERT
-    if (stream) _mm_sfence();
+    if (stream == 1) _mm_sfence();
     return i;
 }
 

@@ -520,7 +520,7 @@ class Writer:
             if frame.dtype == bool:
                 frame = np.ascontiguousarray(frame).view(np.uint8)
             if pixels.packed:
-                # Signed bytes stay: the core looks whether each fits while it packs, and to it one below 0 is above 127.
+                # Signed bytes stay: the core looks whether each fits while it packs; to it those below 0 are above 127.
                 if frame.dtype not in (np.uint8, np.int8):
                     if frame.size and (frame.min() < 0 or frame.max() > 15):
                         self._too_large(frame)

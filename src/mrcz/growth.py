@@ -213,13 +213,17 @@ class GrowingFile:
 
         By the steps of `flush` and `close`, so that it holds these frames at least, whatever instant this is killed at.
         """
-        stop = self._footer_start + len(self._footer or b"")
-        if self._footer is not None and self._size != stop:
-            self._cut(stop)  # a footer that was only begun; the one before it is the valid one
-            self._barrier()
+        self.give_up_begun()
         self._touched = True
         self.flush(header)
         self._compact()
+
+    def give_up_begun(self) -> None:
+        """Cut off a footer that was only begun; the one before it is the valid one."""
+        stop = self._footer_start + len(self._footer or b"")
+        if self._footer is not None and self._size != stop:
+            self._cut(stop)
+            self._barrier()
 
     # --- growing ---
 

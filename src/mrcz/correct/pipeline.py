@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from _cmrcz.correcting import Steps
 from mrcz.correct._stack import as_stack, clip_threads, frames_of, in_ranges, time_sum
 from mrcz.correct.gain import check_gain, power
 from mrcz.correct.koma import KomaReference
@@ -105,6 +107,24 @@ class Correction:
             stack, method, dark=parts.dark, gain=parts._factor, defects=defects, **options))
 
     # -- applying ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def steps(self) -> Steps | None:
+        """The same as `apply_frame` does, for the core to do to pixels as it decodes them.
+
+        None if nothing is done, or if a frame is needed whole: the noise option looks at all of it first.
+        """
+        model, shape = self.outliers, self.shape
+        if shape is None or (model is not None and model.index.size and (
+                self.noise or (np.diff(model.index.astype(np.int64)) <= 0).any())):
+            return None
+        parts = {"dark": self.dark, "gain": self._factor, "pattern": self.koma}
+        if model is not None:
+            parts |= {"weight": model.weight, "fill": model.fill}
+        flat = {name: np.ascontiguousarray(part, np.float32).reshape(-1)
+                for name, part in parts.items() if part is not None}
+        index = None if model is None else np.ascontiguousarray(model.index, np.int32)
+        return Steps(shape[0] * shape[1], index=index, **flat)
 
     def apply_frame(self, frame: np.ndarray, out: np.ndarray | None = None, *, number: int = 0) -> np.ndarray:
         """Correct one frame (ny, nx) into float32 ``out``, made if not given; ``frame`` itself if that is float32.

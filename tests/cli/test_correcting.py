@@ -232,10 +232,10 @@ def test_gain_gamma(capsys, tmp_path):
 
 def corrected_by_hand(session, radius):
     stacks = [mrcz.read(session / f"s{k}.mrcz") for k in range(7)]
-    fits = [Correction.fit(stack, method="tails") for stack in stacks]
+    fits = [Correction.fit(stack) for stack in stacks]
     means = [f.correct_sum(s.sum(0, dtype=np.int64), len(s)) / np.float32(len(s)) for f, s in
              zip(fits, stacks, strict=True)]
-    references = koma_references(means, radius)
+    references = koma_references(means, radius, frames=[len(stack) for stack in stacks])
     return [Correction(outliers=f.outliers, koma=r).apply(s) for f, r, s in zip(fits, references, stacks, strict=True)]
 
 

@@ -49,7 +49,7 @@ def orientation(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def add_fitting(parser: argparse.ArgumentParser, method: str = "fdr") -> None:
+def add_fitting(parser: argparse.ArgumentParser) -> None:
     """Add references and how outliers are found."""
     references = parser.add_argument_group("references")
     references.add_argument("--gain", metavar="FILE", help="gain reference: MRC, TIFF, .gain (EER), DM3, DM4 or .npy")
@@ -63,8 +63,8 @@ def add_fitting(parser: argparse.ArgumentParser, method: str = "fdr") -> None:
     )
     outliers = parser.add_argument_group("outliers")
     outliers.add_argument(
-        "--method", choices=("fdr", "tails", "tails+anscombe", "sigma", "defects", "none"), default=method,
-        help=f"how they are found (default: {method})",
+        "--method", choices=("fdr", "tails", "tails+anscombe", "sigma", "defects", "none"), default="fdr",
+        help="how they are found (default: fdr)",
     )  # fmt: skip
     outliers.add_argument("--alpha", type=float, default=0.2, help="false-discovery rate of fdr (default: 0.2)")
     outliers.add_argument("--n-sigma", type=float, default=4.0, help="threshold of sigma (default: 4)")

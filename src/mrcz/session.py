@@ -263,7 +263,8 @@ def koma_session(
             try:
                 out = correct_file(source, outputs(source), measure=measure, overwrite=overwrite, n_threads=n_threads,
                                    progress=tell, reading=reading, writing=writing, koma=reference, **fit)
-                extra = {"number": reference.index, "reference_stacks": reference.stacks}
+                extra = {"number": reference.index, "reference_stacks": reference.stacks,
+                         "pattern_factors": reference.factors}
                 yield Corrected(source, out.destinations, {**out.report, **extra}, out.correction)
             except (OSError, MrczError, ValueError) as error:
                 yield _failed(source, error)
@@ -275,9 +276,10 @@ def koma_session(
             _clear_to_write(raw, outputs(source), overwrite)
             with mrcz.open(source, **options) as reader:
                 first = Correction.fit(reader, n_threads=n_threads, **fit)
-                mean = first.correct_sum(reader.sum(n_threads=n_threads), len(reader)) / np.float32(len(reader))
+                frames = len(reader)
+                mean = first.correct_sum(reader.sum(n_threads=n_threads), frames) / np.float32(frames)
             number = koma.pushed
-            out = koma.push(mean, exclude=exclude is not None and exclude(number, source))
+            out = koma.push(mean, frames=frames, exclude=exclude is not None and exclude(number, source))
         except (OSError, MrczError, ValueError) as error:
             yield _failed(source, error)
             continue

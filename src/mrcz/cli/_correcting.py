@@ -49,7 +49,7 @@ def orientation(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def add_fitting(parser: argparse.ArgumentParser, method: str = "fdr") -> None:
+def add_fitting(parser: argparse.ArgumentParser) -> None:
     """Add references and how outliers are found."""
     references = parser.add_argument_group("references")
     references.add_argument("--gain", metavar="FILE", help="gain reference: MRC, TIFF, .gain (EER), DM3, DM4 or .npy")
@@ -63,8 +63,8 @@ def add_fitting(parser: argparse.ArgumentParser, method: str = "fdr") -> None:
     )
     outliers = parser.add_argument_group("outliers")
     outliers.add_argument(
-        "--method", choices=("fdr", "tails", "tails+anscombe", "sigma", "defects", "none"), default=method,
-        help=f"how they are found (default: {method})",
+        "--method", choices=("fdr", "tails", "tails+anscombe", "sigma", "defects", "none"), default="fdr",
+        help="how they are found (default: fdr)",
     )  # fmt: skip
     outliers.add_argument("--alpha", type=float, default=0.2, help="false-discovery rate of fdr (default: 0.2)")
     outliers.add_argument("--n-sigma", type=float, default=4.0, help="threshold of sigma (default: 4)")
@@ -77,7 +77,7 @@ def add_fitting(parser: argparse.ArgumentParser, method: str = "fdr") -> None:
 def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
     """Options of ``Correction.fit`` from the arguments, references read for frames of ``shape``."""
     from mrcz.correct import GammaCurve
-    from mrcz.correct.references import load_gain, load_image, load_mask
+    from mrcz.correct.references import load_image, load_mask
     from mrcz.errors import FormatError
 
     if args.method == "defects" and not args.defects:
@@ -105,7 +105,7 @@ def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
             "super_resolution": 2 if args.super_resolution else 1,
         }
     if args.gain:
-        options["gain"] = load_gain(args.gain, shape=shape, **orientation(args))
+        options["gain"] = _gain(args, shape)
         options["gamma"] = GammaCurve()(args.dose_rate) if args.dose_rate is not None else (
             1.0 if args.gamma is None else args.gamma
         )
@@ -117,6 +117,27 @@ def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
     if args.defects:
         options["defects"] = load_mask(args.defects, shape)
     return options
+
+
+def _gain(args: argparse.Namespace, shape: tuple[int, int]) -> Any:
+    """The gain for frames of ``shape``. That it is of another size is said once: it may be of another camera."""
+    from mrcz.correct.references import load_gain, match_shape
+
+    gain = load_gain(args.gain, **orientation(args))
+    if gain.shape != shape:
+        try:
+            fitted = match_shape(gain, shape)
+        except ValueError as error:
+            raise ValueError(f"{args.gain}: {error}") from None
+        (ny, nx), (gy, gx) = shape, gain.shape
+        factor = max(ny // gy, gy // ny)
+        how = f"each of its pixels serves {factor} x {factor}" if gy < ny else f"{factor} x {factor} are averaged"
+        said = vars(args).setdefault("said", set())  # of this call of the command
+        if shape not in said:
+            said.add(shape)
+            talk(f"mrcz: {args.gain}: {gy} x {gx} pixels for frames of {ny} x {nx}, {how}")
+        return fitted
+    return gain
 
 
 def show(result: Any, as_json: bool, status: str | None = None, seconds: float | None = None) -> None:

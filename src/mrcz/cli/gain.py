@@ -176,8 +176,10 @@ def _gamma(args: argparse.Namespace) -> None:
         fit = fit_gamma(mean, gain, dark=dark, dose_rate=rate)
         fits.append(fit)
         if args.json:
-            emit({"path": path, "gain": args.gain, "gamma": fit.gamma, "dose_rate": rate, "start": fit.start,
-                  "roughness": fit.roughness, "roughness_plain": fit.roughness_plain})  # fmt: skip
+            known = fit.error if fit.error < float("inf") else None
+            emit({"path": path, "gain": args.gain, "gamma": fit.gamma, "gamma_error": known,
+                  "dose_rate": rate, "start": fit.start, "roughness": fit.roughness,
+                  "roughness_plain": fit.roughness_plain, "unevenness": fit.unevenness})  # fmt: skip
         else:
             say(f"{path}: {fit}")
     if args.dose_rate and len(fits) >= 4:

@@ -4,7 +4,8 @@ mrcz koma -r session/ -a 12 -o corrected/            every stack, the mean of 24
 mrcz koma stack*.mrcz -a 8 --sum                     corrected sums
 mrcz koma new/*.mrcz -a 8 --state koma.state --live  the part of a session recorded so far; go on later
 
-Stacks are taken in the order of their names. Outliers are replaced first; a reference holds 2a stacks, never its own.
+Stacks are taken in the order of their names. Outliers are replaced first; a reference holds 2a stacks, never its own,
+each weighing what it knows, and of its pattern as much is subtracted as the stack shows.
 """
 
 from __future__ import annotations
@@ -51,8 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", metavar="DIR", help="PNG figures of the session (mrcz[plot])")
     add_force(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
-    # What fdr leaves of hot pixels adds up over wide windows; tails reaches the shot noise (docs/correction.md).
-    add_fitting(parser, method="tails")
+    add_fitting(parser)
     add_reading(parser)
 
 

@@ -5,18 +5,15 @@ frozen value; applying is a separate call.
 """
 
 from mrcz.correct.gain import (
-    GammaCurve,
-    GammaFit,
     Orientation,
     apply_gain,
     check_gain,
-    fit_gamma,
-    fit_gamma_curve,
     make_gain,
     orient,
     orientations,
     search_orientation,
 )
+from mrcz.correct.gamma import GammaCurve, GammaFit, fit_gamma, fit_gamma_curve
 from mrcz.correct.koma import Koma, KomaReference, contrast_score, koma_references
 from mrcz.correct.measures import (
     clipping_bias,

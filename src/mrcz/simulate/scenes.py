@@ -160,6 +160,15 @@ def _scenes() -> dict[str, Scene]:
         "telegraph noise": Scene(gold, telegraph=0.5),
         "Bragg": Scene(s.bragg, one_pixel_structure=True),
         "EELS": Scene(s.eels, one_pixel_structure=True),
+        "tilt 70°": Scene(partial(s.tilt, angle=70.0)),
+        "half shadow": Scene(s.half_shadow),
+        "beam stop": Scene(s.beam_stop),
+        "lamella": Scene(s.lamella),
+        "moiré": Scene(s.moire),
+        "atoms": Scene(s.atoms),
+        "low magnification": Scene(s.low_magnification),
+        "sectors": Scene(s.sectors),
+        "fibres": Scene(s.fibres),
     }
     return out
 

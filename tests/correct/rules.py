@@ -90,6 +90,12 @@ def share(mask, of):
     return int(np.count_nonzero(mask & of)), int(np.count_nonzero(of))
 
 
+def divide(pairs):
+    """Pairs of `share` added up and divided; 0 of nothing is 0."""
+    hit, of = np.sum(list(pairs), 0)
+    return float(hit / of) if of else 0.0
+
+
 def counts(seen, mask):
     """How many pixels of each kind there are and are flagged: pairs that may be added up over seeds."""
     good = ~seen.outliers
@@ -101,14 +107,14 @@ def counts(seen, mask):
     }
 
 
-def median_at_recall(seen, recall):
+def median_at_recall(seen, recall, score=None):
     """Share of clean specimen pixels the 5 × 5 median flags with the threshold that gives it this ``recall``.
 
-    As a pair of `share`; in super-resolution of physical pixels.
+    As a pair of `share`; in super-resolution of physical pixels. ``score``: its `median_score`, if it is there already.
     """
-    score = median_score(normalised(seen))
-    strong, clean = (seen_at[:: seen.super_resolution, :: seen.super_resolution]
-                     for seen_at in (seen.strong(5), seen.specimen & ~seen.outliers))
+    score = median_score(normalised(seen)) if score is None else score
+    up = seen.super_resolution
+    strong, clean = (mask[::up, ::up] for mask in (seen.strong(5), seen.specimen & ~seen.outliers))
     threshold = np.quantile(score[strong], 1 - recall) if strong.any() else np.inf
     return share(score >= threshold, clean)
 

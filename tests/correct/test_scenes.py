@@ -15,6 +15,8 @@ from mrcz.simulate import SCENES, record
 #: Recall of defects above 5σ at least, share of clean specimen pixels flagged at most.
 LIMITS = {"fdr": (0.96, 0.002), "tails": (0.97, 0.005)}
 SEEDS = (0, 1)
+#: Hot pixels of each seed: from weak to stuck, log-uniformly; exponentially distributed, most of them weak.
+EXCESS = ((3.0, 300.0), 8.7)
 
 ORDINARY = [name for name, scene in SCENES.items() if scene.defects and not scene.one_pixel_structure]
 #: Scene and dose (None: its own). Every scene at its own dose, and a few at the ends of the range.
@@ -30,20 +32,20 @@ class Case:
 
     def __init__(self, name, dose=None):
         up = 2 if SCENES[name].camera == "super-resolution" else 1
+        own = dose is None
         dose = 3.0 if name == "binary counting" else dose
         self.seen = [
-            record(name, shape=(512 // up, 512 // up), dose=dose, n_frames=FRAMES.get(name, 4), seed=seed)
-            for seed in (SEEDS if dose is None else SEEDS[:1])
+            record(name, shape=(512 // up, 512 // up), dose=dose, n_frames=FRAMES.get(name, 4), seed=seed, excess=excess)
+            for seed, excess in list(zip(SEEDS, EXCESS, strict=True))[: 2 if own else 1]
         ]
         self.model = cache(lambda method, i: rules.model_of(self.seen[i], method))
         self.median = cache(lambda i: rules.median_score(rules.normalised(self.seen[i])))
         self.others = cache(lambda: {
             name: rules.held_out(self.seen[0], rules.by_rule(rule), ways=1) for name, rule in rules.RULES.items()})
 
-    def share(self, method, kind):
-        """Of all seeds together: share of the pixels of a kind (see `rules.counts`) that are flagged."""
-        pairs = [rules.counts(seen, self.model(method, i).mask)[kind] for i, seen in enumerate(self.seen)]
-        return rules.divide(pairs)
+    def counts(self, method, kind):
+        """Of each seed: pixels of a kind (see `rules.counts`) that are flagged, and that there are."""
+        return [rules.counts(seen, self.model(method, i).mask)[kind] for i, seen in enumerate(self.seen)]
 
     def lost(self, method):
         """Clean specimen pixels flagged: by us, and by a 5 × 5 median whose threshold gives it our recall.
@@ -65,12 +67,12 @@ def case(request):
 
 @pytest.mark.parametrize("method", LIMITS)
 def test_the_specimen_is_left_alone(case, method):
-    assert case.share(method, "specimen") <= LIMITS[method][1]
+    assert rules.divide(case.counts(method, "specimen")) <= LIMITS[method][1]
 
 
 @pytest.mark.parametrize("method", LIMITS)
 def test_defects_are_found(case, method):
-    assert case.share(method, "recall") >= LIMITS[method][0]
+    assert min(hit / of for hit, of in case.counts(method, "recall")) >= LIMITS[method][0]
 
 
 @pytest.mark.parametrize("method", LIMITS)

@@ -34,8 +34,9 @@ class Case:
         up = 2 if SCENES[name].camera == "super-resolution" else 1
         own = dose is None
         dose = 3.0 if name == "binary counting" else dose
+        shape, frames = (512 // up, 512 // up), FRAMES.get(name, 4)
         self.seen = [
-            record(name, shape=(512 // up, 512 // up), dose=dose, n_frames=FRAMES.get(name, 4), seed=seed, excess=excess)
+            record(name, shape=shape, dose=dose, n_frames=frames, seed=seed, excess=excess)
             for seed, excess in list(zip(SEEDS, EXCESS, strict=True))[: 2 if own else 1]
         ]
         self.model = cache(lambda method, i: rules.model_of(self.seen[i], method))

@@ -53,7 +53,7 @@ def measure(rules, name, args):
             row = found.setdefault(rule, {"counts": [], "median": [], "sums": [], "R": []})
             row["counts"].append(rules.counts(seen, mask))
             row["median"].append(rules.median_at_recall(
-                seen, rules.divide([row["counts"][-1]["recall"]]), score))
+                seen, rules.divide([row["counts"][-1]["recall of 3σ"]]), score))
             row["sums"].append(rules.sums(seen, rules.defect_model(mask, seen.stack, gain=seen.gain)))
             if seed == 0:
                 row["R"].append(rules.held_out(seen, find))

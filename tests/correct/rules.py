@@ -101,6 +101,7 @@ def counts(seen, mask):
     good = ~seen.outliers
     return {
         "recall": share(mask, seen.strong(5)),
+        "recall of 3σ": share(mask, seen.strong(3)),
         "specimen": share(mask, seen.specimen & good),
         "flat": share(mask, ~seen.specimen & good),
         "precision": share(seen.outliers, mask),
@@ -110,11 +111,12 @@ def counts(seen, mask):
 def median_at_recall(seen, recall, score=None):
     """Share of clean specimen pixels the 5 × 5 median flags with the threshold that gives it this ``recall``.
 
-    As a pair of `share`; in super-resolution of physical pixels. ``score``: its `median_score`, if it is there already.
+    Recall of defects above 3σ: of those above 5σ nearly all are found at any threshold, and one pixel would decide. As
+    a pair of `share`; in super-resolution of physical pixels. ``score``: its `median_score`, if known already.
     """
     score = median_score(normalised(seen)) if score is None else score
     up = seen.super_resolution
-    strong, clean = (mask[::up, ::up] for mask in (seen.strong(5), seen.specimen & ~seen.outliers))
+    strong, clean = (mask[::up, ::up] for mask in (seen.strong(3), seen.specimen & ~seen.outliers))
     threshold = np.quantile(score[strong], 1 - recall) if strong.any() else np.inf
     return share(score >= threshold, clean)
 

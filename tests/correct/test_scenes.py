@@ -57,7 +57,7 @@ class Case:
         for i, seen in enumerate(self.seen):
             found = rules.counts(seen, self.model(method, i).mask)
             mine += found["specimen"][0] // seen.super_resolution**2
-            theirs += rules.median_at_recall(seen, rules.divide([found["recall"]]), self.median(i))[0]
+            theirs += rules.median_at_recall(seen, rules.divide([found["recall of 3σ"]]), self.median(i))[0]
         return mine, theirs
 
 

@@ -102,7 +102,8 @@ def test_no_more_is_lost_than_with_a_median_of_the_same_recall(case, method):
 def test_sums_over_beads_and_bars_are_those_of_the_specimen(case, method):
     for i, seen in enumerate(case.seen):
         filtered, true = rules.sums(seen, case.model(method, i))
-        assert filtered == pytest.approx(true, rel=0.002)
+        # Of small sums half of their own shot noise beside it: a single pixel left in weighs more than .2 %.
+        assert abs(filtered - true) <= 0.002 * true + 0.5 * true**0.5
 
 
 @pytest.mark.parametrize("method", LIMITS)

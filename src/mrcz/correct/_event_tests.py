@@ -100,13 +100,13 @@ def threshold_table(noise: Noise, sums: np.ndarray, share: float, alpha: float) 
 _GROUP = 256
 
 
-def estimate_noise(pairs: list[tuple[np.ndarray, np.ndarray, float]], mean: np.ndarray, whole: bool) -> Noise:
+def estimate_noise(pairs: list[tuple[np.ndarray, np.ndarray]], mean: np.ndarray, whole: bool) -> Noise:
     """`Noise` of sampled pixels from pairs of neighbouring frames.
 
     Parameters
     ----------
-    pairs : list of (first, second, ratio)
-        The same pixels of two frames, float64, and the ratio of their doses.
+    pairs : list of (first, second)
+        The same pixels of two frames, float64, neither of them dark.
     mean : ndarray
         Of these pixels over all frames.
     whole : bool
@@ -117,10 +117,7 @@ def estimate_noise(pairs: list[tuple[np.ndarray, np.ndarray, float]], mean: np.n
     groups = order[: order.size // size * size].reshape(-1, size) if size else np.empty((0, 1), np.int64)
     if not groups.size or not pairs:
         return Noise()
-    # Every pixel of the pair has its rate once and ratio times once: Poisson noise of first − ratio · second.
-    spread = [np.square(a[groups] - ratio * b[groups]).mean(1) / (1 + ratio) for a, b, ratio in pairs]
-    variance = np.median(spread, axis=0)
-    level = mean[groups].mean(1)
+    level, variance = np.median([_spread(a, b, mean, groups) for a, b in pairs], axis=0)
     lit = (level > 0) & (variance > 0)
     if not lit.any():
         return Noise()
@@ -132,19 +129,28 @@ def estimate_noise(pairs: list[tuple[np.ndarray, np.ndarray, float]], mean: np.n
     slope, constant = _line(level, variance)
     seen = Noise("pearson", slope=slope, constant=constant)
     sigma = np.sqrt(seen.variance(mean))
-    residual = np.concatenate([(a - mean) / sigma for a, _, _ in pairs])
+    residual = np.concatenate([(a - mean * (a.sum() / mean.sum())) / sigma for a, _ in pairs])
     low, middle, high = np.quantile(residual, (0.003, 0.5, 0.997))
     # Cornish and Fisher: the quantiles ± z lie at ± z + γ (z² − 1)/6; a gamma distribution has γ = 2 · scale/σ.
     skew = 3 * (high + low - 2 * middle) / (2.748**2 - 1)
     return Noise("pearson", slope=slope, constant=constant, tail=float(max(skew, 0.0) * np.median(sigma) / 2))
 
 
-def _are_counts(pairs: list[tuple[np.ndarray, np.ndarray, float]], mean: np.ndarray, unit: float) -> bool:
+def _spread(first: np.ndarray, second: np.ndarray, mean: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of a pixel of ``first`` in each of ``groups``."""
+    ratio = first.sum() / second.sum()
+    # Noise of the first frame once and, as it grows with the dose, ratio times more from the second.
+    variance = np.square(first[groups] - ratio * second[groups]).mean(1) / (1 + ratio)
+    return mean[groups].mean(1) * (first.sum() / mean.sum()), variance
+
+
+def _are_counts(pairs: list[tuple[np.ndarray, np.ndarray]], mean: np.ndarray, unit: float) -> bool:
     """Whether what is not a whole number is counts of ``unit`` each: then as many pixels are 0 as Poisson has it."""
-    expected = float(np.exp(-np.maximum(mean, 0) / unit).mean())
-    if not expected > 1e-3:
+    expected = [float(np.exp(-np.maximum(mean, 0) * (a.sum() / mean.sum()) / unit).mean()) for a, _ in pairs]
+    if not min(expected) > 1e-3:
         return False
-    return bool(abs(np.median([np.mean(a == 0) for a, _, _ in pairs]) - expected) < 0.1 * expected + 1e-3)
+    zeros = [float(np.mean(a == 0)) for a, _ in pairs]
+    return all(abs(z - e) < 0.1 * e + 1e-3 for z, e in zip(zeros, expected, strict=True))
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -227,17 +233,24 @@ class Surroundings:
         n = np.where(hotter, 0, len(_NEAR))
         return self.noise.chance(x, others + n * around, share, weight + n)
 
-    def chance_moving(self, x: np.ndarray, pixel: np.ndarray, share: np.ndarray, chance: np.ndarray) -> np.ndarray:
+    def chance_moving(self, x: np.ndarray, pixel: np.ndarray, share: np.ndarray, chance: np.ndarray,
+                      enough: float) -> np.ndarray:
         """``chance``, or that of the brightest direction around where one is brighter: a specimen that drifts brings
-        its bright side over a pixel in some frames only."""
+        its bright side over a pixel in some frames only. What is less likely than ``enough`` wherever in the image it
+        lies is not looked at."""
+        chance = chance.copy()
+        sums = self.total.reshape(-1)[:: max(1, self.total.size >> 18)]
+        highest = float(np.quantile(sums[np.isfinite(sums)], 0.999))
+        n = min(len(offsets) for offsets in _WEDGES)
+        some = np.flatnonzero(self.noise.chance(x, n * highest, share, float(n)) >= enough)
+        x, pixel, share = x[some], pixel[some], share[some]
         around = self.mean(pixel, _NEAR)
         for offsets in _WEDGES:
+            n = len(offsets)
             level = self.mean(pixel, offsets)
-            brighter = level > around + _STANDS_OUT * 1.25 * self.spread(around) / np.sqrt(len(offsets))
-            if brighter.any():
-                n = len(offsets)
-                there = self.noise.chance(x[brighter], n * level[brighter], share[brighter], float(n))
-                chance[brighter] = np.maximum(chance[brighter], there)
+            brighter = level > around + _STANDS_OUT * 1.25 * self.spread(around) / np.sqrt(n)
+            there = self.noise.chance(x[brighter], n * level[brighter], share[brighter], float(n))
+            chance[some[brighter]] = np.maximum(chance[some[brighter]], there)
         return chance
 
 

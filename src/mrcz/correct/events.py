@@ -43,8 +43,8 @@ _MOST_OF_FRAME = 0.01
 #: Pixels of an event in one frame. What covers more (a diffraction spot, an edge that moves) came through the lens.
 _LARGEST = 64
 
-#: Pixels, and pairs of frames, from which dose and noise are estimated.
-_SAMPLE, _PAIRS = 1 << 20, 3
+#: Pixels from which the dose of a frame is estimated; pairs of frames, and pixels of each, for the noise.
+_SAMPLE, _PAIRS, _OF_PAIR = 1 << 20, 3, 1 << 17
 
 #: Neighbours of a pixel in its frame and those before and after.
 _NEIGHBOURS = 26
@@ -353,13 +353,17 @@ class _Looking:
         if not 0 < reference < np.inf:
             return None
         plain = cls(total, nz, Noise(), rows, good, reference)
-        pairs = []
-        for t in np.unique(np.linspace(0, nz - 2, _PAIRS).astype(int)):
-            first, second = (np.asarray(stack[int(t) + i])[rows][good].astype(np.float64) for i in (0, 1))
-            # Neighbours in time of which one is dark say nothing of the noise.
-            if first.sum() > 0.5 * second.sum() > 0.25 * first.sum() > 0:
-                pairs.append((first, second, first.sum() / second.sum()))
-        noise = estimate_noise(pairs, sums[good] / nz, np.dtype(stack.dtype).kind in "biu")
+        pairs: list[tuple[np.ndarray, np.ndarray]] = []
+        step = -(-int(np.count_nonzero(good)) // _OF_PAIR)
+        # Spread over time; dark frames and steps of the dose, which say nothing of the noise, are tried and left.
+        times = np.unique(np.linspace(0, nz - 2, 4 * _PAIRS).astype(int))
+        for t in np.concatenate((times[::4], times[2::4], times[1::2])):
+            first, second = (np.asarray(stack[int(t) + i])[rows][good][::step].astype(np.float64) for i in (0, 1))
+            if 2 * second.sum() > first.sum() > 0.5 * second.sum() and 2 * nz * step * first.sum() > reference:
+                pairs.append((first, second))
+            if len(pairs) == _PAIRS:
+                break
+        noise = estimate_noise(pairs, sums[good][::step] / nz, np.dtype(stack.dtype).kind in "biu")
         return replace(plain, noise=noise)
 
     def shares(self, frames: np.ndarray) -> np.ndarray:
@@ -448,9 +452,14 @@ class _Looking:
             chance **= np.log(weak) / np.log(_CANDIDATE)
         near = np.flatnonzero((chance < _CANDIDATE) & (weight >= 0.5))
         frame, pixel, value, share, chance = (a[near] for a in (frame, pixel, value, share, chance))
-        chance = around.chance_moving(value, pixel, tested[near], chance)
-        chosen = self._grown(frame, pixel, chance, shape, nothing.alpha, n_all)
-        frame, pixel, value, share = (a[chosen] for a in (frame, pixel, value, share))
+        tested = tested[near]
+        for drifting in (False, True):
+            # What may be an event while nothing moves is looked at once more, as if all had.
+            if drifting:
+                chance = around.chance_moving(value, pixel, tested, chance, 0.05 * nothing.alpha)
+            chosen = self._grown(frame, pixel, chance, shape, nothing.alpha, n_all)
+            frame, pixel, value, share, tested, chance = (
+                a[chosen] for a in (frame, pixel, value, share, tested, chance))
         keep, reason = self._plausible(frame, pixel, shape)
         frame, pixel, value, share = (a[keep] for a in (frame, pixel, value, share))
         others, weight = self._others(pixel, value, share)

@@ -136,7 +136,8 @@ def estimate_noise(pairs: list[tuple[np.ndarray, np.ndarray]], mean: np.ndarray,
     return Noise("pearson", slope=slope, constant=constant, tail=float(max(skew, 0.0) * np.median(sigma) / 2))
 
 
-def _spread(first: np.ndarray, second: np.ndarray, mean: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _spread(first: np.ndarray, second: np.ndarray, mean: np.ndarray,
+            groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of a pixel of ``first`` in each of ``groups``."""
     ratio = first.sum() / second.sum()
     # Noise of the first frame once and, as it grows with the dose, ratio times more from the second.
@@ -256,7 +257,8 @@ class Surroundings:
 
 # ---- one event, several pixels ---------------------------------------------------------------------------------------
 
-def link(frame: np.ndarray, pixel: np.ndarray, shape: tuple[int, int], frames: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def link(frame: np.ndarray, pixel: np.ndarray, shape: tuple[int, int],
+         frames: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of candidates that touch: the eight neighbours of a pixel, in its frame and in those ``frames`` around.
 
     ``frame`` and ``pixel`` are sorted by both in this order. Returns the places of the two of each pair.

@@ -1,7 +1,7 @@
 """Outliers of one frame: X-rays, cosmic rays, pixels that are on for some frames only.
 
-`fit_events` compares every pixel of every frame with the other frames of that pixel and returns an `EventModel`: where,
-when, how much, and what belongs there. Only those pixels of those frames are replaced; the pixel keeps its other frames.
+`fit_events` compares every pixel of every frame with the other frames of that pixel and returns an `EventModel`: when,
+where, how much, and what belongs there. Only those pixels of those frames are replaced.
 """
 
 from __future__ import annotations
@@ -43,11 +43,17 @@ _MOST_OF_FRAME = 0.01
 #: Pixels of an event in one frame. What covers more (a diffraction spot, an edge that moves) came through the lens.
 _LARGEST = 64
 
+#: Where so many events, and this part of all, have a pixel with all its neighbours, they are spots of diffraction.
+_SPOTS, _MOST_SPOTS = 10, 0.2
+
 #: Pixels from which the dose of a frame is estimated; pairs of frames, and pixels of each, for the noise.
 _SAMPLE, _PAIRS, _OF_PAIR = 1 << 20, 3, 1 << 17
 
 #: Neighbours of a pixel in its frame and those before and after.
 _NEIGHBOURS = 26
+
+#: Frames of a reader that are looked at together.
+_AT_A_TIME = 4
 
 _KERNEL_TYPES = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"}
 
@@ -100,8 +106,9 @@ class EventModel:
         return np.bincount(self.frame, minlength=self.n_frames)
 
     def __str__(self) -> str:
-        text = (f"EventModel, {self.n_frames} frames of {self.shape[0]} × {self.shape[1]}: {self.n_events} events of "
-                f"{self.n_pixels} pixels ({self.n_pixels / (self.n_frames * self.shape[0] * self.shape[1]):.2g} of all)")
+        ny, nx = self.shape
+        text = (f"EventModel, {self.n_frames} frames of {ny} × {nx}: {self.n_events} events of {self.n_pixels} pixels "
+                f"({self.n_pixels / (self.n_frames * ny * nx):.2g} of all)")
         return text + (f"; {self.reason}" if self.reason else "")
 
     def report(self) -> dict[str, Any]:
@@ -116,18 +123,22 @@ class EventModel:
 
     # -- applying ----------------------------------------------------------------------------------------------------
 
-    def of_frame(self, number: int) -> slice:
-        """Which entries belong to frame ``number``."""
+    def replacements(self, number: int, *, noise: bool = False, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels of frame ``number``, and what belongs there (float32); with ``noise`` as counts scatter about it."""
         if not 0 <= number < self.n_frames:
             raise ValueError(f"frame {number} for events of {self.n_frames} frames")
         a, b = np.searchsorted(self.frame, (number, number + 1))
-        return slice(int(a), int(b))
+        pixel, fill = self.pixel[a:b], self.fill[a:b]
+        if noise:
+            rng = np.random.default_rng([seed, number])
+            scatter = np.sqrt(np.maximum(fill, 0)) * rng.standard_normal(fill.size)
+            fill = np.maximum(fill + scatter, np.minimum(fill, 0)).astype(np.float32)
+        return pixel, fill
 
     def apply_frame(self, frame: np.ndarray, out: np.ndarray | None = None, *, number: int, noise: bool = False,
                     seed: int = 0) -> np.ndarray:
         """Replace the events of frame ``number``; see `apply`. ``out`` (ny, nx) may be ``frame``."""
         frame = np.asarray(frame)
-        here = self.of_frame(number)
         if frame.shape != self.shape:
             raise ValueError(f"a frame of shape {frame.shape} for events of {self.shape}")
         if frame.dtype.kind not in "biuf":
@@ -138,15 +149,9 @@ class EventModel:
             if out.shape != self.shape:
                 raise ValueError(f"out has shape {out.shape}, the frame {self.shape}")
             np.copyto(out, frame, casting="same_kind")
-        pixel, fill = self.pixel[here], self.fill[here]
-        if not pixel.size:
-            return out
+        pixel, fill = self.replacements(number, noise=noise, seed=seed)
         # The list alone passes through the blend of the outlier filter, whose chance for whole numbers it shares.
         values = np.zeros(pixel.size, out.dtype if out.dtype.name in _KERNEL_TYPES else np.float64)
-        spread = np.sqrt(np.maximum(fill, 0)) if noise else None
-        if spread is not None:
-            rng = np.random.default_rng([seed, number])
-            fill = np.maximum(fill + spread * rng.standard_normal(fill.size), 0).astype(np.float32)
         _outlier.blend(values, np.arange(pixel.size, dtype=np.int32), np.zeros(pixel.size, np.float32), fill,
                        seed, number, 0.0)
         y, x = np.divmod(pixel, self.shape[1])
@@ -180,10 +185,11 @@ class EventModel:
         for number, frame in enumerate(frames_of(as_stack(stack))):
             yield self.apply_frame(frame, number=number, noise=noise, seed=seed)
 
-    def clean_sum(self, total: np.ndarray, frames: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    def clean_sum(self, total: np.ndarray, frames: Sequence[int] | np.ndarray | None = None,
+                  gain: np.ndarray | None = None) -> np.ndarray:
         """The sum (ny, nx) of raw frames without their events: a new array of the same type, whole numbers rounded.
 
-        ``frames`` are the numbers of those summed, by default all.
+        ``frames`` are the numbers of those summed, by default all; ``gain`` (ny, nx) is what they were multiplied by.
         """
         total = np.asarray(total)
         if total.shape != self.shape:
@@ -198,6 +204,8 @@ class EventModel:
         out = total.copy()
         places, inverse = np.unique(pixel, return_inverse=True)
         less = np.bincount(inverse, excess, places.size)
+        if gain is not None:
+            less *= np.asarray(gain, np.float64).reshape(-1)[places]
         flat = out.reshape(-1)
         if out.dtype.kind in "iu":
             flat[places] = (flat[places].astype(np.int64) - np.rint(less).astype(np.int64)).astype(out.dtype)
@@ -251,9 +259,10 @@ def _frozen(array: np.ndarray) -> np.ndarray:
 def _model(like: EventModel, frame: np.ndarray, pixel: np.ndarray, value: np.ndarray, fill: np.ndarray) -> EventModel:
     """``like`` with these entries, sorted by frame and pixel, its events counted anew."""
     order = np.lexsort((pixel, frame))
-    lists = (np.asarray(a)[order].astype(t) for a, t in zip((frame, pixel, value, fill), _LISTS.values(), strict=True))
-    parts = dict(zip(_LISTS, map(_frozen, lists), strict=True))
-    return replace(like, n_events=int(_components(parts["frame"], parts["pixel"], like.shape)[0]), **parts)
+    frame, pixel, value, fill = (
+        _frozen(a[order].astype(t)) for a, t in zip((frame, pixel, value, fill), _LISTS.values(), strict=True))
+    n_events = int(_components(frame, pixel, like.shape)[0])
+    return replace(like, n_events=n_events, frame=frame, pixel=pixel, value=value, fill=fill)
 
 
 def _components(frame: np.ndarray, pixel: np.ndarray, shape: tuple[int, int]) -> tuple[int, np.ndarray]:
@@ -276,9 +285,9 @@ def fit_events(stack: Any, *, alpha: float = 1e-7, total: np.ndarray | None = No
     """Find the pixels of single frames that their other frames do not explain.
 
     Every pixel of every frame is compared with the sum of the pixel's other frames and of the 40 pixels around it,
-    scaled by the dose of each frame, which is read off the frames' means. One with a chance below .7 · ``alpha`` (.1, where
-    there are few) is an event by itself; touching ones, in a frame or from one to the next, need less. Where the specimen is brighter within
-    12 pixels in any direction, that is what a pixel is compared with, so that an edge may drift by some 10 pixels.
+    scaled by the dose of each frame, which is read off the frames' means. One with a chance below .6 · ``alpha`` (.1
+    where there are few) is an event by itself; touching ones, in a frame or from one to the next, need less. Where the
+    specimen is brighter within 12 pixels in any direction a pixel is compared with that, so that edges may drift.
 
     Parameters
     ----------
@@ -294,8 +303,9 @@ def fit_events(stack: Any, *, alpha: float = 1e-7, total: np.ndarray | None = No
     Returns
     -------
     EventModel
-        Without events, and with its ``reason`` told, for stacks of fewer than 5 frames, without counts, or with more
-        candidates than a quarter of a frame's pixels; a warning is given for the last.
+        Without events, and with its ``reason`` told, for stacks of fewer than 5 frames, without counts, with more
+        candidates than a quarter of a frame's pixels, or with spots like those of diffraction. What of the image itself
+        may have been found and is left alone is told too, by a warning.
 
     Raises
     ------
@@ -327,7 +337,10 @@ def fit_events(stack: Any, *, alpha: float = 1e-7, total: np.ndarray | None = No
         reason = f"more than {most} pixels differ from frame to frame beyond their noise: events were not looked for"
         warnings.warn(reason, stacklevel=2)
         return replace(nothing, reason=reason)
-    return looking.judge(nothing, *found)
+    model = looking.judge(nothing, *found)
+    if model.reason:
+        warnings.warn(model.reason, stacklevel=2)
+    return model
 
 
 @dataclass(frozen=True)
@@ -476,11 +489,11 @@ class _Looking:
                n_all: int) -> np.ndarray:
         """Places of the candidates that are events: unlikely by themselves, or two that touch, and what touches these.
 
-        Of ``alpha``, .7 goes to single ones where a twentieth of them may be false at most, else .1: a stack without
+        Of ``alpha``, .6 goes to single ones where a twentieth of them may be false at most, else .1: a stack without
         events keeps all its pixels. .05 goes to pairs: 13 a pixel, each with the square of a chance.
         """
         certain = np.count_nonzero(chance < 0.1 * alpha)
-        alone = 0.7 * alpha if certain > 20 * 0.7 * alpha * n_all else 0.1 * alpha
+        alone = 0.6 * alpha if certain > 20 * 0.6 * alpha * n_all else 0.1 * alpha
         pair = np.sqrt(0.05 * alpha / (_NEIGHBOURS / 2))
         if self.noise.kind != "poisson":
             # Neighbours share the charge of an electron, so that their noise is not independent.
@@ -490,7 +503,7 @@ class _Looking:
         first, second = link(frame[some], pixel[some], shape)
         event[some[first]] = event[some[second]] = True
         # What touches an event may be as likely as the rest of alpha allows for so many.
-        grown = 0.25 * alpha * n_all / (_NEIGHBOURS * max(1, np.count_nonzero(event)))
+        grown = 0.25 * alpha * n_all / (_NEIGHBOURS * max(1, int(np.count_nonzero(event))))
         some = np.flatnonzero(event | (chance < min(grown, _CANDIDATE)))
         first, second = link(frame[some], pixel[some], shape)
         first, second = some[first], some[second]
@@ -501,27 +514,34 @@ class _Looking:
 
     def _plausible(self, frame: np.ndarray, pixel: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, str]:
         """Which entries to keep, and why not the others."""
+        n, group = _components(frame, pixel, shape)
         reasons = []
         keep = np.ones(frame.size, bool)
+        if not n:
+            return keep, ""
+        # A pixel with all its eight neighbours: X-rays and tracks hardly have one, spots of diffraction do.
+        first, second = link(frame, pixel, shape, 0)
+        inner = np.bincount(np.concatenate((first, second)), minlength=frame.size) == 8
+        spots = np.unique(group[inner]).size
+        if spots >= _SPOTS and spots > _MOST_SPOTS * n:
+            return ~keep, f"{spots} of {n} events are spots of 3 x 3 pixels and more, as of diffraction: left alone"
         many = np.bincount(frame, minlength=1) > _MOST_OF_FRAME * self.total.size + 1
         if many.any():
             keep &= ~many[frame]
             reasons.append(f"{np.count_nonzero(many)} frames that differ as a whole left alone")
-        n, group = _components(frame, pixel, shape)
-        if n:
-            wide = np.unique(group.astype(np.int64) * self.n_frames + frame, return_counts=True)
-            large = np.zeros(n, bool)
-            large[wide[0][wide[1] > _LARGEST] // self.n_frames] = True
-            if large.any():
-                keep &= ~large[group]
-                reasons.append(f"{np.count_nonzero(large)} of more than {_LARGEST} pixels in a frame left alone")
+        in_frame, size = np.unique(group.astype(np.int64) * self.n_frames + frame, return_counts=True)
+        large = np.zeros(n, bool)
+        large[in_frame[size > _LARGEST] // self.n_frames] = True
+        if large.any():
+            keep &= ~large[group]
+            reasons.append(f"{np.count_nonzero(large)} of more than {_LARGEST} pixels in a frame left alone")
         return keep, "; ".join(reasons)
 
 
 def _batches(stack: Any) -> Iterator[tuple[int, np.ndarray]]:
     """Number of the first, and frames (k, npix) that the core takes: all of an array at once, else a few."""
     nz, ny, nx = (int(n) for n in stack.shape)
-    dtype = np.dtype(stack.dtype)
+    dtype: np.dtype = np.dtype(stack.dtype)
     if isinstance(stack, np.ndarray) and stack.flags.c_contiguous and dtype.isnative and dtype.name in _KERNEL_TYPES:
         yield 0, stack.reshape(nz, ny * nx)
         return
@@ -530,8 +550,7 @@ def _batches(stack: Any) -> Iterator[tuple[int, np.ndarray]]:
     kept = dtype.newbyteorder("=")
     if kept.name not in _KERNEL_TYPES:
         kept = np.dtype(np.float32 if dtype == np.float16 else np.float64)
-    at_a_time = 4
-    held = np.empty((min(at_a_time, nz), ny * nx), kept)
+    held = np.empty((min(_AT_A_TIME, nz), ny * nx), kept)
     n = 0
     for number, frame in enumerate(frames_of(stack), 1):
         held[n] = frame.reshape(-1)

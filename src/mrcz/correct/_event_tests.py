@@ -17,7 +17,7 @@ __all__ = ["Noise", "Surroundings", "dose_levels", "estimate_noise", "link", "th
 LEAST_DOSE = 0.5
 
 #: Frames whose shares of the dose differ by less than this factor have one table of thresholds.
-_LEVEL = 1.1
+_LEVEL = 1.03
 
 
 @dataclass(frozen=True)
@@ -214,8 +214,8 @@ class Surroundings:
         pixels, and the rest of an event."""
         ny, nx = self.total.shape
         out = np.empty(pixel.size)
-        for start in range(0, pixel.size, 1 << 14):
-            here = slice(start, start + (1 << 14))
+        for start in range(0, pixel.size, 1 << 12):
+            here = slice(start, start + (1 << 12))
             y, x = np.divmod(pixel[here].astype(np.int64), nx)
             y = np.clip(y[:, None] + offsets[:, 0], 0, ny - 1)
             x = np.clip(x[:, None] + offsets[:, 1], 0, nx - 1)

@@ -55,6 +55,7 @@ _NEIGHBOURS = 26
 #: Frames of a reader that are looked at together.
 _AT_A_TIME = 4
 
+_SUM_TYPES = {"uint16", "int16", "uint32", "int32", "int64", "float32", "float64"}
 _KERNEL_TYPES = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"}
 
 
@@ -327,6 +328,8 @@ def fit_events(stack: Any, *, alpha: float = 1e-7, total: np.ndarray | None = No
             total = time_sum(stack, n_threads=n_threads)
     elif total.shape != (ny, nx):
         raise ValueError(f"a sum of shape {total.shape} for frames of {(ny, nx)}")
+    if total.dtype.name not in _SUM_TYPES or not total.dtype.isnative:
+        total = total.astype(np.int64 if total.dtype.kind in "biu" else np.float64)
     looking = _Looking.at(stack, total)
     if looking is None:
         return replace(nothing, reason="no counts to find events in")

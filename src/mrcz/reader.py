@@ -669,7 +669,7 @@ class Reader(Reductions):
                     if gain is not None:
                         frame = frame.astype(np.float32) * gain
                     total += frame if weights is None else frame * kind(weights[a + k])
-        return total if correction is None else correction.correct_sum(total, len(numbers))
+        return total if correction is None else correction.correct_sum(total, len(numbers), frames=numbers)
 
     def _sum_fused(
         self, numbers: np.ndarray, total: np.ndarray, weights: Sequence[float] | None, gain: np.ndarray | None,

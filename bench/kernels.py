@@ -22,6 +22,7 @@ def cases(n, rate, rng):
     data = rng.poisson(rate, n).clip(0, 15).astype(np.uint8)
     noise = rng.integers(0, 256, n, dtype=np.uint8)
     out, half = np.zeros(n, np.uint8), np.zeros(n // 2, np.uint8)
+    full = (data[0::2] | data[1::2] << 4).astype(np.uint8)  # two pixels a byte
     mask, counts = np.zeros(n // 64, np.uint64), np.zeros(256, np.uint32)
     yield "bit transpose", n, lambda v: pixels.bit_transpose(data, out, variant=v)
     yield "bit untranspose", n, lambda v: pixels.bit_untranspose(data, out, variant=v)
@@ -30,6 +31,7 @@ def cases(n, rate, rng):
     yield "count_zero", n, lambda v: pixels.count_zero(data, variant=v)
     yield "nonzero_mask", n, lambda v: pixels.nonzero_mask(data, mask, variant=v)
     yield "histogram", n, lambda v: pixels.histogram(data, counts, variant=v)
+    yield "histogram, packed", n // 2, lambda v: pixels.histogram(full, counts, variant=v)
     yield "histogram, noise", n, lambda v: pixels.histogram(noise, counts, variant=v)
     yield "xxh64", n, lambda v: pixels.xxh64(noise, variant=v)
     frame, planes = np.zeros(2 * n, np.uint8), np.zeros(n, np.uint8)

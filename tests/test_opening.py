@@ -187,6 +187,36 @@ def test_opened_while_another_process_flushes(tmp_path, codec):
     assert opened > 200 and len(lengths) > 20
 
 
+@pytest.mark.parametrize("codec", ["zstd", "none"])
+def test_a_writer_that_is_always_faster(tmp_path, monkeypatch, codec):
+    """Between every look at the size of the file and what is read next, another frame is flushed: no look is lost."""
+    path = tmp_path / "m.mrcz"
+    frame = np.random.default_rng(0).poisson(1, (1, 48, 40)).astype("u2")
+    looks, pauses = [], []
+    with mrcz.Writer(path, codec=codec, sync=False) as writer:
+        writer.extend(frame)
+        writer.flush()
+
+        def overtaken(name):
+            function = getattr(FileSource, name)
+
+            def call(source, *args, **kwargs):
+                function(source, *args, **kwargs)
+                writer.extend(frame)
+                writer.flush()
+                looks.append(name)
+
+            monkeypatch.setattr(FileSource, name, call)
+
+        overtaken("__init__")
+        overtaken("refresh")
+        monkeypatch.setattr("mrcz.opening.time.sleep", pauses.append)
+        for _ in range(5):
+            with mrcz.open(path) as reader:
+                assert np.array_equal(reader[len(reader) - 1], frame[0])
+    assert len(looks) >= 5 and not pauses
+
+
 def test_a_file_that_is_whole_at_the_second_look(tmp_path, monkeypatch):
     """The header of one instant and the footer of the next: looked at again before anything is said."""
     path = tmp_path / "m.mrcz"

@@ -132,7 +132,7 @@ def test_unknown_kernels_are_an_import_error_that_says_what_there_is(name):
     """Each module takes its kernels by itself: one that forgets to look dies at its first pixel."""
     code = """
 import os
-for module in ("chunk", "frames", "pixels", "outlier"):
+for module in ("chunk", "correcting", "frames", "pixels", "outlier"):
     try:
         __import__("_cmrcz." + module)
     except ImportError as error:

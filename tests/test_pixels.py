@@ -82,13 +82,16 @@ def read_only(values, start=0):
 
 
 def some_bytes(seed, n):
-    """Bytes of the kinds that choose a kernel's path: sparse, counted electrons, hot pixels, noise, one value."""
+    """Bytes of the kinds that choose a kernel's path: sparse, counted, packed, hot pixels, noise, one value."""
     rng = np.random.default_rng(seed)
-    kind = seed % 6
+    kind = seed % 7
     if kind == 0:
         return rng.integers(0, 256, n, dtype=np.uint8)
     if kind == 5:
         return np.full(n, rng.integers(0, 256), np.uint8)
+    if kind == 6:
+        low, high = rng.poisson(rng.choice([0.1, 0.5, 1.2]), (2, n)).clip(0, 15)
+        return (low | high << 4).astype(np.uint8)
     values = rng.poisson([0.02, 1, 6, 12][kind - 1], n).astype(np.uint8)
     if n and kind > 1:
         values[rng.integers(0, n, 1 + n // 200)] = rng.integers(0, 256, 1 + n // 200)

@@ -90,10 +90,22 @@ def test_a_plain_file_has_no_checksums(tmp_path, rng):
 
 
 def test_a_temporary_name_is_never_somebody_elses(tmp_path, monkeypatch):
+    """Neither one of those that all makers of a file derive from its name, nor one by chance."""
     monkeypatch.setattr("mrcz.whole.secrets.token_hex", lambda n: "00" * n)
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (tmp_path / ".a.mrc.00000000.part").symlink_to(victim)
+    taken = 0
+    while True:
+        try:
+            new = NewFile(tmp_path / "a.mrc")
+        except FileExistsError:
+            break
+        derived = new.temporary
+        new.abort()
+        derived.symlink_to(victim)
+        taken += 1
+    assert taken >= 1
     with pytest.raises(FileExistsError):
         NewFile(tmp_path / "a.mrc")
     with pytest.raises(FileExistsError):

@@ -36,7 +36,8 @@ every_disk = pytest.mark.parametrize("disk", DISKS)
 
 
 def made(path, content, disk=None, **options):
-    new = NewFile(path, disk=disk and disk(), **options)
+    # alone=False: as on a file system without locks, where nobody knows of the other before it takes the name.
+    new = NewFile(path, disk=disk and disk(), alone=False, **options)
     os.write(new.fd, content)
     return new
 
@@ -101,7 +102,7 @@ def test_replacing_and_taking_do_not_lose_one_another(tmp_path, disk):
     """Those with overwrite may replace only what says so (b'old' or their own kind); those without never anything."""
     path = tmp_path / "a"
 
-    def judge(there):
+    def judge(there, new):
         if os.pread(there, 20, 0) not in (b"old", b"over", b""):
             raise MrczError("stays")
 
@@ -115,8 +116,8 @@ def test_replacing_and_taking_do_not_lose_one_another(tmp_path, disk):
                 code = 3
                 try:
                     if k % 2:
-                        new = made(path, b"over", disk, overwrite=True)
-                        new.publish(judge)
+                        new = made(path, b"over", disk, overwrite=judge)
+                        new.publish()
                     else:
                         new = made(path, b"new%d" % k, disk)
                         new.publish()
@@ -144,13 +145,13 @@ def test_what_stands_there_is_judged_and_kept(tmp_path, disk):
     path = tmp_path / "a"
     path.write_bytes(b"precious")
 
-    def refuse(there):
+    def refuse(there, new):
         assert os.pread(there, 20, 0) == b"precious"
         raise MrczError("is precious")
 
-    new = made(path, b"new", disk, overwrite=True)
+    new = made(path, b"new", disk, overwrite=refuse)
     with pytest.raises(MrczError, match="precious"):
-        new.publish(refuse)
+        new.publish()
     new.abort()
     assert path.read_bytes() == b"precious" and os.listdir(tmp_path) == ["a"]
     put(path, b"new", disk, overwrite=True)
@@ -180,9 +181,9 @@ def test_the_lock_is_on_the_file_that_has_the_name(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"first")
     seen = []
-    new = made(path, b"third", overwrite=True)
+    new = made(path, b"third", overwrite=lambda there, new: seen.append(os.pread(there, 9, 0)))
     with standing(path):
-        waiting = threading.Thread(target=new.publish, args=(lambda there: seen.append(os.pread(there, 9, 0)),))
+        waiting = threading.Thread(target=new.publish)
         waiting.start()
         waiting.join(0.1)
         (tmp_path / "b").write_bytes(b"second")
@@ -190,6 +191,104 @@ def test_the_lock_is_on_the_file_that_has_the_name(tmp_path):
     waiting.join(10)
     new.close()
     assert seen == [b"second"] and path.read_bytes() == b"third"
+
+
+# ---- two writers of one new file ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("stands", "overwrite"), [(False, False), (False, True), (True, True)])
+def test_a_second_writer_is_refused_when_it_opens(tmp_path, rng, overwrite, stands):
+    """Not when it has written everything; and the first one's file stays what it is."""
+    path = tmp_path / "a.mrcz"
+    frames = rng.poisson(1, (4, 16, 16)).astype("u1")
+    if stands:
+        mrcz.write(path, frames[:1])
+    with mrcz.Writer(path, overwrite=overwrite) as first:
+        first.extend(frames[:2])
+        for _before_and_after_a_flush in range(2):
+            for again in (False, True):  # the second one's wish
+                with pytest.raises((MrczError, FileExistsError), match=r"another process is writing|exists"):
+                    mrcz.Writer(path, overwrite=again)
+            with pytest.raises((MrczError, FileExistsError)), whole_file(path, overwrite=overwrite):
+                pass
+            first.extend(frames[2:3])
+            first.flush()
+        mrcz.write(tmp_path / "other.mrcz", frames)  # another name is free
+        first.extend(frames[3:])
+    assert np.array_equal(mrcz.read(path), np.concatenate([frames[:3], frames[2:3], frames[3:]]))
+    assert sorted(os.listdir(tmp_path)) == ["a.mrcz", "other.mrcz"]
+    mrcz.write(path, frames, overwrite=True)  # and so is this one again
+
+
+@forks
+def test_of_processes_that_begin_at_once_one_begins(tmp_path):
+    path = tmp_path / "a"
+    for round_number in range(15):
+        go_read, go_write = os.pipe()
+        done_read, done_write = os.pipe()
+        children = []
+        for _ in range(6):
+            child = os.fork()
+            if child == 0:
+                code = 3
+                try:
+                    os.close(go_write)
+                    os.close(done_write)
+                    os.read(go_read, 1)
+                    new = NewFile(path, overwrite=True)
+                    os.read(done_read, 1)  # it has begun until all have tried
+                    new.abort()
+                    code = 0
+                except MrczError as error:
+                    code = 1 if "another process is writing this file" in str(error) else 2
+                finally:
+                    os._exit(code)
+            children.append(child)
+        os.close(go_read)
+        os.close(done_read)
+        os.close(go_write)
+        refused = [os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(5)]
+        os.close(done_write)
+        last = os.waitstatus_to_exitcode(os.wait()[1])
+        assert refused == [1] * 5 and last == 0, (round_number, refused, last)
+        assert os.listdir(tmp_path) == []
+
+
+@forks
+def test_what_killed_writers_left_is_in_nobodys_way_and_stays(tmp_path):
+    path = tmp_path / "a"
+    for k in range(6):
+        child = os.fork()
+        if child == 0:
+            new = NewFile(path)
+            os.write(new.fd, b"frames %d" % k)
+            os.kill(os.getpid(), 9)
+        os.waitpid(child, 0)
+    left = sorted(name.read_bytes() for name in tmp_path.iterdir())
+    assert left == [b"frames %d" % k for k in range(6)]
+    (kept,) = (name for name in tmp_path.iterdir() if name.read_bytes() == b"frames 2")
+    kept.unlink()  # as `mrcz clean` may, in between
+    with whole_file(path) as file:
+        with pytest.raises(MrczError, match="another process is writing this file"):
+            NewFile(path)
+        file.write(b"whole")
+    assert path.read_bytes() == b"whole" and len(os.listdir(tmp_path)) == 6
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_what_lies_under_a_temporary_name_is_not_believed(tmp_path):
+    """A FIFO that nobody opens, a link, a folder: no name for a new file, and none that is waited for."""
+    path = tmp_path / "a"
+    names = []
+    for make in (os.mkfifo, lambda name: os.symlink("/dev/zero", name), os.mkdir):
+        new = NewFile(path)
+        names.append(new.temporary)
+        new.abort()
+        make(names[-1])
+    assert len(set(names)) == 3
+    with whole_file(path) as file:
+        file.write(b"x")
+    assert path.read_bytes() == b"x" and len(os.listdir(tmp_path)) == 4
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
@@ -364,7 +463,8 @@ def test_frames_whose_name_was_taken_meanwhile_are_not_thrown_away(tmp_path, rng
     frames = rng.poisson(1, (3, 16, 16)).astype("u1")
     writer = mrcz.Writer(path, overwrite=False)
     writer.extend(frames)
-    mrcz.write(path, frames[:1])
+    mrcz.write(tmp_path / "b.mrcz", frames[:1])
+    (tmp_path / "b.mrcz").rename(path)  # as another program would, which knows nothing of our temporary files
     with pytest.raises(FileExistsError, match="3 frames are whole, in") as caught:
         writer.close()
     kept = str(caught.value).rsplit("in ", 1)[1]

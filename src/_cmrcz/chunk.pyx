@@ -82,6 +82,7 @@ cdef enum:
     SAMPLE = 131072         # bytes of a frame, times the type size, that the choice of method is tried on
     FOREIGN = 15            # where one zstd frame is of another kind than ours, as many after it are not looked at
     SEARCHED = 32768        # and those that zstd's search is tried on, which costs ten times as much a byte
+    THIN = 4096             # fewer bytes of those that are left are no evidence
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------
@@ -626,75 +627,138 @@ cdef size_t take_sample(const Source *src, size_t n, size_t most, size_t unit, u
     return size
 
 
+cdef int sample_frame(const Source *src, size_t n, size_t most, size_t unit, size_t *taken,
+                      Scratch *s) noexcept nogil:
+    """Take a sample to s.d, with room behind it for its encoding: the encoder's own buffers are in use then."""
+    most = min(n, most)
+    if reserve(&s.d, &s.d_size, most + chunk_bound(most)) != OK:
+        return NO_MEMORY
+    taken[0] = take_sample(src, n, most, unit, s.d)
+    return OK
+
+
+cdef int64_t best_filter(const Params *p, Plan *plan, size_t taken, int64_t *planes, Scratch *s) noexcept nogil:
+    """Try every filter on the sample in s.d: bytes with the best, plan's then; planes: with the bit shuffle."""
+    cdef int filter, ts = p.typesize
+    cdef int64_t got, best = -1
+    planes[0] = -1
+    for filter in range(3):
+        if p.filter >= 0 and filter != p.filter or filter == 0 and ts > 1 and p.filter < 0:
+            continue    # the caller chose another; or bytes of different weight side by side, never the best
+        if filter == 1 and ts == 1 and p.filter < 0:
+            continue    # the byte shuffle does nothing to bytes
+        got = trial(s.d, taken, p, filter, ts, 0, taken, s)
+        if got < 0:
+            return got
+        if filter == 2:
+            planes[0] = got
+        if best < 0 or got < best:
+            best = got
+            plan.filter = filter
+    return best
+
+
+cdef int searches(const Source *src, size_t n, const Params *p, Plan *plan, size_t taken, Scratch *s) noexcept nogil:
+    """Whether zstd's search for matches gains enough over plan, which is it then: 1 or 0, or -status.
+
+    Searching takes ten times the time, so little is tried: a quarter of the way into the sample a strip begins, pixels
+    that lie together, away from the frame's edge. More where that is no evidence.
+    """
+    cdef int ts = p.typesize, filter = p.filter if p.filter >= 0 else (1 if p.typesize > 1 else 0)
+    # per cent of what the plan takes
+    cdef int most = 80 if p.profile == 0 else (95 if p.profile == 1 else 100)
+    cdef size_t unit = 64 * ts, size = min(taken // 4, (<size_t> SEARCHED) * ts) // unit * unit
+    cdef size_t at = taken // 4 // unit * unit
+    cdef int64_t got, found
+    cdef int status
+    if size == 0:
+        size = taken
+        at = 0
+    got = trial(s.d + at, size, p, plan.filter, ts, 0, taken, s)
+    if got < 0:
+        return <int> got
+    found = trial(s.d + at, size, p, filter, ts, 1, taken, s)
+    if 0 <= found < got * most // 100 and got < THIN and size < n:
+        status = sample_frame(src, n, max(taken, <size_t> MIB), unit, &size, s)
+        if status != OK:
+            return -status
+        got = trial(s.d, size, p, plan.filter, plan.typesize, 0, size, s)
+        if got < 0:
+            return <int> got
+        found = trial(s.d, size, p, filter, ts, 1, size, s)
+    if found < 0:
+        return <int> found
+    if found >= got * most // 100:
+        return 0
+    plan.search = 1
+    plan.filter = filter
+    plan.typesize = ts
+    return 1
+
+
+cdef int choose_method(const Source *src, size_t n, const Params *p, Plan *plan, size_t *target,
+                       Scratch *s) noexcept nogil:
+    """Choose filter, type size and search by trying each on a sample of four strips; target: bytes of a block.
+
+    What the pixels are decides, whatever made them, and trying costs a few per cent of encoding.
+    """
+    cdef int wide
+    cdef size_t ts = p.typesize, unit = 64 * ts, block = MIB * min(ts, <size_t> 2), taken = 0
+    cdef size_t most = SAMPLE * min(ts, <size_t> 4) * (16 if p.profile == 2 else 1)
+    cdef int64_t best, got, planes = -1
+    cdef int status = sample_frame(src, n, most, unit, &taken, s)
+    if status != OK:
+        return status
+    best = best_filter(p, plan, taken, &planes, s)
+    if 0 <= best < THIN and best < planes < 2 * best and taken < min(n, block):
+        # Of so few bytes most are the tables that each plane has, once a block: a dozen electrons more or less in the
+        # sample would choose. A whole block tells.
+        status = sample_frame(src, n, block, unit, &taken, s)
+        if status != OK:
+            return status
+        best = best_filter(p, plan, taken, &planes, s)
+    if best < 0:
+        return <int> -best
+    if plan.filter == 2:
+        target[0] = block
+    if plan.filter == 2 and ts == 1 and p.filter < 0 and p.profile >= 1:
+        # Bit planes of several pixels at once: the empty top plane of one byte serves the next as zeros to copy,
+        # which saves a literal a run. That pays for sparse planes, and needs blocks that keep the planes long. The
+        # items must divide the frame: C-Blosc2 decodes one cut by its end wrongly.
+        wide = 4 if p.profile == 1 else 8
+        while n % wide:
+            wide //= 2
+        got = best
+        if p.profile == 2 and wide > 1:
+            got = trial(s.d, taken, p, 2, wide, 0, taken, s)
+            if got < 0:
+                return <int> -got
+        if (p.profile == 1 and best * 30 < <int64_t> taken) or (p.profile == 2 and got < best):
+            plan.typesize = wide
+            # half a MiB for every byte of an item: bit planes of 64 KiB; or 128, in blocks too long for caches
+            target[0] = max(MIB * wide // 2, MIB) if p.profile == 1 else MIB * wide
+    status = searches(src, n, p, plan, taken, s)
+    if status == 1:
+        target[0] = block if plan.filter == 2 else MIB
+    return OK if status >= 0 else -status
+
+
 cdef int plan_frame(const Source *src, size_t n, const Params *p, Plan *plan, Scratch *s) noexcept nogil:
     """Choose filter, type size, search and block size for one frame of n stored bytes.
 
-    With a profile, each method is tried on a sample of four strips: what the pixels are decides, whatever made them,
-    and trying costs a few per cent of encoding. Without, what the caller said is taken.
+    With a profile the pixels decide (`choose_method`). Without, what the caller said is taken.
     """
-    cdef size_t target = MIB, size, taken, most, at
-    cdef int64_t best = -1, got
-    cdef int threshold, other, ts = p.typesize
+    cdef size_t target = MIB, size
     cdef int status = prepare(p, s)
     if status != OK:
         return status
-    plan.typesize = ts
+    plan.typesize = p.typesize
     plan.search = p.codec == 6 and p.profile < 0
     plan.filter = p.filter if p.filter >= 0 else 2
     if p.codec == 6 and p.profile >= 0 and n >= 64:
-        most = <size_t> SAMPLE * min(ts, 4) * (16 if p.profile == 2 else 1)
-        # the encoder's own buffers are in use while a method is tried, so sample and output have their own
-        if reserve(&s.d, &s.d_size, min(n, most) + chunk_bound(min(n, most))) != OK:
-            return NO_MEMORY
-        taken = take_sample(src, n, most, 64 * ts, s.d)
-        for other in range(3):
-            if p.filter >= 0 and other != p.filter or other == 0 and ts > 1 and p.filter < 0:
-                continue    # the caller chose another; or bytes of different weight side by side, never the best
-            if other == 1 and ts == 1 and p.filter < 0:
-                continue    # the byte shuffle does nothing to bytes
-            got = trial(s.d, taken, p, other, ts, 0, taken, s)
-            if got < 0:
-                return <int> -got
-            if best < 0 or got < best:
-                best = got
-                plan.filter = other
-        # Searching for matches takes ten times the time: worth it only where it gains. A quarter of the way into the
-        # sample a strip begins: pixels that lie together, away from the frame's edge.
-        threshold = 80 if p.profile == 0 else (95 if p.profile == 1 else 100)
-        other = p.filter if p.filter >= 0 else (1 if ts > 1 else 0)
-        size = min(taken // 4, (<size_t> SEARCHED) * ts) // (64 * ts) * (64 * ts)
-        at = taken // 4 // (64 * ts) * (64 * ts)
-        if size == 0:
-            size = taken
-            at = 0
-        got = trial(s.d + at, size, p, plan.filter, ts, 0, taken, s)
-        if got < 0:
-            return <int> -got
-        threshold = <int> (got * threshold // 100)
-        got = trial(s.d + at, size, p, other, ts, 1, taken, s)
-        if got < 0:
-            return <int> -got
-        if got < threshold:
-            plan.search = 1
-            plan.filter = other
-        if plan.filter == 2:
-            target = MIB * min(ts, 2)
-        if plan.filter == 2 and not plan.search and ts == 1 and p.filter < 0 and p.profile >= 1:
-            # Bit planes of several pixels at once: the empty top plane of one byte serves the next as zeros to copy,
-            # which saves a literal a run. That pays for sparse planes, and needs blocks that keep the planes long. The
-            # items must divide the frame: C-Blosc2 decodes one cut by its end wrongly.
-            other = 4 if p.profile == 1 else 8
-            while n % other:
-                other //= 2
-            got = best
-            if p.profile == 2 and other > 1:
-                got = trial(s.d, taken, p, 2, other, 0, taken, s)
-                if got < 0:
-                    return <int> -got
-            if (p.profile == 1 and best * 30 < <int64_t> taken) or (p.profile == 2 and got < best):
-                plan.typesize = other
-                # half a MiB for every byte of an item: bit planes of 64 KiB; or 128, in blocks too long for caches
-                target = max(MIB * other // 2, MIB) if p.profile == 1 else MIB * other
+        status = choose_method(src, n, p, plan, &target, s)
+        if status != OK:
+            return status
     if plan.filter == 2 and n % plan.typesize:
         plan.filter = 1     # C-Blosc2 loses the bytes after the last whole item of a bit-shuffled block
     if p.blocksize > 0:

@@ -4,6 +4,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from _cmrcz.correcting import Steps
+
 def run_threads(job: Any, n_threads: int) -> None: ...
 def read(
     source: int | bytes | bytearray | memoryview | NDArray[np.uint8],
@@ -21,6 +23,8 @@ def read(
     verify: bool = True,
     to_float: bool = False,
     gain: NDArray[np.float32] | None = None,
+    correction: Steps | None = None,
+    events: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]] | None = None,
     window: tuple[int, int, int, int] | None = None,
     fresh: bool = False,
 ) -> None: ...

@@ -7,7 +7,7 @@ writing: the others leave theirs to it and go on encoding, as the system lets on
 """
 import threading
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -39,6 +39,7 @@ from _cmrcz.chunk cimport (
     stats_add,
     stats_init,
 )
+from _cmrcz.correcting cimport Correcting, Steps, Touched, check_touched, correct_pixels
 from _cmrcz.kernels cimport MZ_I8, MZ_I16, MZ_U4, MZ_U8, MZ_U16, kernels_in_use, mz_kernels, mz_stats
 from _cmrcz.status cimport (
     BAD_HASH,
@@ -166,6 +167,7 @@ cdef struct Window:
 cdef enum Sink:
     STORE = 0       # pixels as they are (4-bit ones unpacked)
     FLOAT = 1       # float32, times gain
+    CORRECT = 2     # float32, through a correction
 
 
 cdef class _Read(_Job):
@@ -184,6 +186,10 @@ cdef class _Read(_Job):
     cdef int verify
     cdef int sink
     cdef const float *gain
+    cdef const Correcting *correction
+    cdef const int64_t *starts      # of each frame's events, and where the last ones end; or NULL
+    cdef const int32_t *events
+    cdef const float *values        # of events
     cdef Window window
     cdef int by_block
     cdef Chunk shared               # the chunk of a single frame
@@ -203,6 +209,22 @@ cdef class _Read(_Job):
                 free(self.bytes_of[i])
         free(self.bytes_of)
         free(self.bytes_size)
+
+    cdef int take_events(self, const int64_t[::1] starts, const int32_t[::1] places, const float[::1] values,
+                         int64_t n, int64_t pixels) except -1:
+        """Check the events of n frames once, so that every thread can believe them."""
+        cdef int64_t k
+        if starts.shape[0] != n + 1 or values.shape[0] != places.shape[0]:
+            raise ValueError("events: a start a frame and one more, a value a pixel")
+        for k in range(n):
+            if not 0 <= starts[k] <= starts[k + 1] <= places.shape[0]:
+                raise ValueError(f"events of frame {k} are {starts[k]} to {starts[k + 1]} of {places.shape[0]}")
+            check_touched(places[starts[k]:starts[k + 1]], pixels, f"events of frame {k}")
+        self.starts = &starts[0]
+        if places.shape[0]:
+            self.events = &places[0]
+            self.values = &values[0]
+        return 0
 
     cdef int fetch(self, int thread, int64_t k, Chunk *c, int *verify) noexcept nogil:
         """Bring in frame k's stored bytes, compare their hash, parse them."""
@@ -242,14 +264,24 @@ cdef class _Read(_Job):
         status = chunk_parse(p, size, self.stored, c, s)
         return status
 
-    cdef void consume(self, const uint8_t *p, int64_t start, int64_t n, uint8_t *out) noexcept nogil:
-        """Take n decoded bytes that begin at byte start of a frame to where they belong in the frame at out."""
+    cdef void consume(self, int64_t k, const uint8_t *p, int64_t start, int64_t n, uint8_t *out) noexcept nogil:
+        """Take n decoded bytes that begin at byte start of frame k to where they belong in the frame at out."""
         cdef Window *w = &self.window
         cdef int bits = ITEM_BITS[self.pixel_type]
         cdef int64_t row, a, b, r0, r1, x, nx = w.nx, y, width = w.x1 - w.x0
         cdef uint8_t *q
+        cdef Touched touched
         if w.all and (self.pixel_type != MZ_U4 or nx % 2 == 0):
-            if self.sink == FLOAT:
+            if self.sink == CORRECT:
+                touched.n = 0
+                if self.starts is not NULL:
+                    touched.n = self.starts[k + 1] - self.starts[k]
+                    touched.index = self.events + self.starts[k]
+                    touched.weight = NULL
+                    touched.fill = self.values + self.starts[k]
+                correct_pixels(self.correction, &touched, self.pixel_type, p, start * 8 // bits, n * 8 // bits,
+                               <float *> out, self.stream)
+            elif self.sink == FLOAT:
                 x = start * 8 // bits
                 K.to_float(self.pixel_type, p, self.gain + x if self.gain is not NULL else NULL,
                            <float *> out + x, n * 8 // bits, self.stream)
@@ -285,18 +317,18 @@ cdef class _Read(_Job):
                     memcpy(out + y * width * bits + a - w.x0 * bits, p + (r0 + a - start), b - a)
             row += 1
 
-    cdef int block(self, int thread, const Chunk *c, size_t b, uint8_t *out, int verify) noexcept nogil:
+    cdef int block(self, int thread, int64_t k, const Chunk *c, size_t b, uint8_t *out, int verify) noexcept nogil:
         cdef Scratch *s = &self.scratch[thread]
         cdef int64_t start = b * c.blocksize, n = block_length(c, b)
         cdef int status
         cdef Window *w = &self.window
         if not w.all and (start >= w.y1 * w.row_bytes or start + n <= w.y0 * w.row_bytes):
             return OK
-        if self.sink == FLOAT and c.blocksize * 8 % ITEM_BITS[self.pixel_type]:
+        if self.sink != STORE and c.blocksize * 8 % ITEM_BITS[self.pixel_type]:
             s.found = c.blocksize
             return UNALIGNED
         if c.memcpyed:
-            self.consume(c.data + c.header + start, start, n, out)
+            self.consume(k, c.data + c.header + start, start, n, out)
             return OK
         if w.all and self.sink == STORE and self.pixel_type != MZ_U4:
             return block_decode(c, b, out + start, s, verify)
@@ -305,7 +337,7 @@ cdef class _Read(_Job):
         status = block_decode(c, b, s.d, s, verify)
         if status != OK:
             return status
-        self.consume(s.d, start, n, out)
+        self.consume(k, s.d, start, n, out)
         return OK
 
     cdef void loop_frames(self, int thread) noexcept nogil:
@@ -333,7 +365,7 @@ cdef class _Read(_Job):
             status = self.fetch(thread, k, &c, &verify)
             if status == OK:
                 for b in range(c.nblocks):
-                    status = self.block(thread, &c, b, out, verify)
+                    status = self.block(thread, k, &c, b, out, verify)
                     if status != OK:
                         break
             if status != OK:
@@ -402,7 +434,7 @@ cdef class _Read(_Job):
             if b < 0:
                 status = OK if hash64(self.bytes, self.sizes[0]) == self.hashes[0] else BAD_HASH
             else:
-                status = self.block(thread, &self.shared, b, self.out, self.verify and not self.hashed)
+                status = self.block(thread, 0, &self.shared, b, self.out, self.verify and not self.hashed)
             if status != OK:
                 self.fail(thread, status, 0, s.found, s.expected)
                 return
@@ -447,8 +479,8 @@ cdef void read_work(_Read job, int thread) noexcept nogil:
 
 def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes not None, out, *, int64_t stored,
          int pixel_type, int64_t nx, int64_t row_bytes, int n_threads=1, const uint64_t[::1] hashes=None,
-         bint raw=False, bint verify=True, bint to_float=False, const float[::1] gain=None, window=None,
-         bint fresh=False) -> None:
+         bint raw=False, bint verify=True, bint to_float=False, const float[::1] gain=None, Steps correction=None,
+         events=None, window=None, bint fresh=False) -> None:
     """Decode frames into an array.
 
     Parameters
@@ -472,6 +504,11 @@ def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes n
         Compare checksums: ``hashes`` where given, else the codec's own.
     gain : (ny * nx,) float32, optional
         Multiplies each frame (``to_float`` only).
+    correction : `_cmrcz.correcting.Steps`, optional
+        What every frame goes through (``to_float`` only, in place of ``gain``).
+    events : (starts, index, values), optional
+        With a correction: (n + 1,) int64, and (k,) int32 and float32. Pixels index[starts[i]:starts[i + 1]] of frame i,
+        ascending, become those values.
     window : (y0, y1, x0, x1), optional
         The part of every frame wanted; ``out`` is (n, y1 - y0, x1 - x0).
     fresh : bool
@@ -487,6 +524,9 @@ def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes n
     cdef _Read job
     cdef uint8_t[::1] flat
     cdef const uint8_t[::1] view
+    cdef const int64_t[::1] starts
+    cdef const int32_t[::1] places
+    cdef const float[::1] values
     cdef int64_t n = offsets.shape[0], k, ny, total = 0, largest = 0, need
     cdef int threads
     if n == 0:
@@ -526,6 +566,15 @@ def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes n
         if not to_float or gain.shape[0] != ny * nx:
             raise ValueError(f"gain must have {ny * nx} float32 values")
         job.gain = &gain[0]
+    if correction is not None:
+        if not to_float or gain is not None or correction.pixels != ny * nx:
+            raise ValueError(f"the correction is of float32 frames of {correction.pixels} pixels, without a gain")
+        job.correction = &correction.plan
+    if events is not None:
+        if correction is None:
+            raise ValueError("events come with a correction")
+        starts, places, values = events
+        job.take_events(starts, places, values, n, ny * nx)
     for k in range(n):
         if sizes[k] < 0 or offsets[k] < 0:
             raise ValueError(f"frame {k}: negative offset or size")
@@ -550,7 +599,7 @@ def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes n
     job.pixel_type = pixel_type
     job.raw = raw
     job.verify = verify
-    job.sink = FLOAT if to_float else STORE
+    job.sink = STORE if not to_float else FLOAT if correction is None else CORRECT
     # Past the caches where no cache would keep them; but pages just cleared are in cache.
     job.stream = not fresh and n * need > 4 * BUDGET
     threads = max(1, n_threads)
@@ -580,6 +629,8 @@ def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes n
         job.sizes = &sizes[k]
         job.hashes = &hashes[k] if hashes is not None else NULL
         job.out = &flat[k * need]
+        if events is not None:
+            job.starts = &starts[k]
         try:
             job.one_frame(threads)
         except Exception as error:

@@ -36,7 +36,8 @@ typedef struct {
      * not on the variant. */
     void (*stats)(int pt, const void *in, size_t n, mz_stats *s);
     /* out[i] = (float)in[i], times gain[i] if gain is not NULL: one float32 multiplication, as NumPy does it.
-     * MZ_U4: starts at the low nibble of in[0]. stream != 0: may use non-temporal stores (out is not read again soon). */
+     * MZ_U4: starts at the low nibble of in[0]. stream 1: may use non-temporal stores (out is not read again soon); 2: the
+     * same, and a call with 1 is to follow, which waits until all are seen by others. */
     void (*to_float)(int pt, const void *in, const float *gain, float *out, size_t n, int stream);
     /* acc[i] += in[i], for integer pt of 1 byte (or MZ_U4) into uint16/int16; the caller keeps it from overflowing */
     void (*add_u16)(int pt, const void *in, uint16_t *acc, size_t n);

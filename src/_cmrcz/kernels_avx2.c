@@ -217,34 +217,43 @@ static inline int32_t sum_dwords(__m256i v) {
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
     return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
-static inline uint32_t above15(const uint8_t *in) {
-    __m256i limit = _mm256_set1_epi8(16), v = LD(in);
-    return (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(v, limit), v));
+/* The bits of a byte that is one of the 16 most are: counts below 16, or, of packed pixels, pairs of counts below 4. */
+static inline uint32_t unusual(const uint8_t *in, int pairs) {
+    __m256i bits = _mm256_and_si256(LD(in), _mm256_set1_epi8((char)(pairs ? 0xcc : 0xf0)));
+    return ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(bits, _mm256_setzero_si256()));
 }
-/* A block of at most 254 vectors of mostly small counts: compare with each value and count in 8 bits. 0, and nothing
- * done, where more than one pixel in 32 is above 15. */
-static size_t simd_histogram8(const uint8_t *in, size_t n, uint32_t *h) {
+static size_t histogram16(const uint8_t *in, size_t whole, size_t large, int pairs, uint32_t *h) {
     const __m256i zero = _mm256_setzero_si256();
-    size_t whole = n / 32 * 32, large = 0, found = 0;
-    for (size_t i = 0; i < whole; i += 32) large += (size_t)_mm_popcnt_u32(above15(in + i));
-    if (large > n / 32) return 0;
+    size_t found = 0;
     for (int first = 0; first < 16 && found + large < whole; first += 8) {
-        __m256i count[8];
-        for (int k = 0; k < 8; k++) count[k] = zero;
+        __m256i count[8], values[8];
+        for (int k = 0; k < 8; k++) {
+            int value = first + k;
+            values[k] = _mm256_set1_epi8((char)(pairs ? (value & 3) | value >> 2 << 4 : value));
+            count[k] = zero;
+        }
         for (size_t i = 0; i < whole; i += 32) {
             __m256i v = LD(in + i);
-            for (int k = 0; k < 8; k++)
-                count[k] = _mm256_sub_epi8(count[k], _mm256_cmpeq_epi8(v, _mm256_set1_epi8((char)(first + k))));
+            for (int k = 0; k < 8; k++) count[k] = _mm256_sub_epi8(count[k], _mm256_cmpeq_epi8(v, values[k]));
         }
         for (int k = 0; k < 8; k++) {
             uint32_t c = (uint32_t)sum_words(_mm256_sad_epu8(count[k], zero));
-            h[first + k] += c;
+            h[pairs ? ((first + k) & 3) | (first + k) >> 2 << 4 : first + k] += c;
             found += c;
         }
     }
     for (size_t i = 0; large && i < whole; i += 32)
-        for (uint32_t m = above15(in + i); m; m &= m - 1, large--) h[in[i + _tzcnt_u32(m)]]++;
+        for (uint32_t m = unusual(in + i, pairs); m; m &= m - 1, large--) h[in[i + _tzcnt_u32(m)]]++;
     return whole;
+}
+/* A block of at most 254 vectors of mostly small counts: compare with each of 16 values and count in 8 bits. 0, and
+ * nothing done, where more than one byte in 32 (packed pixels: 16) is another. */
+static size_t simd_histogram8(const uint8_t *in, size_t n, uint32_t *h) {
+    size_t whole = n / 32 * 32, large = 0, pairs = 0;
+    for (size_t i = 0; i < whole; i += 32) large += (size_t)_mm_popcnt_u32(unusual(in + i, 0));
+    if (large <= n / 32) return histogram16(in, whole, large, 0, h);
+    for (size_t i = 0; i < whole && pairs <= n / 16; i += 32) pairs += (size_t)_mm_popcnt_u32(unusual(in + i, 1));
+    return pairs <= n / 16 ? histogram16(in, whole, pairs, 1, h) : 0;
 }
 
 /* ---- statistics ------------------------------------------------------------------------------------------------ */
@@ -385,7 +394,7 @@ static size_t simd_to_float(int pt, const uint8_t *in, const float *gain, float 
                                    _mm256_cvtpd_ps(_mm256_loadu_pd(x))))
     }
 #undef CONVERT
-    if (stream) _mm_sfence();
+    if (stream == 1) _mm_sfence();
     return i;
 }
 

@@ -209,31 +209,42 @@ static size_t simd_nonzero_mask(const uint8_t *in, uint64_t *out, size_t n) {
 
 /* ---- histogram ------------------------------------------------------------------------------------------------- */
 
-/* A block of at most 254 vectors of mostly small counts: compare with each value and count in 8 bits. 0, and nothing
- * done, where more than one pixel in 32 is above 15. */
-static size_t simd_histogram8(const uint8_t *in, size_t n, uint32_t *h) {
-    const __m512i one = _mm512_set1_epi8(1), limit = _mm512_set1_epi8(16), zero = _mm512_setzero_si512();
-    size_t whole = n / 64 * 64, large = 0, found = 0;
-    for (size_t i = 0; i < whole; i += 64) large += (size_t)_mm_popcnt_u64(_mm512_cmpge_epu8_mask(LD(in + i), limit));
-    if (large > n / 32) return 0;
+/* The bits of a byte that is one of the 16 most are: counts below 16, or, of packed pixels, pairs of counts below 4. */
+static inline __mmask64 unusual(const uint8_t *in, int pairs) {
+    return _mm512_test_epi8_mask(LD(in), _mm512_set1_epi8((char)(pairs ? 0xcc : 0xf0)));
+}
+static size_t histogram16(const uint8_t *in, size_t whole, size_t large, int pairs, uint32_t *h) {
+    const __m512i one = _mm512_set1_epi8(1), zero = _mm512_setzero_si512();
+    size_t found = 0;
     for (int first = 0; first < 16 && found + large < whole; first += 8) {
-        __m512i count[8];
-        for (int k = 0; k < 8; k++) count[k] = zero;
+        __m512i count[8], values[8];
+        for (int k = 0; k < 8; k++) {
+            int value = first + k;
+            values[k] = _mm512_set1_epi8((char)(pairs ? (value & 3) | value >> 2 << 4 : value));
+            count[k] = zero;
+        }
         for (size_t i = 0; i < whole; i += 64) {
             __m512i v = LD(in + i);
-            for (int k = 0; k < 8; k++)
-                count[k] = _mm512_mask_add_epi8(
-                    count[k], _mm512_cmpeq_epi8_mask(v, _mm512_set1_epi8((char)(first + k))), count[k], one);
+            for (int k = 0; k < 8; k++) count[k] = _mm512_mask_add_epi8(count[k], _mm512_cmpeq_epi8_mask(v, values[k]), count[k], one);
         }
         for (int k = 0; k < 8; k++) {
             uint32_t c = (uint32_t)_mm512_reduce_add_epi64(_mm512_sad_epu8(count[k], zero));
-            h[first + k] += c;
+            h[pairs ? ((first + k) & 3) | (first + k) >> 2 << 4 : first + k] += c;
             found += c;
         }
     }
     for (size_t i = 0; large && i < whole; i += 64)
-        for (uint64_t m = _mm512_cmpge_epu8_mask(LD(in + i), limit); m; m &= m - 1, large--) h[in[i + _tzcnt_u64(m)]]++;
+        for (uint64_t m = unusual(in + i, pairs); m; m &= m - 1, large--) h[in[i + _tzcnt_u64(m)]]++;
     return whole;
+}
+/* A block of at most 254 vectors of mostly small counts: compare with each of 16 values and count in 8 bits. 0, and
+ * nothing done, where more than one byte in 32 (packed pixels: 16) is another. */
+static size_t simd_histogram8(const uint8_t *in, size_t n, uint32_t *h) {
+    size_t whole = n / 64 * 64, large = 0, pairs = 0;
+    for (size_t i = 0; i < whole; i += 64) large += (size_t)_mm_popcnt_u64(unusual(in + i, 0));
+    if (large <= n / 32) return histogram16(in, whole, large, 0, h);
+    for (size_t i = 0; i < whole && pairs <= n / 16; i += 64) pairs += (size_t)_mm_popcnt_u64(unusual(in + i, 1));
+    return pairs <= n / 16 ? histogram16(in, whole, pairs, 1, h) : 0;
 }
 
 /* ---- statistics ------------------------------------------------------------------------------------------------ */
@@ -391,7 +402,7 @@ static size_t simd_to_float(int pt, const uint8_t *in, const float *gain, float 
                                       _mm512_cvtpd_ps(_mm512_loadu_pd((const uint8_t *)x + 64)), 1))
     }
 #undef CONVERT
-    if (stream) _mm_sfence();
+    if (stream == 1) _mm_sfence();
     return i;
 }
 

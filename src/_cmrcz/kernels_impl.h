@@ -383,13 +383,13 @@ static void K(to_float)(int pt, const void *in, const float *gain, float *out, s
         for (size_t a = 0; a < n; a += MZ_CHUNK) {
             size_t e = MZ_MIN(n - a, MZ_CHUNK);
             K(unpack4)((const uint8_t *)in + a / 2, t, e);
-            K(to_float)(MZ_U8, t, gain ? gain + a : NULL, out + a, e, stream);
+            K(to_float)(MZ_U8, t, gain ? gain + a : NULL, out + a, e, stream && a + e < n ? 2 : stream);
         }
         return;
     }
     /* Non-temporal stores fill whole lines: the pixels before the first are done here. */
     size_t i = 0;
-    stream = stream && (uintptr_t)out % sizeof(float) == 0;
+    stream = (uintptr_t)out % sizeof(float) == 0 ? stream : 0;
     if (stream) {
         i = (64 - (uintptr_t)out % 64) % 64 / sizeof(float);
         i = MZ_MIN(i, n);

@@ -40,6 +40,7 @@ def knock_out(
     new: np.ndarray | None,
     old: np.ndarray | None,
     total: np.ndarray,
+    weights: np.ndarray,
     scale: float,
     start: int,
     stop: int,

@@ -448,37 +448,41 @@ ctypedef fused reference_t:
 
 
 def knock_out(const mean_t[::1] knocked not None, const mean_t[::1] new, const mean_t[::1] old,
-              double[::1] total not None, double scale, Py_ssize_t start, Py_ssize_t stop,
-              reference_t[::1] out not None):
-    """One step of a moving sum without its middle, in a single pass over pixels ``start:stop``.
+              double[::1] total not None, const double[::1] weights not None, double scale, Py_ssize_t start,
+              Py_ssize_t stop, reference_t[::1] out not None):
+    """One step of a moving weighted sum without its middle, in a single pass over pixels ``start:stop``.
 
-    total += new − old (each may be None), out = scale · (total − knocked). Returns the sum of ``out``. Integers pass
-    through float64 exactly as long as the window's sum stays below 2^53.
+    With ``weights`` (w_knocked, w_new, w_old): total += w_new·new − w_old·old (each image may be None), out = scale ·
+    (total − w_knocked·knocked). Returns the sum of ``out``. Integers of weight 1 pass through float64 exactly as long
+    as the window's sum stays below 2^53.
     """
     cdef Py_ssize_t i
     cdef Py_ssize_t n = total.shape[0]
     cdef double v
     cdef double all_out = 0
     if out.shape[0] != n or knocked.shape[0] != n or (new is not None and new.shape[0] != n) or \
-            (old is not None and old.shape[0] != n) or not 0 <= start <= stop <= n:
-        raise ValueError("knock_out: images differ in size")
+            (old is not None and old.shape[0] != n) or not 0 <= start <= stop <= n or weights.shape[0] != 3:
+        raise ValueError("knock_out: images differ in size, or not three weights")
+    cdef double wk = weights[0]
+    cdef double wn = weights[1]
+    cdef double wo = weights[2]
     with nogil:
         if new is not None and old is not None:
             for i in range(start, stop):
-                v = total[i] + (<double> new[i] - <double> old[i])
+                v = total[i] + (wn * new[i] - wo * old[i])
                 total[i] = v
-                v = scale * (v - knocked[i])
+                v = scale * (v - wk * knocked[i])
                 out[i] = <reference_t> v
                 all_out += v
         else:
             for i in range(start, stop):
                 v = total[i]
                 if new is not None:
-                    v += new[i]
+                    v += wn * new[i]
                 if old is not None:
-                    v -= old[i]
+                    v -= wo * old[i]
                 total[i] = v
-                v = scale * (v - knocked[i])
+                v = scale * (v - wk * knocked[i])
                 out[i] = <reference_t> v
                 all_out += v
     return all_out

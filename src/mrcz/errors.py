@@ -13,6 +13,7 @@ __all__ = [
     "HeaderError",
     "MissingDependencyError",
     "MrczError",
+    "OtherSourceError",
     "RemoteError",
     "printable",
     "system_error",
@@ -153,6 +154,10 @@ class ChunkError(FormatError):
             where.append(f"offset {self.offset}")
         text = f"{', '.join(where)}: {self.message}" if where else self.message
         return printable(f"{self.path}: {text}" if self.path else text)
+
+
+class OtherSourceError(MrczError):
+    """What would be replaced was made from something else, and may be the only copy of it."""
 
 
 class RemoteError(MrczError, OSError):

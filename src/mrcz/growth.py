@@ -97,20 +97,21 @@ class GrowingFile:
         header: bytes,
         extended: bytes = b"",
         *,
-        overwrite: bool = False,
+        overwrite: bool | Judge = False,
         with_footer: bool = True,
         sync: bool = True,
+        alone: bool = True,
         fields: Mapping[str, Any] | None = None,
     ) -> GrowingFile:
         """Start a new file with these header bytes; with *overwrite* an existing file of that name is replaced when
-        this one is flushed or closed, and keeps its permissions.
+        this one is flushed or closed, if a Judge has no objection, and keeps its permissions. *alone* as in `NewFile`.
 
         Raises
         ------
         FileExistsError, MrczError, OSError
             As `mrcz.whole.NewFile`.
         """
-        new = NewFile(path, overwrite=overwrite, sync=sync, disk=cls.disk)
+        new = NewFile(path, overwrite=overwrite, sync=sync, alone=alone, disk=cls.disk)
         file = cls(
             new.path,
             new.fd,
@@ -212,13 +213,17 @@ class GrowingFile:
 
         By the steps of `flush` and `close`, so that it holds these frames at least, whatever instant this is killed at.
         """
-        stop = self._footer_start + len(self._footer or b"")
-        if self._footer is not None and self._size != stop:
-            self._cut(stop)  # a footer that was only begun; the one before it is the valid one
-            self._barrier()
+        self.give_up_begun()
         self._touched = True
         self.flush(header)
         self._compact()
+
+    def give_up_begun(self) -> None:
+        """Cut off a footer that was only begun; the one before it is the valid one."""
+        stop = self._footer_start + len(self._footer or b"")
+        if self._footer is not None and self._size != stop:
+            self._cut(stop)
+            self._barrier()
 
     # --- growing ---
 
@@ -385,11 +390,11 @@ class GrowingFile:
             self._cut(size)
         self._barrier()
 
-    def publish(self, may_replace: Judge | None = None) -> None:
+    def publish(self) -> None:
         """Give a new file that was finished its name; see `mrcz.whole.NewFile.publish`."""
         self._own()
         if self.new is not None and self.temporary is not None:
-            self.new.publish(may_replace)
+            self.new.publish()
 
     def release(self) -> None:
         """Close the descriptor, and give up the lock, if this process has it."""

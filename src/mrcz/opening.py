@@ -63,6 +63,8 @@ class Opened:
         self.has_unknown_footer = False
         # Over a network a request costs more than its bytes: the first one takes what may be an extended header along.
         raw = source.read(0, TAIL_SIZE if source.remote else 4096)
+        if not source.remote:
+            source.refresh()  # frames are there before a header that counts them: the size must not be older than it
         self._take_header(raw)
         self._check_plain_or_compressed()
         if not self.header.compressed:
@@ -173,6 +175,9 @@ class Opened:
         if problem:
             footer = None
             self._warn(f"{problem}; the frames were found without it")
+        if footer is not None and len(footer.index) > self.header.nz and not source.remote:
+            # A header is written before the footer of its frames, and may have been read before both.
+            self._take_header(source.read(0, 4096))
         start, nz = self.header.data_offset, self.header.nz
         self.footer = footer
         known = FrameIndex.from_sizes([], 0) if footer is None else footer.index
@@ -220,7 +225,11 @@ class Opened:
             elif TAIL_SIZE < source.size - at <= _FOOTER_AHEAD:
                 tail = source.read(at, source.size - at)
                 return load_footer(source.read, source.size, data_offset=start, tail=tail)
-        return load_footer(source.read, source.size, data_offset=start)
+        if source.remote:
+            return load_footer(source.read, source.size, data_offset=start)
+        tail = source.read_tail(TAIL_SIZE)
+        room = max(0, source.size - start)
+        return load_footer(source.read, source.size, data_offset=start, tail=tail[max(0, len(tail) - room) :])
 
     def _last_footer(self, at: int, walked: FrameIndex) -> FrameIndex:
         """What a footer among the bytes behind the last frame knows of the frames: their writer was killed."""

@@ -17,7 +17,7 @@ from mrcz.claims import doubtful, prove
 from mrcz.codec import default_threads
 from mrcz.errors import ChunkError, FormatError, FormatWarning, MrczError
 from mrcz.index import FrameIndex, plan_reads, xxh64
-from mrcz.modes import CODEC_NAMES
+from mrcz.modes import CODEC_NAMES, PixelFormat
 from mrcz.opening import DAMAGED_EXTENDED, open_frames
 from mrcz.reducing import Reductions
 from mrcz.remote import RemoteSource, is_url
@@ -140,10 +140,7 @@ class Reader(Reductions):
         shape = pixels.array_shape(len(opened.index), opened.header.ny, opened.header.nx)
         correction = self.correction
         if correction is not None:
-            if pixels.components != 1 or pixels.dtype.kind == "c":
-                raise ValueError(f"{self.path}: {pixels.dtype} frames of shape {shape[1:]} cannot be corrected")
-            if correction.shape not in (None, shape[1:]):
-                raise ValueError(f"{self.path}: frames are {shape[1:]}, the correction is for {correction.shape}")
+            self._check_correction(correction, pixels, shape)
         self.header, self.footer, self.index = opened.header, opened.footer, opened.index
         self._extended_bytes, self.pixel_format = opened.extended_bytes, pixels
         self._oddities = opened.oddities
@@ -153,6 +150,12 @@ class Reader(Reductions):
         self.shape = shape
         self.dtype = pixels.dtype if correction is None else np.dtype(np.float32)
         return opened.warnings
+
+    def _check_correction(self, correction: Any, pixels: PixelFormat, shape: tuple[int, ...]) -> None:
+        if pixels.components != 1 or pixels.dtype.kind == "c":
+            raise ValueError(f"{self.path}: {pixels.dtype} frames of shape {shape[1:]} cannot be corrected")
+        if correction.shape not in (None, shape[1:]):
+            raise ValueError(f"{self.path}: frames are {shape[1:]}, the correction is for {correction.shape}")
 
     # ---- what it is ------------------------------------------------------------------------------------------
 
@@ -388,7 +391,7 @@ class Reader(Reductions):
             array = self._decode(frames, window)
         else:  # a filled pixel depends on its neighbours, so frames are corrected whole
             y0, y1, x0, x1 = window
-            array = self._corrected(frames)[:, y0:y1, x0:x1]
+            array = self._corrected(self.correction, frames)[:, y0:y1, x0:x1]
         return array[rest]
 
     def read(
@@ -398,6 +401,7 @@ class Reader(Reductions):
         out: np.ndarray | None = None,
         dtype: Any = None,
         gain: np.ndarray | None = None,
+        correction: Any = None,
         n_threads: int | None = None,
         squeeze: bool = False,
     ) -> np.ndarray:
@@ -414,6 +418,9 @@ class Reader(Reductions):
             pieces that stay in cache.
         gain : (ny, nx) float32 array, optional
             Multiplies every frame: float32(pixel) * gain, one rounding, the same bits as NumPy gives.
+        correction : mrcz.correct.Correction, optional
+            Applied to every frame; default that of the Reader. The result is float32 then, if `dtype` does not say
+            otherwise.
         n_threads : int, optional
             Most threads; default that of the Reader.
         squeeze : bool
@@ -427,10 +434,15 @@ class Reader(Reductions):
         if squeeze:
             if frames is not None:
                 raise ValueError("squeeze is for the whole file; an int for frames gives a 2-D frame")
-            return self._squeezed(self.read(out=out, dtype=dtype, gain=gain, n_threads=n_threads))
+            return self._squeezed(
+                self.read(out=out, dtype=dtype, gain=gain, correction=correction, n_threads=n_threads)
+            )
         numbers, drop = frame_numbers(frames, len(self))
-        if gain is not None and dtype is None:
+        if correction is not None:
+            self._check_correction(correction, self.pixel_format, self.shape)
+        if (gain is not None or correction is not None) and dtype is None:
             dtype = np.float32
+        correction = correction if correction is not None else self.correction
         target = self.dtype if dtype is None else np.dtype(dtype)
         shape = (len(numbers), *self.shape[1:])
         self.check_claims(numbers)
@@ -446,13 +458,13 @@ class Reader(Reductions):
             if gain.shape != self.shape[1:3] or self.ndim != 3:
                 raise ValueError(f"gain is {gain.shape}, frames are {self.shape[1:]}")
         threads = n_threads or self.n_threads or default_threads()
-        if self.correction is not None:
+        if correction is not None:
             if gain is not None:
                 raise ValueError("a corrected file takes its gain from the correction")
             if target == np.float32:
-                self._corrected(numbers, out, threads)
+                self._corrected(correction, numbers, out, threads, fresh)
             else:
-                out[...] = self._corrected(numbers, None, threads)
+                out[...] = self._corrected(correction, numbers, None, threads)
         elif target == self.dtype and gain is None and out.flags.c_contiguous and out.flags.writeable:
             self._decode(numbers, None, out, threads)
         elif not (
@@ -489,14 +501,26 @@ class Reader(Reductions):
                 batch = batch.astype(np.float32) * gain
             out[a : a + per] = batch
 
-    def _corrected(self, numbers: np.ndarray, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
-        """Frames, corrected, into out or a new float32 array; a batch of stored frames is held at a time."""
+    def _corrected(
+        self, correction: Any, numbers: np.ndarray, out: np.ndarray | None = None, threads: int | None = None,
+        fresh: bool = False,
+    ) -> np.ndarray:  # fmt: skip
+        """Frames, corrected, into out (fresh: a new array too) or into a new float32 array."""
         from concurrent.futures import ThreadPoolExecutor
 
         threads = threads or self.n_threads or default_threads()
         self.check_claims(numbers)
         if out is None:
-            out = np.empty((len(numbers), *self.shape[1:]), np.float32)
+            out, fresh = np.empty((len(numbers), *self.shape[1:]), np.float32), True
+        steps = getattr(correction, "steps", None)
+        if (
+            steps is not None and self._fusable and out.flags.c_contiguous
+            and self._whole_pixels(
+                lambda: self._decode(numbers, None, out, threads, to_float=True, correction=steps, fresh=fresh)
+            )
+        ):  # fmt: skip
+            return out
+        # Frame by frame: a batch of stored frames is held at a time.
         per = max(threads, _BATCH // max(1, self._stored))
         with ThreadPoolExecutor(threads) as pool:
             for a in range(0, len(numbers), per):
@@ -505,7 +529,7 @@ class Reader(Reductions):
                 # `list` so that an error in a thread is raised here
                 list(
                     pool.map(
-                        lambda frame, into, n: self.correction.apply_frame(frame, into, number=int(n)),
+                        lambda frame, into, n: correction.apply_frame(frame, into, number=int(n)),
                         raw, out[a : a + per], chosen,
                     )
                 )  # fmt: skip
@@ -520,6 +544,7 @@ class Reader(Reductions):
         *,
         to_float: bool = False,
         gain: np.ndarray | None = None,
+        correction: Any = None,
         fresh: bool = False,
     ) -> np.ndarray:
         """Frames as they are stored, into out (fresh: a new array too) or into a new array of the file's dtype."""
@@ -544,7 +569,7 @@ class Reader(Reductions):
         arguments = {
             "stored": self._stored, "pixel_type": code, "nx": nx, "row_bytes": self._stored // ny, "n_threads": threads,
             "raw": not self.is_compressed, "verify": self.verify, "window": window, "to_float": to_float,
-            "gain": None if gain is None else gain.reshape(-1), "fresh": fresh,
+            "gain": None if gain is None else gain.reshape(-1), "correction": correction, "fresh": fresh,
         }  # fmt: skip
         index = self.index
         # An index of part of the frames keeps their order; the core takes plain arrays.
@@ -622,6 +647,8 @@ class Reader(Reductions):
             if gain.shape != self.shape[1:3] or self.ndim != 3:
                 raise ValueError(f"gain is {gain.shape}, frames are {self.shape[1:]}")
         threads = n_threads or self.n_threads or default_threads()
+        if correction is not None:
+            self._check_correction(correction, self.pixel_format, self.shape)
         correction = correction if correction is not None else self.correction
         if correction is not None and (gain is not None or weights is not None):
             raise ValueError("a corrected sum takes its gain from the correction, and no weights")
@@ -642,7 +669,7 @@ class Reader(Reductions):
                     if gain is not None:
                         frame = frame.astype(np.float32) * gain
                     total += frame if weights is None else frame * kind(weights[a + k])
-        return total if correction is None else correction.correct_sum(total, len(numbers))
+        return total if correction is None else correction.correct_sum(total, len(numbers), frames=numbers)
 
     def _sum_fused(
         self, numbers: np.ndarray, total: np.ndarray, weights: Sequence[float] | None, gain: np.ndarray | None,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mrcz.convert.origin import Overwrite, replacing
 from mrcz.errors import FormatError, FormatWarning
 from mrcz.footer import Footer, UnknownFooter, find_footer, load_footer
 from mrcz.growth import GrowingFile
@@ -88,7 +89,7 @@ def recover(
     path: str | os.PathLike,
     target: str | os.PathLike | None,
     *,
-    overwrite: bool = False,
+    overwrite: Overwrite = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Recovery:
     """Copy every undamaged frame of a broken file into a new one.
@@ -103,8 +104,8 @@ def recover(
         A compressed or plain file, or the unfinished one of a killed writer.
     target : path or None
         The new file; None only reports what could be saved.
-    overwrite : bool
-        Replace a file named *target*.
+    overwrite : bool or "any"
+        True replaces a file named *target*, but no archive of another file, nor one with more frames; "any" these too.
     progress : callable, optional
         Called as ``progress(done, total)`` in bytes.
 
@@ -118,6 +119,8 @@ def recover(
         Neither the header nor the copy of it in the footer can be understood, or no frame is whole.
     FileExistsError
         *target* exists.
+    OtherSourceError
+        *target* is an archive of another file.
     """
     if target is not None and os.path.exists(target):
         if os.path.exists(path) and os.path.samefile(path, target):
@@ -149,7 +152,7 @@ def _plain_header(source: Any) -> Header | None:
 
 
 def _recover_plain(
-    source: Any, header: Header, path: str, target: str | os.PathLike | None, overwrite: bool,
+    source: Any, header: Header, path: str, target: str | os.PathLike | None, overwrite: Overwrite,
     progress: Callable[[int, int], None] | None,
 ) -> Recovery:  # fmt: skip
     """Every whole frame of a plain MRC file that is cut short, or whose writer was killed."""
@@ -173,7 +176,7 @@ def _recover_plain(
 
 
 def _copy_plain(
-    source: Any, header: Header, n: int, target: str | os.PathLike, overwrite: bool,
+    source: Any, header: Header, n: int, target: str | os.PathLike, overwrite: Overwrite,
     progress: Callable[[int, int], None] | None,
 ) -> None:  # fmt: skip
     from mrcz.writer import Writer
@@ -182,7 +185,8 @@ def _copy_plain(
     extended = (header.exttyp, source.read(1024, start - 1024))
     volumes = header.kind == "volume stack" and n % header.mz == 0
     with Writer(
-        target, codec="none", pack=pixels.packed, header=header, extended_header=extended, overwrite=overwrite,
+        target, codec="none", pack=pixels.packed, header=header, extended_header=extended,
+        overwrite=replacing(overwrite),
         mode=header.mode if header.mode in (0, 3, 16) and not pixels.packed else None,
         mz=header.mz if volumes else None,
     ) as writer:  # fmt: skip
@@ -207,7 +211,7 @@ class _Recovering:
     """One recovery: header, footer, frames, new file."""
 
     def __init__(
-        self, source: Any, path: str, overwrite: bool, progress: Callable[[int, int], None] | None
+        self, source: Any, path: str, overwrite: Overwrite, progress: Callable[[int, int], None] | None
     ) -> None:
         self.source, self.path, self.overwrite, self.progress = source, path, overwrite, progress
         self.notes: list[str] = []
@@ -404,7 +408,9 @@ class _Recovering:
             "writer": f"mrcz {__version__}",
             "source_header": None if footer is None or self.lost else footer.source_header,
         }
-        new = GrowingFile.create(target, self.header.tobytes(), extended, overwrite=self.overwrite, fields=fields)
+        new = GrowingFile.create(
+            target, self.header.tobytes(), extended, overwrite=replacing(self.overwrite), fields=fields
+        )
         try:
             for frame in found:
                 data = self.source.read(frame.offset, frame.size)
@@ -418,10 +424,12 @@ class _Recovering:
                 fields_now["mz"] = n
             if n == int(self.header["nz"]):
                 fields_now = {"packed_bytes": new.index.nbytes}
-            new.close(self.header.replace(**fields_now).tobytes())
+            new.finish(self.header.replace(**fields_now).tobytes())
+            new.publish()
         except BaseException:
             new.abort()
             raise
+        new.release()
 
 
 _GROWING = ("nz", "mz", "dmin", "dmax", "dmean", "rms", "packed_bytes", "cella", "mrcz_mz")

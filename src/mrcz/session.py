@@ -11,16 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from mrcz.convert.origin import Overwrite, check_replaceable, replacing
 from mrcz.correct import Correction, Koma, KomaReference, correlation_report, fit_outliers
 from mrcz.correct.references import save_image, save_mask
 from mrcz.errors import MrczError
 from mrcz.names import check_new_name
-from mrcz.whole import is_same_place
+from mrcz.whole import Judge, is_same_place
 
 __all__ = ["PRODUCTS", "Corrected", "correct_file", "describe", "destination", "koma_session"]
 
 #: What can be written, and what its name ends in.
 PRODUCTS = {"stack": "_corrected.mrcz", "sum": "_sum.mrc", "mask": "_mask.mrc"}
+
+#: Pixels of events that are listed in the metadata of a corrected stack, 0.8 MB; of more only their number is told.
+MOST_EVENTS = 1 << 16
 
 Progress = Callable[[int, int], None]
 
@@ -59,11 +63,17 @@ def destination(source: str, product: str, folder: str | None = None, suffix: st
 
 
 def describe(correction: Correction) -> dict[str, Any]:
-    """A correction in a few hundred bytes, for the metadata of what it made: steps, digests and outlier numbers."""
+    """A correction in a few hundred bytes, for the metadata of what it made: steps, digests and outlier numbers; events
+    one by one, up to `MOST_EVENTS` pixels."""
     state = correction.to_dict(references=False)
-    kept = {k: v for k, v in state.items() if k not in ("outliers", "dark", "gain", "koma") and v is not None}
+    kept: dict[str, Any] = {
+        k: v for k, v in state.items() if k not in ("outliers", "events", "dark", "gain", "koma") and v is not None}
     if correction.outliers is not None:
         kept["outliers"] = correction.outliers.report()
+    if (events := correction.events) is not None:
+        kept["events"] = events.report()
+        if events.n_pixels <= MOST_EVENTS:  # what was there, 12 bytes a pixel: all that is needed to put it back
+            kept["events"] |= {"frame": events.frame, "pixel": events.pixel, "value": events.value}
     return {**kept, "steps": str(correction)}
 
 
@@ -73,7 +83,7 @@ def correct_file(
     *,
     measure: bool = False,
     mask_style: str | None = None,
-    overwrite: bool = False,
+    overwrite: Overwrite = False,
     n_threads: int | None = None,
     progress: Progress | None = None,
     reading: Mapping[str, Any] | None = None,
@@ -92,15 +102,15 @@ def correct_file(
         R before and after, in-sample and held out, into the report; reads the stack four more times.
     mask_style : str, optional
         Of a mask written as text: "relion" (default) or "serialem".
-    overwrite : bool
-        Replace files that are there; never the source.
+    overwrite : bool or "any"
+        True replaces files that are there, but no archive of another file; "any" these too. Never the source.
     n_threads : int, optional
     progress : callable, optional
         ``progress(done, total)`` in frames.
     reading, writing : mapping, optional
         Options of `mrcz.open`, and of `mrcz.write` for the corrected stack.
     **fit
-        Of `Correction.fit`: method, dark, gain, gamma, koma, defects, noise, seed, and those of `fit_outliers`.
+        Of `Correction.fit`: method, dark, gain, gamma, koma, defects, events, noise, seed, and those of `fit_outliers`.
 
     Raises
     ------
@@ -108,6 +118,8 @@ def correct_file(
         A product is there already.
     ValueError
         A product is the source itself, or another product.
+    OtherSourceError
+        An archive is in the way of a product.
     MrczError, OSError
     """
     import mrcz
@@ -117,16 +129,18 @@ def correct_file(
     _clear_to_write([name], outputs, overwrite)
     with mrcz.open(name, n_threads=n_threads, **dict(reading or {})) as reader:
         correction = Correction.fit(reader, n_threads=n_threads, **fit)
-        report = {"frames": int(reader.shape[0])}
+        report: dict[str, Any] = {"frames": int(reader.shape[0])}
         if correction.outliers is not None:
             report.update(correction.outliers.report())
+        if correction.events is not None:
+            report["events"] = correction.events.report()
         if measure:
             report.update(_measure(reader, correction, fit))
-        _write(reader, correction, outputs, overwrite, n_threads, progress, dict(writing or {}), mask_style)
+        _write(reader, correction, outputs, replacing(overwrite), n_threads, progress, dict(writing or {}), mask_style)
     return Corrected(name, tuple(outputs.values()), report, correction)
 
 
-def _clear_to_write(sources: Iterable[str], outputs: Mapping[str, str], overwrite: bool) -> None:
+def _clear_to_write(sources: Iterable[str], outputs: Mapping[str, str], overwrite: Overwrite) -> None:
     """Refuse before any work what would be refused after it; what counts is the moment a product gets its name."""
     sources = tuple(sources)
     for number, (product, path) in enumerate(outputs.items()):
@@ -136,20 +150,20 @@ def _clear_to_write(sources: Iterable[str], outputs: Mapping[str, str], overwrit
             raise ValueError(f"{path} is a raw stack itself")
         if any(is_same_place(path, other) for other in list(outputs.values())[:number]):
             raise ValueError(f"{path} is asked for twice")
-        if not overwrite and os.path.exists(path):
-            raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
+        check_replaceable(path, overwrite)
 
 
 class _Normalised:
-    """A stack after dark and gain, read frame by frame: what outliers are looked for in."""
+    """A stack without events, after dark and gain, read frame by frame: what outliers are looked for in."""
 
     def __init__(self, stack: Any, correction: Correction) -> None:
         self._stack = stack
-        self._parts = Correction(dark=correction.dark, gain=correction.gain, gamma=correction.gamma)
+        self._parts = Correction(
+            dark=correction.dark, gain=correction.gain, gamma=correction.gamma, events=correction.events)
         self.shape, self.dtype = stack.shape, np.dtype(np.float32)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        return self._parts.apply_frame(self._stack[i])
+        return self._parts.apply_frame(self._stack[i], number=i)
 
 
 def _measure(reader: Any, correction: Correction, fit: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,15 +172,16 @@ def _measure(reader: Any, correction: Correction, fit: Mapping[str, Any]) -> dic
     defects = fit.get("defects")
     if correction.bad is not None:
         defects = correction.bad if defects is None else correction.bad | (np.asarray(defects) != 0)
-    plain = correction.gain is None and correction.dark is None
+    plain = correction.gain is None and correction.dark is None and correction.events is None
     seen = reader if plain else _Normalised(reader, correction)
     pattern = None if correction.koma is None else np.asarray(correction.koma)
     return correlation_report(seen, correction.outliers, lambda half: fit_outliers(half, defects=defects, **options),
                               pattern=pattern)
 
 
-def _write(reader: Any, correction: Correction, outputs: Mapping[str, str], overwrite: bool, n_threads: int | None,
-           progress: Progress | None, writing: dict[str, Any], mask_style: str | None = None) -> None:
+def _write(reader: Any, correction: Correction, outputs: Mapping[str, str], overwrite: bool | Judge,
+           n_threads: int | None, progress: Progress | None, writing: dict[str, Any],
+           mask_style: str | None = None) -> None:
     import mrcz
 
     n_frames = int(reader.shape[0])
@@ -191,7 +206,7 @@ def _write(reader: Any, correction: Correction, outputs: Mapping[str, str], over
         progress(n_frames, n_frames)
 
 
-def _save(path: str, image: np.ndarray, reader: Any, overwrite: bool) -> None:
+def _save(path: str, image: np.ndarray, reader: Any, overwrite: bool | Judge) -> None:
     size = reader.pixel_size
     known = size is not None and np.all(np.asarray(size, float) > 0)
     pixel_size = float(np.asarray(size, float).reshape(-1)[0]) if known else None
@@ -213,7 +228,7 @@ def koma_session(
     exclude: Callable[[int, str], bool] | None = None,
     finish: bool = True,
     waiting: dict[int, str] | None = None,
-    overwrite: bool = False,
+    overwrite: Overwrite = False,
     measure: bool = False,
     n_threads: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -260,7 +275,8 @@ def koma_session(
             try:
                 out = correct_file(source, outputs(source), measure=measure, overwrite=overwrite, n_threads=n_threads,
                                    progress=tell, reading=reading, writing=writing, koma=reference, **fit)
-                extra = {"number": reference.index, "reference_stacks": reference.stacks}
+                extra = {"number": reference.index, "reference_stacks": reference.stacks,
+                         "pattern_factors": reference.factors}
                 yield Corrected(source, out.destinations, {**out.report, **extra}, out.correction)
             except (OSError, MrczError, ValueError) as error:
                 yield _failed(source, error)
@@ -272,9 +288,10 @@ def koma_session(
             _clear_to_write(raw, outputs(source), overwrite)
             with mrcz.open(source, **options) as reader:
                 first = Correction.fit(reader, n_threads=n_threads, **fit)
-                mean = first.correct_sum(reader.sum(n_threads=n_threads), len(reader)) / np.float32(len(reader))
+                frames = len(reader)
+                mean = first.correct_sum(reader.sum(n_threads=n_threads), frames) / np.float32(frames)
             number = koma.pushed
-            out = koma.push(mean, exclude=exclude is not None and exclude(number, source))
+            out = koma.push(mean, frames=frames, exclude=exclude is not None and exclude(number, source))
         except (OSError, MrczError, ValueError) as error:
             yield _failed(source, error)
             continue

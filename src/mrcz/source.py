@@ -83,6 +83,26 @@ class FileSource:
                 self.file.seek(offset)
                 return self.file.read(n)
 
+    def read_tail(self, n: int) -> bytes:
+        """At most n bytes from the end, of one instant: ``size`` becomes where the file ended then.
+
+        The size asked for first, and then the bytes, would be of two instants, and a writer that flushes all the time
+        always has cut or grown the file in between.
+        """
+        for _ in range(100):
+            start, asked = max(0, self.size - n), 2 * n
+            with self as fd:
+                if not hasattr(os, "pread"):
+                    break
+                data = os.pread(fd, asked, start)
+            if 0 < len(data) < asked:  # it ended within what was asked for
+                self.size = start + len(data)
+                return data[-n:]
+            self.refresh()
+            if self.size == 0:
+                break
+        return self.read(max(0, self.size - n), n)
+
     def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """The bytes of each (start, stop)."""
         return [self.read(start, stop - start) for start, stop in ranges]
@@ -164,6 +184,10 @@ class ObjectSource:
                 parts.append(part)
                 n -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_tail(self, n: int) -> bytes:
+        """At most n bytes from the end."""
+        return self.read(max(0, self.size - n), n)
 
     def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """The bytes of each (start, stop)."""

@@ -1,9 +1,11 @@
 """Files that are whole or absent: they grow under a temporary name, and take their own when they are complete.
 
-Of any number of processes that make a file of one name, one wins and the others are told: the name is taken by a
-rename that fails where something stands, by a hard link where the file system knows no such rename, and where it knows
-neither by an empty file that is made first and then replaced. What stands there is replaced only on request, while
-it is locked, so that nobody else replaces, judges or appends to it at that instant.
+Of any number of processes that make a file of one name, one wins and the others are told. Where the file system has
+locks, the first to begin holds one on the temporary file, whose name all derive from the true one, and the others are
+refused before they do any work. Where it has none, the name decides: it is taken by a rename that fails where something
+stands, by a hard link where the file system knows no such rename, and where it knows neither by an empty file that is
+made first and then replaced. What stands there is replaced only on request, while it is locked, so that nobody else
+replaces, judges or appends to it at that instant.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
+from zlib import crc32
 
 from mrcz.errors import MrczError
 
@@ -41,8 +44,11 @@ __all__ = [
     "write_all",
 ]
 
-Judge = Callable[[int], object]
-"""Called with the descriptor of the file that would be replaced, which is locked; raises if it must stay."""
+Judge = Callable[[int, "NewFile"], object]
+"""Called with the descriptor of the file that would be replaced, which is locked, and the new file, which is whole;
+raises if what stands there must stay."""
+
+_SEATS = 4  # temporary names a file may have: one for a live writer, the others may be taken by what killed ones left
 
 _unfinished: dict[Path, int] = {}
 """Temporary names in use, and the process each belongs to: what `remove_unfinished` takes away."""
@@ -273,10 +279,14 @@ class NewFile:
     ----------
     path : path
         The name asked for; symbolic links are followed, so that a link stays one.
-    overwrite : bool
-        Replace what stands there, once the new file is whole. Never a device, a folder, or a file somebody writes.
+    overwrite : bool or Judge
+        Replace what stands there, once the new file is whole; a Judge is asked first. Never a device, a folder, or a
+        file somebody writes.
     sync : bool
         Flush to the disk before the name is taken, and the name after.
+    alone : bool
+        Be refused while somebody else makes a file of this name. Without locks (see `lock`), and where the other one's
+        unfinished file may not be opened, nobody knows; then the first to take the name wins.
 
     Attributes
     ----------
@@ -293,13 +303,19 @@ class NewFile:
     FileExistsError
         Something stands there and is not to be replaced.
     MrczError
-        What stands there is no regular file, or another process writes it.
+        What stands there is no regular file, or somebody else, in this process or another, writes it or makes it.
     """
 
     disk = Disk()
 
     def __init__(
-        self, path: str | os.PathLike, *, overwrite: bool = False, sync: bool = True, disk: Disk | None = None
+        self,
+        path: str | os.PathLike,
+        *,
+        overwrite: bool | Judge = False,
+        sync: bool = True,
+        alone: bool = True,
+        disk: Disk | None = None,
     ) -> None:
         if disk is not None:
             self.disk = disk
@@ -315,16 +331,27 @@ class NewFile:
                 raise _exists(self.path)
             with standing(self.path, wait=0.5):
                 pass
-        self.temporary: Path | None = temporary_name(self.path)
-        _unfinished[self.temporary] = self._process
+        self.temporary: Path | None = None
+        for temporary in (_free_names(self.path) if alone else ()):
+            with contextlib.suppress(FileExistsError):
+                self._begin(temporary)
+                return
+            # It was free a moment ago: somebody begins this very file now.
+            raise MrczError("another process is writing this file", path=self.path)
+        self._begin(temporary_name(self.path))
+
+    def _begin(self, temporary: Path) -> None:
+        self.temporary = temporary
+        _unfinished[temporary] = self._process
         try:
-            self.fd = self.disk.open_new(self.temporary, 0o600)
+            self.fd = self.disk.open_new(temporary, 0o600)
         except OSError as error:
-            _unfinished.pop(self.temporary, None)
+            _unfinished.pop(temporary, None)
+            self.temporary = None
             error.filename = str(self.path)  # a temporary name tells the caller nothing
             raise
         try:
-            lock(self.fd, self.path)  # says that it is in use; `mrcz clean` asks
+            lock(self.fd, self.path, wait=_WAIT)  # says that it is in use: others ask, and so does `mrcz clean`
         except BaseException:
             self.abort()
             raise
@@ -334,13 +361,8 @@ class NewFile:
         """Whether this process made it: a forked child has a copy of this object, and must leave the file alone."""
         return self._process == os.getpid()
 
-    def publish(self, may_replace: Judge | None = None) -> None:
+    def publish(self) -> None:
         """Give the file its name.
-
-        Parameters
-        ----------
-        may_replace : callable, optional
-            Judges what would be replaced, with ``overwrite``.
 
         Raises
         ------
@@ -363,8 +385,8 @@ class NewFile:
             with standing(self.path) as there:
                 if there is None:
                     continue
-                if may_replace is not None:
-                    may_replace(there)
+                if callable(self.overwrite):
+                    self.overwrite(there, self)
                 self._permit(there)
                 self.disk.replace(self.temporary, self.path)
                 break
@@ -455,13 +477,57 @@ def remove_unfinished() -> None:
             _unfinished.pop(path, None)
 
 
-def temporary_name(path: Path, ending: str = "part") -> Path:
-    """A name nobody has, that says what it belongs to; at most as long as names may be."""
+def _free_names(path: Path) -> Iterator[Path]:
+    """The first of the names that everybody who makes this file takes which is free; none if all are taken by what
+    killed writers left, which is nobody's to touch here.
+
+    Raises
+    ------
+    MrczError
+        Somebody has one of them, and lives.
+    """
+    free = None
+    for seat in range(_SEATS):
+        name = temporary_name(path, mark=f"{crc32(os.fsencode(path.name) + bytes([seat])):08x}")
+        if not os.path.lexists(name):
+            free = free or name
+        elif _is_held(name):
+            raise MrczError("another process is writing this file", path=path)
+    if free is not None:
+        yield free
+
+
+def _is_held(path: Path) -> bool:
+    """Whether somebody has locked a temporary file; one that is empty may be locked in a moment."""
+    try:
+        import fcntl
+
+        fd = os.open(path, os.O_RDONLY | _NONBLOCK | _CLOEXEC | getattr(os, "O_NOFOLLOW", 0))
+    except (ImportError, OSError):
+        return False
+    until = time.monotonic() + 0.1
+    try:
+        while True:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that ask do not take one another for a writer
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            if os.fstat(fd).st_size or time.monotonic() >= until:
+                return False
+            time.sleep(0.005)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(fd)
+
+
+def temporary_name(path: Path, ending: str = "part", mark: str | None = None) -> Path:
+    """A name that says what it belongs to, at most as long as names may be; nobody has it if `mark` is not given."""
     try:
         longest = os.pathconf(path.parent, "PC_NAME_MAX")
     except (OSError, ValueError, AttributeError):
         longest = 255
-    name, ending = os.fsencode(path.name), f".{secrets.token_hex(4)}.{ending}"
+    name, ending = os.fsencode(path.name), f".{mark or secrets.token_hex(4)}.{ending}"
     if len(name) + 1 + len(ending) > longest:
         name = name[: longest - 1 - len(ending)].decode("utf-8", "ignore").encode()
     return path.with_name(f".{os.fsdecode(name)}{ending}")
@@ -477,7 +543,7 @@ def _umask() -> int:
 
 
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+def whole_file(path: str | os.PathLike, *, overwrite: bool | Judge = False) -> Iterator[BinaryIO]:
     """A file that appears under its name when the block ends without an exception, and not at all otherwise.
 
     What stands under *path* stays until then; errors are those of `NewFile`.

@@ -25,9 +25,9 @@ from mrcz.index import FOOTER_MARK, FrameIndex
 from mrcz.modes import CODEC_NAMES, PixelFormat, format_for
 from mrcz.names import MRC_SUFFIXES, check_new_name
 from mrcz.reader import Reader
-from mrcz.salvage import left_by_a_kill
+from mrcz.salvage import is_begun_footer, left_by_a_kill
 from mrcz.turns import Turns
-from mrcz.whole import NewFile, is_same_place, write_all
+from mrcz.whole import Judge, NewFile, is_same_place, write_all
 from mrcz.writer_metadata import WriterMetadata
 from mrcz.wrong_names import WRITER, right_keywords, right_name
 
@@ -96,7 +96,8 @@ class Writer:
     whole_cell : bool
         CELLA z spans all sections, as mrcz before 1.0 divides it, even of an image stack.
     overwrite : bool
-        Replace a file of that name, once this one is complete. Never a file that somebody writes.
+        Replace a file of that name, once this one is complete. Never a file that somebody writes. A function
+        (`mrcz.whole.Judge`) is asked first.
     sync : bool
         Flush to the disk before the file appears under its name.
 
@@ -151,7 +152,7 @@ class Writer:
         slices: int = 0,
         whole_cell: bool = False,
         mz: int | None = None,
-        overwrite: bool = False,
+        overwrite: bool | Judge = False,
         sync: bool = True,
     ) -> None:
         self._settle(path)
@@ -253,6 +254,7 @@ class Writer:
             if metadata and not header.compressed:
                 raise ValueError(f"{self.path}: metadata of a plain MRC file is written first and stays as it is")
             left = left_by_a_kill(old)
+            size = None if left is None else left.size
             promised, index = len(index), index if left is None else left.index
             if index.hashes is None and header.compressed and len(index):
                 # All frames have a checksum or none: those of another program's file are read once.
@@ -267,6 +269,7 @@ class Writer:
             elif (foreign := _foreign_footer(old, end)) is not None:
                 # It is not understood, and may hold what is nowhere else.
                 tail, extra = foreign, {"replaced_footer": foreign}
+                size = old.file_nbytes
         codec = choices.pop("codec", None)
         if not isinstance(codec, Codec):
             name = codec or (CODEC_NAMES[header.codec_number] if header.compressed else "none")
@@ -300,13 +303,15 @@ class Writer:
         self._file = GrowingFile.reopen(
             self.path, header.tobytes(), self._extended, index, end=end, footer=tail, sync=self._sync,
             with_footer=codec.is_compressed, fields=self._footer_fields(), foreign=footer is None and tail is not None,
-            footer_start=None if left is None else left.footer_start, size=None if left is None else left.size,
+            footer_start=None if left is None else left.footer_start, size=size,
         )  # fmt: skip
         try:
             if left is not None:
                 self._file.settle(self._header(whole=False).tobytes())
                 if left.text:
                     warnings.warn(f"{self.path}: {left.text}", FormatWarning, stacklevel=4)
+            else:
+                self._file.give_up_begun()
             self._metadata.update(metadata)
         except BaseException:
             self._drop()
@@ -339,11 +344,11 @@ class Writer:
             raise ValueError("a plain MRC file has one extended header: it holds metadata or extended_header, not both")
         return exttyp, bytes(raw)
 
-    def _create(self) -> None:
+    def _create(self, *, alone: bool = True) -> None:
         # The header follows with the first frame, which settles what it says.
         self._file = GrowingFile.create(
             self.path, bytes(1024), self._extended, overwrite=self._overwrite, with_footer=self.codec.is_compressed,
-            sync=self._sync, fields=self._footer_fields(),
+            sync=self._sync, alone=alone, fields=self._footer_fields(),
         )  # fmt: skip
 
     def _footer_fields(self) -> dict[str, Any]:
@@ -534,7 +539,8 @@ class Writer:
             if frame.dtype == bool:
                 frame = np.ascontiguousarray(frame).view(np.uint8)
             if pixels.packed:
-                if frame.dtype != np.uint8:
+                # Signed bytes stay: the core looks whether each fits while it packs; to it those below 0 are above 127.
+                if frame.dtype not in (np.uint8, np.int8):
                     if frame.size and (frame.min() < 0 or frame.max() > 15):
                         self._too_large(frame)
                     frame = frame.astype(np.uint8)
@@ -591,7 +597,8 @@ class Writer:
         assert pixels is not None
         if self.round_to is not None or pixels.mode == 3 or not pixels.stored.isnative:
             return False
-        return frame.dtype == pixels.stored and (self._dtype is None or self._dtype == frame.dtype)
+        fits = frame.dtype in (np.uint8, np.int8) if pixels.packed else frame.dtype == pixels.stored
+        return fits and (self._dtype is None or self._dtype == frame.dtype)
 
     def _encode(self, frames: list[np.ndarray], code: int) -> None:
         pixels, shape = self._pixels, self._shape
@@ -679,9 +686,9 @@ class Writer:
             if code >= 0:
                 moments[k] = frame_moments(frame)
             if pixels.packed:
-                if frame.max() > 15:
+                if frame.view(np.uint8).max() > 15:
                     self._too_large(frame)
-                frame = pixels.to_stored(frame)
+                frame = pixels.to_stored(frame.view(np.uint8))
             data = encode_blosc2(frame.reshape(-1).view(np.uint8), **self.codec.blosc2_arguments(pixels))
             if fd == file.fd:
                 file.pwrite(at, data)
@@ -709,7 +716,7 @@ class Writer:
         try:
             self.codec, self._pixels = refit.codec, refit.pixels
             self._moments, self._count = [], 0
-            self._create()
+            self._create(alone=False)
             self._open_file().pwrite(0, self._header(1, whole=False).tobytes())
             ny, nx = shape[:2]
             row = old.frame_nbytes(1, nx)
@@ -875,7 +882,10 @@ class Writer:
 
 
 def _foreign_footer(reader: Reader, end: int) -> bytes | None:
-    """The bytes of a footer of another version that follows the last frame, which ends at *end*."""
+    """The bytes of a footer of another version that follows the last frame, which ends at *end*.
+
+    Behind it may be one of ours that a killed writer had only begun.
+    """
     if not reader.has_unknown_footer or not reader.is_compressed:
         return None
     size = reader.file_nbytes - end
@@ -886,7 +896,14 @@ def _foreign_footer(reader: Reader, end: int) -> bytes | None:
             path=reader.path,
         )
     found: bytes = reader.source.read(end, size)
-    return found if found.startswith(FOOTER_MARK) and found.endswith(TRAILER_MAGIC) else None
+    if not found.startswith(FOOTER_MARK):
+        return None
+    stop = len(TRAILER_MAGIC)  # each footer may hold the magic of one that it replaced
+    while (at := found.find(TRAILER_MAGIC, stop)) >= 0:
+        stop = at + len(TRAILER_MAGIC)
+        if is_begun_footer(reader.source, end + stop, reader.file_nbytes):
+            return found[:stop]
+    return None
 
 
 def _refuse_masked(array: Any) -> None:

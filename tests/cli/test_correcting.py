@@ -158,7 +158,27 @@ def test_correct_wrong_usage(capsys, movie, options):
 def test_a_gain_that_does_not_fit_is_named(capsys, movie, tmp_path):
     np.save(tmp_path / "small.npy", np.ones((5, 5)))
     code, _, err = run(capsys, "correct", movie, "--gain", tmp_path / "small.npy")
-    assert code == 3 and "small.npy" in err and "(96, 112)" in err
+    assert code == 1 and "small.npy" in err and "(96, 112)" in err and "(5, 5)" in err
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+@pytest.mark.parametrize("larger", [False, True])
+def test_a_gain_of_another_size_is_used_at_whole_ratios_and_said_once(capsys, movie, session, tmp_path, factor, larger):
+    shape = tuple(n * factor if larger else n // factor for n in SHAPE)
+    gain = tmp_path / f"g{factor}{larger}.npy"
+    np.save(gain, np.ones(shape, np.float32))
+    code, out, err = run(capsys, "correct", movie, "-r", session, "--gain", gain, "--report", "-q")
+    assert code == 0 and len(out.splitlines()) == 8
+    (line,) = err.splitlines()
+    assert "{} x {}".format(*shape) in line and "96 x 112" in line and f"{factor} x {factor}" in line
+
+
+@pytest.mark.parametrize("shape", [(48, 28), (32, 112), (97, 112), (96, 111), (192, 112), (288, 336), (32, 37), (1, 1)])
+def test_a_gain_of_any_other_ratio_is_refused_with_both_sizes(capsys, movie, tmp_path, shape):
+    np.save(tmp_path / "g.npy", np.ones(shape))
+    code, out, err = run(capsys, "correct", movie, "--gain", tmp_path / "g.npy", "-o", tmp_path / "o")
+    assert code == 1 and out == "" and str(shape) in err and "(96, 112)" in err
+    assert not (tmp_path / "o").exists() or not list((tmp_path / "o").iterdir())
 
 
 # ---- gain ------------------------------------------------------------------------------------------------------------
@@ -212,10 +232,10 @@ def test_gain_gamma(capsys, tmp_path):
 
 def corrected_by_hand(session, radius):
     stacks = [mrcz.read(session / f"s{k}.mrcz") for k in range(7)]
-    fits = [Correction.fit(stack, method="tails") for stack in stacks]
+    fits = [Correction.fit(stack) for stack in stacks]
     means = [f.correct_sum(s.sum(0, dtype=np.int64), len(s)) / np.float32(len(s)) for f, s in
              zip(fits, stacks, strict=True)]
-    references = koma_references(means, radius)
+    references = koma_references(means, radius, frames=[len(stack) for stack in stacks])
     return [Correction(outliers=f.outliers, koma=r).apply(s) for f, r, s in zip(fits, references, stacks, strict=True)]
 
 

@@ -144,8 +144,8 @@ def test_an_original_that_is_replaced_after_it_was_read_stays(capsys, folder, mo
     newer.write_bytes((folder / "TS_01.st").read_bytes())
     content, real = newer.read_bytes(), convert_mrc.NewFile.publish
 
-    def replace_then_publish(self, may_replace=None):
-        real(self, may_replace)
+    def replace_then_publish(self):
+        real(self)
         os.replace(newer, source)
 
     monkeypatch.setattr(convert_mrc.NewFile, "publish", replace_then_publish)
@@ -158,8 +158,8 @@ def test_an_original_stays_if_its_copy_lost_the_name(capsys, folder, monkeypatch
     source, target = folder / "TS_01.mrc", folder / "TS_01.mrcz"
     real = convert_mrc.NewFile.publish
 
-    def publish_and_lose(self, may_replace=None):
-        real(self, may_replace)
+    def publish_and_lose(self):
+        real(self)
         target.unlink()
         target.write_bytes(b"somebody else's")
 
@@ -180,7 +180,7 @@ def test_an_original_that_somebody_else_removed(capsys, folder, monkeypatch):
     real = convert_mrc.NewFile.publish
 
     def publish(self, may_replace=None):
-        real(self, may_replace)
+        real(self)
         source.unlink()
 
     monkeypatch.setattr(convert_mrc.NewFile, "publish", publish)
@@ -193,17 +193,16 @@ def test_another_process_was_quicker(folder, monkeypatch):
     source = str(folder / "TS_01.mrc")
     real = convert_mrc.NewFile.publish
 
-    def somebody_first(self, may_replace=None, other=None):
+    def somebody_first(self, other):  # on another machine, whose lock is not seen here
         monkeypatch.setattr(convert_mrc.NewFile, "publish", real)
-        mrcz.compress(other, self.path)
-        real(self, may_replace)
+        mrcz.compress(other, folder / "elsewhere.mrcz")
+        os.rename(folder / "elsewhere.mrcz", self.path)
+        real(self)
 
     for other, expected in ((source, "skipped"), (str(folder / "TS_01.st"), "refused")):
         for remove in (False, True):
             (job,) = batch.plan("compress", [source], skip_existing=True, remove=remove).jobs
-            monkeypatch.setattr(
-                convert_mrc.NewFile, "publish", lambda self, judge=None, o=other: somebody_first(self, judge, o)
-            )
+            monkeypatch.setattr(convert_mrc.NewFile, "publish", lambda self, o=other: somebody_first(self, o))
             result = batch.run_job(job)
             assert result.status == expected and os.path.exists(source), result
             os.unlink(job.destination)

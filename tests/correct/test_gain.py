@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 from mrcz.correct import (
     GammaCurve,
@@ -33,6 +34,67 @@ def test_gamma_is_recovered_and_flattens(detector):
         assert "γ" in str(fit)
     curve = fit_gamma_curve(RATES, [fit.gamma for fit in found])
     assert curve(2.524) == pytest.approx(1, abs=0.03)
+
+
+def light(name, n, swing):
+    """Illumination (n, n) that departs from its mean by ± ``swing``."""
+    y, x = np.linspace(-1, 1, n)[:, None], np.linspace(-1, 1, n)[None]
+    shape = {
+        "linear": lambda b: 1 + b * (x + 0.5 * y),
+        "Gaussian beam": lambda b: np.exp(-b * (x**2 + y**2)),
+        "elliptic beam off centre": lambda b: np.exp(-b * ((x - 0.4) ** 2 + 0.5 * (y + 0.3) ** 2)),
+        "vignetting off centre": lambda b: np.cos(b * np.hypot(x - 0.3, y + 0.2)) ** 4,
+    }[name]
+    ratio = (1 - swing) / (1 + swing)
+    bend = brentq(lambda b: shape(b).min() / shape(b).max() - ratio, 1e-4, 0.6) if swing else 0
+    return shape(bend) / np.mean([shape(bend).min(), shape(bend).max()])
+
+
+@pytest.mark.parametrize("name", ["linear", "Gaussian beam", "elliptic beam off centre", "vignetting off centre"])
+def test_uneven_light_does_not_move_gamma(detector, name):
+    errors = []
+    for swing, rate, frames in ((0.1, 0.25, 4000), (0.1, 1.0, 1000), (0.1, 9.0, 1000), (0.03, 2.5, 1000)):
+        shape = light(name, 512, swing)
+        expected = rate * shape / detector.gain.astype(float) ** detector.gamma(rate) + detector.cmos
+        flat = np.random.default_rng(detector.seed).poisson(np.maximum(expected, 0) * frames) / frames
+        fit = fit_gamma(flat, detector.gain, dark=detector.cmos)
+        assert fit.gamma == pytest.approx(detector.gamma(rate), abs=0.005)
+        assert fit.unevenness == pytest.approx(swing, rel=0.3)
+        errors.append((fit.gamma - detector.gamma(rate)) / fit.error)
+    assert np.sqrt(np.mean(np.square(errors))) < 4  # the error it gives is of the right size
+
+
+def test_even_light_costs_nothing(detector):
+    """On even light the fit is as good as the one that knows the light to be even: within its shot noise."""
+    for rate in RATES:
+        fit = fit_gamma(detector.flat(rate, 1000), detector.gain, dark=detector.cmos)
+        windows = (512 / 64) ** 2
+        noise = 1 / np.sqrt(rate * 1000 * 64**2 * windows) / 0.06
+        assert abs(fit.gamma - detector.gamma(rate)) < 4 * noise and fit.unevenness < 0.003
+        assert noise / 3 < fit.error < 4 * noise
+
+
+def test_hot_pixels_of_an_uneven_flat_are_left_out(detector):
+    shape = light("Gaussian beam", 512, 0.1)
+    expected = 2.0 * shape / detector.gain.astype(float) ** detector.gamma(2.0)
+    hot = np.random.default_rng(1).random(expected.shape) < 0.01
+    hot[:, :256] = False  # all on one side: light, if they were let through
+    flat = np.random.default_rng(2).poisson((expected + 0.6 * hot) * 1000) / 1000
+    fit = fit_gamma(flat, detector.gain)
+    assert fit.gamma == pytest.approx(detector.gamma(2.0), abs=0.005)
+    assert fit.gamma == pytest.approx(fit_gamma(flat, detector.gain, bad=hot).gamma, abs=2e-3)
+
+
+@pytest.mark.parametrize("swing", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize("name", ["linear", "Gaussian beam", "elliptic beam off centre", "vignetting off centre"])
+def test_uneven_light_does_not_turn_a_gain(name, swing):
+    y, x = np.linspace(-1, 1, 256)[:, None], np.linspace(-1, 1, 256)[None]
+    uneven = 1 + swing * (x + 0.6 * y) / 1.6 if swing > 0.1 and name == "linear" else light(name, 256, min(swing, 0.3))
+    for seed in range(2):
+        detector = Detector((256, 256), seed=seed)
+        counts = np.random.default_rng(seed).poisson(40 * 1.2 * uneven / detector.gain)
+        scores = search_orientation(counts, detector.gain)
+        assert scores[0][0] == Orientation(0, 0) and scores[1][1] > 1.01 * scores[0][1]
 
 
 def test_gamma_curve_of_the_preprint():

@@ -49,7 +49,7 @@ def orientation(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def add_fitting(parser: argparse.ArgumentParser, method: str = "fdr") -> None:
+def add_fitting(parser: argparse.ArgumentParser) -> None:
     """Add references and how outliers are found."""
     references = parser.add_argument_group("references")
     references.add_argument("--gain", metavar="FILE", help="gain reference: MRC, TIFF, .gain (EER), DM3, DM4 or .npy")
@@ -63,13 +63,16 @@ def add_fitting(parser: argparse.ArgumentParser, method: str = "fdr") -> None:
     )
     outliers = parser.add_argument_group("outliers")
     outliers.add_argument(
-        "--method", choices=("fdr", "tails", "tails+anscombe", "sigma", "defects", "none"), default=method,
-        help=f"how they are found (default: {method})",
+        "--method", choices=("fdr", "tails", "tails+anscombe", "sigma", "defects", "none"), default="fdr",
+        help="how they are found (default: fdr)",
     )  # fmt: skip
     outliers.add_argument("--alpha", type=float, default=0.2, help="false-discovery rate of fdr (default: 0.2)")
     outliers.add_argument("--n-sigma", type=float, default=4.0, help="threshold of sigma (default: 4)")
     outliers.add_argument("--background", action="store_true", help="take out carbon and gradients before looking")
     outliers.add_argument("--super-resolution", action="store_true", help="look in 2 x 2 blocks, the physical pixels")
+    outliers.add_argument(
+        "--events", action="store_true", help="find outliers of single frames too (X-rays, cosmic rays): one more pass"
+    )
     outliers.add_argument("--noise", action="store_true", help="add seeded noise to what is filled in")
     outliers.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
 
@@ -77,7 +80,7 @@ def add_fitting(parser: argparse.ArgumentParser, method: str = "fdr") -> None:
 def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
     """Options of ``Correction.fit`` from the arguments, references read for frames of ``shape``."""
     from mrcz.correct import GammaCurve
-    from mrcz.correct.references import load_gain, load_image, load_mask
+    from mrcz.correct.references import load_image, load_mask
     from mrcz.errors import FormatError
 
     if args.method == "defects" and not args.defects:
@@ -94,6 +97,7 @@ def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
         raise UsageError(f"--n-sigma is above 0, not {args.n_sigma:g}")
     options: dict[str, Any] = {
         "method": None if args.method == "none" else args.method,
+        "events": args.events,
         "noise": args.noise,
         "seed": args.seed,
     }
@@ -105,7 +109,7 @@ def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
             "super_resolution": 2 if args.super_resolution else 1,
         }
     if args.gain:
-        options["gain"] = load_gain(args.gain, shape=shape, **orientation(args))
+        options["gain"] = _gain(args, shape)
         options["gamma"] = GammaCurve()(args.dose_rate) if args.dose_rate is not None else (
             1.0 if args.gamma is None else args.gamma
         )
@@ -117,6 +121,27 @@ def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
     if args.defects:
         options["defects"] = load_mask(args.defects, shape)
     return options
+
+
+def _gain(args: argparse.Namespace, shape: tuple[int, int]) -> Any:
+    """The gain for frames of ``shape``. That it is of another size is said once: it may be of another camera."""
+    from mrcz.correct.references import load_gain, match_shape
+
+    gain = load_gain(args.gain, **orientation(args))
+    if gain.shape != shape:
+        try:
+            fitted = match_shape(gain, shape)
+        except ValueError as error:
+            raise ValueError(f"{args.gain}: {error}") from None
+        (ny, nx), (gy, gx) = shape, gain.shape
+        factor = max(ny // gy, gy // ny)
+        how = f"each of its pixels serves {factor} x {factor}" if gy < ny else f"{factor} x {factor} are averaged"
+        said = vars(args).setdefault("said", set())  # of this call of the command
+        if shape not in said:
+            said.add(shape)
+            talk(f"mrcz: {args.gain}: {gy} x {gx} pixels for frames of {ny} x {nx}, {how}")
+        return fitted
+    return gain
 
 
 def show(result: Any, as_json: bool, status: str | None = None, seconds: float | None = None) -> None:
@@ -133,6 +158,9 @@ def show(result: Any, as_json: bool, status: str | None = None, seconds: float |
         if "n_outliers" in report:
             share = report["n_outliers"] / (report["shape"][0] * report["shape"][1])
             line += f"  {_text.plural(report['n_outliers'], 'outlier')} ({share:.3%})"
+        if events := report.get("events"):
+            line += f"  {_text.plural(events['n_events'], 'event')} ({_text.plural(events['n_pixels'], 'pixel')})"
+            line += f" ({events['reason']})" if events["reason"] else ""
         if report.get("R_before") is not None:
             line += f"  R {report['R_before']:.5f} -> {report['R_after']:.5f}"
             if report.get("R_held_out") is not None:
@@ -141,6 +169,7 @@ def show(result: Any, as_json: bool, status: str | None = None, seconds: float |
     if not result.ok:
         text = result.error.removeprefix(f"{result.source}: ")
         text = text.replace("pass overwrite=True to replace it", "--force replaces it")
+        text += "; --replace-any replaces it" if text.endswith("the only copy of it") else ""
         talk(f"mrcz: {result.source}: {text}")
 
 

@@ -10,7 +10,7 @@ import tempfile
 from typing import Any
 
 from mrcz.cli._output import leave_stdout, talk
-from mrcz.cli._shared import EXIT_FAILED, EXIT_OK, UsageError, exit_code
+from mrcz.cli._shared import EXIT_FAILED, EXIT_OK, UsageError, exit_code, overwriting
 
 __all__ = ["run_piped"]
 
@@ -49,7 +49,7 @@ def run_piped(action: str, args: argparse.Namespace, options: dict[str, Any]) ->
                 error.filename = error.filename or folder
                 raise
         made = os.path.join(folder, "stdout") if target == "-" else target
-        overwrite: Any = "any" if args.replace_any else args.force
+        overwrite = overwriting(args)
         result = batch.run_job(batch.Job(action, source, made, {**options, "check": args.check}, overwrite))
         if not result.ok:
             text = str(result.error).replace(source, args.inputs[0])

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mrcz.cli import _text
 from mrcz.cli._output import dump, say, talk
 from mrcz.cli._progress import Progress
-from mrcz.errors import system_error
+from mrcz.errors import OtherSourceError, system_error
 
 if TYPE_CHECKING:
     from mrcz.batch import LeftOut
@@ -116,14 +116,8 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add where files go and what becomes of the originals."""
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="PATH",
-        help="file, for one input; directory, for several or if it is there or ends in / (default: beside the input)",
-    )
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Add what may be replaced."""
     parser.add_argument(
         "-f",
         "--force",
@@ -135,6 +129,22 @@ def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace such an archive too, and with it what may be the only copy of what it holds",
     )
+
+
+def overwriting(args: argparse.Namespace) -> bool | Literal["any"]:
+    """What ``overwrite`` the user asked for."""
+    return "any" if args.replace_any else bool(args.force)
+
+
+def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add where files go and what becomes of the originals."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="file, for one input; directory, for several or if it is there or ends in / (default: beside the input)",
+    )
+    add_force(parser)
     parser.add_argument(
         "--skip-existing",
         action="store_true",
@@ -253,6 +263,8 @@ def error_line(error: BaseException, destination: str | None = None) -> str:
     """
     if isinstance(error, MemoryError) and not str(error):
         return "there is not enough memory"
+    if isinstance(error, OtherSourceError):
+        return f"{error}; --replace-any replaces it"
     if not isinstance(error, OSError) or not error.strerror:
         return str(error) or type(error).__name__
     text, name = system_error(error, destination=destination), error.filename
@@ -313,7 +325,7 @@ def run_plan(action: str, args: argparse.Namespace, options: dict[str, Any]) -> 
             args.inputs,
             output=args.output,
             recursive=args.recursive,
-            overwrite="any" if args.replace_any else args.force,
+            overwrite=overwriting(args),
             skip_existing=args.skip_existing,
             remove=args.remove,
             options={**options, "check": args.check},

@@ -26,7 +26,7 @@ from mrcz.cli._correcting import (
 )
 from mrcz.cli._output import talk
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import UsageError, add_inputs, add_reading, left_out
+from mrcz.cli._shared import UsageError, add_force, add_inputs, add_reading, left_out, overwriting
 
 HELP = "replace hot and dead pixels, apply gain and dark"
 
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--serialem", action="store_true", help="masks as text in the form of SerialEM's defects.txt")
     parser.add_argument("--measure", action="store_true", help="R between frames before and after, and held out")
     parser.add_argument("--plot", metavar="DIR", help="PNG figures of every fit and of the session (mrcz[plot])")
-    parser.add_argument("-f", "--force", action="store_true", help="replace files that are there")
+    add_force(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
     add_fitting(parser)
@@ -127,7 +127,7 @@ def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Prog
             os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
         return correct_file(
             path, outputs, measure=args.measure, mask_style="serialem" if args.serialem else None,
-            overwrite=args.force, n_threads=args.threads, reading=reading,
+            overwrite=overwriting(args), n_threads=args.threads, reading=reading,
             progress=lambda done, total: bar.update(path, done, total), **options,
         )  # fmt: skip
     except (OSError, MrczError, ValueError, TypeError) as error:

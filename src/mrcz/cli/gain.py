@@ -17,7 +17,17 @@ from typing import Any
 from mrcz.cli import _text
 from mrcz.cli._correcting import add_orientation, orientation, save_figure
 from mrcz.cli._output import say, talk
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, UsageError, emit, error_line, threads
+from mrcz.cli._shared import (
+    EXIT_DAMAGED,
+    EXIT_FAILED,
+    EXIT_OK,
+    UsageError,
+    add_force,
+    emit,
+    error_line,
+    overwriting,
+    threads,
+)
 
 HELP = "make, orient and judge gain references"
 
@@ -48,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for sub in (orient, gamma, convert):
         add_orientation(sub)
     for sub in (make, orient, convert):
-        sub.add_argument("-f", "--force", action="store_true", help="replace a file that is there")
+        add_force(sub)
     for sub in (make, orient, gamma, convert):
         sub.add_argument("--json", action="store_true", help="JSON objects, a line each, instead of text")
         sub.add_argument("-n", "--threads", type=threads, metavar="N", help="threads")
@@ -56,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
+    from mrcz.convert.origin import check_replaceable
     from mrcz.errors import FormatError, MrczError
     from mrcz.whole import is_same_place
 
@@ -63,11 +74,13 @@ def run(args: argparse.Namespace) -> int:
     inputs = [*getattr(args, "flats", []), *(getattr(args, name, None) for name in ("gain", "stack", "dark"))]
     if output and any(name and is_same_place(output, name) for name in inputs):
         raise UsageError(f"{output} is a source itself; the result needs a name of its own")
-    if output and os.path.lexists(output) and not args.force:
+    if output and os.path.lexists(output) and not overwriting(args):
         return _failed(args, f"{output} exists; --force replaces it")
     if output and os.path.splitext(output)[1].lower() in (".gain", ".dm3", ".dm4", ".eer", ".txt"):
         raise UsageError(f"a reference is written as .mrc, .mrcz, .tif or .npy, not {output}")
     try:
+        if output:
+            check_replaceable(output, overwriting(args))
         {"make": _make, "orient": _orient, "gamma": _gamma, "convert": _convert}[args.action](args)
     except (OSError, MrczError, ValueError, MemoryError) as error:
         return _failed(args, error_line(error, output), damaged=isinstance(error, FormatError))
@@ -93,6 +106,7 @@ def _mean(path: str, args: argparse.Namespace) -> tuple[Any, int]:
 def _make(args: argparse.Namespace) -> None:
     import numpy as np
 
+    from mrcz.convert.origin import replacing
     from mrcz.correct import fit_outliers, make_gain
     from mrcz.correct.references import load_image, save_image
 
@@ -109,7 +123,7 @@ def _make(args: argparse.Namespace) -> None:
         gain = make_gain(flat, dark=load_image(args.dark) if args.dark else None, bad=bad)
     except ValueError as error:
         raise ValueError(f"{', '.join(args.flats)}: {error}") from error
-    save_image(args.output, gain, overwrite=args.force)
+    save_image(args.output, gain, overwrite=replacing(overwriting(args)))
     unusable = int(np.count_nonzero(gain == 0))
     report = {"path": args.flats[0], "sources": args.flats, "destination": args.output, "frames": frames,
               "counts_per_pixel": float(flat[gain > 0].mean() * frames), "unusable_pixels": unusable,
@@ -124,6 +138,7 @@ def _make(args: argparse.Namespace) -> None:
 
 
 def _orient(args: argparse.Namespace) -> None:
+    from mrcz.convert.origin import replacing
     from mrcz.correct import orient, search_orientation
     from mrcz.correct.references import load_gain, save_image
 
@@ -137,7 +152,7 @@ def _orient(args: argparse.Namespace) -> None:
         else:
             say(f"{found}  std/mean {score:.5f}  {score / best:.3f}x the best")
     if args.output:
-        save_image(args.output, orient(gain, scores[0][0]), overwrite=args.force)
+        save_image(args.output, orient(gain, scores[0][0]), overwrite=replacing(overwriting(args)))
     if args.json:
         emit({"path": args.stack, "gain": args.gain, "destination": args.output})
 
@@ -161,8 +176,10 @@ def _gamma(args: argparse.Namespace) -> None:
         fit = fit_gamma(mean, gain, dark=dark, dose_rate=rate)
         fits.append(fit)
         if args.json:
-            emit({"path": path, "gain": args.gain, "gamma": fit.gamma, "dose_rate": rate, "start": fit.start,
-                  "roughness": fit.roughness, "roughness_plain": fit.roughness_plain})  # fmt: skip
+            known = fit.error if fit.error < float("inf") else None
+            emit({"path": path, "gain": args.gain, "gamma": fit.gamma, "gamma_error": known,
+                  "dose_rate": rate, "start": fit.start, "roughness": fit.roughness,
+                  "roughness_plain": fit.roughness_plain, "unevenness": fit.unevenness})  # fmt: skip
         else:
             say(f"{path}: {fit}")
     if args.dose_rate and len(fits) >= 4:
@@ -178,10 +195,11 @@ def _gamma(args: argparse.Namespace) -> None:
 
 
 def _convert(args: argparse.Namespace) -> None:
+    from mrcz.convert.origin import replacing
     from mrcz.correct.references import load_gain, save_image
 
     gain = load_gain(args.gain, **orientation(args))
-    save_image(args.output, gain, overwrite=args.force)
+    save_image(args.output, gain, overwrite=replacing(overwriting(args)))
     if args.json:
         emit({"path": args.gain, "destination": args.output, "unusable_pixels": int((gain == 0).sum())})
     else:

@@ -4,7 +4,8 @@ mrcz koma -r session/ -a 12 -o corrected/            every stack, the mean of 24
 mrcz koma stack*.mrcz -a 8 --sum                     corrected sums
 mrcz koma new/*.mrcz -a 8 --state koma.state --live  the part of a session recorded so far; go on later
 
-Stacks are taken in the order of their names. Outliers are replaced first; a reference holds 2a stacks, never its own.
+Stacks are taken in the order of their names. Outliers are replaced first; a reference holds 2a stacks, never its own,
+each weighing what it knows, and of its pattern as much is subtracted as the stack shows.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mrcz.cli._correcting import (
 )
 from mrcz.cli._output import talk
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import UsageError, add_inputs, add_reading, error_line, left_out
+from mrcz.cli._shared import UsageError, add_force, add_inputs, add_reading, error_line, left_out, overwriting
 
 HELP = "remove what neighbouring stacks share: the read-out pattern"
 
@@ -49,10 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--live", action="store_true", help="more stacks will come: leave the last ones waiting")
     parser.add_argument("--measure", action="store_true", help="R between frames before and after, and held out")
     parser.add_argument("--plot", metavar="DIR", help="PNG figures of the session (mrcz[plot])")
-    parser.add_argument("-f", "--force", action="store_true", help="replace files that are there")
+    add_force(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
-    # What fdr leaves of hot pixels adds up over wide windows; tails reaches the shot noise (docs/correction.md).
-    add_fitting(parser, method="tails")
+    add_fitting(parser)
     add_reading(parser)
 
 
@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         for result in koma_session(
             new, koma, outputs, exclude=lambda number, path: os.path.basename(path) in excluded, finish=not args.live,
-            waiting=waiting, overwrite=args.force, measure=args.measure, n_threads=args.threads, reading=reading,
+            waiting=waiting, overwrite=overwriting(args), measure=args.measure, n_threads=args.threads, reading=reading,
             progress=bar.update, **options,
         ):  # fmt: skip
             bar.clear()

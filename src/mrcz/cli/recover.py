@@ -18,7 +18,7 @@ import time
 from mrcz.cli import _text
 from mrcz.cli._output import say, talk
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, emit, error_line
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, add_force, emit, error_line, overwriting
 
 HELP = "save the whole frames of a broken file"
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.add_argument("input", metavar="FILE", help="broken .mrcz or .mrc file, or a killed writer's .part file")
     parser.add_argument("-o", "--output", metavar="PATH", help="the new file (default: NAME.recovered.mrcz)")
-    parser.add_argument("-f", "--force", action="store_true", help="replace the output if it exists")
+    add_force(parser)
     parser.add_argument("--dry-run", action="store_true", help="write nothing")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
@@ -47,12 +47,12 @@ def run(args: argparse.Namespace) -> int:
         output = os.path.join(folder, f"{stem}.recovered{suffix}")
     bar = Progress(1, quiet=args.quiet)
     try:
-        if not (args.force or args.dry_run) and os.path.lexists(output):
+        if not (args.force or args.replace_any or args.dry_run) and os.path.lexists(output):
             raise MrczError(f"{output} exists; --force replaces it")
         found = recover(
             args.input,
             None if args.dry_run else output,
-            overwrite=args.force,
+            overwrite=overwriting(args),
             progress=lambda done, total: bar.update(args.input, done, total),
         )
     except (OSError, MrczError, ValueError, MemoryError) as error:

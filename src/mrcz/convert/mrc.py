@@ -17,19 +17,28 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from mrcz.convert.compare import Comparison, compare, compare_readers
-from mrcz.convert.origin import Origin, OtherSourceError, Summing, is_archive_of, origin, other_source, was_compressed
+from mrcz.convert.origin import (
+    Origin,
+    OtherSourceError,
+    Overwrite,
+    Summing,
+    is_archive_of,
+    opened,
+    origin,
+    other_source,
+    was_compressed,
+)
 from mrcz.convert.original import Counter, Progress, blocks, original_header, readable, restored, source_name
 from mrcz.convert.streams import open_plain, plain_name
 from mrcz.errors import FormatError, FormatWarning, MrczError
 from mrcz.header import Header
 from mrcz.names import check_new_name
-from mrcz.source import FileSource
-from mrcz.whole import NewFile, copy_permissions, is_same_place, remove_unchanged
+from mrcz.whole import Judge, NewFile, copy_permissions, is_same_place, remove_unchanged
 
 if TYPE_CHECKING:
     from mrcz.reader import Reader
@@ -48,10 +57,6 @@ __all__ = [
     "original_header",
     "source_name",
 ]
-
-Overwrite = bool | Literal["any"]
-
-
 
 class DamagedSourceError(FormatError):
     """The source contradicts itself or its checksums: a copy would not be what it was. ``permissive=True`` makes one of
@@ -219,6 +224,9 @@ def _copy(
         raise ValueError(f"{os.fspath(destination)} is the source itself; the copy needs a name of its own")
     check_new_name(destination)
     before = os.stat(source)
+    replace: bool | Judge = bool(overwrite)
+    if overwrite and overwrite != "any":
+        replace = _archive_judge if compressing else _plain_judge
     # What a permissive copy leaves out would be a difference.
     recent = began - before.st_mtime_ns < _tick(before.st_mtime_ns) and not reading["permissive"]
     check = check or remove or recent
@@ -235,10 +243,10 @@ def _copy(
             _refuse_half_bytes(reader, source)
         original = original_header(reader)
         if not compressing and original is not None:
-            new = _restore(reader, original, destination, overwrite, tell, permissive=reading["permissive"])
+            new = _restore(reader, original, destination, replace, tell, permissive=reading["permissive"])
         else:
             new = _write(
-                reader, original, source, destination, overwrite, options, tell, permissive=reading["permissive"]
+                reader, original, source, destination, replace, options, tell, permissive=reading["permissive"]
             )
         try:
             if check:
@@ -247,7 +255,7 @@ def _copy(
                 raise MrczError("it changed while it was read, and nothing was written", path=source)
             lost = () if compressing else _lost(reader, new)
             _resemble(before, new)
-            new.publish(None if overwrite == "any" else lambda there: _judge(there, new, compressing))
+            new.publish()
             size = os.fstat(new.fd).st_size
             # From here to the end of the block the new file is locked: nobody replaces it while the original goes.
             removed = remove and _remove(
@@ -271,14 +279,14 @@ def _copy(
 
 
 def _restore(
-    reader: Reader, original: Header, destination: str | os.PathLike, overwrite: Overwrite,
+    reader: Reader, original: Header, destination: str | os.PathLike, overwrite: bool | Judge,
     tell: Callable[[int], None], *, permissive: bool,
 ) -> NewFile:  # fmt: skip
     """The plain file, byte for byte, without its name yet; compared with the checksum of the file it was."""
     from _cmrcz.chunk import XXH64
 
     digest = XXH64()
-    new = NewFile(destination, overwrite=bool(overwrite))
+    new = NewFile(destination, overwrite=overwrite)
     try:
         with os.fdopen(os.dup(new.fd), "wb") as file:
             for piece in restored(reader, original, tell):
@@ -299,7 +307,7 @@ def _write(
     original: Header | None,
     source: str | os.PathLike,
     destination: str | os.PathLike,
-    overwrite: Overwrite,
+    overwrite: bool | Judge,
     options: dict[str, Any],
     tell: Callable[[int], None],
     *,
@@ -327,7 +335,7 @@ def _write(
             extended_header=reader.extended_header,
             slices=header.slices or 0,
             n_threads=reader.n_threads,
-            overwrite=bool(overwrite),
+            overwrite=overwrite,
             **options,
         ) as writer,
     ):
@@ -378,24 +386,31 @@ def _resemble(source: os.stat_result, new: NewFile) -> None:
         os.utime(new.fd, ns=(source.st_atime_ns, source.st_mtime_ns))
 
 
-def _judge(there: int, new: NewFile, compressing: bool) -> None:
-    """Refuse to replace an archive that is not known to be of the same source as the new file."""
+def _archive_judge(there: int, new: NewFile) -> None:
+    """Refuse to replace an archive that is not known to be of the same source as the new one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FormatWarning)
-        _judge_quietly(there, new, compressing)
+        _judge(there, new, compressing=True)
 
 
-def _judge_quietly(there: int, new: NewFile, compressing: bool) -> None:
+def _plain_judge(there: int, new: NewFile) -> None:
+    """Refuse to replace a compressed file by a plain one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FormatWarning)
+        _judge(there, new, compressing=False)
+
+
+def _judge(there: int, new: NewFile, compressing: bool) -> None:
     if os.fstat(there).st_size == 0:
         return  # a name that was reserved by a process that died
     reason: str | None = None
     try:
-        with _opened(there, new.path) as old:
+        with opened(there, new.path) as old:
             if not old.is_compressed:
                 return
             if not compressing:
                 raise OtherSourceError("is a compressed file, and may be the only copy of what is in it", path=new.path)
-            with _opened(new.fd, new.path) as mine:
+            with opened(new.fd, new.path) as mine:
                 reason = other_source(old, origin(mine), mine)
                 if reason is None and (more := _added(old, mine)):
                     reason = f"has metadata that were added to it: {', '.join(more)}"
@@ -419,13 +434,6 @@ def _equal(a: Any, b: Any) -> bool:
     from mrcz.metadata import pack
 
     return bool(pack({"value": a}) == pack({"value": b}))
-
-
-def _opened(fd: int, name: str | os.PathLike, **options: Any) -> Reader:
-    """A Reader of an open file, whatever name it has by now."""
-    import mrcz
-
-    return mrcz.Reader(FileSource(os.fdopen(os.dup(fd), "rb"), os.fspath(name)), **options)
 
 
 def _remove(
@@ -479,7 +487,7 @@ def _lost(reader: Reader, new: NewFile) -> tuple[str, ...]:
     metadata = _footer_metadata(reader)
     if not metadata:
         return ()
-    with _opened(new.fd, new.path) as copy:
+    with opened(new.fd, new.path) as copy:
         return tuple(str(name) for name in metadata if name not in copy.metadata)
 
 
@@ -492,7 +500,7 @@ def _check(reader: Reader, source: str | os.PathLike, new: NewFile, tell: Callab
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(new.fd, 0, 0, os.POSIX_FADV_DONTNEED)  # what the disk has, not what memory still holds of it
     try:
-        with _opened(new.fd, new.path, n_threads=reader.n_threads) as copy:
+        with opened(new.fd, new.path, n_threads=reader.n_threads) as copy:
             # Where one of them can become the other byte for byte, the bytes themselves are compared with the file.
             if not reader.is_compressed and (original := original_header(copy)) is not None:
                 with open_plain(source) as plain:

@@ -1,27 +1,44 @@
 """What an archive was made from, and whether it holds a given file: what decides if it may be replaced, or need not be
-made."""
+made.
+
+One rule for whatever makes a file from a file: ``overwrite=True`` replaces what stands there, but no archive of another
+source; ``overwrite="any"`` replaces that, too.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+import warnings
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from mrcz.convert.compare import compare_readers
 from mrcz.convert.original import blocks, original_header, readable, source_name
 from mrcz.convert.streams import plain_name
-from mrcz.errors import FormatError, MrczError
+from mrcz.errors import FormatError, FormatWarning, OtherSourceError
 from mrcz.header import Header
+from mrcz.source import FileSource
+from mrcz.whole import Judge, NewFile
 
 if TYPE_CHECKING:
     from mrcz.reader import Reader
 
-__all__ = ["Origin", "OtherSourceError", "Summing", "is_archive_of", "origin", "other_source", "was_compressed"]
+__all__ = [
+    "Origin",
+    "OtherSourceError",
+    "Overwrite",
+    "Summing",
+    "check_replaceable",
+    "is_archive_of",
+    "opened",
+    "origin",
+    "other_source",
+    "replacing",
+    "was_compressed",
+]
 
-
-class OtherSourceError(MrczError):
-    """What would be replaced was made from something else, and may be the only copy of it."""
+Overwrite = bool | Literal["any"]
 
 
 class Origin(NamedTuple):
@@ -131,6 +148,75 @@ def other_source(old: Reader, mine: Origin | None, reader: Reader) -> str | None
         return None
     what = "" if theirs is None else f" (an archive of {theirs.name})"
     return f"holds something else{what}: {found.differences[0] if found.differences else 'its name differs'}"
+
+
+def opened(fd: int, name: str | os.PathLike, **options: Any) -> Reader:
+    """A Reader of an open file, whatever name it has by now."""
+    import mrcz
+
+    return mrcz.Reader(FileSource(os.fdopen(os.dup(fd), "rb"), os.fspath(name)), **options)
+
+
+def replacing(overwrite: Overwrite) -> bool | Judge:
+    """What `NewFile` is told for a file that is made from another one, but is no archive of it: a corrected stack, a
+    sum, a gain, what `mrcz.recover` saves."""
+    if overwrite == "any":
+        return True
+    return _archives_stay if overwrite else False
+
+
+def check_replaceable(path: str | os.PathLike, overwrite: Overwrite) -> None:
+    """Refuse before any work what `replacing` would refuse after it.
+
+    Raises
+    ------
+    FileExistsError, OtherSourceError, OSError
+    """
+    if not os.path.lexists(path) or overwrite == "any":
+        return
+    if not overwrite:
+        raise FileExistsError(f"{os.fspath(path)} exists; pass overwrite=True to replace it")
+    if os.path.isfile(path):  # what it is else, NewFile says
+        with open(path, "rb") as file:
+            _refuse_archive(file.fileno(), None, path)
+
+
+def _archives_stay(there: int, new: NewFile) -> None:
+    _refuse_archive(there, new.fd, new.path)
+
+
+def _refuse_archive(there: int, made: int | None, path: str | os.PathLike) -> None:
+    """OtherSourceError if the open file `there` was compressed from another one, unless `made` holds the same, and as
+    many frames at least: recovered once more."""
+    if os.fstat(there).st_size == 0:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FormatWarning)
+        try:
+            with opened(there, path) as old:
+                theirs, n = _record(old), len(old)
+        except FormatError as error:
+            if was_compressed(there):
+                what = f"is a damaged archive, so that nobody knows what it was made from ({error.message})"
+                raise OtherSourceError(what, path=path) from None
+            return
+        if theirs is None:
+            return
+        if made is not None:
+            try:
+                with opened(made, path) as mine:
+                    if _record(mine) == theirs and len(mine) >= n:
+                        return
+            except FormatError:
+                pass  # a picture, an array
+    raise OtherSourceError(f"is an archive of {theirs[0]}, and may be the only copy of it", path=path)
+
+
+def _record(reader: Reader) -> tuple[Any, ...] | None:
+    """What a footer says of the file that this one was made from, also where frames of it are missing now."""
+    if origin(reader) is None or reader.footer is None:
+        return None
+    return tuple(reader.footer.extra.get(key) for key in ("source_name", "source_size", "source_xxh64"))
 
 
 def was_compressed(fd: int) -> bool:

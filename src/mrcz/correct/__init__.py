@@ -1,22 +1,21 @@
-"""Detector corrections: outlier pixels, gain with gamma, the moving average of a session, and their pipeline.
+"""Detector corrections: outlier pixels, events of one frame, gain with gamma, the moving average of a session, and
+their pipeline.
 
 Everything works on arrays, or on whatever gives frames one at a time, and never on files. Fitting returns a small
 frozen value; applying is a separate call.
 """
 
+from mrcz.correct.events import EventModel, fit_events
 from mrcz.correct.gain import (
-    GammaCurve,
-    GammaFit,
     Orientation,
     apply_gain,
     check_gain,
-    fit_gamma,
-    fit_gamma_curve,
     make_gain,
     orient,
     orientations,
     search_orientation,
 )
+from mrcz.correct.gamma import GammaCurve, GammaFit, fit_gamma, fit_gamma_curve
 from mrcz.correct.koma import Koma, KomaReference, contrast_score, koma_references
 from mrcz.correct.measures import (
     clipping_bias,
@@ -31,6 +30,7 @@ from mrcz.correct.pipeline import Correction
 
 __all__ = [
     "Correction",
+    "EventModel",
     "GammaCurve",
     "GammaFit",
     "Koma",
@@ -44,6 +44,7 @@ __all__ = [
     "correlation",
     "correlation_report",
     "defect_model",
+    "fit_events",
     "fit_gamma",
     "fit_gamma_curve",
     "fit_outliers",

@@ -11,7 +11,7 @@ import numpy as np
 
 from _cmrcz import outlier as _outlier
 
-__all__ = ["as_stack", "clip_threads", "frames_of", "in_ranges", "time_sum"]
+__all__ = ["Summed", "as_stack", "clip_threads", "frames_of", "in_ranges", "time_sum"]
 
 _KERNEL_TYPES = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "float16", "float32", "float64"}
 
@@ -56,6 +56,17 @@ def as_stack(stack: Any) -> Any:
     if isinstance(stack, np.ndarray) and dtype.kind == "b":
         return stack.view(np.uint8)
     return stack
+
+
+class Summed:
+    """A stack of which the sum over time is known already; what asks for the sum need not read it again."""
+
+    def __init__(self, stack: Any, total: np.ndarray) -> None:
+        self.stack, self.total = stack, total
+        self.shape, self.dtype = tuple(stack.shape), np.dtype(stack.dtype)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.stack[i]
 
 
 #: A reader is asked for this many frames at a time: enough for its threads, little enough for memory.
@@ -111,6 +122,8 @@ def time_sum(stack: Any, gain: np.ndarray | None = None, *, n_threads: int | Non
         gain = np.ascontiguousarray(gain, np.float32)
         if gain.shape != (ny, nx):
             raise ValueError(f"a gain of shape {gain.shape} for frames of {(ny, nx)}")
+    if isinstance(stack, Summed):
+        return stack.total if gain is None else np.multiply(stack.total, gain, dtype=np.float32, casting="unsafe")
     n_threads = clip_threads(n_threads)
     if isinstance(stack, np.ndarray) and stack.flags.c_contiguous and dtype.isnative and dtype.name in _KERNEL_TYPES:
         out = np.empty((ny, nx), kind)

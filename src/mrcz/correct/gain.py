@@ -12,22 +12,23 @@ from typing import Any
 
 import numpy as np
 
+from mrcz.correct._light import block_sums, take_light
+
 __all__ = [
-    "GammaCurve",
-    "GammaFit",
     "Orientation",
     "apply_gain",
+    "as_map",
     "check_gain",
-    "fit_gamma",
-    "fit_gamma_curve",
+    "finite_dark",
     "make_gain",
     "orient",
     "orientations",
     "search_orientation",
 ]
 
-#: Window of the average that separates etching from pixel gain, and the border cropped, in pixels (the preprint's).
-WINDOW, BORDER = 64, 32
+
+#: Edge of the blocks that separate pixels from light, and the coefficients of a cubic in two dimensions.
+_BLOCK, _CUBIC = 16, 10
 
 
 def check_gain(gain: Any, shape: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -69,12 +70,13 @@ def apply_gain(frame: np.ndarray, gain: np.ndarray, *, gamma: float = 1.0, dark:
     out = np.empty(frame.shape, np.float32) if out is None else out
     np.copyto(out, frame, casting="unsafe")
     if dark is not None:
-        out -= _like(dark, frame.shape, np.float32)
+        out -= finite_dark(dark, frame.shape, np.float32)
     out *= factor
     return out
 
 
-def _map(bad: Any, shape: tuple[int, ...]) -> np.ndarray:
+def as_map(bad: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A map of bad pixels as bool, non-zero where bad. Raises ValueError for another shape."""
     bad = np.asarray(bad) != 0
     if bad.shape != shape:
         raise ValueError(f"a map of bad pixels of shape {bad.shape} for an image of {shape}")
@@ -90,7 +92,7 @@ def power(gain: np.ndarray, gamma: float) -> np.ndarray:
     return out
 
 
-def _like(dark: Any, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
+def finite_dark(dark: Any, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
     """A dark reference as it has to be: of the image's shape and finite."""
     dark = np.asarray(dark, dtype)
     if dark.shape != shape:
@@ -121,157 +123,15 @@ def make_gain(flat: np.ndarray, *, dark: np.ndarray | None = None, bad: np.ndarr
     if level.ndim != 2:
         raise ValueError(f"a flat is one image (ny, nx), not {level.shape}")
     if dark is not None:
-        level = level - _like(dark, level.shape)
+        level = level - finite_dark(dark, level.shape)
     good = np.isfinite(level) & (level > 0)
     if bad is not None:
-        good &= ~_map(bad, level.shape)
+        good &= ~as_map(bad, level.shape)
     if not good.any():
         raise ValueError("a flat without a pixel that counted")
     out = np.zeros(level.shape, np.float32)
     out[good] = level[good].mean() / level[good]
     return out
-
-
-# ---- gamma -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class GammaFit:
-    """γ for one dose rate: the value, where the search began, and the remaining roughness std/mean at 1 and at γ."""
-
-    gamma: float
-    start: float
-    roughness: float
-    roughness_plain: float
-    dose_rate: float | None = None
-
-    def __str__(self) -> str:
-        at = "" if self.dose_rate is None else f" at {self.dose_rate:g} e⁻/pixel/s"
-        return f"γ = {self.gamma:.4f}{at}: roughness {self.roughness:.3g}, {self.roughness_plain:.3g} with γ = 1"
-
-
-def fit_gamma(flat: np.ndarray, gain: np.ndarray, *, dark: np.ndarray | None = None, bad: np.ndarray | None = None,
-              dose_rate: float | None = None, window: int = WINDOW, border: int = BORDER) -> GammaFit:
-    """The exponent of the gain that flattens ``flat``: argmin of std(uniform₆₄(flat · gain^γ)) / mean on [0, 2].
-
-    Parameters
-    ----------
-    flat : ndarray (ny, nx)
-        Mean of many frames without specimen at one dose rate (a thousand for γ to 0.012).
-    gain : ndarray (ny, nx)
-        Multiplicative gain reference; its zeros and NaN are masked.
-    dark : ndarray (ny, nx), optional
-        Additive pattern, in the units of ``flat``.
-    bad : ndarray (ny, nx) of bool, optional
-        Bad pixels. Without it, those more than 6 robust σ from the rest once normalised are masked.
-    dose_rate : float, optional
-        e⁻/pixel/s, kept with the result.
-    window, border : int
-        Edge of the average and width cropped, pixels; made smaller for small images.
-
-    Returns
-    -------
-    GammaFit
-
-    Raises
-    ------
-    ValueError
-        If the gain has no pattern left in its averages: γ would be anything. If the flat counted nothing, and for
-        parts of unequal shape.
-    """
-    from scipy.ndimage import uniform_filter
-    from scipy.optimize import minimize_scalar
-
-    gain, unusable = check_gain(gain, np.shape(flat))
-    level = np.asarray(flat, np.float64)
-    if dark is not None:
-        level = level - _like(dark, level.shape)
-    masked = unusable | ~np.isfinite(level)
-    if bad is not None:
-        masked |= _map(bad, level.shape)
-    if masked.all() or not level[~masked].mean() > 0:
-        raise ValueError("a flat that counted nothing: its mean is not above 0")
-    level = np.where(masked, 0, level)
-    if bad is None:
-        normal = level * gain
-        middle = np.median(normal[~masked])
-        spread = 1.4826 * np.median(np.abs(normal[~masked] - middle))
-        masked |= np.abs(normal - middle) > 6 * max(spread, 1e-6 * abs(middle))  # a gain is float32
-    small = min(level.shape)
-    window, border = max(1, min(window, small // 4)), min(border, small // 8)
-    inner = (slice(border, level.shape[0] - border), slice(border, level.shape[1] - border))
-    good = (~masked).astype(np.float64)
-    share = uniform_filter(good, window, mode="nearest")
-    if share.min() <= 0:
-        raise ValueError(f"a block of {window} × {window} pixels without a good one: no flat can be judged there")
-
-    def smooth(image: np.ndarray) -> np.ndarray:
-        # Masked pixels take no part: the average of the good ones in each window.
-        return (uniform_filter(image * good, window, mode="nearest") / share)[inner]
-
-    log_gain = np.log(gain.astype(np.float64))
-    log_smooth = smooth(log_gain)
-    variance = log_smooth.var()
-    if not variance > 1e-12:
-        raise ValueError(f"the gain has no pattern in {window}-pixel averages to fit γ to")
-    positive = np.maximum(smooth(level), 1e-300)
-    covariance = np.mean((np.log(positive) - np.log(positive).mean()) * (log_smooth - log_smooth.mean()))
-    start = float(np.clip(-covariance / variance, 0, 2))
-
-    def roughness(gamma: float) -> float:
-        image = smooth(level * np.exp(gamma * log_gain))
-        mean = image.mean()
-        return float(image.std() / mean) if mean > 0 else np.inf
-
-    low, high = max(0.0, start - 0.25), min(2.0, start + 0.25)
-    best = minimize_scalar(roughness, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
-    if min(best.x - low, high - best.x) < 2e-3 and 0 < start < 2:
-        best = minimize_scalar(roughness, bounds=(0.0, 2.0), method="bounded", options={"xatol": 1e-4})
-    return GammaFit(float(best.x), start, float(best.fun), roughness(1.0), dose_rate)
-
-
-@dataclass(frozen=True)
-class GammaCurve:
-    """γ(δ) = a1 δ^b1 + a2 δ + a3, δ in e⁻/pixel/s; the default is the preprint's K2, with its second a₁ read as a₂."""
-
-    a1: float = 0.12035633
-    b1: float = -1.04171635
-    a2: float = -0.03363192
-    a3: float = 1.03902726
-
-    def __call__(self, dose_rate: float) -> float:
-        """γ at ``dose_rate`` > 0, never below 0."""
-        if not dose_rate > 0:
-            raise ValueError(f"γ(δ) needs a dose rate above 0, not {dose_rate}")
-        return max(0.0, float(self.a1 * dose_rate**self.b1 + self.a2 * dose_rate + self.a3))
-
-    @property
-    def unity(self) -> float:
-        """The dose rate at which γ = 1, between 0.01 and 100 e⁻/pixel/s; NaN if none."""
-        from scipy.optimize import brentq
-
-        rates = np.geomspace(0.01, 100, 200)
-        above = np.array([self(r) - 1 for r in rates])
-        crossing = np.flatnonzero(np.sign(above[:-1]) != np.sign(above[1:]))
-        if not crossing.size:
-            return float("nan")
-        k = crossing[0]
-        return float(brentq(lambda r: self(r) - 1, rates[k], rates[k + 1]))
-
-
-def fit_gamma_curve(dose_rates: Any, gammas: Any) -> GammaCurve:
-    """γ(δ) by least squares through γ at four or more dose rates (e⁻/pixel/s)."""
-    from scipy.optimize import least_squares
-
-    rate, gamma = np.asarray(dose_rates, np.float64), np.asarray(gammas, np.float64)
-    if rate.shape != gamma.shape or rate.ndim != 1 or rate.size < 4:
-        raise ValueError("γ(δ) has four coefficients: give γ at four or more dose rates")
-    if not (rate > 0).all() or not np.isfinite(gamma).all():
-        raise ValueError("dose rates are above 0 and γ finite")
-    k2 = GammaCurve()
-    best = least_squares(lambda p: p[0] * rate ** p[1] + p[2] * rate + p[3] - gamma, [k2.a1, k2.b1, k2.a2, k2.a3],
-                         bounds=([-np.inf, -4, -np.inf, -np.inf], [np.inf, -0.05, np.inf, np.inf]), x_scale="jac")
-    return GammaCurve(*(float(v) for v in best.x))
 
 
 # ---- orientation -----------------------------------------------------------------------------------------------------
@@ -316,14 +176,15 @@ def search_orientation(image: np.ndarray, gain: np.ndarray, *,
     """Score all orientations of ``gain`` against an unaligned sum or mean (ny, nx), best first.
 
     The score is the standard deviation of the normalised image relative to its mean, outliers (beyond 6 robust σ of
-    the raw image or gain) left out: the right orientation takes pattern away, every other adds its own. Orientations
-    whose shape does not fit are not in the list.
+    the raw image or gain) left out: the right orientation takes pattern away, every other adds its own. Uneven light
+    and specimen have no part in it: it is the geometric mean, by degrees of freedom, of the spread within blocks of
+    16 × 16 pixels and that of the blocks about a cubic. Orientations whose shape does not fit are not in the list.
     """
     level = np.asarray(image, np.float64)
     if level.ndim != 2:
         raise ValueError(f"the sum is one image (ny, nx), not {level.shape}")
     if dark is not None:
-        level = level - _like(dark, level.shape)
+        level = level - finite_dark(dark, level.shape)
     reference, unusable = check_gain(gain)
     usual = np.isfinite(level) & _usual(level)
     odd_gain = unusable | ~_usual(reference)
@@ -333,12 +194,36 @@ def search_orientation(image: np.ndarray, gain: np.ndarray, *,
         if turned.shape != level.shape:
             continue
         keep = usual & ~orient(odd_gain, orientation)
-        normal = level[keep] * turned[keep]
-        mean = normal.mean() if normal.size else 0.0
-        scores.append((orientation, float(normal.std() / mean) if mean > 0 else float("inf")))
+        scores.append((orientation, _roughness(np.where(keep, level * turned, 0), keep)))
     if not scores:
         raise ValueError(f"a gain of shape {reference.shape} fits an image of {level.shape} in no orientation")
     return sorted(scores, key=lambda pair: pair[1])
+
+
+def _roughness(normal: np.ndarray, keep: np.ndarray) -> float:
+    """std/mean of an image (ny, nx), 0 outside ``keep``, by scale as in `search_orientation`; inf for a mean ≤ 0."""
+    count = np.count_nonzero(keep)
+    mean = normal.sum() / count if count else 0.0
+    if not mean > 0:
+        return float("inf")
+    normal = np.where(keep, normal / mean - 1, 0)
+    total = float(np.vdot(normal, normal))
+    edge = _BLOCK if min(normal.shape) >= 4 * _BLOCK else 0
+    if not edge:
+        return float(np.sqrt(total / count))
+    # Rows and columns beyond the last whole block count with neither part.
+    whole = tuple(slice(0, n // edge * edge) for n in normal.shape)
+    normal, keep = normal[whole], keep[whole]
+    share, sums = block_sums(keep, edge), block_sums(normal, edge)
+    means = sums / np.maximum(share, 1)
+    within = float(np.vdot(normal, normal) - np.vdot(sums, means))
+    off = means - take_light(means, share)
+    between = float(np.vdot(share, off**2))
+    blocks = np.count_nonzero(share)
+    parts = [(within, np.count_nonzero(keep) - blocks), (between, blocks - _CUBIC)]
+    weight = sum(n for _, n in parts if n > 0)
+    # A perfect score is one that float32 gains leave.
+    return float(np.exp(sum(n * np.log(max(part / n, 1e-16)) for part, n in parts if n > 0) / (2 * weight)))
 
 
 def _usual(image: np.ndarray) -> np.ndarray:

@@ -3,12 +3,14 @@
 The read-out pattern of a detector is stable for hours while the specimen changes from stack to stack. So the mean of
 the stacks around stack n, n itself knocked out, is a reference for n (McLeod et al. 2017, bioRxiv 116533, section 5.2):
 
-    L = min(2a + 1, S),  s = clip(n − a, 0, S − L),  ref_n = (ΣM[s : s + L] − M_n)/(L − 1),
-    corrected = frames − (ref_n − ⟨ref_n⟩).
+    L = min(2a + 1, S),  s = clip(n − a, 0, S − L),  ref_n = (ΣwM[s : s + L] − w_n M_n)/(Σw[s : s + L] − w_n),
+    corrected = frames − pattern of ref_n.
 
-Windows at the ends are asymmetric so that every one holds the same number of stacks. What it can reach is the shot
-noise of the reference itself, R ≈ 1/(2am) for stacks of m frames. Outliers go first: a hot pixel of one stack is a
-dark spot in 2a others.
+Windows at the ends are asymmetric so that every one holds the same number of stacks. A stack of m frames at a dose D
+knows the pattern to a variance D/m, hence the weights w = m/D. The preprint subtracts ref_n − ⟨ref_n⟩ as it is, and
+so reaches the shot noise of the reference itself, R ≈ 1/(2am), which is more than there was where the pattern is weak.
+Here each part of the pattern is subtracted as far as stack n shows it (`mrcz.correct._pattern`). Outliers go first: a
+hot pixel of one stack is a dark spot in 2a others.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from _cmrcz import outlier as _outlier
+from mrcz.correct._pattern import PARTS, Parts, split
 from mrcz.correct._stack import clip_threads, in_ranges
 
 __all__ = ["Koma", "KomaReference", "contrast_score", "koma_references"]
@@ -29,18 +32,26 @@ __all__ = ["Koma", "KomaReference", "contrast_score", "koma_references"]
 class KomaReference:
     """The reference of stack ``index``: ``image`` (ny, nx), counts per frame, and its ``mean``.
 
-    ``stacks`` is how many stacks it averages.
+    ``stacks`` is how many stacks it averages. ``parts`` says how much of each part is subtracted; None is all of it.
     """
 
     index: int
     image: np.ndarray = field(repr=False)
     mean: float
     stacks: int
+    parts: Parts | None = field(default=None, repr=False)
 
     @property
     def pattern(self) -> np.ndarray:
-        """ref − ⟨ref⟩ (ny, nx) float32: what is subtracted from each frame."""
-        return (self.image - self.image.dtype.type(self.mean)).astype(np.float32)
+        """What is subtracted from each frame, (ny, nx) float32, mean 0: the parts of the reference by their factors."""
+        if self.parts is None:
+            return (self.image - self.image.dtype.type(self.mean)).astype(np.float32)
+        return self.parts.pattern(self.image)
+
+    @property
+    def factors(self) -> dict[str, float]:
+        """How much of each part is subtracted: ``light``, ``columns``, ``rows``, ``pixels``; 0 is noise alone."""
+        return dict.fromkeys(PARTS, 1.0) if self.parts is None else dict(self.parts.factors)
 
     def apply(self, stack: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Frames minus the pattern, (nz, ny, nx) or (ny, nx) float32; into ``out`` (may be ``stack``) if given."""
@@ -79,6 +90,8 @@ class Koma:
         Stacks whose `contrast_score` is above are left out of the references of others; their windows reach further.
     dtype : dtype
         Of the references, float32 or float64.
+    shrink : bool
+        Subtract each part of a pattern only as far as the stack shows it. False is the preprint's form: all of it.
     n_threads : int, optional
 
     A reference comes out as soon as its window is full: that of stack n with stack n + a, those of the first a + 1
@@ -86,7 +99,7 @@ class Koma:
     """
 
     def __init__(self, radius: int, *, n_frames: int = 1, max_contrast: float | None = None,
-                 dtype: Any = np.float32, n_threads: int | None = None) -> None:
+                 dtype: Any = np.float32, shrink: bool = True, n_threads: int | None = None) -> None:
         if int(radius) != radius or radius < 1:
             raise ValueError(f"the radius is a whole number of stacks, at least 1, not {radius}")
         if n_frames < 1:
@@ -95,12 +108,14 @@ class Koma:
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise ValueError(f"references are float32 or float64, not {self.dtype}")
+        self.shrink = bool(shrink)
         self._n_threads = clip_threads(n_threads)
         self._shape: tuple[int, int] | None = None
         self._pushed = 0
         self._included = 0
         # Means of included stacks by position among them; the running sum covers positions lo to hi − 1.
         self._means: dict[int, np.ndarray] = {}
+        self._weights: dict[int, float] = {}
         self._lo = self._hi = 0
         self._total: np.ndarray | None = None
         # Stacks without their reference yet: (index, position among the included, included).
@@ -118,11 +133,23 @@ class Koma:
         return (f"Koma(radius={self.radius}, {self._pushed} stacks pushed, {self._pushed - self._included} excluded, "
                 f"{len(self._pending)} waiting)")
 
-    def push(self, mean: np.ndarray, *, exclude: bool = False) -> list[KomaReference]:
+    def push(self, mean: np.ndarray, *, frames: int | None = None, exclude: bool = False) -> list[KomaReference]:
         """Add the next stack's mean (or sum) (ny, nx), outliers already filtered; returns the references now complete.
 
-        ``exclude`` keeps it out of the references of others (carbon, thick ice). Raises ValueError for a mean of
-        another shape, for pixels that are not finite, and after `finish`.
+        Parameters
+        ----------
+        mean : ndarray (ny, nx)
+            Real and finite.
+        frames : int, optional
+            How many frames it is the mean of. With it a stack weighs frames/mean, what it knows of the pattern;
+            without it all stacks weigh the same.
+        exclude : bool
+            Keep it out of the references of others (carbon, thick ice).
+
+        Raises
+        ------
+        ValueError
+            For a mean of another shape, pixels that are not finite, a number of frames below 1, and after `finish`.
         """
         if self._finished:
             raise ValueError("this session is finished; push needs a new Koma")
@@ -136,6 +163,8 @@ class Koma:
             raise ValueError(f"stack {self._pushed} is {image.shape}, the session {self._shape}")
         if image.dtype.kind not in "biuf":
             raise TypeError(f"a mean holds real numbers, not {image.dtype}")
+        if frames is not None and not 1 <= frames < 1 << 53:
+            raise ValueError(f"a mean is of at least 1 frame, not {frames}")
         stored = self._keep(image)
         with np.errstate(over="ignore"):
             finite = stored.dtype.kind != "f" or np.isfinite(stored.sum(dtype=np.float64))
@@ -149,6 +178,7 @@ class Koma:
         self._pushed += 1
         if not exclude:
             self._means[self._included] = stored
+            self._weights[self._included] = 1.0 if frames is None else _weight(stored, frames)
             self._included += 1
         return self._emit(last=False)
 
@@ -186,69 +216,116 @@ class Koma:
             keep = min(self._lo, self._included - length)
             for old in [p for p in self._means if p < keep]:
                 self._spare = self._means.pop(old)
+                del self._weights[old]
         return out
 
     def _reference(self, index: int, start: int, stop: int, knocked: int) -> KomaReference:
         total, shape = self._total, self._shape
         if total is None or shape is None:
             raise ValueError("no stack was pushed yet")
-        arriving = [self._means[p] for p in range(max(self._hi, start), stop)]
-        leaving = [self._means[p] for p in range(self._lo, min(start, self._hi))]
+        arriving = list(range(max(self._hi, start), stop))
+        leaving = list(range(self._lo, min(start, self._hi)))
         if self._hi <= start:
             total[:] = 0
             leaving = []
         # All but the last move are plain; the last is taken together with the knock-out.
-        for image in arriving[:-1]:
-            total += image.reshape(-1)
-        for image in leaving[:-1]:
-            total -= image.reshape(-1)
+        for position in arriving[:-1]:
+            total += self._weighted(position)
+        for position in leaving[:-1]:
+            total -= self._weighted(position)
+        moves = [a[-1] if a else None for a in (arriving, leaving)]
+        new, old = (None if p is None else self._means[p].reshape(-1) for p in moves)
         middle = self._means[knocked].reshape(-1)
-        new, old = (a[-1].reshape(-1) if a else None for a in (arriving, leaving))
         if len({a.dtype for a in (new, old, middle) if a is not None}) > 1:
             middle = middle.astype(np.float64)
             new, old = (None if a is None else a.astype(np.float64) for a in (new, old))
         out = np.empty(total.size, self.dtype)
-        scale = 1.0 / ((stop - start - 1) * self.n_frames)
+        weights = np.array([0.0 if p is None else self._weights[p] for p in (knocked, *moves)])
+        scale = 1.0 / (sum(self._weights[p] for p in range(start, stop) if p != knocked) * self.n_frames)
 
         def work(a: int, b: int) -> float:
-            return _outlier.knock_out(middle, new, old, total, scale, a, b, out)
+            return _outlier.knock_out(middle, new, old, total, weights, scale, a, b, out)
 
         summed = in_ranges(total.size, self._n_threads, work, least=1 << 16)
         self._lo, self._hi = start, stop
-        return KomaReference(index, out.reshape(shape), float(sum(summed)) / total.size, stop - start - 1)
+        image = out.reshape(shape)
+        parts = split(image, middle.reshape(shape), scale=1 / self.n_frames, n_threads=self._n_threads) \
+            if self.shrink else None
+        return KomaReference(index, image, float(sum(summed)) / total.size, stop - start - 1, parts)
+
+    def _weighted(self, position: int) -> np.ndarray:
+        image, weight = self._means[position].reshape(-1), self._weights[position]
+        return image if weight == 1 else image * np.float64(weight)
 
     # -- saving ------------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on later, as plain values and arrays (MessagePack-able); see `from_state`."""
         return {
-            "type": "mrcz.Koma", "version": 1, "radius": self.radius, "n_frames": self.n_frames,
-            "max_contrast": self.max_contrast, "dtype": self.dtype.name,
+            "type": "mrcz.Koma", "version": 2, "radius": self.radius, "n_frames": self.n_frames,
+            "max_contrast": self.max_contrast, "dtype": self.dtype.name, "shrink": self.shrink,
             "shape": None if self._shape is None else list(self._shape), "pushed": self._pushed,
             "included": self._included, "finished": self._finished, "window": [self._lo, self._hi],
             "total": None if self._total is None else self._total.copy(),
             "positions": sorted(self._means), "means": [self._means[p].copy() for p in sorted(self._means)],
-            "pending": [list(p) for p in self._pending],
+            "weights": [self._weights[p] for p in sorted(self._means)], "pending": [list(p) for p in self._pending],
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], *, n_threads: int | None = None) -> Koma:
-        """The object `state` described, ready to be pushed to."""
-        if state.get("type") != "mrcz.Koma" or state.get("version") != 1:
-            raise ValueError(f"not the state of a Koma of version 1: {state.get('type')}, {state.get('version')}")
+        """The object `state` described, ready to be pushed to.
+
+        Raises ValueError for anything else, and for a state that contradicts itself or holds what is not finite.
+        """
+        if state.get("type") != "mrcz.Koma" or state.get("version") not in (1, 2):
+            raise ValueError(f"not the state of a Koma of version 1 or 2: {state.get('type')}, {state.get('version')}")
         self = cls(state["radius"], n_frames=state["n_frames"], max_contrast=state["max_contrast"],
-                   dtype=state["dtype"], n_threads=n_threads)
+                   dtype=state["dtype"], shrink=state.get("shrink", True), n_threads=n_threads)
         shape = state["shape"]
         self._shape = None if shape is None else (int(shape[0]), int(shape[1]))
-        self._pushed, self._included, self._finished = state["pushed"], state["included"], state["finished"]
-        self._lo, self._hi = state["window"]
+        self._pushed, self._included = int(state["pushed"]), int(state["included"])
+        self._finished = bool(state["finished"])
+        self._lo, self._hi = (int(edge) for edge in state["window"])
         self._total = None if state["total"] is None else np.array(state["total"], np.float64)
-        self._means = {int(p): np.array(m) for p, m in zip(state["positions"], state["means"], strict=True)}
+        positions = [int(p) for p in state["positions"]]
+        self._means = {p: np.array(m) for p, m in zip(positions, state["means"], strict=True)}
+        weights = state.get("weights") or [1.0] * len(positions)
+        self._weights = {p: float(w) for p, w in zip(positions, weights, strict=True)}
+        self._pending = [(int(i), int(p), bool(inc)) for i, p, inc in state["pending"]]
+        self._check()
+        return self
+
+    def _check(self) -> None:
+        """Refuse a state read back that would fail, or average nonsense, later."""
         for image in self._means.values():
             if image.shape != self._shape:
                 raise ValueError(f"a saved mean of shape {image.shape} in a session of {self._shape}")
-        self._pending = [(int(i), int(p), bool(inc)) for i, p, inc in state["pending"]]
-        return self
+            if image.dtype not in (np.int32, np.float32, np.float64) or not np.isfinite(image.sum(dtype=np.float64)):
+                raise ValueError("a saved mean of another type, or with pixels that are not finite")
+        if not all(0 < weight < np.inf for weight in self._weights.values()):
+            raise ValueError("a saved weight that is not above 0")
+        total = self._total
+        if (total is None) != (self._shape is None) or (total is not None and (
+                total.shape != (int(np.prod(self._shape or ())),) or not np.isfinite(total.sum()))):
+            raise ValueError("a saved sum of another size, or with pixels that are not finite")
+        if not 0 <= self._lo <= self._hi <= self._included <= self._pushed:
+            raise ValueError(f"a saved window {self._lo} to {self._hi} of {self._included} of {self._pushed} stacks")
+        oldest = max(0, min(self._lo, self._included - (2 * self.radius + 1)))
+        if set(self._means) != set(range(oldest, self._included)):
+            raise ValueError(f"saved means of stacks {sorted(self._means)}: {oldest} to {self._included - 1} serve")
+        if any(not (0 <= index < self._pushed and 0 <= position <= self._included)
+               for index, position, _ in self._pending):
+            raise ValueError("a stack that waits for its reference and is not in the session")
+
+
+def _weight(mean: np.ndarray, frames: int) -> float:
+    """frames/⟨mean⟩, what a stack knows of the pattern.
+
+    Where counts are fewer than their spread tells (an image after dark subtraction, read noise), the spread stands in.
+    """
+    level = float(mean.mean(dtype=np.float64))
+    floor = 0.01 * float(mean.var(dtype=np.float64)) * frames
+    return frames / max(level, floor, 1e-30)
 
 
 def _stored_dtype(dtype: np.dtype) -> np.dtype:
@@ -258,8 +335,8 @@ def _stored_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
 
 
-def koma_references(means: Iterable[np.ndarray], radius: int, *, exclude: Iterable[int] = (),
-                    **options: Any) -> list[KomaReference]:
+def koma_references(means: Iterable[np.ndarray], radius: int, *, frames: Iterable[int] | None = None,
+                    exclude: Iterable[int] = (), **options: Any) -> list[KomaReference]:
     """The references of a whole session, in order; the same numbers as pushing its means one by one.
 
     Parameters
@@ -268,26 +345,30 @@ def koma_references(means: Iterable[np.ndarray], radius: int, *, exclude: Iterab
         One mean (or sum, with ``n_frames``) per stack, in the order of recording, outliers filtered.
     radius : int
         a: each reference averages 2a stacks (fewer only if the session has fewer).
+    frames : iterable of int, optional
+        How many frames each mean is of: what it weighs, see `Koma.push`.
     exclude : iterable of int
         Stacks that serve in no reference. They get one themselves.
     **options
-        ``n_frames``, ``max_contrast``, ``dtype``, ``n_threads`` of `Koma`.
+        ``n_frames``, ``max_contrast``, ``dtype``, ``shrink``, ``n_threads`` of `Koma`.
 
     Raises
     ------
     ValueError
         For a session of one stack, stacks of unequal shape, and excluded stacks that are not there.
     """
-    return list(iterate_references(means, radius, exclude=exclude, **options))
+    return list(iterate_references(means, radius, frames=frames, exclude=exclude, **options))
 
 
-def iterate_references(means: Iterable[np.ndarray], radius: int, *, exclude: Iterable[int] = (),
-                       **options: Any) -> Iterator[KomaReference]:
+def iterate_references(means: Iterable[np.ndarray], radius: int, *, frames: Iterable[int] | None = None,
+                       exclude: Iterable[int] = (), **options: Any) -> Iterator[KomaReference]:
     """`koma_references`, one reference at a time."""
     out = set(exclude)
     koma = Koma(radius, **options)
-    for index, mean in enumerate(means):
-        yield from koma.push(mean, exclude=index in out)
+    # Without numbers of frames all weigh the same; with them, there is one for each stack.
+    pairs = ((mean, None) for mean in means) if frames is None else zip(means, frames, strict=True)
+    for index, (mean, number) in enumerate(pairs):
+        yield from koma.push(mean, frames=number, exclude=index in out)
     if out and not 0 <= min(out) <= max(out) < koma.pushed:
         raise ValueError(f"excluded stacks {sorted(out)} of a session of {koma.pushed}")
     yield from koma.finish()

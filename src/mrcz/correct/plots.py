@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mrcz.correct.gain import GammaCurve, GammaFit
+from mrcz.correct.gamma import GammaCurve, GammaFit
 from mrcz.correct.outliers import OutlierModel
 from mrcz.errors import MissingDependencyError
 

@@ -24,7 +24,7 @@ from mrcz.correct.defects import format_relion, format_serialem, parse_defects
 from mrcz.correct.gain import Orientation, check_gain, orient
 from mrcz.errors import FormatError, MissingDependencyError, MrczError
 from mrcz.names import MRC_SUFFIXES
-from mrcz.whole import whole_file
+from mrcz.whole import Judge, whole_file
 
 __all__ = ["load_gain", "load_image", "load_mask", "match_shape", "save_image", "save_mask"]
 
@@ -82,6 +82,13 @@ def load_gain(path: str | os.PathLike[str], *, shape: tuple[int, int] | None = N
         It divides; by default so for ``.gain``.
     flip_y : bool
         Reverse the rows first, as IMOD and RELION do with TIFF.
+
+    Raises
+    ------
+    FormatError
+        For a file that holds no gain.
+    ValueError
+        Where sizes differ by another ratio than 2 or 4, the same in both directions.
     """
     image = load_image(path)
     with _named(path):
@@ -93,7 +100,13 @@ def load_gain(path: str | os.PathLike[str], *, shape: tuple[int, int] | None = N
             gain = gain[::-1]
         if orientation is not None:
             gain = orient(gain, orientation)
-        return np.ascontiguousarray(gain if shape is None else match_shape(gain, shape))
+    if shape is not None:
+        # The file is sound and its size is another's: not damage, so not a FormatError.
+        try:
+            gain = match_shape(gain, shape)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from None
+    return np.ascontiguousarray(gain)
 
 
 def match_shape(gain: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -110,7 +123,8 @@ def match_shape(gain: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
             return np.where((blocks == 0).any((1, 3)), 0, blocks.mean((1, 3), dtype=np.float64)).astype(np.float32)
         if (gain.shape[0] * factor, gain.shape[1] * factor) == (ny, nx):
             return np.repeat(np.repeat(gain, factor, 0), factor, 1)
-    raise ValueError(f"a gain reference of shape {gain.shape} for frames of {tuple(shape)}")
+    raise ValueError(f"a gain reference of shape {gain.shape} for frames of {tuple(shape)}: neither the same nor 2 or "
+                     "4 times as large or as small in both directions")
 
 
 def load_mask(path: str | os.PathLike[str], shape: tuple[int, int], *, flip_y: bool | None = None) -> np.ndarray:
@@ -129,7 +143,7 @@ def load_mask(path: str | os.PathLike[str], shape: tuple[int, int], *, flip_y: b
 
 
 def save_mask(path: str | os.PathLike[str], mask: np.ndarray, *, style: str | None = None,
-              flip_y: bool | None = None, overwrite: bool = False) -> None:
+              flip_y: bool | None = None, overwrite: bool | Judge = False) -> None:
     """Write a map (ny, nx), non-zero where bad, as uint8 0 and 1 in MRC or TIFF, or as text.
 
     ``.txt`` is RELION's list, or SerialEM's with ``style="serialem"`` or for the name ``defects.txt``. Raises
@@ -152,7 +166,7 @@ def save_mask(path: str | os.PathLike[str], mask: np.ndarray, *, style: str | No
 
 
 def save_image(path: str | os.PathLike[str], image: np.ndarray, *, pixel_size: float | None = None,
-               overwrite: bool = False) -> None:
+               overwrite: bool | Judge = False) -> None:
     """Write one image (ny, nx) as MRC or MRCZ, TIFF or ``.npy``, by suffix; whole or not at all.
 
     Raises ValueError for any other suffix, FileExistsError for a file that is there, unless `overwrite`.

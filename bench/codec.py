@@ -172,12 +172,12 @@ class Run:
                 operations.append("read out")
             fused = data.name in FUSED and name in ("balanced", "4-bit", OLD)
             if fused:
-                operations += ["× gain", "sum"] + (["× gain out"] if own else [])
+                operations += ["× gain", "sum"] + (["× gain out", "corrected", "corrected out"] if own else [])
             if detail and name == OLD:
                 operations += ["reads balanced"] + ([] if self.arguments.ours_only else ["reads no checksum"])
             # what the figures to reach are made of has all rounds
             most = 7 if own or method.environment == "old" else 3
-            if name in ("balanced", "4-bit", OLD):
+            if name in ("balanced", "4-bit", "4-bit int8", OLD):
                 most = self.arguments.repeats
             out.append((name, name, method.environment, operations, most))
         if detail and not self.arguments.ours_only:
@@ -309,9 +309,11 @@ def figures(run: Run, memory: dict[str, dict[str, int]]) -> list[dict[str, Any]]
         ("uneven λ 1", 0.98),
     ):  # fmt: skip
         floor(f"of Shannon, 4-bit, {data}", least, fraction(data, "4-bit"))
-    for data, least in (("λ 1", 2.2), ("λ .01", 2.8), ("λ .05", 2.8), ("λ .1", 2.8), ("λ 4", 2.1)):
+    for data, least in (("λ 1", 2.2), ("λ .01", 2.8), ("λ .05", 2.8), ("λ .1", 2.8), ("λ 4", 2.1), ("λ 8", 2.1)):
         floor(f"write × mrcz 0.6.0, {data}", least, faster(data, "balanced", "write"))
-    floor("write × mrcz 0.6.0, 4-bit, λ 1", 2.8, faster("λ 1", "4-bit", "write"))
+    for label in ("4-bit", "4-bit int8"):
+        for data in ("λ .25", "λ 1"):
+            floor(f"write × mrcz 0.6.0, {label}, {data}", 2.8, faster(data, label, "write"))
     floor("read × mrcz 0.6.0, λ 1", 2.0, faster("λ 1", "balanced", "read"))
     for data in run.sets:
         floor(f"read × mrcz 0.6.0, {data}", 1.5, faster(data, "balanced", "read"))
@@ -322,6 +324,11 @@ def figures(run: Run, memory: dict[str, dict[str, int]]) -> list[dict[str, Any]]
     for label, least in (("balanced", 3.0), ("4-bit", 4.0)):
         floor(f"float32 × gain × mrcz 0.6.0 and NumPy, {label}, λ 1", least, faster("λ 1", label, "× gain"))
         floor(f"float32 × gain into out= × the same, {label}, λ 1", least, faster("λ 1", label, "× gain out", "× gain"))
+        for operation in ("", " out"):
+            floor(
+                f"through a correction × as float32 × gain{operation}, {label}, λ 1", 0.8,
+                faster("λ 1", label, "corrected" + operation, "× gain" + operation, label),
+            )  # fmt: skip
     for ours in ("lz4 9", "lz4hc 4", "zlib 1"):
         for operation in ("write", "read"):
             floor(

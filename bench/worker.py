@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from environment import free_memory
-from methods import CORES, Method, methods, old, ours, remove, size_of
+from methods import CORES, Method, correction, methods, old, ours, remove, size_of
 
 
 def reset_peak() -> int:
@@ -102,7 +102,7 @@ class Worker:
         if method.packed:
             if self.packed is None:
                 self.packed = np.minimum(stack, 15).view(np.uint8)
-            stack = self.packed
+            stack = self.packed.view(np.int8) if method.signed else self.packed
         return stack if frames is None else stack[:frames]
 
     def new_pages(self, itemsize: int, touch: int = 0) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Worker:
 
     def run(
         self, spec: dict[str, Any], operation: str, path: str, frames: int | None = None, check: bool = False,
-        touch: int = 0,
+        touch: int = 0, quiet: bool = False, durable: bool = False,
     ) -> dict[str, Any]:  # fmt: skip
         method = self.made(spec)
         gc.collect()
@@ -130,20 +130,28 @@ class Worker:
             if method.command and not os.path.exists(path + ".source"):
                 stack.tofile(path + ".source")
             warm(max(stack.nbytes * 5 // 4, touch))
+            if quiet:
+                os.sync()  # what others left for the disk is not this one's to wait for
             before, start = reset_peak(), time.perf_counter()
-            method.write(stack, path)
+            if durable:
+                method.write_through(stack, path)
+            else:
+                method.write(stack, path)
             seconds = time.perf_counter() - start
             return {"seconds": seconds, "bytes": size_of(path), "peak": peak_memory() - before}
         out = gain = None
-        if operation in ("read out", "× gain out"):
+        floats = operation.startswith(("× gain", "corrected"))
+        if operation.endswith(" out"):
             like = self.pixels(method, frames)
-            key = (like.shape, "f4" if "gain" in operation else like.dtype.str)
+            key = (like.shape, "f4" if floats else like.dtype.str)
             if key not in self.buffers:
                 self.buffers[key] = np.ones(key[0], key[1])
             out = self.buffers[key]
-        if "gain" in operation:
+        if floats:
             gain = self.gain
-        call = method.operations.get(operation.removesuffix(" out") if "gain" in operation else operation)
+        call = method.operations.get(operation.removesuffix(" out") if floats else operation)
+        if operation.startswith("corrected"):
+            correction(gain)  # made outside the clock
         if out is None and self.stack is not None:
             pixels = self.pixels(method, frames)
             warm(max(pixels.size * 5 if gain is not None else pixels.nbytes * 5 // 4, touch))
@@ -160,6 +168,9 @@ class Worker:
         stack = self.pixels(method, frames)
         if "gain" in operation:
             assert all(np.array_equal(r, s * self.gain) for r, s in zip(result, stack, strict=True)), "× gain differs"
+        elif operation.startswith("corrected"):
+            apply = correction(self.gain).apply_frame
+            assert all(np.array_equal(r, apply(s)) for r, s in zip(result, stack, strict=True)), "corrected differs"
         elif operation == "sum":
             exact = stack.sum(axis=0, dtype=np.float64 if stack.dtype.kind == "f" else np.int64)
             assert np.allclose(result, exact, rtol=1e-5), "sum differs"

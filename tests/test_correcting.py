@@ -24,7 +24,7 @@ def plainly(pixels, first, parts, events, out):
             x = x - parts["dark"][here]
         if "gain" in parts:
             x = x * parts["gain"][here]
-        for index, weight, fill in ((parts.get("index"), parts.get("weight"), parts.get("fill")), events):
+        for index, weight, fill in (events, (parts.get("index"), parts.get("weight"), parts.get("fill"))):
             if index is None:
                 continue
             inside = (index >= first) & (index < first + pixels.size)
@@ -180,9 +180,9 @@ def test_events_belong_to_their_frame(tmp_path, rng, blocks):
     index = index.astype(np.int32)
     values = rng.normal(5, 1, index.size).astype(np.float32)
     expected = stack.astype(np.float32).reshape(n, -1)
-    expected[:, 7] = 0.5
     for k in range(n):
         expected[k, index[starts[k] : starts[k + 1]]] = values[starts[k] : starts[k + 1]]
+    expected[:, 7] = 0.5
 
     def read(starts, index, values):
         out = np.empty((n, *shape), np.float32)

@@ -14,7 +14,7 @@ cdef struct Touched:
 cdef struct Correcting:
     const float *dark       # subtracted
     const float *gain       # multiplies
-    Touched outliers        # of every frame; those of one frame come next
+    Touched outliers        # of every frame; before them come the events of one frame
     const float *pattern    # subtracted
 
 

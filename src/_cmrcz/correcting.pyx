@@ -1,4 +1,4 @@
-"""A frame's pixels through a correction while they are in cache: float32, dark, gain, outliers, events, pattern.
+"""A frame's pixels through a correction while they are in cache: float32, dark, gain, events, outliers, pattern.
 
 What `mrcz.correct.Correction.apply_frame` does to a whole frame in memory, step after step, is done here to a few
 thousand pixels at a time, all steps in turn, so that each pixel is written to memory once. The same bits come out.
@@ -176,8 +176,8 @@ cdef void between(const Correcting *plan, int pixel_type, const uint8_t *p, int6
             m = min(<int64_t> LINE, end - start)
             K.to_float(pixel_type, p + (start - first) * halves // 2,
                        plan.gain + start if plan.gain is not NULL else NULL, line, m, 0)
-            k = replace(outliers, k, start, m, line)
             e = replace(events, e, start, m, line)
+            k = replace(outliers, k, start, m, line)
             K.to_float(MZ_F32, line, NULL, out + start, m, 2)
             start += m
         at = start
@@ -211,8 +211,8 @@ cdef void correct_pixels(const Correcting *plan, const Touched *events, int pixe
                 subtract(x, plan.dark + at, m)
                 if plan.gain is not NULL:
                     multiply(x, plan.gain + at, m)
-            replace(&here, 0, at, m, x)
             replace(&now, 0, at, m, x)
+            replace(&here, 0, at, m, x)
             if plan.pattern is not NULL:
                 subtract(x, plan.pattern + at, m)
             if x == &spare[0]:

@@ -661,7 +661,8 @@ cdef class _Sum(_Job):
     cdef int pixel_type
     cdef int raw
     cdef int verify
-    cdef int64_t *exact             # one of the two
+    cdef int64_t *exact             # one of the three
+    cdef uint16_t *narrow           # where 16 bits are enough for all frames
     cdef double *inexact
     cdef uint8_t **bytes_of
     cdef size_t *bytes_size
@@ -767,6 +768,9 @@ cdef class _Sum(_Job):
         cdef uint16_t *small = NULL
         cdef int cleared = 0
         limit = 0
+        if self.narrow is not NULL:
+            small = self.narrow + first
+            cleared = 1
         # Not where blocks are so long that nothing of this would stay in cache.
         if self.exact is not NULL and bits <= 8 and pixels * 2 <= SMALL_SUMS:
             # this many pixels of 8 (4) bits fit 16 bits for sure
@@ -815,10 +819,10 @@ cdef class _Sum(_Job):
                         cleared = 1
                     self.add(s.d + (a - start), a * 8 // bits, (e - a) * 8 // bits, k, small, first)
             pending += 1
-            if small is not NULL and pending == limit:
+            if limit and pending == limit:
                 self.flush(small, first, pixels)
                 pending = 0
-        if small is not NULL and pending:
+        if limit and pending:
             self.flush(small, first, pixels)
         return OK
 
@@ -869,8 +873,9 @@ def sum(int fd, const int64_t[::1] offsets not None, const int64_t[::1] sizes no
     ----------
     fd, offsets, sizes, stored, pixel_type, raw, n_threads
         See `read`. 4-bit rows must be whole bytes of pixels (even width).
-    total : (pixels,) int64 or float64
-        Added to: exactly (int64, integer pixels, no weights, no gain), or in float64, frame by frame in order.
+    total : (pixels,) int64, uint16, int16 or float64
+        Added to: exactly (integers, no weights, no gain; 16 bits, with the sign of the pixels, for so few frames of 8
+        or 4 bits that their sum fits), or in float64, frame by frame in order.
     weights : (n,) float64, optional
     gain : (pixels,) float32, optional
         weight * float64(float32(pixel) * gain) is added.
@@ -886,6 +891,7 @@ def sum(int fd, const int64_t[::1] offsets not None, const int64_t[::1] sizes no
     cdef int64_t n = offsets.shape[0], k, pixels
     cdef int64_t[::1] integers
     cdef double[::1] floats
+    cdef uint16_t[::1] shorts
     cdef int threads
     if n == 0:
         return
@@ -903,6 +909,12 @@ def sum(int fd, const int64_t[::1] offsets not None, const int64_t[::1] sizes no
             raise ValueError("weighted and float frames are added up in float64")
         integers = total
         job.exact = &integers[0]
+    elif total.dtype == "u2" or total.dtype == "i2":
+        if weights is not None or gain is not None or n > {MZ_I8: 256, MZ_U8: 257, MZ_U4: 4369}.get(pixel_type, 0) \
+                or (total.dtype == "i2") != (pixel_type == MZ_I8):
+            raise ValueError(f"16 bits do not hold the sum of {n} frames, or not with this sign")
+        shorts = total.view("u2")
+        job.narrow = &shorts[0]
     else:
         floats = total
         job.inexact = &floats[0]

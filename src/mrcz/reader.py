@@ -636,9 +636,10 @@ class Reader(Reductions):
 
     def _frame_sum(
         self, frames: Any, weights: Sequence[float] | None, gain: np.ndarray | None, correction: Any,
-        n_threads: int | None,
+        n_threads: int | None, dtype: Any = None,
     ) -> np.ndarray:  # fmt: skip
-        """The sum over frames, (ny, nx): int64 of integers, float32 with a correction, else float64 or complex128."""
+        """The sum over frames, (ny, nx): int64 of integers, float32 with a correction, else float64 or complex128; in
+        16 bits where that is asked for and holds it."""
         numbers, _ = frame_numbers(frames, len(self))
         if weights is not None and len(weights) != len(numbers):
             raise ValueError(f"{len(weights)} weights for {len(numbers)} frames")
@@ -655,7 +656,9 @@ class Reader(Reductions):
         self.check_claims(numbers)
         stored = self.pixel_format.dtype
         exact = stored.kind in "iu" and weights is None and gain is None
-        kind = np.int64 if exact else (np.complex128 if stored.kind == "c" else np.float64)
+        kind: Any = np.int64 if exact else (np.complex128 if stored.kind == "c" else np.float64)
+        if exact and dtype is not None and self._fusable and self._fits_16_bits(len(numbers), np.dtype(dtype)):
+            kind = np.dtype(dtype)
         total = np.zeros(self.shape[1:], kind)
         if not (
             self._fusable and isinstance(self._source, FileSource)
@@ -668,8 +671,16 @@ class Reader(Reductions):
                 for k, frame in enumerate(batch):
                     if gain is not None:
                         frame = frame.astype(np.float32) * gain
-                    total += frame if weights is None else frame * kind(weights[a + k])
+                    total += frame if weights is None else frame * kind(weights[a + k])  # an exact sum has no weights
         return total if correction is None else correction.correct_sum(total, len(numbers), frames=numbers)
+
+    def _fits_16_bits(self, count: int, dtype: np.dtype) -> bool:
+        """Whether so many frames of this file can be summed in this 16-bit type, whatever their pixels are."""
+        pixels = self.pixel_format
+        if pixels.dtype.itemsize > 1 or dtype.itemsize != 2 or dtype.kind != pixels.dtype.kind or not dtype.isnative:
+            return False
+        least, most = (0, 15) if pixels.packed else (np.iinfo(pixels.dtype).min, np.iinfo(pixels.dtype).max)
+        return bool(np.iinfo(dtype).min <= count * least and count * most <= np.iinfo(dtype).max)
 
     def _sum_fused(
         self, numbers: np.ndarray, total: np.ndarray, weights: Sequence[float] | None, gain: np.ndarray | None,

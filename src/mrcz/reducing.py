@@ -79,7 +79,7 @@ class Reductions:
         """
         axes = self._axes(axis)
         if 0 in axes:
-            total = self._frame_sum(frames, weights, gain, correction, n_threads)
+            total = self._frame_sum(frames, weights, gain, correction, n_threads, dtype if axes == (0,) else None)
             rest = tuple(a - 1 for a in axes if a)
             result = total.sum(axis=rest) if rest else total  # no axis would be a copy
         else:
@@ -253,7 +253,7 @@ class Reductions:
         self, result: Any, axes: tuple[int, ...], dtype: Any, out: np.ndarray | None, keepdims: bool
     ) -> Any:
         if dtype is not None:
-            result = np.asarray(result).astype(dtype)[()]
+            result = np.asarray(result).astype(dtype, copy=False)[()]
         if keepdims and axes:
             result = np.expand_dims(result, axes)
         if out is None:

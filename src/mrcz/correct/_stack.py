@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from _cmrcz import outlier as _outlier
 
-__all__ = ["Summed", "as_stack", "clip_threads", "frames_of", "in_ranges", "time_sum"]
+__all__ = [
+    "Summed",
+    "as_stack",
+    "clip_threads",
+    "corrected_frames",
+    "frames_of",
+    "in_ranges",
+    "is_raw_file",
+    "time_sum",
+]
 
 _KERNEL_TYPES = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "float16", "float32", "float64"}
 
@@ -69,6 +78,21 @@ class Summed:
         return self.stack[i]
 
 
+@runtime_checkable
+class _File(Protocol):
+    """A file of frames, such as a Reader: it decodes, sums and corrects on threads of its own."""
+
+    correction: Any
+
+    def read(self, *args: Any, **options: Any) -> np.ndarray: ...
+    def sum(self, *args: Any, **options: Any) -> np.ndarray: ...
+
+
+def is_raw_file(stack: Any) -> bool:
+    """Whether ``stack`` is a file that sums and corrects by itself, and gives its pixels as they are stored."""
+    return isinstance(stack, _File) and stack.correction is None
+
+
 #: A reader is asked for this many frames at a time: enough for its threads, little enough for memory.
 _AT_A_TIME = 4
 
@@ -82,7 +106,7 @@ def frames_of(stack: Any) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(frame, dtype=frame.dtype.newbyteorder("="))
 
 
-def _as_read(stack: Any) -> Iterator[np.ndarray]:
+def _as_read(stack: Any, **options: Any) -> Iterator[np.ndarray]:
     n_frames = stack.shape[0]
     read = None if isinstance(stack, np.ndarray) else getattr(stack, "read", None)
     if read is None:
@@ -90,7 +114,12 @@ def _as_read(stack: Any) -> Iterator[np.ndarray]:
             yield stack[i]
         return
     for start in range(0, n_frames, _AT_A_TIME):
-        yield from read(slice(start, min(start + _AT_A_TIME, n_frames)))
+        yield from read(slice(start, min(start + _AT_A_TIME, n_frames)), **options)
+
+
+def corrected_frames(stack: Any, correction: Any) -> Iterator[np.ndarray]:
+    """The frames of a raw file (`is_raw_file`) one after the other, each corrected as it is decoded, float32."""
+    return _as_read(stack, correction=correction)
 
 
 def sum_dtype(dtype: np.dtype, n_frames: int) -> np.dtype:
@@ -112,7 +141,8 @@ def time_sum(stack: Any, gain: np.ndarray | None = None, *, n_threads: int | Non
     """Sum of the frames (ny, nx), unaligned; of ``frame · gain`` (each product in float32) if a gain is given.
 
     Exact for integers: the result is the narrowest integer type that holds it. Floats are summed in float64 and
-    returned as float32 (float64 for float64 frames). Arrays in memory are read once; other stacks frame by frame.
+    returned as float32 (float64 for float64 frames). Arrays in memory are read once, files add up what they decode
+    piece by piece; other stacks come frame by frame.
     """
     stack = as_stack(stack)
     nz, ny, nx = stack.shape
@@ -125,6 +155,8 @@ def time_sum(stack: Any, gain: np.ndarray | None = None, *, n_threads: int | Non
     if isinstance(stack, Summed):
         return stack.total if gain is None else np.multiply(stack.total, gain, dtype=np.float32, casting="unsafe")
     n_threads = clip_threads(n_threads)
+    if is_raw_file(stack):
+        return np.asarray(stack.sum(gain=gain, dtype=kind, n_threads=n_threads))
     if isinstance(stack, np.ndarray) and stack.flags.c_contiguous and dtype.isnative and dtype.name in _KERNEL_TYPES:
         out = np.empty((ny, nx), kind)
         seen = stack.reshape(nz, ny * nx).view(np.uint8)

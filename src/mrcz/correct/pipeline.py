@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 
 from _cmrcz.correcting import Steps
-from mrcz.correct._stack import Summed, as_stack, clip_threads, frames_of, in_ranges, time_sum
+from mrcz.correct._stack import (
+    Summed,
+    as_stack,
+    clip_threads,
+    corrected_frames,
+    frames_of,
+    in_ranges,
+    is_raw_file,
+    time_sum,
+)
 from mrcz.correct.events import EventModel, fit_events
 from mrcz.correct.gain import check_gain, power
 from mrcz.correct.koma import KomaReference
@@ -204,6 +213,8 @@ class Correction:
             out = np.empty(tuple(stack.shape), np.float32)
         elif out.shape != tuple(stack.shape) or out.dtype != np.float32:
             raise ValueError(f"out is float32 {tuple(stack.shape)}, not {out.dtype} {out.shape}")
+        if is_raw_file(stack):
+            return np.asarray(stack.read(out=out, correction=self, n_threads=n_threads))
         target = out
 
         def work(start: int, stop: int) -> None:
@@ -215,7 +226,11 @@ class Correction:
 
     def frames(self, stack: Any) -> Iterator[np.ndarray]:
         """The corrected frames one by one as they are read, float32."""
-        for t, frame in enumerate(frames_of(as_stack(stack))):
+        stack = as_stack(stack)
+        if is_raw_file(stack):
+            yield from corrected_frames(stack, self)
+            return
+        for t, frame in enumerate(frames_of(stack)):
             yield self.apply_frame(frame, number=t)
 
     def correct_sum(self, total: np.ndarray, n_frames: int, out: np.ndarray | None = None, *,

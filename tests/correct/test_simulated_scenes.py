@@ -110,7 +110,7 @@ def test_small_frames(shape):
     for name in SCENES:
         up = 2 if SCENES[name].camera == "super-resolution" else 1
         assert record(name, shape=shape, n_frames=2).stack.shape == (2, shape[0] * up, shape[1] * up)
-    assert add_events(np.zeros((2, *shape), np.uint8), np.random.default_rng(0), density=0.5).counts.size
+    assert add_events(np.zeros((2, *shape), np.uint8), np.random.default_rng(0), density=5).counts.size
 
 
 @pytest.mark.parametrize("call", [

@@ -52,11 +52,13 @@ def _soft(distance: np.ndarray, width: float = 1.0) -> np.ndarray:
 
 
 def _smooth_noise(shape: Shape, rng: np.random.Generator, scale: float) -> np.ndarray:
-    """Gaussian noise (ny, nx) of standard deviation 1, correlated over ``scale`` pixels."""
+    """Gaussian noise (ny, nx) of standard deviation 1, correlated over ``scale`` pixels; 0 where that is all of it."""
     from scipy.ndimage import gaussian_filter
 
     noise = gaussian_filter(rng.standard_normal(shape, np.float32), scale, mode="wrap")
-    return noise / noise.std()
+    noise -= noise.mean()
+    spread = noise.std()
+    return noise / spread if spread > 1e-4 else np.zeros_like(noise)
 
 
 def through_lens(transmission: np.ndarray, fringe: float, phase: np.ndarray | float = 2.0) -> np.ndarray:

@@ -212,13 +212,24 @@ def split_of_nothing(front):
     return join(Parts(bytearray(front), b"", {"frames": 3}, {"version": 2}))
 
 
-def test_the_writer_of_a_later_version_was_killed(later):
-    """Its footer is not at the end: the frames are found, and appending is for `mrcz recover`."""
+def test_something_behind_it(later):
+    """It is not at the end: the frames are found, and appending is for `mrcz recover`."""
     path = later({"version": 2})
-    path.write_bytes(path.read_bytes() + MARK + b"begun")
+    path.write_bytes(path.read_bytes() + b"something")
     with pytest.warns(mrcz.FormatWarning, match="not known") as caught, mrcz.open(path) as reader:
         assert np.array_equal(reader.read(), STACK) and reader.damage == ()
     assert len(caught) == 1 and mrcz.verify(path).ok and len(mrcz.verify(path).notes) == 2
     with pytest.raises(mrcz.MrczError, match="mrcz recover"):
         quietly(mrcz.open, path, "a")
     assert recover(path, None).complete
+
+
+def test_one_of_ours_that_was_only_begun_behind_it(later):
+    path = later({"version": 2})
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(5000) + MARK + b"begun")
+    with quietly(mrcz.open, path, "a") as writer:
+        writer.append(STACK[0])
+    with mrcz.open(path) as reader:
+        assert len(reader) == 4 and whole.endswith(reader.footer.extra["replaced_footer"])
+    assert mrcz.verify(path).ok

@@ -175,8 +175,10 @@ def is_begun_footer(source: Any, at: int, size: int) -> bool:
 
 
 def _until_last_byte(source: Any, at: int, stop: int) -> int:
-    """Bytes from a place to the last one before *stop* that is not zero."""
+    """Bytes from a place to the last one before *stop* that is not zero; none where an older footer is all there is."""
     last = at
+    if source.read(at, len(FOOTER_MARK)) == FOOTER_MARK:
+        return 0
     for start in range(at, stop, _SCAN):
         used = source.read(start, min(_SCAN, stop - start)).rstrip(b"\0")
         last = start + len(used) if used else last

@@ -216,7 +216,14 @@ class Writer:
         ValueError
             Another option, or pixels that cannot be appended to (half-width 4-bit files).
         MrczError
-            Another process writes the file, or a killed one left bytes behind its last frame (``mrcz recover``).
+            Another process writes the file, or bytes that are not of a killed writer follow its last frame
+            (``mrcz recover``).
+
+        Warns
+        -----
+        FormatWarning
+            The last writer was killed: how many whole frames were found behind those it had promised, and how many
+            bytes of what it had begun are given up. The footer is of a later version: it is kept inside the new one.
         """
         if not os.path.exists(path):
             options.pop("overwrite", None)

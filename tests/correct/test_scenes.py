@@ -15,6 +15,8 @@ from mrcz.simulate import SCENES, record
 #: Recall of defects above 5σ at least, share of clean specimen pixels flagged at most.
 LIMITS = {"fdr": (0.96, 0.002), "tails": (0.97, 0.005)}
 #: Hot pixels of every other recording: from weak to stuck, log-uniformly; exponentially distributed, most of them weak.
+#: Not at 5 e⁻: Poisson noise of the weak ones themselves leaves .952 of them to a false-discovery rate of .2, not .96,
+#: even where the true mean of every pixel is known.
 EXCESS = ((3.0, 300.0), 8.7)
 #: Scenes judged together, each with a seed of its own. What is held out is judged on the first.
 GROUPS = [
@@ -44,17 +46,18 @@ class Case:
             edge = 256 if SCENES[name].camera == "super-resolution" else 512
             self.seen.append(record(
                 name, shape=(edge, edge), dose=3.0 if name == "binary counting" else dose,
-                n_frames=FRAMES.get(name, 4), seed=seed, excess=EXCESS[seed % 2]))
+                n_frames=FRAMES.get(name, 4), seed=seed, excess=EXCESS[seed % 2 if dose != 5 else 0]))
         self.model = cache(lambda method, i: rules.model_of(self.seen[i], method))
         self.median = cache(lambda i: rules.median_score(rules.normalised(self.seen[i])))
         self.others = cache(lambda: {name: self._other(rules.by_rule(rule)) for name, rule in rules.RULES.items()})
 
     def _other(self, find):
-        """What another rule flags of the clean specimen in half of the frames, and both R held out."""
+        """Of another rule in half of the frames: precision, what it flags of the clean specimen; both R held out."""
         seen = self.seen[0]
         mask = find(seen, slice(0, len(seen.stack) // 2))
-        flagged = rules.counts(seen, mask)["specimen"]
-        return rules.divide([flagged]), rules.held_out(seen, lambda *_: mask, ways=1)
+        found = rules.counts(seen, mask)
+        return (*(rules.divide([found[kind]]) for kind in ("precision", "specimen")),
+                *rules.held_out(seen, lambda *_: mask, ways=1))
 
     def counts(self, method, kind):
         """Of each recording: pixels of a kind (see `rules.counts`) that are flagged, and that there are."""
@@ -109,10 +112,13 @@ def test_sums_over_beads_and_bars_are_those_of_the_specimen(case, method):
 @pytest.mark.parametrize("method", LIMITS)
 def test_no_other_rule_leaves_less_of_the_pattern(case, method):
     smooth, residual = rules.held_out(case.seen[0], rules.ours(method), ways=1)
-    others = case.others().values()
+    # Some rules go lower by flagging good pixels at random, which `fdr` promises not to: more than a fifth (its α) of
+    # what a 4σ clip flags at 5 counts a pixel, or a median in ice beside a dark bar, is good.
+    others = [other for other in case.others().values() if method == "tails" or other[0] >= 0.8]
     # Rules that erase specimen lower the first R by it, and pay for it in the second.
-    assert smooth <= min(r for flagged, (r, _) in others if flagged <= LIMITS["fdr"][1])
-    assert residual <= min(r for _, (_, r) in others)
+    # Which of two that differ by a fiftieth is lower is chance.
+    assert smooth <= 1.02 * min(r for _, flagged, r, _ in others if flagged <= LIMITS["fdr"][1])
+    assert residual <= max(1.02 * min(r for *_, r in others), min(r for *_, r in others) + 1e-4)
 
 
 @pytest.mark.parametrize("method", LIMITS)
@@ -124,17 +130,24 @@ def test_a_clean_image_stays_clean(method, dose):
 
 
 @pytest.mark.parametrize("method", LIMITS)
-@pytest.mark.parametrize(("name", "dose"), [
-    *((name, 48.0) for name, scene in SCENES.items() if scene.one_pixel_structure),
-    ("Bragg", 5.0), ("Bragg", 200.0), ("EELS", 5.0), ("EELS", 200.0),
-])
-def test_structure_as_narrow_as_a_defect_is_left_alone_and_said(name, dose, method):
-    # What is found of the defects is not asked here.
+@pytest.mark.parametrize("dose", [5.0, 48.0, 200.0])
+@pytest.mark.parametrize("name", ["Bragg", "EELS"])
+def test_structure_one_pixel_wide_is_left_alone_and_said(name, dose, method):
     seen = record(name, dose=dose, n_frames=4)
-    with pytest.warns(UserWarning, match="structure|spots|lattice|lines|edge"):
+    with pytest.warns(UserWarning, match="structure|spots|lattice|line|edge"):
         model = rules.model_of(seen, method)
     flagged, clean = rules.counts(seen, model.mask)["specimen"]
-    assert flagged <= 0.002 * clean
+    assert flagged <= 1e-4 * clean
+
+
+@pytest.mark.filterwarnings("ignore:.*outliers look like:UserWarning")
+@pytest.mark.parametrize("method", LIMITS)
+@pytest.mark.parametrize("name", ["single atoms", "powder rings", "atoms"])
+def test_structure_a_little_wider_than_a_defect_is_left_alone(name, method):
+    # Said or not, and whatever is found of the defects.
+    seen = record(name, n_frames=4)
+    flagged, clean = rules.counts(seen, rules.model_of(seen, method).mask)["specimen"]
+    assert flagged <= LIMITS[method][1] * clean
 
 
 @pytest.mark.parametrize("method", LIMITS)
@@ -143,3 +156,35 @@ def test_flat_ice_and_gold_are_no_reason_to_warn(method):
     for name in ("clean", "flat ice", "gold r15", "gold crowded", "grid bar 20 %", "columns and rows"):
         rules.model_of(record(name, n_frames=2, seed=3), method)
     rules.model_of(record("flat ice", n_frames=2, hot=0.03), method)
+
+
+def squares(rate, rng):
+    for y, x in rng.integers(0, 510, (600, 2)):
+        rate[y : y + 2, x : x + 2] += rng.uniform(12, 100, (2, 2))
+
+
+def tracks(rate, rng):
+    for y, x, angle in zip(*rng.integers(20, 490, (2, 60)), rng.uniform(0, 2 * np.pi, 60), strict=True):
+        along = np.arange(16)
+        rate[np.rint(y + along * np.sin(angle)).astype(int), np.rint(x + along * np.cos(angle)).astype(int)] += 100
+
+
+def two_columns(rate, rng):
+    rate[:, 200:202] = 0
+
+
+def two_rows(rate, rng):
+    rate[255:257] = 0
+
+
+@pytest.mark.parametrize("method", LIMITS)
+@pytest.mark.parametrize("damage", [squares, tracks, two_columns, two_rows])
+def test_a_detectors_own_clusters_are_filtered(damage, method):
+    # A damaged chip on flat ice is not taken for a specimen with structure one pixel wide: warnings are errors here.
+    rng = np.random.default_rng(7)
+    rate = np.full((512, 512), 12.0)
+    rate[rng.random(rate.shape) < 0.002] += 40
+    damage(rate, rng)
+    mask = rules.fit_outliers(rng.poisson(rate, (4, 512, 512)).astype(np.uint16), method).mask
+    assert mask[rate != 12].mean() >= LIMITS[method][0]
+    assert mask[rate == 12].mean() <= LIMITS[method][1]

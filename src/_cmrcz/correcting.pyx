@@ -41,7 +41,7 @@ cdef class Steps:
     """
 
     def __init__(self, int64_t pixels, *, dark=None, gain=None, pattern=None, index=None, weight=None, fill=None):
-        self.parts = {"dark": dark, "gain": gain, "pattern": pattern, "index": index, "weight": weight, "fill": fill}
+        self.parts = (dark, gain, pattern, index, weight, fill)
         self.pixels = pixels
         self.plan.dark = image("dark", dark, pixels)
         self.plan.gain = image("gain", gain, pixels)
@@ -60,13 +60,6 @@ cdef class Steps:
             self.plan.outliers.index = &places[0]
             self.plan.outliers.weight = &weights[0]
             self.plan.outliers.fill = &fills[0]
-
-    def __reduce__(self):
-        return (_again, (self.pixels, self.parts))
-
-
-def _again(pixels, parts):
-    return Steps(pixels, **parts)
 
 
 cdef const float *image(str name, given, int64_t pixels) except? NULL:

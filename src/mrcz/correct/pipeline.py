@@ -155,6 +155,9 @@ class Correction:
         index = None if model is None else np.ascontiguousarray(model.index, np.int32)
         return Steps(shape[0] * shape[1], index=index, **flat)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "steps"}  # they are made anew
+
     def apply_frame(self, frame: np.ndarray, out: np.ndarray | None = None, *,
                     number: int | None = None) -> np.ndarray:
         """Correct one frame (ny, nx) into float32 ``out``, made if not given; ``frame`` itself if that is float32.

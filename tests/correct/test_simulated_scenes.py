@@ -12,10 +12,10 @@ from mrcz.simulate.specimens import flat, through_lens
 
 @pytest.mark.parametrize("name", list(SCENES))
 def test_the_truth_of_a_scene(name):
-    seen = record(name, shape=(128, 160), n_frames=8 if "binary" not in name else None, seed=2)
+    seen = record(name, shape=(112, 144), n_frames=8 if "binary" not in name else 40, seed=2)
     frames, (ny, nx) = len(seen.stack), seen.expected.shape
     up = seen.super_resolution
-    assert (ny, nx) == (128 * up, 160 * up) == seen.stack.shape[1:]
+    assert (ny, nx) == (112 * up, 144 * up) == seen.stack.shape[1:]
     assert seen.specimen.shape == seen.regions.shape == (ny, nx)
     assert np.isfinite(seen.expected).all() and (seen.expected >= 0).all()
     good = ~seen.outliers
@@ -40,7 +40,7 @@ def test_the_truth_of_a_scene(name):
 @pytest.mark.parametrize("camera", list(CAMERAS))
 def test_excess_is_in_standard_deviations_of_the_sum(camera):
     up = CAMERAS[camera].super_resolution
-    seen = record("flat ice", shape=(256, 256), camera=camera, dose=12, n_frames=60, hot=0.02, excess=(4, 12), seed=1)
+    seen = record("flat ice", shape=(192, 192), camera=camera, dose=12, n_frames=60, hot=0.02, excess=(4, 12), seed=1)
 
     def physical(image):
         return image.reshape(image.shape[0] // up, up, image.shape[1] // up, up).sum((1, 3))

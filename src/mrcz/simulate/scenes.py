@@ -160,6 +160,15 @@ def _scenes() -> dict[str, Scene]:
         "telegraph noise": Scene(gold, telegraph=0.5),
         "Bragg": Scene(s.bragg, one_pixel_structure=True),
         "EELS": Scene(s.eels, one_pixel_structure=True),
+        "tilt 70°": Scene(partial(s.tilt, angle=70.0)),
+        "half shadow": Scene(s.half_shadow),
+        "beam stop": Scene(s.beam_stop),
+        "lamella": Scene(s.lamella),
+        "moiré": Scene(s.moire),
+        "atoms": Scene(s.atoms),
+        "low magnification": Scene(s.low_magnification),
+        "sectors": Scene(s.sectors),
+        "fibres": Scene(s.fibres),
     }
     return out
 
@@ -230,16 +239,19 @@ class _Defects:
     sensitivity: np.ndarray
 
 
-def _plant(shape: tuple[int, int], rng: np.random.Generator, hot: float, excess: tuple[float, float], dead: float,
-           weak: float, lines: int) -> _Defects:
+def _plant(shape: tuple[int, int], rng: np.random.Generator, hot: float, excess: tuple[float, float] | float,
+           dead: float, weak: float, lines: int) -> _Defects:
     ny, nx = shape
     extra, sensitivity = np.zeros(shape, np.float32), np.ones(shape, np.float32)
     # Of 100 sites 85 are single pixels and 15 have two to four in a 2 × 2 square, each weaker than the one before.
     sites = round(hot * ny * nx / 1.3)
     y, x = rng.integers(0, ny, sites), rng.integers(0, nx, sites)
     size = np.where(rng.random(sites) < 0.15, rng.integers(2, 5, sites), 1)
-    height = np.exp(rng.uniform(np.log(excess[0]), np.log(excess[1]), sites))
-    height[rng.random(sites) < 0.02] = 1e6  # stuck at the top
+    if isinstance(excess, tuple):
+        height = np.exp(rng.uniform(np.log(excess[0]), np.log(excess[1]), sites))
+        height[rng.random(sites) < 0.02] = 1e6  # stuck at the top
+    else:
+        height = rng.exponential(excess, sites)
     turn = rng.integers(0, 4, sites)
     for k, (dy, dx) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
         here = size > k
@@ -279,7 +291,7 @@ def _noise_kept(camera: Camera) -> float:
 
 def record(name: str, *, shape: tuple[int, int] = (512, 512), dose: float | None = None,
            n_frames: int | None = None, seed: int = 0,
-           camera: str | Camera | None = None, hot: float = 0.004, excess: tuple[float, float] = (3.0, 300.0),
+           camera: str | Camera | None = None, hot: float = 0.004, excess: tuple[float, float] | float = (3.0, 300.0),
            dead: float = 2e-4, weak: float = 3e-4, scene: Scene | None = None) -> Recorded:
     """Record a stack of a scene.
 
@@ -300,8 +312,9 @@ def record(name: str, *, shape: tuple[int, int] = (512, 512), dose: float | None
         Instead of the scene's own.
     hot, dead, weak : float
         Shares of the physical pixels that count too much, not at all, or 20 to 85 %.
-    excess : (float, float)
-        Range of the excess of hot pixels, in σ of the open beam's sum, log-uniform; one of fifty is stuck at the top.
+    excess : (float, float) or float
+        Range of the excess of hot pixels, in σ of the open beam's sum, log-uniform, and one of fifty stuck at the top;
+        or the mean of exponentially distributed ones, as `Detector` has them (8.7 at its 1.2 e⁻ × 40).
     scene : Scene, optional
         Instead of one of `SCENES`.
     """

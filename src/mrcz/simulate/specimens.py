@@ -312,3 +312,97 @@ def eels(shape: Shape, rng: np.random.Generator, *, width: float = 0.7, height: 
     lit = _soft(np.abs(y - ny / 2) - 0.36 * ny, 0.05 * ny)
     return _drawn(0.02 + lit * (zero + plasmon + tail), np.ones(shape, bool), np.zeros(shape))
 
+
+
+def half_shadow(shape: Shape, rng: np.random.Generator, *, passes: float = 0.5) -> Drawn:
+    """A part of the frame in the shadow of something at the camera: a step as sharp as one pixel."""
+    distance = _straight_edge(shape, rng, rng.uniform(0.3, 0.6))
+    return _drawn(1 - (1 - passes) * _soft(distance), distance < 2, distance < 0.5)
+
+
+def beam_stop(shape: Shape, rng: np.random.Generator) -> Drawn:
+    """A needle with a round tip, all black, reaching from an edge to the middle."""
+    y, x = _grid(shape)
+    ny, nx = shape
+    width = 0.03 * max(ny, nx)
+    bent = x - nx * (0.5 + rng.uniform(-0.1, 0.1)) - rng.uniform(-0.2, 0.2) * (y - ny / 2)
+    distance = np.where(y > ny / 2, np.hypot(y - ny / 2, bent), np.abs(bent)) - width
+    return _drawn(1 - 0.99 * _soft(distance), distance < 2, distance < 0.5)
+
+
+def lamella(shape: Shape, rng: np.random.Generator) -> Drawn:
+    """A milled lamella: curtains along y, thickness steps and a slope, cell contents, a black front of platinum."""
+    y, x = _grid(shape)
+    column = np.cumsum(rng.standard_normal(shape[1]) * (rng.random(shape[1]) < 0.05))
+    fine = rng.standard_normal(shape[1])
+    curtains = 0.08 * column / max(float(column.std()), 1e-6) + 0.03 * np.convolve(fine, [0.25, 0.5, 0.25], "same")
+    thick = 0.9 + 0.3 * y / shape[0] + curtains[None].astype(np.float32)
+    cells = 0.1 * _smooth_noise(shape, rng, 6.0) + 0.05 * _smooth_noise(shape, rng, 1.5)
+    front = _soft(y - 0.1 * shape[0] - 4 * np.sin(x / 37), 2.0)
+    relative = through_lens(np.exp(-thick + cells - 3 * front), 2.0, phase=0.2)
+    return _drawn(relative / relative.mean(), np.ones(shape, bool), front > 0.5)
+
+
+def moire(shape: Shape, rng: np.random.Generator, *, contrast: float = 0.25, period: float = 5.0) -> Drawn:
+    """Two crystals on each other: fringes of a few pixels that beat, over a part of the image."""
+    y, x = _grid(shape)
+    angle = rng.uniform(0, np.pi)
+    relative = np.ones(shape, np.float32)
+    for turn, stretch in ((0, 1.0), (0.06, 1.08), (1.05, 1.0)):
+        along = y * np.sin(angle + turn) + x * np.cos(angle + turn)
+        relative += contrast / 2 * np.cos(2 * np.pi * along / (period * stretch))
+    grain = _smooth_noise(shape, rng, max(8.0, max(shape) / 12)) > 0
+    return _drawn(np.where(grain, relative, 1), grain, np.zeros(shape))
+
+
+def atoms(shape: Shape, rng: np.random.Generator, *, spacing: float = 7.0, height: float = 1.5,
+          width: float = 1.3) -> Drawn:
+    """A crystal at atomic resolution: bright columns ``spacing`` pixels apart, over the whole image."""
+    y, x = _grid(shape)
+    angle = rng.uniform(0, np.pi)
+    u = (y * np.sin(angle) + x * np.cos(angle)) / spacing
+    v = (y * np.cos(angle) - x * np.sin(angle)) / (0.9 * spacing)
+    du, dv = (u - np.rint(u)) * spacing, (v - np.rint(v)) * 0.9 * spacing
+    relative = 0.6 + height * np.exp(-(du**2 + dv**2) / (2 * width**2))
+    return _drawn(relative / relative.mean(), np.ones(shape, bool), np.zeros(shape))
+
+
+def low_magnification(shape: Shape, rng: np.random.Generator, *, period: float = 90.0) -> Drawn:
+    """Grid squares seen from far: bright windows between bars, film with an array of holes in the windows."""
+    y, x = _grid(shape)
+    angle = rng.uniform(0, np.pi / 2)
+    u = (y * np.sin(angle) + x * np.cos(angle)) / period
+    v = (y * np.cos(angle) - x * np.sin(angle)) / period
+    bar = np.maximum(np.abs(u - np.rint(u)), np.abs(v - np.rint(v)))
+    bars = _soft((0.36 - bar) * period, 2.0)
+    holes = period / 8
+    hu, hv = u * period / holes, v * period / holes
+    inside = np.hypot(hu - np.rint(hu), hv - np.rint(hv))
+    film = 0.7 + 0.3 * _soft((inside - 0.3) * holes, 1.5)
+    ice = np.exp(0.15 * _smooth_noise(shape, rng, period / 2))
+    relative = film * ice * (1 - 0.97 * bars)
+    return _drawn(relative / relative.mean(), np.ones(shape, bool), bars > 0.5)
+
+
+def sectors(shape: Shape, rng: np.random.Generator, *, step: float = 0.04) -> Drawn:
+    """Amplifiers or chips of slightly different gain side by side: straight steps between their areas."""
+    levels = 1 + step * rng.standard_normal((2, 8))
+    ny, nx = shape
+    relative = np.repeat(np.repeat(levels, -(-ny // 2), 0), -(-nx // 8), 1)[:ny, :nx]
+    return _drawn(relative / relative.mean(), np.ones(shape, bool), np.zeros(shape))
+
+
+def fibres(shape: Shape, rng: np.random.Generator, *, number: int = 14, width: float = 1.2,
+           depth: float = 0.3) -> Drawn:
+    """Nanotubes or filaments: dark lines two or three pixels wide, with a bright rim out of focus."""
+    y, x = _grid(shape)
+    log_t = np.zeros(shape, np.float32)
+    near = np.zeros(shape, bool)
+    for _ in range(number):
+        angle, bend = rng.uniform(0, np.pi), rng.uniform(5, 30)
+        cy, cx = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
+        along = (y - cy) * np.sin(angle) + (x - cx) * np.cos(angle)
+        across = (y - cy) * np.cos(angle) - (x - cx) * np.sin(angle) + bend * np.sin(along / rng.uniform(60, 150))
+        log_t += depth * np.log(0.5) * 2 * np.exp(-(across**2) / (2 * width**2)).astype(np.float32)
+        near |= np.abs(across) < 4
+    return _drawn(through_lens(np.exp(log_t), 1.5, phase=1.0), near)

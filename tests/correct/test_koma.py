@@ -117,7 +117,7 @@ def test_nonsense_is_refused(call, words):
 
 
 #: Outlier filters and the widest window at which they are good enough. fdr by itself has a harder edge, against bias.
-FILTERS = {"tails": ({}, 12), "fdr": ({"steepness": 6.0, "relax": 1.0}, 8)}
+FILTERS = {"tails": ({}, 12), "fdr": ({"steepness": 6.0, "relax": 0.95}, 8)}
 
 
 @functools.lru_cache(maxsize=1)

@@ -39,11 +39,11 @@ _MARGIN = 0.5
 #: Edge of the blocks of the smooth image, pixels.
 _BLOCK = 16
 
-#: Pixels looked at closely to learn the noise.
-_SAMPLE = 1 << 17
+#: Pixels looked at closely to learn the noise: one in 64, and at least and at most so many.
+_SAMPLE = (1 << 14, 1 << 17)
 
 #: σ beyond the median of its 3 × 3 that keeps a pixel out of its neighbours' means; and beyond its range, once known.
-_STRONG, _OUT = 4.5, 3.5
+_STRONG, _OUT = 3.5, 3.0
 
 #: A neighbour enters the cheap first mean at most this many σ from the median of its own 3 × 3.
 _CLIP = 1.5
@@ -229,7 +229,7 @@ class _Looking:
     def learn(self, excluded: np.ndarray) -> tuple[np.ndarray | None, float]:
         """Learn σ at every level from a sample of the pixels; returns their deviations in σ, and the usual level."""
         size = self.image.size
-        n = min(size, _SAMPLE)
+        n = min(size, max(_SAMPLE[0], min(size // 64, _SAMPLE[1])))
         # One in each of n stretches, at places that do not repeat with the rows.
         at = np.arange(n)
         index = ((at + (at * 0.6180339887498949 % 1 if n < size else 0)) * (size / n)).astype(np.int32)
@@ -240,7 +240,8 @@ class _Looking:
         in_ranges(n, self.n_threads, lambda a, b: _surroundings.sample(*options, index, shift, a, b, seen),
                   least=1 << 12)
         # Those that stick out say nothing of the noise.
-        good = np.isfinite(seen).all(0) & (np.unpackbits(excluded, count=size, bitorder="little")[index] == 0)
+        good = np.isfinite(seen).all(0) & (excluded[index >> 3] >> (index & 7) & 1 == 0)
+        del at, shift
         if not good.any():
             return None, 0.0
         plain, level, width = seen[:, good]

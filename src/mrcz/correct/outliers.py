@@ -33,8 +33,10 @@ __all__ = ["METHODS", "OutlierModel", "defect_model", "fit_outliers", "psf_kerne
 #: The ways to find outliers; see `fit_outliers`.
 METHODS = ("fdr", "tails", "tails+anscombe", "sigma", "defects")
 
-#: k and ρ of the weight by method, (6, 1) where none is named; see `fit_outliers`.
-_EDGE = {"tails": (6.0, 0.95), "tails+anscombe": (6.0, 0.95), "fdr": (12.0, 1.04)}
+#: k and ρ of the weight by method, (6, 1) where none is named; see `fit_outliers`. In a histogram of the whole image a
+#: pixel has the deviate of its own count, beside its surroundings that of as much or more: ρ makes up for it.
+_EDGE = {"tails": (6.0, 0.95), "tails+anscombe": (6.0, 0.95), "fdr": (12.0, 1.0)}
+_EDGE_WHOLE = {**_EDGE, "fdr": (12.0, 1.04)}
 
 #: Rings searched for a good pixel before the stack's mean stands in: a dead block of up to 129² pixels is bridged.
 _WIDEST = 64
@@ -87,9 +89,9 @@ def fit_outliers(
     n_sigma : float
         Threshold of ``"sigma"``.
     steepness, relax : float
-        k and ρ of the weight; ρ < 1 moves the thresholds inward. 6 and .95 for the tail methods, 12 and 1.04 for
-        ``"fdr"``, where a soft edge on a steep slope would draw in more clean pixels than hot ones, 6 and 1 for the
-        others.
+        k and ρ of the weight; ρ < 1 moves the thresholds inward. 6 and .95 for the tail methods, 12 and 1 (1.04 with
+        ``surroundings=False``) for ``"fdr"``, where a soft edge on a steep slope would draw in more clean pixels than
+        hot ones, 6 and 1 for the others.
     fallback : str
         ``"fdr"`` or ``"none"``: what a tail without an acceptable line gets.
     surroundings : bool
@@ -114,7 +116,8 @@ def fit_outliers(
     ValueError, TypeError
         For a wrong argument, a stack without pixels, or pixels that are not real numbers.
     """
-    settings = _settings(method, alpha, n_sigma, fallback, steepness, relax, background)
+    edges = _EDGE if surroundings else _EDGE_WHOLE
+    settings = _settings(method, alpha, n_sigma, fallback, steepness, relax, background, edges)
     if super_resolution < 1:
         raise ValueError("super_resolution is 1 (off) or the edge of a physical pixel, such as 2")
     if method == "defects" and defects is None:
@@ -144,14 +147,14 @@ def fit_outliers(
 
 
 def _settings(method: str, alpha: float, n_sigma: float, fallback: str, steepness: float | None, relax: float | None,
-              background: bool) -> Settings:
+              background: bool, edges: dict[str, tuple[float, float]]) -> Settings:
     if method not in METHODS:
         raise ValueError(f"method is one of {', '.join(METHODS)}, not {method!r}")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha is a rate between 0 and 1, not {alpha}")
     if fallback not in ("fdr", "none"):
         raise ValueError(f"fallback is 'fdr' or 'none', not {fallback!r}")
-    edge = _EDGE.get(method, (6.0, 1.0))
+    edge = edges.get(method, (6.0, 1.0))
     steepness = edge[0] if steepness is None else float(steepness)
     relax = edge[1] if relax is None else float(relax)
     if not steepness > 0:

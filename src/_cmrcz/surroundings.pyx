@@ -79,8 +79,23 @@ cdef inline int16_t _median3(int16_t a, int16_t b, int16_t c) noexcept nogil:
     return _max(_min(a, b), _min(_max(a, b), c))
 
 
+cdef inline Py_ssize_t _inside(Py_ssize_t i, Py_ssize_t n) noexcept nogil:
+    # A place up to three beyond the edge, mirrored at the outermost pixel: 1 for -1. A line along the edge is not
+    # made wider so.
+    i = -i if i < 0 else i
+    i = 2 * (n - 1) - i if i >= n else i
+    return min(max(i, <Py_ssize_t> 0), n - 1)
+
+
+cdef inline void _mirror(int16_t *row, Py_ssize_t n) noexcept nogil:
+    row[0] = row[2 + _inside(-2, n)]
+    row[1] = row[2 + _inside(-1, n)]
+    row[n + 2] = row[2 + _inside(n, n)]
+    row[n + 3] = row[2 + _inside(n + 1, n)]
+
+
 cdef void _stabilise(const sum_t *x, Py_ssize_t n, int law, float unit, float centre, int16_t *out) noexcept nogil:
-    # out has two pixels of room on either side, which repeat the outermost.
+    # out has two pixels of room on either side, which mirror those within.
     cdef Py_ssize_t i
     cdef float v
     cdef float inverse = 1 / unit
@@ -98,8 +113,7 @@ cdef void _stabilise(const sum_t *x, Py_ssize_t n, int law, float unit, float ce
         v *= STEPS
         v = v if v > -TOP else -TOP
         out[i + 2] = <int16_t> (v if v < TOP else TOP)
-    out[0] = out[1] = out[2]
-    out[n + 2] = out[n + 3] = out[n + 1]
+    _mirror(out, n)
 
 
 cdef void _median9(const int16_t *above, const int16_t *here, const int16_t *below, Py_ssize_t n, int16_t *low,
@@ -128,8 +142,7 @@ cdef void _clip(const int16_t *f, const int16_t *median, Py_ssize_t n, int16_t b
     cdef Py_ssize_t i
     for i in range(2, n + 2):
         out[i] = _max(_min(f[i], <int16_t> (median[i] + by)), <int16_t> (median[i] - by))
-    out[0] = out[1] = out[2]
-    out[n + 2] = out[n + 3] = out[n + 1]
+    _mirror(out, n)
 
 
 cdef Py_ssize_t _row(const int16_t *f, const int16_t *median, const int16_t *w, const int16_t *across, Py_ssize_t n,
@@ -212,9 +225,8 @@ def candidates(const sum_t[:, ::1] image not None, int law, double unit, double 
     across = spare + 3 * width
     flags = <uint8_t *> (spare + 4 * width)
     with nogil:
-        # Rows beyond the image repeat its first and last.
         for y in range(start - 3, stop + 3):
-            _stabilise[sum_t](&image[min(max(y, <Py_ssize_t> 0), ny - 1), 0], nx, law, <float> unit, <float> centre,
+            _stabilise[sum_t](&image[_inside(y, ny), 0], nx, law, <float> unit, <float> centre,
                               _at(f, width, y))
             if y - 1 > start - 3:
                 _median9(_at(f, width, y - 2), _at(f, width, y - 1), _at(f, width, y), nx, spare, spare + width,

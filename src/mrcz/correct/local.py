@@ -3,8 +3,8 @@
 A pixel's mean is unknown, its neighbours' tell. Of the 5 × 5 around it the best guess is the mean of the other 24;
 where there is an edge, the pixel belongs to one of its sides, so that its mean may be that of any of eight sectors of
 eight pixels, or of a line through it if the line beside it says the same (a bar two pixels wide; one pixel wide is what
-a detector's columns are). A sector counts as far as its mean differs by more than 2 of its own standard errors from the
-guess: on flat ice the range is a point, and nothing is lost. What sticks out of the others is left out of all means.
+a detector's columns are). A sector counts as far as its mean differs by more than 2.5 of its own standard errors from
+the guess: on flat ice the range is a point, and nothing is lost. What sticks out of the others is in no mean.
 
 The noise is that of counts (Poisson), or what the image itself shows: a law for the shape of the distribution, and its
 width as a function of the level, from pixels in quiet surroundings. So a pattern, read
@@ -31,7 +31,7 @@ _POISSON, _ROOT, _LINEAR = range(3)
 _POISSON_BELOW = 30.0
 
 #: Standard errors a sector has to differ by to be believed.
-_BEYOND = 2.0
+_BEYOND = 2.5
 
 #: σ taken off where the surroundings are not what most of the image is: a specimen's pixel is worth more than a defect.
 _MARGIN = 0.5
@@ -81,7 +81,6 @@ class Surroundings:
     law: Law
     index: np.ndarray
     z: np.ndarray
-    complete: float
     histogram: Histogram
 
 
@@ -115,7 +114,7 @@ def examine(image: np.ndarray, gain: np.ndarray | None, known: np.ndarray | None
         return None
     gain = None if gain is None else np.ascontiguousarray(gain, np.float32)
     grid = _smooth(image, whole_image, n_threads)
-    first_limit = max(limit - 0.4, 0.5)
+    first_limit = max(limit - 0.3, 0.5)
     index, strong = _candidates(image, law, first_limit, n_threads)
     if known is None and not whole_image.bad:
         base = np.zeros((image.size + 7) // 8, np.uint8)
@@ -134,15 +133,18 @@ def examine(image: np.ndarray, gain: np.ndarray | None, known: np.ndarray | None
     excluded[:] = base
     _outlier.mark(excluded, index, (np.abs(z) < _OUT).astype(np.float32))
     z = looking.judge(excluded, index, usual)
-    return Surroundings(law, index, z, limit, _distribution(plain, z, whole_image.total, limit))
+    keep = np.abs(z) >= limit
+    index, z = index[keep], z[keep]
+    return Surroundings(law, index, z, _distribution(plain, z, whole_image.total, limit))
 
 
 def _law(image: np.ndarray, gain: np.ndarray | None, histogram: Histogram, counted: bool) -> Law | None:
     """What the noise of ``image`` is like, from the differences between neighbours and the median."""
     median = histogram.quantile(0.5)
-    whole = counted or histogram.whole
-    rows = np.linspace(0, image.shape[0] - 1, min(image.shape[0], 64)).astype(int)
-    part = image[rows].astype(np.float64)
+    whole = histogram.whole or counted
+    # Some rows of the image, enough of it for a variance.
+    n = min(image.shape[0], max(4, (1 << 15) // image.shape[1]))
+    part = image[np.linspace(0, image.shape[0] - 1, n).astype(int)].astype(np.float64)
     step = np.diff(part, axis=1) if image.shape[1] > 1 else np.diff(part, axis=0)
     step = step[np.isfinite(step)]
     if not step.size:
@@ -160,9 +162,11 @@ def _law(image: np.ndarray, gain: np.ndarray | None, histogram: Histogram, count
     if below > 0.001 * histogram.total or not median > 0:
         return Law(_LINEAR, width, median / width, 0.0, 1.0)
     unit = variance / median
-    if whole and 0.5 < unit < 2 and (gain is not None or histogram.whole):
+    # Old K2 files hold counts times 32, others times 100.
+    lattice = 1.0 if gain is not None and counted else _common_step(part) if histogram.whole else 0.0
+    if lattice and 0.5 < unit / lattice < 2:
         # Counts, with a pattern perhaps.
-        lattice, unit = 1.0, 1.0
+        unit = lattice
     else:
         lattice = 0.0
     if not (np.isfinite(unit) and np.isfinite(median / unit)):
@@ -170,6 +174,12 @@ def _law(image: np.ndarray, gain: np.ndarray | None, histogram: Histogram, count
     kind = _POISSON if median / unit < _POISSON_BELOW else _ROOT
     return Law(kind, unit, median / unit, lattice,
                float(np.clip(np.sqrt(variance / (unit * median)), 1, 3)))
+
+
+def _common_step(values: np.ndarray) -> float:
+    """The greatest common divisor of whole numbers (any shape, float64)."""
+    values = np.abs(values[np.isfinite(values)])
+    return float(np.gcd.reduce(values.astype(np.int64), initial=0)) if values.size and values.max() < 2**53 else 0.0
 
 
 def _smooth(image: np.ndarray, histogram: Histogram, n_threads: int) -> np.ndarray:
@@ -239,9 +249,9 @@ class _Looking:
         options = self._options(excluded)
         in_ranges(n, self.n_threads, lambda a, b: _surroundings.sample(*options, index, shift, a, b, seen),
                   least=1 << 12)
+        del at
         # Those that stick out say nothing of the noise.
         good = np.isfinite(seen).all(0) & (excluded[index >> 3] >> (index & 7) & 1 == 0)
-        del at, shift
         if not good.any():
             return None, 0.0
         plain, level, width = seen[:, good]
@@ -304,8 +314,7 @@ def _distribution(plain: np.ndarray, z: np.ndarray, total: int, limit: float) ->
     """The histogram of z: below ``limit`` from the sample's plain deviations, beyond it every pixel."""
     edges = np.arange(-_MOST * _BINS, _MOST * _BINS + 1) / _BINS
     middle = np.histogram(plain[np.abs(plain) < limit], edges)[0].astype(np.float64)
-    outside = z[np.abs(z) >= limit]
-    beyond = np.histogram(np.clip(outside, -_MOST, _MOST), edges)[0]
-    rest = max(total - outside.size, 0)
+    beyond = np.histogram(np.clip(z, -_MOST, _MOST), edges)[0]
+    rest = max(total - z.size, 0)
     counts = np.diff(np.rint(np.concatenate(([0], np.cumsum(middle))) * (rest / max(middle.sum(), 1.0))))
     return Histogram(edges, counts.astype(np.int64) + beyond, 0, 0, 0, False)

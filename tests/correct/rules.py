@@ -135,11 +135,12 @@ def sums(seen, model):
     return float(filtered[inside].sum()), float((seen.clean_sum * gain)[inside].sum())
 
 
-def held_out(seen, find, width=2.0, residual=False, ways=2):
-    """R between high-passed frames, outliers found in one half of the frames, judged on the other; mean of both ways.
+def held_out(seen, find, width=2.0, ways=2):
+    """R between frames, outliers found in one half of them and judged on the other, mean of both ways; in two manners.
 
-    High-passed: minus its own Gaussian of ``width`` pixels, which takes the specimen away and leaves single pixels.
-    ``residual``: minus the scene's true image instead: what is left is defects, and specimen that a filter erased.
+    First, of high-passed frames: minus their own Gaussian of ``width`` pixels, which takes most of the specimen away
+    and leaves single pixels; a filter that erases specimen looks good here. Second, of frames minus the scene's true
+    image, which leaves defects, and the holes where a filter erased specimen.
     """
     half = len(seen.stack) // 2
     gain = 1.0 if seen.gain is None else seen.gain
@@ -148,9 +149,12 @@ def held_out(seen, find, width=2.0, residual=False, ways=2):
     for fitted, judged in ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half)))[:ways]:
         model = defect_model(find(seen, fitted), seen.stack[fitted], gain=seen.gain)
 
-        def correct(frame, number, model=model):
-            frame = model.apply_frame(np.asarray(frame * gain, np.float32), number=number)
-            return frame - (truth if residual else gaussian_filter(frame, width, mode="nearest"))
+        def filtered(frame, number, model=model):
+            return model.apply_frame(np.asarray(frame * gain, np.float32), number=number)
 
-        out.append(correlation(seen.stack[judged], correct))
-    return float(np.mean(out))
+        frames = np.stack([filtered(frame, number) for number, frame in enumerate(seen.stack[judged])])
+        out.append([
+            correlation(frames, lambda frame, _: frame - gaussian_filter(frame, width, mode="nearest")),
+            correlation(frames, lambda frame, _: frame - truth),
+        ])
+    return tuple(np.mean(out, 0).tolist())

@@ -14,6 +14,7 @@ __all__ = [
     "MissingDependencyError",
     "MrczError",
     "RemoteError",
+    "StructureWarning",
     "printable",
     "system_error",
 ]
@@ -165,6 +166,13 @@ class MissingDependencyError(MrczError, ImportError):
 
 class FormatWarning(UserWarning):
     """A file breaks the format in a way that could be read around (``permissive=True``)."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+class StructureWarning(UserWarning):
+    """What would be corrected looks like something in the microscope rather than like the detector."""
 
     def __str__(self) -> str:
         return printable(super().__str__())

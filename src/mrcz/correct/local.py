@@ -3,8 +3,9 @@
 A pixel's mean is unknown, its neighbours' tell. Of the 5 × 5 around it the best guess is the mean of the other 24;
 where there is an edge, the pixel belongs to one of its sides, so that its mean may be that of any of eight sectors of
 eight pixels, or of a line through it if the line beside it says the same (a bar two pixels wide; one pixel wide is what
-a detector's columns are). A sector counts as far as its mean differs by more than 2.5 of its own standard errors from
-the guess: on flat ice the range is a point, and nothing is lost. What sticks out of the others is in no mean.
+a detector's columns are); and on a peak it goes on from the ring around it as that does from the next. Each counts as
+far as it differs by more than 2.5 of its own standard errors from the guess: on flat ice the range is a point, and
+nothing is lost. What sticks out of the others is in no mean.
 
 The noise is that of counts (Poisson), or what the image itself shows: a law for the shape of the distribution, and its
 width as a function of the level, from pixels in quiet surroundings. So a pattern, read

@@ -62,6 +62,11 @@ class OutlierModel:
         False-discovery rate asked for.
     super_resolution : int
         Edge of the blocks outliers were looked for in.
+    surroundings : bool
+        Whether pixels were compared with those around them, or with the whole image.
+    structure : dict
+        How the outliers lie, see `mrcz.correct.structure.Structure`; ``looks_like`` is "" if as a detector's do, and
+        ``left_alone`` says whether they were left alone because of it. Empty if nobody looked.
     """
 
     method: str
@@ -89,6 +94,8 @@ class OutlierModel:
     weight: np.ndarray = field(repr=False)
     fill: np.ndarray = field(repr=False)
     curve: dict[str, Any] = field(repr=False, default_factory=dict)
+    surroundings: bool = False
+    structure: dict[str, Any] = field(default_factory=dict)
 
     @property
     def n_outliers(self) -> int:
@@ -118,8 +125,12 @@ class OutlierModel:
             f"OutlierModel {self.method}, {self.n_frames} frames of {self.shape[0]} × {self.shape[1]}: "
             f"{self.n_outliers} outliers ({share:.3%}: {self.n_hot} hot, {self.n_dark} dark, {self.n_bad} not finite, "
             f"{self.n_clustered} clustered); dark below {limit(Tail(self.t_dark, self.dark_found))}, "
-            f"hot above {limit(Tail(self.t_hot, self.hot_found))}; fit error {self.fit_error:.2g}"
+            f"hot above {limit(Tail(self.t_hot, self.hot_found))}; fit error {self.fit_error:.2g}{self._looks()}"
         )
+
+    def _looks(self) -> str:
+        kind = self.structure.get("looks_like")
+        return f"; looks like {kind}{', left alone' * bool(self.structure.get('left_alone'))}" if kind else ""
 
     def report(self) -> dict[str, Any]:
         """The numbers without the arrays, as plain Python values; infinite thresholds are None (JSON has no inf)."""
@@ -129,24 +140,30 @@ class OutlierModel:
         out["n_outliers"] = self.n_outliers
         out["accepted_dark"] = self.dark_found == "tail"
         out["accepted_hot"] = self.hot_found == "tail"
+        out["structure"] = dict(self.structure)
         return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in out.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as a dict of plain values and NumPy arrays, ready for MessagePack; `from_dict` is the way back."""
         out = {f.name: getattr(self, f.name) for f in fields(self)}
         out["shape"] = list(self.shape)
-        return {"type": "mrcz.OutlierModel", "version": 1, **out}
+        return {"type": "mrcz.OutlierModel", "version": 2, **out}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> OutlierModel:
-        """The model `to_dict` described. Raises ValueError for anything else."""
-        if state.get("type") != "mrcz.OutlierModel" or state.get("version") != 1:
-            raise ValueError(f"not an OutlierModel of version 1: {state.get('type')}, {state.get('version')}")
+        """The model `to_dict` described. Raises ValueError for anything else.
+
+        Version 1 knew nothing of surroundings and structure.
+        """
+        if state.get("type") != "mrcz.OutlierModel" or state.get("version") not in (1, 2):
+            raise ValueError(f"not an OutlierModel of version 1 or 2: {state.get('type')}, {state.get('version')}")
         names = {f.name for f in fields(cls)}
         values = {k: v for k, v in state.items() if k in names}
-        missing = names - values.keys() - {"curve"}
+        missing = names - values.keys() - {"curve", "surroundings", "structure"}
         if missing:
             raise ValueError(f"an OutlierModel without {', '.join(sorted(missing))}")
+        values["surroundings"] = bool(values.get("surroundings", False))
+        values["structure"] = _plain(values.get("structure", {}))
         ny, nx = (int(v) for v in values["shape"])
         values["shape"] = (ny, nx)
         for name, dtype in (("index", np.int32), ("weight", np.float32), ("fill", np.float32)):
@@ -271,3 +288,12 @@ _BLENDABLE = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", 
 def frozen(array: np.ndarray) -> np.ndarray:
     array.setflags(write=False)
     return array
+
+
+def _plain(structure: Any) -> dict[str, Any]:
+    """A stored structure report: names and plain values, whatever the file said."""
+    if not isinstance(structure, Mapping):
+        raise ValueError("an OutlierModel whose structure is no mapping")
+    if not all(isinstance(k, str) and isinstance(v, (str, bool, int, float)) for k, v in structure.items()):
+        raise ValueError("an OutlierModel whose structure has other than plain values")
+    return dict(structure)

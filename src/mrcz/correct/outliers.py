@@ -7,6 +7,8 @@ hours, so a model belongs to the stack it was fitted on (McLeod et al. 2017, bio
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,8 @@ from mrcz.correct.selecting import (
     with_more,
     without_background,
 )
+from mrcz.correct.structure import structure_of
+from mrcz.errors import StructureWarning
 
 __all__ = ["METHODS", "OutlierModel", "defect_model", "fit_outliers", "psf_kernel"]
 
@@ -58,6 +62,7 @@ def fit_outliers(
     fallback: str = "fdr",
     surroundings: bool = True,
     background: bool = False,
+    filter_structure: bool = False,
     super_resolution: int = 1,
     kernel: np.ndarray | float | None = None,
     n_threads: int | None = None,
@@ -99,6 +104,9 @@ def fit_outliers(
         where everything that is not ice is an outlier, gold and bars too.
     background : bool
         For ``surroundings=False``: take the sum's own slow variation out first (5 × 5 median, then a 15-pixel box).
+    filter_structure : bool
+        Filter an image whose outliers lie as no detector's do (diffraction spots, an energy-loss spectrum, atoms) all
+        the same. By default it is left alone, known defects and pixels that are not finite excepted.
     super_resolution : int
         2 to look for outliers in 2 × 2 blocks, the physical pixels, and flag their four sub-pixels together.
     kernel : ndarray (5, 5) or float, optional
@@ -110,6 +118,11 @@ def fit_outliers(
     OutlierModel
         For constant, empty-looking or tiny images one without thresholds: only pixels that are not finite, and
         ``defects``, are touched. A tail with more than a fifth of the image is specimen and gets no threshold.
+
+    Warns
+    -----
+    StructureWarning
+        What was found looks like structure, see `mrcz.correct.structure`; the model's ``structure`` says what.
 
     Raises
     ------
@@ -141,9 +154,35 @@ def fit_outliers(
     counted = dark is None and np.dtype(stack.dtype).kind in "biu"
     found, pixels = _find(total, gain, defects, settings, surroundings and method != "defects", counted,
                           super_resolution, n_threads)
+    structure: dict[str, Any] = {}
+    if method != "defects":
+        pixels, structure = _looked_at(pixels, (ny, nx), super_resolution, surroundings and not filter_structure)
     if defects is not None:
         pixels = with_more(pixels, np.flatnonzero(defects.reshape(-1)), 2)
-    return _filled(total, nz, found, pixels, settings, psf, super_resolution, n_threads)
+    model = _filled(total, nz, found, pixels, settings, psf, super_resolution, n_threads)
+    return replace(model, surroundings=bool(surroundings), structure=structure)
+
+
+def _looked_at(pixels: Pixels, shape: tuple[int, int], blocks: int, leave: bool) -> tuple[Pixels, dict[str, Any]]:
+    """The touched pixels, only those that are not finite if they look like structure, and how they lie."""
+    index, weight, side = pixels
+    out = (weight < 0.5) & (side != 0)
+    place, hot = index[out], side[out] > 0
+    if blocks > 1:
+        # One pixel for each block.
+        y, x = np.divmod(place, shape[1])
+        first = (y % blocks == 0) & (x % blocks == 0)
+        shape = (-(-shape[0] // blocks), -(-shape[1] // blocks))
+        place, hot = (y // blocks * shape[1] + x // blocks)[first], hot[first]
+    found = structure_of(place, hot, shape)
+    left_alone = bool(found.looks_like) and leave
+    if left_alone:
+        keep = side == 0
+        pixels = index[keep], weight[keep], side[keep]
+    if found.looks_like:
+        what = "nothing is filtered (filter_structure=True filters all the same)" if left_alone else "filtered"
+        warnings.warn(f"outliers look like {found}; {what}", StructureWarning, stacklevel=4)
+    return pixels, {**found.asdict(), "left_alone": left_alone}
 
 
 def _settings(method: str, alpha: float, n_sigma: float, fallback: str, steepness: float | None, relax: float | None,

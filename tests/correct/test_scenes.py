@@ -124,19 +124,22 @@ def test_a_clean_image_stays_clean(method, dose):
 
 
 @pytest.mark.parametrize("method", LIMITS)
-@pytest.mark.parametrize("dose", [5.0, 48.0, 200.0])
-@pytest.mark.parametrize("name", [name for name, scene in SCENES.items() if scene.one_pixel_structure])
-def test_structure_one_pixel_wide_is_left_alone(name, method, dose):
-    seen = record(name, dose=dose, n_frames=2)
+@pytest.mark.parametrize(("name", "dose"), [
+    *((name, 48.0) for name, scene in SCENES.items() if scene.one_pixel_structure),
+    ("Bragg", 5.0), ("Bragg", 200.0), ("EELS", 5.0), ("EELS", 200.0),
+])
+def test_structure_as_narrow_as_a_defect_is_left_alone_and_said(name, dose, method):
+    # What is found of the defects is not asked here.
+    seen = record(name, dose=dose, n_frames=4)
     with pytest.warns(UserWarning, match="structure|spots|lattice|lines|edge"):
         model = rules.model_of(seen, method)
     flagged, clean = rules.counts(seen, model.mask)["specimen"]
-    assert flagged <= 1e-4 * clean
+    assert flagged <= 0.002 * clean
 
 
 @pytest.mark.parametrize("method", LIMITS)
-def test_a_crystal_at_atomic_resolution_is_left_alone(method):
-    # Columns of atoms a few pixels wide: what is found of the defects is not asked.
-    seen = record("atoms", n_frames=4)
-    flagged, clean = rules.counts(seen, rules.model_of(seen, method).mask)["specimen"]
-    assert flagged <= LIMITS[method][1] * clean
+def test_flat_ice_and_gold_are_no_reason_to_warn(method):
+    # Warnings are errors here; few defects and many.
+    for name in ("clean", "flat ice", "gold r15", "gold crowded", "grid bar 20 %", "columns and rows"):
+        rules.model_of(record(name, n_frames=2, seed=3), method)
+    rules.model_of(record("flat ice", n_frames=2, hot=0.03), method)

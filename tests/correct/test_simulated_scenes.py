@@ -105,6 +105,14 @@ def test_events_are_added_where_they_are_said_to_be(dtype):
         assert len(frames) <= 3 and (np.diff(frames) == 1).all()
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (3, 40), (17, 16)])
+def test_small_frames(shape):
+    for name in SCENES:
+        up = 2 if SCENES[name].camera == "super-resolution" else 1
+        assert record(name, shape=shape, n_frames=2).stack.shape == (2, shape[0] * up, shape[1] * up)
+    assert add_events(np.zeros((2, *shape), np.uint8), np.random.default_rng(0), density=5).counts.size
+
+
 @pytest.mark.parametrize("call", [
     lambda: record("flat ice", dose=0), lambda: record("flat ice", n_frames=0), lambda: record("flat ice", dose=np.nan),
 ])

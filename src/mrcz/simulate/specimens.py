@@ -52,11 +52,13 @@ def _soft(distance: np.ndarray, width: float = 1.0) -> np.ndarray:
 
 
 def _smooth_noise(shape: Shape, rng: np.random.Generator, scale: float) -> np.ndarray:
-    """Gaussian noise (ny, nx) of standard deviation 1, correlated over ``scale`` pixels."""
+    """Gaussian noise (ny, nx) of standard deviation 1, correlated over ``scale`` pixels; 0 where that is all of it."""
     from scipy.ndimage import gaussian_filter
 
     noise = gaussian_filter(rng.standard_normal(shape, np.float32), scale, mode="wrap")
-    return noise / noise.std()
+    noise -= noise.mean()
+    spread = noise.std()
+    return noise / spread if spread > 1e-4 else np.zeros_like(noise)
 
 
 def through_lens(transmission: np.ndarray, fringe: float, phase: np.ndarray | float = 2.0) -> np.ndarray:
@@ -406,3 +408,29 @@ def fibres(shape: Shape, rng: np.random.Generator, *, number: int = 14, width: f
         log_t += depth * np.log(0.5) * 2 * np.exp(-(across**2) / (2 * width**2)).astype(np.float32)
         near |= np.abs(across) < 4
     return _drawn(through_lens(np.exp(log_t), 1.5, phase=1.0), near)
+
+
+def single_atoms(shape: Shape, rng: np.random.Generator, *, density: float = 0.002, width: float = 1.2,
+                 height: float = 3.0) -> Drawn:
+    """Heavy atoms in dark-field STEM: bright spots of standard deviation ``width`` pixels on an even background."""
+    y, x = _grid(shape)
+    relative, near = np.ones(shape, np.float32), np.zeros(shape, bool)
+    for _ in range(max(1, round(density * shape[0] * shape[1]))):
+        cy, cx = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
+        here = tuple(slice(max(0, int(c) - 5), int(c) + 7) for c in (cy, cx))
+        spot = np.exp(-((y[here[0]] - cy) ** 2 + (x[:, here[1]] - cx) ** 2) / (2 * width**2))
+        relative[here] += height * spot
+        near[here] |= spot > 0.05
+    return _drawn(relative, near)
+
+
+def powder(shape: Shape, rng: np.random.Generator, *, width: float = 0.9, height: float = 3.0) -> Drawn:
+    """Diffraction rings a pixel or two wide around a bright centre."""
+    y, x = _grid(shape)
+    size = max(shape)
+    radius = np.hypot(y - shape[0] * rng.uniform(0.45, 0.55), x - shape[1] * rng.uniform(0.45, 0.55))
+    relative = 0.2 + 5 * np.exp(-radius / (0.12 * size))
+    for order in (3, 4, 8, 11, 12, 16, 19, 20, 24):
+        # The reflections of a face-centred cubic crystal lie at √(h² + k² + l²).
+        relative += height * np.exp(-((radius - 0.075 * size * order**0.5) ** 2) / (2 * width**2))
+    return _drawn(relative, np.ones(shape, bool))

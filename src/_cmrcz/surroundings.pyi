@@ -47,7 +47,6 @@ def judge(
     first: float,
     per_level: float,
     beyond: float,
-    lattice: float,
     usual: float,
     margin: float,
     index: np.ndarray,

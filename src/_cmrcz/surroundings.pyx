@@ -568,12 +568,11 @@ def sample(const sum_t[:, ::1] image not None, const float[:, ::1] gain, const u
 
 def judge(const sum_t[:, ::1] image not None, const float[:, ::1] gain, const uint8_t[::1] bits not None,
           const double[:, ::1] grid not None, double per_block, int law, double unit, const double[::1] relative,
-          double first, double per_level, double beyond, double lattice, double usual, double margin,
+          double first, double per_level, double beyond, double usual, double margin,
           const int32_t[::1] index not None, Py_ssize_t start, Py_ssize_t stop, float[::1] out not None):
     """How far, in σ, the pixels ``index[start:stop]`` lie outside the range their surroundings allow; 0 inside.
 
-    ``lattice`` is the step of the values (1 for counts, 0 for floats): a count is as unlikely as it or more. Up to
-    ``margin`` σ are taken off where the level is not the ``usual`` one or the surroundings are uneven. A pixel that is
+    A count is as unlikely as half of its own chance and that of all beyond. Up to ``margin`` σ are taken off where the level is not the ``usual`` one or the surroundings are uneven. A pixel that is
     not finite, or with nothing around it to go by, gets 0.
     """
     cdef Py_ssize_t k, y, x
@@ -600,10 +599,10 @@ def judge(const sum_t[:, ::1] image not None, const float[:, ::1] gain, const ui
                 continue
             uneven = max(fabs(view.level - usual) / 3, ((view.high - view.low) / view.sigma - 0.5) / 2)
             uneven = margin * min(max(uneven, 0.0), 1.0)
-            z = _deviate(&noise, (value / own) - lattice / 2, view.high / own) / view.relative - uneven
+            z = _deviate(&noise, value / own, view.high / own) / view.relative - uneven
             if z > 0:
                 out[k] = <float> z
                 continue
-            z = _deviate(&noise, (value / own) + lattice / 2, view.low / own) / view.relative + uneven
+            z = _deviate(&noise, value / own, view.low / own) / view.relative + uneven
             if z < 0:
                 out[k] = <float> z

@@ -4,7 +4,7 @@ A pixel's mean is unknown, its neighbours' tell. Of the 5 × 5 around it the bes
 where there is an edge, the pixel belongs to one of its sides, so that its mean may be that of any of eight sectors of
 eight pixels, or of a line through it if the line beside it says the same (a bar two pixels wide; one pixel wide is what
 a detector's columns are); and on a peak it goes on from the ring around it as that does from the next. Each counts as
-far as it differs by more than 2.5 of its own standard errors from the guess: on flat ice the range is a point, and
+far as it differs by more than 2.75 of its own standard errors from the guess: on flat ice the range is a point, and
 nothing is lost. What sticks out of the others is in no mean.
 
 The noise is that of counts (Poisson), or what the image itself shows: a law for the shape of the distribution, and its
@@ -32,10 +32,10 @@ _POISSON, _ROOT, _LINEAR = range(3)
 _POISSON_BELOW = 30.0
 
 #: Standard errors a sector has to differ by to be believed.
-_BEYOND = 2.5
+_BEYOND = 2.75
 
 #: σ taken off where the surroundings are not what most of the image is: a specimen's pixel is worth more than a defect.
-_MARGIN = 0.5
+_MARGIN = 0.4
 
 #: Edge of the blocks of the smooth image, pixels.
 _BLOCK = 16
@@ -45,6 +45,9 @@ _SAMPLE = (1 << 14, 1 << 17)
 
 #: σ beyond the median of its 3 × 3 that keeps a pixel out of its neighbours' means; and beyond its range, once known.
 _STRONG, _OUT = 3.5, 3.0
+
+#: Times the pixels that are out are settled anew.
+_ROUNDS = 4
 
 #: A neighbour enters the cheap first mean at most this many σ from the median of its own 3 × 3.
 _CLIP = 1.5
@@ -126,17 +129,44 @@ def examine(image: np.ndarray, gain: np.ndarray | None, known: np.ndarray | None
     looking = _Looking(image, gain, grid, law, n_threads)
     excluded = base.copy()
     _outlier.mark(excluded, index, np.where(strong, 0, 1).astype(np.float32))
-    del strong
     plain, usual = looking.learn(excluded)
     if plain is None:
         return None
-    z = looking.judge(excluded, index, usual)
-    excluded[:] = base
-    _outlier.mark(excluded, index, (np.abs(z) < _OUT).astype(np.float32))
-    z = looking.judge(excluded, index, usual)
+    z = _settled(looking, base, excluded, index, strong, usual)
     keep = np.abs(z) >= limit
     index, z = index[keep], z[keep]
     return Surroundings(law, index, z, _distribution(plain, z, whole_image.total, limit))
+
+
+def _settled(looking: _Looking, base: np.ndarray, excluded: np.ndarray, index: np.ndarray, out: np.ndarray,
+             usual: float) -> np.ndarray:
+    """How far the pixels ``index`` lie outside their surroundings, σ, when none of those that do is in a mean.
+
+    ``out``: those in ``excluded`` to begin with, beyond ``base``. Where lines cross it takes a few rounds.
+    """
+    z = looking.judge(excluded, index, usual)
+    for _ in range(_ROUNDS):
+        now = np.abs(z) >= _OUT
+        changed = index[now != out]
+        if not changed.size:
+            break
+        out = now
+        excluded[:] = base
+        _outlier.mark(excluded, index, np.where(out, 0, 1).astype(np.float32))
+        near = np.flatnonzero(_near(changed, index, looking.image.shape))
+        z[near] = looking.judge(excluded, index[near], usual)
+    return z
+
+
+def _near(changed: np.ndarray, index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Which of the pixels ``index`` have one of ``changed`` in their 5 × 5 (and at the edges a few more)."""
+    size = shape[0] * shape[1]
+    marked = np.zeros((size + 7) // 8, np.uint8)
+    for dy in range(-2, 3):
+        for dx in range(-2, 3):
+            place = changed + np.int32(dy * shape[1] + dx)
+            _outlier.mark(marked, place, np.zeros(place.size, np.float32))
+    return (marked[index >> 3] >> (index & 7) & 1).astype(bool)
 
 
 def _law(image: np.ndarray, gain: np.ndarray | None, histogram: Histogram, counted: bool) -> Law | None:
@@ -268,7 +298,7 @@ class _Looking:
     def judge(self, excluded: np.ndarray, index: np.ndarray, usual: float) -> np.ndarray:
         """How far outside their surroundings the pixels ``index`` lie, σ (float32)."""
         z = np.empty(index.size, np.float32)
-        options = (*self._options(excluded), self.law.lattice, usual, _MARGIN)
+        options = (*self._options(excluded), usual, _MARGIN)
         in_ranges(index.size, self.n_threads, lambda a, b: _surroundings.judge(*options, index, a, b, z), least=1 << 12)
         return z
 

@@ -40,9 +40,9 @@ MAX_FRACTION = 0.2
 #: Below this mean sum a square root does not make Poisson counts normal, and their own distribution is used.
 _POISSON_BELOW = 30.0
 
-#: Beside its surroundings no threshold is nearer than this, σ: of clean pixels .001 lie beyond the first, and .0044
+#: Beside its surroundings no threshold is nearer than this, σ: of clean pixels .0012 lie beyond the first, and .0044
 #: beyond the others' as `tails` relaxes it.
-_LEAST = {"fdr": 3.3, "tails": 3.0, "tails+anscombe": 3.0}
+_LEAST = {"fdr": 3.25, "tails": 3.0, "tails+anscombe": 3.0}
 
 Pixels = tuple[np.ndarray, np.ndarray, np.ndarray]
 

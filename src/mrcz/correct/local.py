@@ -4,7 +4,7 @@ A pixel's mean is unknown, its neighbours' tell. Of the 5 × 5 around it the bes
 where there is an edge, the pixel belongs to one of its sides, so that its mean may be that of any of eight sectors of
 eight pixels, or of a line through it if the line beside it says the same (a bar two pixels wide; one pixel wide is what
 a detector's columns are); and on a peak it goes on from the ring around it as that does from the next. Each counts as
-far as it differs by more than 2.75 of its own standard errors from the guess: on flat ice the range is a point, and
+far as it differs by more than 2.5 of its own standard errors from the guess: on flat ice the range is a point, and
 nothing is lost. What sticks out of the others is in no mean.
 
 The noise is that of counts (Poisson), or what the image itself shows: a law for the shape of the distribution, and its
@@ -32,7 +32,7 @@ _POISSON, _ROOT, _LINEAR = range(3)
 _POISSON_BELOW = 30.0
 
 #: Standard errors a sector has to differ by to be believed.
-_BEYOND = 2.75
+_BEYOND = 2.5
 
 #: σ taken off where the surroundings are not what most of the image is: a specimen's pixel is worth more than a defect.
 _MARGIN = 0.4
@@ -45,6 +45,9 @@ _SAMPLE = (1 << 14, 1 << 17)
 
 #: σ beyond the median of its 3 × 3 that keeps a pixel out of its neighbours' means; and beyond its range, once known.
 _STRONG, _OUT = 3.5, 3.0
+
+#: The same in later rounds, for which only lines that cross and groups are left.
+_OUT_LATER = 5.0
 
 #: Times the pixels that are out are settled anew.
 _ROUNDS = 4
@@ -145,8 +148,8 @@ def _settled(looking: _Looking, base: np.ndarray, excluded: np.ndarray, index: n
     ``out``: those in ``excluded`` to begin with, beyond ``base``. Where lines cross it takes a few rounds.
     """
     z = looking.judge(excluded, index, usual)
-    for _ in range(_ROUNDS):
-        now = np.abs(z) >= _OUT
+    for number in range(_ROUNDS):
+        now = np.abs(z) >= _OUT if number == 0 else out | (np.abs(z) >= _OUT_LATER)
         changed = index[now != out]
         if not changed.size:
             break

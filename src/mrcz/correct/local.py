@@ -58,6 +58,9 @@ _CLIP = 1.5
 #: Surroundings whose allowed range is narrower than this are quiet, σ.
 _QUIET = 0.7
 
+#: Parts of the image's height and width over which lines are looked for.
+_BANDS = 4
+
 #: Rows looked for candidates at a time.
 _ROWS = 64
 
@@ -88,6 +91,7 @@ class Surroundings:
     law: Law
     index: np.ndarray
     z: np.ndarray
+    lines: np.ndarray
     histogram: Histogram
 
 
@@ -122,13 +126,15 @@ def examine(image: np.ndarray, gain: np.ndarray | None, known: np.ndarray | None
     gain = None if gain is None else np.ascontiguousarray(gain, np.float32)
     grid = _smooth(image, whole_image, n_threads)
     first_limit = max(limit - 0.3, 0.5)
-    index, strong = _candidates(image, law, first_limit, n_threads)
+    index, strong, profiles = _candidates(image, law, first_limit, n_threads)
+    lines, line_z = _lines(image, law, *profiles)
     if known is None and not whole_image.bad:
         base = np.zeros((image.size + 7) // 8, np.uint8)
     else:
         out = ~np.isfinite(image) if known is None else known | ~np.isfinite(image)
         base = np.packbits(out.reshape(-1), bitorder="little")
         del out
+    _outlier.mark(base, lines, np.zeros(lines.size, np.float32))
     looking = _Looking(image, gain, grid, law, n_threads)
     excluded = base.copy()
     _outlier.mark(excluded, index, np.where(strong, 0, 1).astype(np.float32))
@@ -138,7 +144,12 @@ def examine(image: np.ndarray, gain: np.ndarray | None, known: np.ndarray | None
     z = _settled(looking, base, excluded, index, strong, usual)
     keep = np.abs(z) >= limit
     index, z = index[keep], z[keep]
-    return Surroundings(law, index, z, _distribution(plain, z, whole_image.total, limit))
+    if lines.size:
+        apart = ~np.isin(index, lines)
+        index, z = np.concatenate((index[apart], lines)), np.concatenate((z[apart], line_z))
+        order = np.argsort(index, kind="stable")
+        index, z = index[order], z[order]
+    return Surroundings(law, index, z, lines, _distribution(plain, z, whole_image.total, limit))
 
 
 def _settled(looking: _Looking, base: np.ndarray, excluded: np.ndarray, index: np.ndarray, out: np.ndarray,
@@ -236,27 +247,81 @@ def _smooth(image: np.ndarray, histogram: Histogram, n_threads: int) -> np.ndarr
     return np.ascontiguousarray(grid)
 
 
-def _candidates(image: np.ndarray, law: Law, limit: float, n_threads: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (int32, in order) that differ from their 5 × 5 by ``limit`` σ, and which of them by far."""
-    ny, nx = image.shape
+def _candidates(image: np.ndarray, law: Law, limit: float,
+                n_threads: int) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Pixels (int32, in order) that differ from their 5 × 5 by ``limit`` σ, and which of them by far.
 
-    def work(start: int, stop: int) -> list[np.ndarray]:
+    And the profiles of the image without them, σ from the usual level: of the columns in `_BANDS` bands of rows
+    (bands, nx), and of the rows in as many bands of columns (bands, ny).
+    """
+    ny, nx = image.shape
+    rows = np.empty((ny, _BANDS), np.int64)
+
+    def work(start: int, stop: int) -> tuple[list[np.ndarray], np.ndarray]:
         room = np.empty(min(_ROWS, stop - start) * nx, np.int32)
-        columns = np.zeros(nx, np.int64)
+        columns = np.zeros((_BANDS, nx), np.int64)
         found = []
         for y in range(start, stop, _ROWS):
             end = min(y + _ROWS, stop)
-            rows = np.empty((end - y, 4), np.int64)
-            n = _surroundings.candidates(image, law.kind, law.unit, law.centre, limit * law.width,
-                                         _STRONG * law.width, _CLIP * law.width, y, end, room, columns, rows)
-            found.append(room[:n].copy())
-        return found
+            # A band ends where a block does.
+            while y < end:
+                band = y * _BANDS // ny
+                part = min(end, -(-(band + 1) * ny // _BANDS))
+                n = _surroundings.candidates(image, law.kind, law.unit, law.centre, limit * law.width,
+                                             _STRONG * law.width, _CLIP * law.width, y, part, room, columns[band],
+                                             rows[y:part])
+                found.append(room[:n].copy())
+                y = part
+        return found, columns
 
     parts = in_ranges(ny, n_threads, work, least=_ROWS)
-    index = np.concatenate([block for part in parts for block in part])
+    index = np.concatenate([block for found, _ in parts for block in found])
     strong = index < 0
     np.invert(index, out=index, where=strong)
-    return index, strong
+    counts = [np.diff(-(-np.arange(_BANDS + 1) * n // _BANDS)) for n in (ny, nx)]
+    columns = sum(columns for _, columns in parts)
+    profiles = [sums / (16 * law.width * np.maximum(n, 1)[:, None])
+                for sums, n in zip((columns, rows.T), counts, strict=True)]
+    return index, strong, (profiles[0], profiles[1])
+
+
+def _lines(image: np.ndarray, law: Law, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (int32, in order) of columns and rows of the detector two to four pixels wide, and their z (float32).
+
+    A single line is found pixel by pixel; one as wide as a bar is not, and looks like a specimen but for this: it is
+    straight along a quarter of the image at least, to the pixel, with nothing on either side of it.
+    """
+    from scipy.ndimage import median_filter
+
+    found, how_far = [], []
+    level = law.level(law.centre)
+    for across, profile in ((1, columns), (0, rows)):
+        n = profile.shape[1]
+        if n < 16:
+            continue
+        usual = median_filter(profile, (1, 25), mode="nearest")
+        for band, off in enumerate(profile - usual):
+            far = np.concatenate(([False], np.abs(off) > 4, [False]))
+            starts, stops = np.flatnonzero(far[1:] & ~far[:-1]), np.flatnonzero(far[:-1] & ~far[1:])
+            for start, stop in zip(starts, stops, strict=True):
+                beside = off[[i for i in (start - 1, stop) if 0 <= i < n]]
+                if not 2 <= stop - start <= 4 or np.abs(beside).max(initial=0) > 0.15 * np.abs(off[start:stop]).min():
+                    continue
+                length = image.shape[1 - across]
+                along = slice(-(-band * length // _BANDS), -(-(band + 1) * length // _BANDS))
+                part = image[along, start:stop] if across else image[start:stop, along]
+                y0, x0 = (along.start, start) if across else (start, along.start)
+                with np.errstate(invalid="ignore"):
+                    values = part.astype(np.float64) / law.unit
+                    shown = values if law.kind == _LINEAR else 2 * np.sqrt(np.maximum(values, 0) + 0.375)
+                    z = (shown - level) / law.width - usual[band, start]
+                y, x = np.nonzero(z * np.sign(off[start]) > 3)
+                found.append((y + y0) * image.shape[1] + x + x0)
+                how_far.append(z[y, x])
+    if not found:
+        return np.empty(0, np.int32), np.empty(0, np.float32)
+    index, first = np.unique(np.concatenate(found), return_index=True)
+    return index.astype(np.int32), np.concatenate(how_far)[first].astype(np.float32)
 
 
 class _Looking:

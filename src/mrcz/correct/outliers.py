@@ -152,19 +152,23 @@ def fit_outliers(
     if dark is not None:
         total = _without_dark(total, dark, gain, nz)
     counted = dark is None and np.dtype(stack.dtype).kind in "biu"
-    found, pixels = _find(total, gain, defects, settings, surroundings and method != "defects", counted,
+    found, pixels, lines = _find(total, gain, defects, settings, surroundings and method != "defects", counted,
                           super_resolution, n_threads)
     structure: dict[str, Any] = {}
     if method != "defects":
-        pixels, structure = _looked_at(pixels, (ny, nx), super_resolution, surroundings and not filter_structure)
+        pixels, structure = _looked_at(pixels, lines, (ny, nx), super_resolution, surroundings and not filter_structure)
     if defects is not None:
         pixels = with_more(pixels, np.flatnonzero(defects.reshape(-1)), 2)
     model = _filled(total, nz, found, pixels, settings, psf, super_resolution, n_threads)
     return replace(model, surroundings=bool(surroundings), structure=structure)
 
 
-def _looked_at(pixels: Pixels, shape: tuple[int, int], blocks: int, leave: bool) -> tuple[Pixels, dict[str, Any]]:
-    """The touched pixels, only those that are not finite if they look like structure, and how they lie."""
+def _looked_at(pixels: Pixels, lines: np.ndarray, shape: tuple[int, int], blocks: int,
+               leave: bool) -> tuple[Pixels, dict[str, Any]]:
+    """The touched pixels, only those that are not finite if they look like structure, and how they lie.
+
+    ``lines`` are blocks that are known to be the detector's.
+    """
     index, weight, side = pixels
     out = (weight < 0.5) & (side != 0)
     place, hot = index[out], side[out] > 0
@@ -174,6 +178,9 @@ def _looked_at(pixels: Pixels, shape: tuple[int, int], blocks: int, leave: bool)
         first = (y % blocks == 0) & (x % blocks == 0)
         shape = (-(-shape[0] // blocks), -(-shape[1] // blocks))
         place, hot = (y // blocks * shape[1] + x // blocks)[first], hot[first]
+    if lines.size:
+        other = ~np.isin(place, lines)
+        place, hot = place[other], hot[other]
     found = structure_of(place, hot, shape)
     left_alone = bool(found.looks_like) and leave
     if left_alone:
@@ -218,8 +225,9 @@ def _usable(gain: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.nd
 
 
 def _find(total: np.ndarray, gain: np.ndarray | None, known: np.ndarray | None, settings: Settings, surroundings: bool,
-          counted: bool, blocks: int, n_threads: int) -> tuple[Found, Pixels]:
-    """Thresholds, and the touched pixels of ``total``; looked for in ``blocks`` × ``blocks`` sums."""
+          counted: bool, blocks: int, n_threads: int) -> tuple[Found, Pixels, np.ndarray]:
+    """Thresholds, the touched pixels of ``total``, looked for in ``blocks`` × ``blocks`` sums, and blocks in lines."""
+    lines = np.empty(0, np.int32)
     seen = total if blocks == 1 else binned(total, blocks)
     if surroundings:
         if blocks > 1:
@@ -227,6 +235,8 @@ def _find(total: np.ndarray, gain: np.ndarray | None, known: np.ndarray | None, 
             known = None if known is None else binned(known.astype(np.uint8), blocks) > 0
         around = examine(seen, gain, known, least_of_interest(settings), counted=counted, n_threads=n_threads)
         found, pixels = beside_surroundings(seen, around, settings, n_threads)
+        if around is not None:
+            lines = around.lines
     else:
         if settings.background:
             seen = without_background(seen, stabilise=settings.method in ("fdr", "tails+anscombe"))
@@ -236,7 +246,7 @@ def _find(total: np.ndarray, gain: np.ndarray | None, known: np.ndarray | None, 
         if total.dtype.kind == "f":
             # A sub-pixel that is not finite is bad by itself.
             pixels = with_more(pixels, np.flatnonzero(~np.isfinite(total.reshape(-1))), 0)
-    return found, pixels
+    return found, pixels, lines
 
 
 def _filled(total: np.ndarray, n_frames: int, found: Found, pixels: Pixels, settings: Settings, psf: np.ndarray,

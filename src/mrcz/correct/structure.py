@@ -24,8 +24,8 @@ KINDS = {
     "bright region": "a large bright region",
 }
 
-#: Of a detector's outliers about a fifth lie in groups of three and more.
-_GROUPED = 0.5
+#: Of a detector's outliers about a hundredth lie in groups of five and more.
+_GROUPED = 0.3
 
 #: Fewer outliers than this show no pattern.
 _FEW = 50
@@ -88,11 +88,14 @@ def structure_of(index: np.ndarray, hot: np.ndarray, shape: tuple[int, int]) -> 
     largest = int(size.max())
     looks_like = ""
     if n >= _FEW:
-        regions = np.count_nonzero(size[group] >= _REGION) > 0.3 * n
-        many = int(np.count_nonzero(size >= 6)) >= max(20, 0.05 * size.size)
-        if regions or many or grouped > _GROUPED:
+        # A line one pixel wide in any direction is a track or a scratch.
+        track = _longest(y, x, group) * 1.4 >= size
+        solid = np.where(track, 0, size)
+        regions = np.count_nonzero(solid[group] >= _REGION) > 0.3 * n
+        many = int(np.count_nonzero(solid >= 6)) >= max(20, 0.05 * size.size)
+        if regions or many or np.count_nonzero(solid[group] >= 5) > _GROUPED * n:
             # Spots are small, and what is large has a shape of its own.
-            small = np.count_nonzero(size[group] >= 4 * _REGION) <= 0.3 * n
+            small = np.count_nonzero(solid[group] >= 4 * _REGION) <= 0.3 * n
             if small and _periodic(y, x, group, size, shape):
                 looks_like = "lattice"
             else:
@@ -146,6 +149,14 @@ def _groups(y: np.ndarray, x: np.ndarray) -> np.ndarray:
     first, second = (np.concatenate(part) for part in zip(*pairs, strict=True))
     graph = coo_matrix((np.ones(first.size, bool), (first, second)), shape=(key.size, key.size))
     return connected_components(graph, directed=False)[1]
+
+
+def _longest(y: np.ndarray, x: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Height or width of every group, pixels, whichever is more."""
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(int(group.max()) + 1))
+    spans = (np.maximum.reduceat(a[order], starts) - np.minimum.reduceat(a[order], starts) for a in (y, x))
+    return np.maximum(*spans) + 1
 
 
 def _region(y: np.ndarray, x: np.ndarray, hot: np.ndarray, group: np.ndarray, size: np.ndarray) -> str:

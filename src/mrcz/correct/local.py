@@ -35,7 +35,7 @@ _POISSON_BELOW = 30.0
 _BEYOND = 2.5
 
 #: σ taken off where the surroundings are not what most of the image is: a specimen's pixel is worth more than a defect.
-_MARGIN = 0.4
+_MARGIN = 0.5
 
 #: Edge of the blocks of the smooth image, pixels.
 _BLOCK = 16
@@ -46,8 +46,9 @@ _SAMPLE = (1 << 14, 1 << 17)
 #: σ beyond the median of its 3 × 3 that keeps a pixel out of its neighbours' means; and beyond its range, once known.
 _STRONG, _OUT = 3.5, 3.0
 
-#: The same in later rounds, for which only lines that cross and groups are left.
-_OUT_LATER = 5.0
+#: The same in later rounds, for which only lines that cross and groups are left; and what is out comes in again only
+#: nearer than this: the pixels of a group hide one another.
+_OUT_LATER, _IN = 5.0, 1.5
 
 #: Times the pixels that are out are settled anew.
 _ROUNDS = 4
@@ -160,7 +161,7 @@ def _settled(looking: _Looking, base: np.ndarray, excluded: np.ndarray, index: n
     """
     z = looking.judge(excluded, index, usual)
     for number in range(_ROUNDS):
-        now = np.abs(z) >= _OUT if number == 0 else out | (np.abs(z) >= _OUT_LATER)
+        now = (np.abs(z) >= (_OUT_LATER if number else _OUT)) | (out & (np.abs(z) >= _IN))
         changed = index[now != out]
         if not changed.size:
             break

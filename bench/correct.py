@@ -26,9 +26,9 @@ FRAMES = {0.3: 100, 1.2: 40, 4.0: 50, 8.0: 30}
 # ---- the other filters: fit(stack) -> (mask, apply(frame, number) -> float32 frame) ---------------------------------
 
 
-def ours(method):
+def ours(method, **options):
     def fit(stack):
-        model = fit_outliers(stack, method)
+        model = fit_outliers(stack, method, **options)
         return model.mask, lambda frame, number: model.apply_frame(frame, number=number)
 
     return fit
@@ -95,7 +95,8 @@ def filters(truth):
         "mrcz fdr": ours("fdr"),
         "mrcz tails": ours("tails"),
         "mrcz tails+anscombe": ours("tails+anscombe"),
-        "iterative 4σ clip": ours("sigma"),
+        "mrcz tails, whole image": ours("tails", surroundings=False),
+        "iterative 4σ clip": ours("sigma", surroundings=False),
         "3 × 3 median, 5σ": median_replacement(3),
         "5 × 5 median, 5σ": median_replacement(5),
         "RELION's rule": relion,

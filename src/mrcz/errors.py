@@ -15,6 +15,7 @@ __all__ = [
     "MrczError",
     "OtherSourceError",
     "RemoteError",
+    "StructureWarning",
     "printable",
     "system_error",
 ]
@@ -170,6 +171,13 @@ class MissingDependencyError(MrczError, ImportError):
 
 class FormatWarning(UserWarning):
     """A file breaks the format in a way that could be read around (``permissive=True``)."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+class StructureWarning(UserWarning):
+    """What would be corrected looks like something in the microscope rather than like the detector."""
 
     def __str__(self) -> str:
         return printable(super().__str__())

@@ -266,7 +266,7 @@ def test_a_state_that_contradicts_itself_is_refused(rng, change):
 
 
 #: Outlier filters and the widest window at which they are good enough. fdr by itself has a harder edge, against bias.
-FILTERS = {"tails": ({}, 12), "fdr": ({"steepness": 6.0, "relax": 1.0}, 8)}
+FILTERS = {"tails": ({}, 12), "fdr": ({"steepness": 6.0, "relax": 0.95}, 8)}
 
 
 @functools.lru_cache(maxsize=1)

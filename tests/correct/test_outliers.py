@@ -261,14 +261,15 @@ def test_gain_is_applied_before_looking(rng):
 
 def test_background_is_taken_out_first(rng):
     slope = np.linspace(5, 40, 128)[None] * np.ones((128, 1))
-    slope[60, 20] = 13
+    slope[60, 20] = 14
     slope[60, 110] = 58
     stack = rng.poisson(slope, (30, 128, 128)).astype(np.uint16)
-    assert not fit_outliers(stack).mask[60, 20]
-    model = fit_outliers(stack, background=True)
-    assert model.mask[60, 20] and model.mask[60, 110]
-    assert model.mask.mean() < 2e-3
-    assert abs(model.fill[list(model.index).index(60 * 128 + 20)] - slope[60, 19]) < 2
+    assert not fit_outliers(stack, surroundings=False).mask[60, 20]
+    for options in ({}, {"surroundings": False, "background": True}):
+        model = fit_outliers(stack, **options)
+        assert model.mask[60, 20] and model.mask[60, 110]
+        assert model.mask.mean() < 2e-3
+        assert abs(model.fill[list(model.index).index(60 * 128 + 20)] - slope[60, 19]) < 2
 
 
 # ---- what breaks filters ---------------------------------------------------------------------------------------------

@@ -226,12 +226,13 @@ def _signals() -> Iterator[None]:
 @contextmanager
 def _notes() -> Iterator[None]:
     """Our own warnings as one line on stderr, without the place in the source."""
-    from mrcz.errors import FormatWarning
+    from mrcz.errors import FormatWarning, StructureWarning
 
     def show(message: Any, category: type[Warning], filename: str, lineno: int, *rest: Any, **more: Any) -> None:
         talk(f"mrcz: note: {message}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", FormatWarning)
+        warnings.simplefilter("always", StructureWarning)
         warnings.showwarning = show  # catch_warnings puts the old one back
         yield

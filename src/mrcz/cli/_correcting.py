@@ -68,7 +68,17 @@ def add_fitting(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     outliers.add_argument("--alpha", type=float, default=0.2, help="false-discovery rate of fdr (default: 0.2)")
     outliers.add_argument("--n-sigma", type=float, default=4.0, help="threshold of sigma (default: 4)")
-    outliers.add_argument("--background", action="store_true", help="take out carbon and gradients before looking")
+    outliers.add_argument(
+        "--whole-image", action="store_true",
+        help="compare pixels with the whole image, as the preprint, not with those around them: gold and bars go too",
+    )  # fmt: skip
+    outliers.add_argument(
+        "--background", action="store_true", help="with --whole-image: take out carbon and gradients before looking"
+    )
+    outliers.add_argument(
+        "--filter-structure", action="store_true",
+        help="filter diffraction, spectra and other images as fine as a pixel too, which are left alone otherwise",
+    )  # fmt: skip
     outliers.add_argument("--super-resolution", action="store_true", help="look in 2 x 2 blocks, the physical pixels")
     outliers.add_argument(
         "--events", action="store_true", help="find outliers of single frames too (X-rays, cosmic rays): one more pass"
@@ -93,6 +103,8 @@ def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
         raise UsageError(f"--gamma is a number about 1, not {args.gamma:g}")
     if not 0 < args.alpha < 1:
         raise UsageError(f"--alpha is a rate between 0 and 1, not {args.alpha:g}")
+    if args.background and not args.whole_image:
+        raise UsageError("--background is for --whole-image: beside its surroundings a pixel has none")
     if not args.n_sigma > 0:
         raise UsageError(f"--n-sigma is above 0, not {args.n_sigma:g}")
     options: dict[str, Any] = {
@@ -105,7 +117,9 @@ def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
         options |= {
             "alpha": args.alpha,
             "n_sigma": args.n_sigma,
+            "surroundings": not args.whole_image,
             "background": args.background,
+            "filter_structure": args.filter_structure,
             "super_resolution": 2 if args.super_resolution else 1,
         }
     if args.gain:
@@ -166,11 +180,22 @@ def show(result: Any, as_json: bool, status: str | None = None, seconds: float |
             if report.get("R_held_out") is not None:
                 line += f", held out {report['R_held_out']:.5f}"
         say(line)
+    if result.ok and (structure := result.report.get("structure", {})).get("looks_like"):
+        talk(f"mrcz: {result.source}: {_looks(structure)}")
     if not result.ok:
         text = result.error.removeprefix(f"{result.source}: ")
         text = text.replace("pass overwrite=True to replace it", "--force replaces it")
         text += "; --replace-any replaces it" if text.endswith("the only copy of it") else ""
         talk(f"mrcz: {result.source}: {text}")
+
+
+def _looks(structure: dict[str, Any]) -> str:
+    """What the outliers look like, and what was done about it."""
+    from mrcz.correct.structure import Structure
+
+    what = Structure(**{name: structure[name] for name in Structure.__dataclass_fields__})
+    done = "nothing is filtered; --filter-structure filters all the same" if structure["left_alone"] else "filtered"
+    return f"outliers look like {what}: {done}"
 
 
 #: Why what ``correct`` and ``koma`` made is not corrected once more.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+import warnings
 
 from mrcz.cli._correcting import (
     OWN,
@@ -115,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
 def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Progress):  # type: ignore[no-untyped-def]
     import mrcz
     from mrcz.batch import error_text
-    from mrcz.errors import FormatError, MrczError
+    from mrcz.errors import FormatError, MrczError, StructureWarning
     from mrcz.session import Corrected, correct_file
 
     reading = {"permissive": args.permissive, "signed_bytes": args.signed_bytes}
@@ -125,11 +126,14 @@ def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Prog
         options = fitting(args, shape)
         for name in outputs.values():
             os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
-        return correct_file(
-            path, outputs, measure=args.measure, mask_style="serialem" if args.serialem else None,
-            overwrite=overwriting(args), n_threads=args.threads, reading=reading,
-            progress=lambda done, total: bar.update(path, done, total), **options,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            # The report says it, and is shown with the name of the file.
+            warnings.simplefilter("ignore", StructureWarning)
+            return correct_file(
+                path, outputs, measure=args.measure, mask_style="serialem" if args.serialem else None,
+                overwrite=overwriting(args), n_threads=args.threads, reading=reading,
+                progress=lambda done, total: bar.update(path, done, total), **options,
+            )  # fmt: skip
     except (OSError, MrczError, ValueError, TypeError) as error:
         text = error_text(error, path, next(iter(outputs.values()), None))
         return Corrected(path, error=text, damaged=isinstance(error, FormatError))

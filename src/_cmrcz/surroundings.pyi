@@ -1,0 +1,56 @@
+import numpy as np
+
+def block_means(
+    image: np.ndarray, size: int, low: float, high: float, start: int, stop: int, out: np.ndarray
+) -> None: ...
+def candidates(
+    image: np.ndarray,
+    law: int,
+    unit: float,
+    centre: float,
+    beyond: float,
+    strong: float,
+    clip: float,
+    start: int,
+    stop: int,
+    out: np.ndarray,
+    columns: np.ndarray,
+    rows: np.ndarray,
+) -> int: ...
+def sample(
+    image: np.ndarray,
+    gain: np.ndarray | None,
+    bits: np.ndarray,
+    grid: np.ndarray,
+    per_block: float,
+    law: int,
+    unit: float,
+    relative: np.ndarray,
+    first: float,
+    per_level: float,
+    beyond: float,
+    index: np.ndarray,
+    shift: np.ndarray,
+    start: int,
+    stop: int,
+    out: np.ndarray,
+) -> None: ...
+def judge(
+    image: np.ndarray,
+    gain: np.ndarray | None,
+    bits: np.ndarray,
+    grid: np.ndarray,
+    per_block: float,
+    law: int,
+    unit: float,
+    relative: np.ndarray,
+    first: float,
+    per_level: float,
+    beyond: float,
+    usual: float,
+    margin: float,
+    index: np.ndarray,
+    start: int,
+    stop: int,
+    out: np.ndarray,
+) -> None: ...

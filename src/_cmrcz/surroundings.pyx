@@ -1,0 +1,608 @@
+"""Pixels of a summed image beside what surrounds them: block means, candidates, and how far a pixel lies outside.
+
+`candidates` runs over the whole image and is cheap; `judge` and `sample` look at listed pixels closely. Every function
+works on a range, releases the GIL and keeps nothing between calls. What is computed and why is told in
+mrcz.correct.local; tests/reference/surroundings_numpy.py is the same in plain NumPy.
+"""
+from libc.math cimport fabs, isfinite, log, sqrt, sqrtf
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdlib cimport free, malloc
+
+ctypedef fused sum_t:
+    uint16_t
+    int16_t
+    uint32_t
+    int32_t
+    int64_t
+    float
+    double
+
+cdef enum:
+    POISSON = 0
+    ROOT = 1
+    LINEAR = 2
+    # Steps a σ of the whole numbers `candidates` computes with, and the largest: five of them fit 16 bits.
+    STEPS = 16
+    TOP = 6500
+    # Radius of the neighbourhood.
+    REACH = 2
+
+
+def block_means(const sum_t[:, ::1] image not None, Py_ssize_t size, double low, double high, Py_ssize_t start,
+                Py_ssize_t stop, double[:, ::1] out not None):
+    """Means of size x size blocks of ``image``, block rows ``start:stop``, each pixel clipped to [low, high] first.
+
+    Pixels that are not finite are left out; a block without any is NaN.
+    """
+    cdef Py_ssize_t ny = image.shape[0]
+    cdef Py_ssize_t nx = image.shape[1]
+    cdef Py_ssize_t by, bx, y, x
+    cdef Py_ssize_t count
+    cdef double total, v
+    if size < 1 or out.shape[0] != (ny + size - 1) // size or out.shape[1] != (nx + size - 1) // size or \
+            not 0 <= start <= stop <= out.shape[0]:
+        raise ValueError("block_means: blocks and image differ in size")
+    with nogil:
+        for by in range(start, stop):
+            for bx in range(out.shape[1]):
+                total = 0
+                count = 0
+                for y in range(by * size, min((by + 1) * size, ny)):
+                    for x in range(bx * size, min((bx + 1) * size, nx)):
+                        v = <double> image[y, x]
+                        if sum_t is float or sum_t is double:
+                            if not isfinite(v):
+                                continue
+                        v = low if v < low else v
+                        total += high if v > high else v
+                        count += 1
+                # 0/0 is NaN.
+                out[by, bx] = total / <double> count if count else <double> float_nan
+
+
+cdef double float_nan = float("nan")
+
+
+# ---- candidates ----------------------------------------------------------------------------------------------------
+# Row by row in 16-bit whole numbers, eight or more at a time in the loops the compiler vectorises: the stabilised
+# image f, the median of 3 x 3, f clipped to that median, sums of 5 x 5 of the clipped.
+
+cdef inline int16_t _min(int16_t a, int16_t b) noexcept nogil:
+    return a if a < b else b
+
+
+cdef inline int16_t _max(int16_t a, int16_t b) noexcept nogil:
+    return a if a > b else b
+
+
+cdef inline int16_t _median3(int16_t a, int16_t b, int16_t c) noexcept nogil:
+    return _max(_min(a, b), _min(_max(a, b), c))
+
+
+cdef inline Py_ssize_t _inside(Py_ssize_t i, Py_ssize_t n) noexcept nogil:
+    # A place up to three beyond the edge, mirrored at the outermost pixel: 1 for -1. A line along the edge is not
+    # made wider so.
+    i = -i if i < 0 else i
+    i = 2 * (n - 1) - i if i >= n else i
+    return min(max(i, <Py_ssize_t> 0), n - 1)
+
+
+cdef inline void _mirror(int16_t *row, Py_ssize_t n) noexcept nogil:
+    row[0] = row[2 + _inside(-2, n)]
+    row[1] = row[2 + _inside(-1, n)]
+    row[n + 2] = row[2 + _inside(n, n)]
+    row[n + 3] = row[2 + _inside(n + 1, n)]
+
+
+cdef void _stabilise(const sum_t *x, Py_ssize_t n, int law, float unit, float centre, int16_t *out) noexcept nogil:
+    # out has two pixels of room on either side, which mirror those within.
+    cdef Py_ssize_t i
+    cdef float v
+    cdef float inverse = 1 / unit
+    cdef float level = 2 * sqrtf((centre if centre > 0 else 0) + <float> 0.375)
+    for i in range(n):
+        v = <float> x[i]
+        if sum_t is float or sum_t is double:
+            # NaN compares false; what is not finite is judged by nobody, and stands at the middle here.
+            v = v if v * 0 == 0 else centre * unit
+        v *= inverse
+        if law == LINEAR:
+            v = v - centre
+        else:
+            v = 2 * sqrtf((v if v > 0 else 0) + <float> 0.375) - level
+        v *= STEPS
+        v = v if v > -TOP else -TOP
+        out[i + 2] = <int16_t> (v if v < TOP else TOP)
+    _mirror(out, n)
+
+
+cdef void _median9(const int16_t *above, const int16_t *here, const int16_t *below, Py_ssize_t n, int16_t *low,
+                   int16_t *mid, int16_t *high, int16_t *out) noexcept nogil:
+    # The columns of three sorted first: the median is that of the highest low, the middle mid and the lowest high.
+    cdef Py_ssize_t i
+    cdef int16_t a, b, c, t
+    for i in range(n + 4):
+        a = above[i]
+        b = here[i]
+        c = below[i]
+        t = _min(a, b)
+        b = _max(a, b)
+        high[i] = _max(b, c)
+        b = _min(b, c)
+        low[i] = _min(t, b)
+        mid[i] = _max(t, b)
+    for i in range(2, n + 2):
+        a = _max(_max(low[i - 1], low[i]), low[i + 1])
+        b = _median3(mid[i - 1], mid[i], mid[i + 1])
+        c = _min(_min(high[i - 1], high[i]), high[i + 1])
+        out[i] = _median3(a, b, c)
+
+
+cdef void _clip(const int16_t *f, const int16_t *median, Py_ssize_t n, int16_t by, int16_t *out) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(2, n + 2):
+        out[i] = _max(_min(f[i], <int16_t> (median[i] + by)), <int16_t> (median[i] - by))
+    _mirror(out, n)
+
+
+cdef Py_ssize_t _row(const int16_t *f, const int16_t *median, const int16_t *w, const int16_t *across, Py_ssize_t n,
+                     int32_t beyond, int16_t strong, int32_t first, uint8_t *flags, int32_t *out) noexcept nogil:
+    # How far f is from the mean of the 24 others, times 24.
+    cdef Py_ssize_t i, j, stop
+    cdef int32_t d, any_
+    cdef Py_ssize_t found = 0
+    for i in range(n):
+        d = across[i] + across[i + 1] + across[i + 2] + across[i + 3] + across[i + 4]
+        d = 24 * <int32_t> f[i + 2] + w[i + 2] - d
+        flags[i] = <uint8_t> ((d > beyond) | (d < -beyond)) | \
+            <uint8_t> (2 * ((f[i + 2] - median[i + 2] > strong) | (median[i + 2] - f[i + 2] > strong)))
+    i = 0
+    while i < n:
+        stop = min(i + 64, n)
+        any_ = 0
+        for j in range(i, stop):
+            any_ |= flags[j]
+        if any_:
+            for j in range(i, stop):
+                if flags[j]:
+                    out[found] = ~(first + <int32_t> j) if flags[j] & 2 else first + <int32_t> j
+                    found += 1
+        i = stop
+    return found
+
+
+cdef struct Rows:
+    int16_t *f
+    int16_t *median
+    int16_t *w
+    Py_ssize_t width
+
+
+cdef inline int16_t *_at(int16_t *rows, Py_ssize_t width, Py_ssize_t y) noexcept nogil:
+    # Rings of eight rows; y may be a few rows above the image.
+    return rows + ((y + 8) & 7) * width
+
+
+def candidates(const sum_t[:, ::1] image not None, int law, double unit, double centre, double beyond, double strong,
+               double clip, Py_ssize_t start, Py_ssize_t stop, int32_t[::1] out not None,
+               int64_t[::1] columns not None, int64_t[:, ::1] rows not None):
+    """Pixels of the image's rows ``start:stop`` that differ from their 5 x 5 by more than ``beyond`` σ, into ``out``.
+
+    σ is 1 on the stabilised scale of `law` (0 and 1: 2√(x/unit + 3/8), 2: x/unit). The neighbours are clipped to
+    ``clip`` σ about the median of their own 3 x 3. A pixel further than ``strong`` σ from the median of its 3 x 3 is
+    listed as ~index. Beside them the clipped image is summed: over the rows into ``columns`` (nx), and over four
+    quarters of each row into ``rows`` (stop - start, 4), in 1/16 σ from ``centre`` (the level in units).
+
+    Returns how many were found; ``out`` has room for every pixel.
+    """
+    cdef Py_ssize_t ny = image.shape[0]
+    cdef Py_ssize_t nx = image.shape[1]
+    cdef Py_ssize_t width = nx + 8
+    cdef Py_ssize_t y, i, j, part
+    cdef Py_ssize_t found = 0
+    cdef int64_t total
+    cdef int16_t *f
+    cdef int16_t *median
+    cdef int16_t *w
+    cdef int16_t *spare
+    cdef int16_t *here
+    cdef int16_t *across
+    cdef uint8_t *flags
+    cdef int16_t by = <int16_t> min(max(clip, 0.0) * STEPS, 1000.0)
+    cdef int32_t far = <int32_t> min(max(beyond, 0.0) * STEPS * 24, 1e9)
+    cdef int16_t far3 = <int16_t> min(max(strong, 0.0) * STEPS, 2.0 * TOP)
+    if not 0 <= start <= stop <= ny or ny * nx >= 2147483648 or out.shape[0] < (stop - start) * nx or \
+            columns.shape[0] != nx or rows.shape[0] != stop - start or rows.shape[1] != 4 or not unit > 0:
+        raise ValueError("candidates: rows, lists or sums do not fit the image")
+    if start == stop or nx == 0:
+        return 0
+    f = <int16_t *> malloc((3 * 8 + 4 + 1) * width * sizeof(int16_t))
+    if f is NULL:
+        raise MemoryError
+    median = f + 8 * width
+    w = median + 8 * width
+    spare = w + 8 * width
+    across = spare + 3 * width
+    flags = <uint8_t *> (spare + 4 * width)
+    with nogil:
+        for y in range(start - 3, stop + 3):
+            _stabilise[sum_t](&image[_inside(y, ny), 0], nx, law, <float> unit, <float> centre,
+                              _at(f, width, y))
+            if y - 1 > start - 3:
+                _median9(_at(f, width, y - 2), _at(f, width, y - 1), _at(f, width, y), nx, spare, spare + width,
+                         spare + 2 * width, _at(median, width, y - 1))
+                _clip(_at(f, width, y - 1), _at(median, width, y - 1), nx, by, _at(w, width, y - 1))
+            i = y - 3
+            if i < start:
+                continue
+            _add_rows(_at(w, width, i - 2), _at(w, width, i - 1), _at(w, width, i), _at(w, width, i + 1),
+                      _at(w, width, i + 2), nx + 4, across)
+            here = _at(w, width, i)
+            found += _row(_at(f, width, i), _at(median, width, i), here, across, nx, far, far3, <int32_t> (i * nx),
+                          flags, &out[found])
+            for part in range(nx):
+                columns[part] += here[part + 2]
+            for part in range(4):
+                total = 0
+                for j in range(nx * part // 4, nx * (part + 1) // 4):
+                    total += here[j + 2]
+                rows[i - start, part] = total
+    free(f)
+    return found
+
+
+cdef void _add_rows(const int16_t *a, const int16_t *b, const int16_t *c, const int16_t *d, const int16_t *e,
+                    Py_ssize_t n, int16_t *out) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = <int16_t> (a[i] + b[i] + c[i] + d[i] + e[i])
+
+
+# ---- a closer look -------------------------------------------------------------------------------------------------
+cdef struct Noise:
+    int law
+    double unit
+    # σ relative to the law's at evenly spaced levels of the stabilised scale.
+    const double *relative
+    Py_ssize_t n_relative
+    double first
+    double per_level
+
+cdef struct View:
+    double middle
+    double low
+    double high
+    double sigma
+    double level
+    double relative
+
+# The 24 neighbours by rows; sectors of eight, quadrants first; the two rays of each line and the line beside it.
+cdef int[24] DY
+cdef int[24] DX
+cdef int[8][8] SECTOR
+cdef int[8][4] LINE
+cdef int[8][5] BESIDE
+cdef int[8] N_BESIDE
+cdef double[26] ROOT_OF
+# The eight next neighbours and the sixteen around them.
+cdef int[8] INNER
+cdef int[16] OUTER
+# How far a peak goes on above its inner ring: for a parabola 3/8 of what the inner is above the outer, for a Gaussian
+# of one or two pixels up to three times that.
+cdef double PEAK = 1.0
+
+
+cdef int _slot(int dy, int dx) except -1:
+    cdef int i = (dy + 2) * 5 + dx + 2
+    return i - 1 if i > 12 else i
+
+
+cdef int _tables() except -1:
+    cdef int k, a, b, n, s, dy, dx, ny, nx
+    n = 0
+    for dy in range(-2, 3):
+        for dx in range(-2, 3):
+            if dy or dx:
+                DY[n] = dy
+                DX[n] = dx
+                n += 1
+    k = 0
+    s = 0
+    for n in range(24):
+        if max(abs(DY[n]), abs(DX[n])) == 1:
+            INNER[k] = n
+            k += 1
+        else:
+            OUTER[s] = n
+            s += 1
+    for k, (a, b) in enumerate(((1, 1), (1, -1), (-1, 1), (-1, -1))):
+        n = 0
+        for dy in range(3):
+            for dx in range(3):
+                if dy or dx:
+                    SECTOR[k][n] = _slot(a * dy, b * dx)
+                    n += 1
+    for k, (a, b) in enumerate(((0, 1), (0, -1), (1, 0), (-1, 0))):
+        n = 0
+        for s in (1, 2):
+            for dx in range(-s, s + 1):
+                SECTOR[4 + k][n] = _slot(a * s + (0 if a else dx), b * s + (dx if a else 0))
+                n += 1
+    k = 0
+    for (dy, dx), (ny, nx) in (((0, 1), (1, 0)), ((1, 0), (0, 1)), ((1, 1), (0, 1)), ((1, -1), (0, 1))):
+        for s in (1, -1):
+            n = 0
+            for a in (-2, -1, 1, 2):
+                LINE[k][n] = _slot(a * dy, a * dx)
+                n += 1
+            n = 0
+            for a in range(-2, 3):
+                if max(abs(a * dy + s * ny), abs(a * dx + s * nx)) <= 2:
+                    BESIDE[k][n] = _slot(a * dy + s * ny, a * dx + s * nx)
+                    n += 1
+            N_BESIDE[k] = n
+            k += 1
+    for n in range(26):
+        ROOT_OF[n] = 1 / sqrt(<double> max(n, 1))
+    return 0
+
+
+_tables()
+
+
+cdef inline double _level(const Noise *law, double x) noexcept nogil:
+    # On the stabilised scale.
+    x /= law.unit
+    return x if law.law == LINEAR else 2 * sqrt((x if x > 0 else 0) + 0.375)
+
+
+cdef inline double _relative(const Noise *law, double level) noexcept nogil:
+    cdef double at = (level - law.first) * law.per_level
+    cdef Py_ssize_t i
+    if not at > 0:
+        return law.relative[0]
+    if at >= law.n_relative - 1:
+        return law.relative[law.n_relative - 1]
+    i = <Py_ssize_t> at
+    at -= i
+    return law.relative[i] * (1 - at) + law.relative[i + 1] * at
+
+
+cdef inline double _base(const Noise *law, double x) noexcept nogil:
+    # σ of the law at x, both in counts. A mean of a few counts in 24 pixels may be 0 by chance.
+    if law.law == LINEAR:
+        return law.unit
+    x /= law.unit
+    return law.unit * sqrt(x if x > 0.3 else 0.3)
+
+
+cdef double _deviate(const Noise *law, double x, double mean) noexcept nogil:
+    # How many σ of the law x is above a pixel's mean.
+    cdef double h, d, off
+    x /= law.unit
+    mean /= law.unit
+    if law.law == LINEAR:
+        return x - mean
+    if law.law == ROOT:
+        return 2 * (sqrt((x if x > 0 else 0) + 0.375) - sqrt((mean if mean > 0 else 0) + 0.375))
+    # The normal deviate of P(X ≤ x − 1/2) by Peizer & Pratt 1968 (J. Am. Stat. Assoc. 63, 1416): within .01 above
+    # a mean of .1, and continuous in x.
+    mean = mean if mean > 1e-6 else 1e-6
+    h = x if x > 0.05 else 0.05
+    d = h + 1.0 / 6 - mean + 0.02 / (h + 0.5)
+    off = h - mean
+    if fabs(off) < 1e-5 * mean:
+        return d / sqrt(mean)
+    h = 2 * (h * log(h / mean) - off)
+    return d / fabs(off) * sqrt(h if h > 0 else 0)
+
+
+cdef inline double _between(const double[:, ::1] grid, double per_block, Py_ssize_t y, Py_ssize_t x) noexcept nogil:
+    # The smooth image at a pixel, linear between the middles of blocks.
+    cdef double v = (y + 0.5) * per_block - 0.5
+    cdef double u = (x + 0.5) * per_block - 0.5
+    cdef Py_ssize_t j, i, j1, i1
+    v = min(max(v, 0.0), <double> (grid.shape[0] - 1))
+    u = min(max(u, 0.0), <double> (grid.shape[1] - 1))
+    j = <Py_ssize_t> v
+    i = <Py_ssize_t> u
+    j1 = min(j + 1, grid.shape[0] - 1)
+    i1 = min(i + 1, grid.shape[1] - 1)
+    v -= j
+    u -= i
+    return (grid[j, i] * (1 - u) + grid[j, i1] * u) * (1 - v) + (grid[j1, i] * (1 - u) + grid[j1, i1] * u) * v
+
+
+cdef bint _look(const sum_t *image, const float *gain, const uint8_t *bits, Py_ssize_t ny, Py_ssize_t nx,
+                Py_ssize_t y, Py_ssize_t x, double smooth, const Noise *law, double beyond, View *out) noexcept nogil:
+    # What surrounds (y, x): the best guess of its mean, and the range its mean may lie in.
+    cdef double[24] v
+    cdef double[24] ok
+    cdef Py_ssize_t j, i, at
+    cdef int k, n
+    cdef double total = 0
+    cdef double count = 0
+    cdef double sigma, off, by, a, b, na, nb, own
+    for k in range(24):
+        j = y + DY[k]
+        i = x + DX[k]
+        v[k] = 0
+        ok[k] = 0
+        if 0 <= j < ny and 0 <= i < nx:
+            at = j * nx + i
+            if not (bits[at >> 3] >> (at & 7)) & 1:
+                v[k] = <double> image[at]
+                ok[k] = 1
+                total += v[k]
+                count += 1
+    if count >= 6:
+        total /= count
+    else:
+        total = smooth
+        if not isfinite(total):
+            return False
+    own = 1 if gain is NULL else sqrt(<double> gain[y * nx + x])
+    sigma = _base(law, total) * own * _relative(law, _level(law, total))
+    # A mean within 2 of its own σ of the smooth image is that, as far as anyone can tell; beyond, by steps, its own.
+    off = total - smooth
+    by = beyond * sigma * ROOT_OF[<int> max(count, 1.0)]
+    if fabs(off) <= 2 * by:
+        total = smooth if fabs(off) <= by else smooth + (off - by if off > 0 else off + by)
+    out.level = _level(law, total)
+    out.relative = _relative(law, out.level)
+    sigma = _base(law, total) * own * out.relative
+    out.middle = out.low = out.high = total
+    out.sigma = sigma
+    for k in range(8):
+        total = 0
+        count = 0
+        for n in range(8):
+            total += v[SECTOR[k][n]]
+            count += ok[SECTOR[k][n]]
+        if count >= 3:
+            total /= count
+            by = beyond * sigma * ROOT_OF[<int> count]
+            if total - by > out.high:
+                out.high = total - by
+            if total + by < out.low:
+                out.low = total + by
+    for k in range(8):
+        a = v[LINE[k][0]] + v[LINE[k][1]] + v[LINE[k][2]] + v[LINE[k][3]]
+        na = ok[LINE[k][0]] + ok[LINE[k][1]] + ok[LINE[k][2]] + ok[LINE[k][3]]
+        b = 0
+        nb = 0
+        for n in range(N_BESIDE[k]):
+            b += v[BESIDE[k][n]]
+            nb += ok[BESIDE[k][n]]
+        if na >= 2 and nb >= 2:
+            a /= na
+            b /= nb
+            na = beyond * sigma * ROOT_OF[<int> na]
+            nb = beyond * sigma * ROOT_OF[<int> nb]
+            total = min(a - na, b - nb)
+            if total > out.high:
+                out.high = total
+            total = max(a + na, b + nb)
+            if total < out.low:
+                out.low = total
+    a = b = na = nb = 0
+    for n in range(8):
+        a += v[INNER[n]]
+        na += ok[INNER[n]]
+    for n in range(16):
+        b += v[OUTER[n]]
+        nb += ok[OUTER[n]]
+    if na >= 6 and nb >= 10:
+        a /= na
+        b /= nb
+        total = a + PEAK * (a - b)
+        by = beyond * sigma * sqrt((1 + PEAK) * (1 + PEAK) / na + PEAK * PEAK / nb)
+        if total - by > out.high:
+            out.high = total - by
+        if total + by < out.low:
+            out.low = total + by
+    return True
+
+
+cdef int _noise(Noise *out, int law, double unit, const double[::1] relative, double first, double per_level) except -1:
+    if law not in (POISSON, ROOT, LINEAR) or not unit > 0 or relative is None or not relative.shape[0]:
+        raise ValueError("no such law of noise")
+    out.law = law
+    out.unit = unit
+    out.relative = &relative[0]
+    out.n_relative = relative.shape[0]
+    out.first = first
+    out.per_level = per_level
+    return 0
+
+
+cdef int _fits(Py_ssize_t ny, Py_ssize_t nx, const float[:, ::1] gain, const uint8_t[::1] bits,
+               const double[:, ::1] grid, const int32_t[::1] index, Py_ssize_t start, Py_ssize_t stop) except -1:
+    cdef Py_ssize_t k
+    if bits.shape[0] * 8 < ny * nx or grid.shape[0] < 1 or grid.shape[1] < 1 or \
+            (gain is not None and (gain.shape[0] != ny or gain.shape[1] != nx)):
+        raise ValueError("gain, bits or blocks do not fit the image")
+    if not 0 <= start <= stop <= index.shape[0]:
+        raise ValueError("range beyond the list of pixels")
+    for k in range(start, stop):
+        if not 0 <= index[k] < ny * nx:
+            raise ValueError(f"pixel {index[k]} of an image of {ny * nx}")
+    return 0
+
+
+def sample(const sum_t[:, ::1] image not None, const float[:, ::1] gain, const uint8_t[::1] bits not None,
+           const double[:, ::1] grid not None, double per_block, int law, double unit, const double[::1] relative,
+           double first, double per_level, double beyond, const int32_t[::1] index not None,
+           const float[::1] shift not None, Py_ssize_t start, Py_ssize_t stop, float[:, ::1] out not None):
+    """Of the pixels ``index[start:stop]``: how many σ of the law they are above the best guess of their mean, the
+    level of that guess on the stabilised scale, and the width of the range it may lie in, in σ.
+
+    ``shift`` is added to the counts first. Pixels with nothing around them to go by, and those not finite, get NaN.
+    ``out`` is (3, len(index)).
+    """
+    cdef Py_ssize_t k, y, x
+    cdef Py_ssize_t ny = image.shape[0]
+    cdef Py_ssize_t nx = image.shape[1]
+    cdef double value, own
+    cdef Noise noise
+    cdef View view
+    _noise(&noise, law, unit, relative, first, per_level)
+    _fits(ny, nx, gain, bits, grid, index, start, stop)
+    if out.shape[0] != 3 or out.shape[1] != index.shape[0] or shift.shape[0] != index.shape[0]:
+        raise ValueError("sample: results and pixels differ in number")
+    with nogil:
+        for k in range(start, stop):
+            y = index[k] // nx
+            x = index[k] - y * nx
+            value = <double> image[y, x]
+            own = 1 if gain is None else gain[y, x]
+            out[0, k] = out[1, k] = out[2, k] = <float> float_nan
+            if not isfinite(value) or not own > 0:
+                continue
+            if _look[sum_t](&image[0, 0], NULL if gain is None else &gain[0, 0], &bits[0], ny, nx, y, x,
+                            _between(grid, per_block, y, x), &noise, beyond, &view):
+                out[0, k] = <float> _deviate(&noise, value / own + shift[k], view.middle / own)
+                out[1, k] = <float> view.level
+                out[2, k] = <float> ((view.high - view.low) / view.sigma)
+
+
+def judge(const sum_t[:, ::1] image not None, const float[:, ::1] gain, const uint8_t[::1] bits not None,
+          const double[:, ::1] grid not None, double per_block, int law, double unit, const double[::1] relative,
+          double first, double per_level, double beyond, double usual, double margin,
+          const int32_t[::1] index not None, Py_ssize_t start, Py_ssize_t stop, float[::1] out not None):
+    """How far, in σ, the pixels ``index[start:stop]`` lie outside the range their surroundings allow; 0 inside.
+
+    A count is as unlikely as half of its own chance and that of all beyond. Up to ``margin`` σ are taken off where the level is not the ``usual`` one or the surroundings are uneven. A pixel that is
+    not finite, or with nothing around it to go by, gets 0.
+    """
+    cdef Py_ssize_t k, y, x
+    cdef Py_ssize_t ny = image.shape[0]
+    cdef Py_ssize_t nx = image.shape[1]
+    cdef double value, own, z, uneven
+    cdef Noise noise
+    cdef View view
+    _noise(&noise, law, unit, relative, first, per_level)
+    _fits(ny, nx, gain, bits, grid, index, start, stop)
+    if out.shape[0] != index.shape[0]:
+        raise ValueError("judge: results and pixels differ in number")
+    with nogil:
+        for k in range(start, stop):
+            y = index[k] // nx
+            x = index[k] - y * nx
+            value = <double> image[y, x]
+            own = 1 if gain is None else gain[y, x]
+            out[k] = 0
+            if not isfinite(value) or not own > 0:
+                continue
+            if not _look[sum_t](&image[0, 0], NULL if gain is None else &gain[0, 0], &bits[0], ny, nx, y, x,
+                                _between(grid, per_block, y, x), &noise, beyond, &view):
+                continue
+            uneven = max(fabs(view.level - usual) / 3, ((view.high - view.low) / view.sigma - 0.5) / 2)
+            uneven = margin * min(max(uneven, 0.0), 1.0)
+            z = _deviate(&noise, value / own, view.high / own) / view.relative - uneven
+            if z > 0:
+                out[k] = <float> z
+                continue
+            z = _deviate(&noise, value / own, view.low / own) / view.relative + uneven
+            if z < 0:
+                out[k] = <float> z

@@ -414,7 +414,7 @@ class _Looking:
         return out, low + np.square(np.arange(int(out.max()) + 1) / scale)
 
     def limits(self, share: float, sums: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Thresholds of all bins in the pixels' own type, a frame having this share of the dose: candidates are above."""
+        """Thresholds of all bins, of the pixels' type, for a frame of this share of the dose: candidates are above."""
         # The threshold is smooth in the root of the sum; 512 places of it are enough.
         root = np.sqrt(sums - sums[0])
         place = np.unique(np.searchsorted(root, np.linspace(0, root[-1], 512)))
@@ -467,10 +467,7 @@ class _Looking:
         tested = np.maximum(share, LEAST_DOSE / self.n_frames)
         around = Surroundings(self.total, self.n_frames, self.noise)
         chance = around.chance(value, pixel, tested, others, weight)
-        # More of the weak ones than there should be: the noise has a longer tail, in the same proportion further out.
-        weak = np.count_nonzero((chance > self.first / 300) & (chance < self.first)) / n_all
-        if weak > 1.5 * self.first:
-            chance **= np.log(weak) / np.log(self.first)
+        chance = self._calibrated(chance, n_all)
         near = np.flatnonzero((chance < self.first) & (weight >= 0.5))
         frame, pixel, value, share, chance = (a[near] for a in (frame, pixel, value, share, chance))
         tested = tested[near]
@@ -492,6 +489,22 @@ class _Looking:
         others = self.total.reshape(-1)[places] - np.bincount(inverse, value, places.size)
         weight = 1 - np.bincount(inverse, share, places.size)
         return others[inverse], np.maximum(weight, 1e-3)[inverse]
+
+    def _calibrated(self, chance: np.ndarray, n_all: int) -> np.ndarray:
+        """Chances after what is seen of them: noise with a longer tail than was thought leaves more weak candidates than
+        it should, and how their number falls with the deviate z is how it goes on, exponentially."""
+        from scipy.special import ndtri
+
+        # Between these levels there is hardly an event.
+        least, middle = self.first / 3000, self.first / 30
+        weak = np.count_nonzero((chance > least) & (chance < self.first))
+        if weak <= 1.5 * self.first * n_all:
+            return chance
+        further = max(1, np.count_nonzero((chance > least) & (chance < middle)))
+        z = -ndtri(np.maximum(chance, 1e-300))
+        start, stop = -ndtri(self.first), -ndtri(middle)
+        slope = max(np.log(weak / further) / (stop - start), 0.1)
+        return np.maximum(chance, np.minimum(weak / n_all * np.exp(-slope * (z - start)), 1.0))
 
     def _grown(self, frame: np.ndarray, pixel: np.ndarray, chance: np.ndarray, shape: tuple[int, int], alpha: float,
                n_all: int) -> np.ndarray:

@@ -491,8 +491,8 @@ class _Looking:
         return others[inverse], np.maximum(weight, 1e-3)[inverse]
 
     def _calibrated(self, chance: np.ndarray, n_all: int) -> np.ndarray:
-        """Chances after what is seen of them: noise with a longer tail than was thought leaves more weak candidates than
-        it should, and how their number falls with the deviate z is how it goes on, exponentially."""
+        """Chances after what is seen of them: noise with a longer tail than was thought leaves more weak candidates
+        than it should, and how their number falls with the deviate z is how it goes on, exponentially."""
         from scipy.special import ndtri
 
         # Between these levels there is hardly an event.

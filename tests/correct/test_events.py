@@ -198,7 +198,7 @@ def test_hot_and_dead_pixels_and_a_dark_current_are_no_events():
     correction = Correction.fit(flat(rng, rate, (40, 256, 256)), events=True)
     assert correction.events.n_pixels <= 1 and correction.outliers.n_hot > 100
     # Weakly hot ones, which no test of the sum finds, count on without the beam as well.
-    rate = np.where(np.arange(40)[:, None, None] < 8, 0.0, 4.0) + (rng.random((256, 256)) < 0.02)
+    rate = np.where(np.arange(40)[:, None, None] < 8, 0.0, 4.0) + (rng.random((256, 256)) < 0.002)
     assert lost(fit_events(flat(rng, rate, (40, 256, 256)))) <= 1
 
 
@@ -311,7 +311,7 @@ def test_noise_unlike_that_of_counts(noise):
     if noise == "charge shared":
         stack = gaussian_filter(rng.poisson(1.2, shape).astype(np.float64), (0, 0.6, 0.6))
     elif noise == "neighbours correlated":
-        stack = 30 + gaussian_filter(rng.standard_normal(shape), (0, 0.8, 0.8))
+        stack = 30 + gaussian_filter(rng.standard_normal(shape), (0, 1.5, 1.5))
     else:
         stack = 30 + rng.laplace(size=shape)
     stack = stack.astype(np.float32)

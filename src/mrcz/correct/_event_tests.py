@@ -16,7 +16,7 @@ __all__ = ["Noise", "Surroundings", "dose_levels", "estimate_noise", "link", "th
 #: A frame with less than this part of the mean dose is tested as if it had it: dark current does not end with the beam.
 LEAST_DOSE = 0.5
 
-#: Frames whose shares of the dose differ by less than this factor have one table of thresholds.
+#: Frames whose shares of the dose lie between two powers of this have one table of thresholds.
 _LEVEL = 1.03
 
 
@@ -65,14 +65,10 @@ class Noise:
 
 
 def dose_levels(shares: np.ndarray, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Level of each frame and the share each level stands for, at most that of its frames."""
-    used = np.maximum(shares, LEAST_DOSE / n_frames)
-    step = np.floor(np.log(used * n_frames) / np.log(_LEVEL) + 1e-9).astype(np.int64)
-    steps, level = np.unique(step, return_inverse=True)
-    # Frames of nearly one dose lie on one level, not on the two sides of a step.
-    lowest = np.full(steps.size, np.inf)
-    np.minimum.at(lowest, level, used)
-    return level.astype(np.int32), lowest
+    """Level of each frame and the share of the dose each level stands for, at most 3 % below that of its frames."""
+    used = np.maximum(shares, LEAST_DOSE / n_frames) * n_frames
+    steps, level = np.unique(np.floor(np.log(used) / np.log(_LEVEL) + 1e-9).astype(np.int64), return_inverse=True)
+    return level.astype(np.int32), _LEVEL**steps / n_frames
 
 
 def threshold_table(noise: Noise, sums: np.ndarray, share: float, alpha: float) -> np.ndarray:

@@ -6,11 +6,10 @@ def add_stack(
     squares: np.ndarray,
     frames: float,
     level: float,
-    lever: float,
     start: int,
     stop: int,
     shift: np.ndarray,
-    lean: np.ndarray,
+    relative: np.ndarray,
     between: np.ndarray,
     within: np.ndarray,
 ) -> None: ...

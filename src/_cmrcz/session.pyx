@@ -35,6 +35,7 @@ ctypedef fused reference_t:
 # once and each sum is read and written once.
 cdef enum:
     TILE = 4096
+    SMALL = 1024
 
 
 cdef void _byte_tile(const uint8_t *x, Py_ssize_t nz, Py_ssize_t stride, Py_ssize_t n, uint32_t *total,
@@ -57,6 +58,27 @@ cdef void _byte_tile(const uint8_t *x, Py_ssize_t nz, Py_ssize_t stride, Py_ssiz
         first = last
 
 
+cdef void _tile(const pixel_t *x, Py_ssize_t nz, Py_ssize_t stride, Py_ssize_t n, double *total,
+                double *squares) noexcept nogil:
+    # Of its own, so that the compiler knows that no sum is a pixel.
+    cdef double sums[SMALL]
+    cdef double powers[SMALL]
+    cdef Py_ssize_t t, i
+    cdef const pixel_t *row
+    cdef double v
+    memset(sums, 0, n * sizeof(double))
+    memset(powers, 0, n * sizeof(double))
+    for t in range(nz):
+        row = x + t * stride
+        for i in range(n):
+            v = <double> row[i]
+            sums[i] += v
+            powers[i] += v * v
+    for i in range(n):
+        total[i] += sums[i]
+        squares[i] += powers[i]
+
+
 def moments(const pixel_t[:, ::1] stack not None, Py_ssize_t start, Py_ssize_t stop, whole_t[::1] total not None,
             whole_t[::1] squares not None):
     """Add Σx and Σx² over the frames of ``stack`` (nz, ny·nx), pixels ``start:stop``, to ``total`` and ``squares``.
@@ -65,9 +87,7 @@ def moments(const pixel_t[:, ::1] stack not None, Py_ssize_t start, Py_ssize_t s
     """
     cdef Py_ssize_t npix = stack.shape[1]
     cdef Py_ssize_t nz = stack.shape[0]
-    cdef Py_ssize_t a, t, i, n
-    cdef const pixel_t *x
-    cdef double v
+    cdef Py_ssize_t a, n
     if total.shape[0] != npix or squares.shape[0] != npix or not 0 <= start <= stop <= npix:
         raise ValueError(f"moments: {npix} pixels a frame, {total.shape[0]} and {squares.shape[0]} sums")
     if whole_t is uint32_t and pixel_t is not uint8_t:
@@ -77,41 +97,39 @@ def moments(const pixel_t[:, ::1] stack not None, Py_ssize_t start, Py_ssize_t s
     with nogil:
         a = start
         while a < stop:
-            n = min(<Py_ssize_t> TILE, stop - a)
-            if whole_t is uint32_t and pixel_t is uint8_t:
-                _byte_tile(&stack[0, a], nz, npix, n, &total[a], &squares[a])
+            if whole_t is uint32_t:
+                n = min(<Py_ssize_t> TILE, stop - a)
+                if pixel_t is uint8_t:
+                    _byte_tile(&stack[0, a], nz, npix, n, &total[a], &squares[a])
             else:
-                for t in range(nz):
-                    x = &stack[t, a]
-                    for i in range(n):
-                        v = <double> x[i]
-                        total[a + i] += <whole_t> v
-                        squares[a + i] += <whole_t> (v * v)
-            a += TILE
+                n = min(<Py_ssize_t> SMALL, stop - a)
+                _tile[pixel_t](&stack[0, a], nz, npix, n, &total[a], &squares[a])
+            a += n
 
 
 def add_stack(const whole_t[::1] total not None, const whole_t[::1] squares not None, double frames, double level,
-              double lever, Py_ssize_t start, Py_ssize_t stop, float[::1] shift not None, float[::1] lean not None,
+              Py_ssize_t start, Py_ssize_t stop, float[::1] shift not None, float[::1] relative not None,
               float[::1] between not None, float[::1] within not None):
     """Add one stack's moments to those of a session, pixels ``start:stop``.
 
-    With d = total/frames − level: shift += frames·d, lean += frames·lever·d, between += frames·d²,
+    With d = total/frames − level: shift += frames·d, relative += frames·d/level, between += frames·d²/level,
     within += squares − total²/frames.
     """
     cdef Py_ssize_t i
     cdef Py_ssize_t n = total.shape[0]
-    cdef double s, d
+    cdef double s, d, w
     cdef double share = 1.0 / frames
-    if squares.shape[0] != n or shift.shape[0] != n or lean.shape[0] != n or between.shape[0] != n or \
-            within.shape[0] != n or not 0 <= start <= stop <= n or not frames > 0:
-        raise ValueError("add_stack: images differ in size, a range beyond them, or no frames")
+    if squares.shape[0] != n or shift.shape[0] != n or relative.shape[0] != n or between.shape[0] != n or \
+            within.shape[0] != n or not 0 <= start <= stop <= n or not frames > 0 or not level > 0:
+        raise ValueError("add_stack: images differ in size, a range beyond them, no frames or a level not above 0")
+    w = frames / level
     with nogil:
         for i in range(start, stop):
             s = <double> total[i]
             d = s * share - level
             shift[i] = <float> (shift[i] + frames * d)
-            lean[i] = <float> (lean[i] + frames * lever * d)
-            between[i] = <float> (between[i] + frames * d * d)
+            relative[i] = <float> (relative[i] + w * d)
+            between[i] = <float> (between[i] + w * d * d)
             within[i] = <float> (within[i] + (<double> squares[i] - s * s * share))
 
 

@@ -12,13 +12,21 @@ from typing import Any
 import numpy as np
 
 from mrcz.convert.origin import Overwrite, check_replaceable, replacing
-from mrcz.correct import Correction, Koma, KomaReference, correlation_report, fit_outliers
+from mrcz.correct import (
+    Correction,
+    Koma,
+    KomaReference,
+    SessionStatistics,
+    correlation_report,
+    fit_outliers,
+    stack_moments,
+)
 from mrcz.correct.references import save_image, save_mask
 from mrcz.errors import MrczError
 from mrcz.names import check_new_name
 from mrcz.whole import Judge, is_same_place
 
-__all__ = ["PRODUCTS", "Corrected", "correct_file", "describe", "destination", "koma_session"]
+__all__ = ["PRODUCTS", "Corrected", "correct_file", "describe", "destination", "gather_statistics", "koma_session"]
 
 #: What can be written, and what its name ends in.
 PRODUCTS = {"stack": "_corrected.mrcz", "sum": "_sum.mrc", "mask": "_mask.mrc"}
@@ -299,6 +307,51 @@ def koma_session(
         yield from finished(out)
     if finish and koma.pushed:
         yield from finished(koma.finish())
+
+
+def gather_statistics(
+    sources: Iterable[str],
+    statistics: SessionStatistics,
+    *,
+    gain: np.ndarray | None = None,
+    dark: np.ndarray | None = None,
+    n_threads: int | None = None,
+    reading: Mapping[str, Any] | None = None,
+) -> Iterator[Corrected]:
+    """Add stacks to the statistics of a session, each read once; their outliers are found by ``fdr`` and counted.
+
+    Parameters
+    ----------
+    sources : iterable of str
+    statistics : SessionStatistics
+        Added to.
+    gain, dark : ndarray (ny, nx), optional
+        References with which outliers are looked for; the statistics are of what was recorded.
+    n_threads : int, optional
+    reading : mapping, optional
+        Options of `mrcz.open`.
+
+    Yields
+    ------
+    Corrected
+        What each stack held; one that cannot be read or has another shape is no part of the session.
+    """
+    import mrcz
+
+    for source in sources:
+        try:
+            with mrcz.open(source, n_threads=n_threads, **dict(reading or {})) as reader:
+                moments = stack_moments(reader, n_threads=n_threads)
+            if moments.total.shape != statistics.shape:
+                raise ValueError(f"frames of {moments.total.shape} in a session of {statistics.shape}")
+            pattern = None if dark is None else np.asarray(dark, np.float64) * moments.frames
+            model = fit_outliers(moments.total, gain=gain, dark=pattern, n_threads=n_threads)
+            statistics.add(moments, flags=model.mask, n_threads=n_threads)
+        except (OSError, MrczError, ValueError, TypeError) as error:
+            yield _failed(source, error)
+            continue
+        yield Corrected(source, report={"frames": moments.frames, "shape": list(statistics.shape),
+                                        "n_outliers": model.n_outliers, "mean": model.mean / moments.frames})
 
 
 def _failed(source: str, error: BaseException) -> Corrected:

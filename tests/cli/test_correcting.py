@@ -1,6 +1,7 @@
 """``mrcz correct``, ``gain`` and ``koma`` as a user calls them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +9,17 @@ from odd_images import ODD
 
 import mrcz
 from mrcz import cli
-from mrcz.correct import Correction, Koma, Orientation, correlation, fit_outliers, koma_references, orient
+from mrcz.correct import (
+    Correction,
+    Koma,
+    Orientation,
+    SessionStatistics,
+    correlation,
+    fit_outliers,
+    koma_references,
+    orient,
+    session_references,
+)
 from mrcz.correct.references import load_gain, load_mask
 from mrcz.session import correct_file, destination, koma_session
 from mrcz.simulate import Detector
@@ -225,6 +236,84 @@ def test_gain_gamma(capsys, tmp_path):
     for line, rate in zip(lines, (0.5, 2.0, 5.0, 9.0), strict=False):
         assert line["gamma"] == pytest.approx(detector.gamma(rate), abs=0.02)
     assert run(capsys, "gain", "gamma", flats[0], tmp_path / "gain.npy", *options)[0] == 2
+
+
+def test_gain_of_a_session(capsys, session, tmp_path, detector):
+    np.save(tmp_path / "g.npy", detector.gain)
+    places = {name: tmp_path / file for name, file in
+              (("-o", "better.npy"), ("--offset", "offset.mrc"), ("--mask", "defects.txt"), ("--state", "s.mrcz"))}
+    options = [part for pair in places.items() for part in pair]
+    code, out, err = run(capsys, "gain", "session", "-r", session, "--gain", tmp_path / "g.npy", *options, "--json")
+    *stacks, last = records(out)
+    assert code == 0 and err == "" and len(stacks) == 7 and last["record"] == "session"
+    assert last["stacks"] == 7 and last["frames"] == 84 and all(r["frames"] == 12 for r in stacks)
+    statistics = SessionStatistics(SHAPE)
+    for k in range(7):
+        movie = mrcz.read(session / f"s{k}.mrcz")
+        statistics.add(movie, fit_outliers(movie, gain=detector.gain).mask)
+    expected = session_references(statistics, gain=detector.gain)
+    assert np.array_equal(np.load(places["-o"]), expected.gain)
+    assert np.array_equal(mrcz.read(places["--offset"])[0], expected.offset)
+    assert np.array_equal(load_mask(places["--mask"], SHAPE), expected.defects)
+    assert last["n_defects"] == expected.defects.sum() > 0
+    # What was made serves where it should.
+    code, _, err = run(capsys, "correct", session / "s0.mrcz", "--gain", places["-o"], "--dark", places["--offset"],
+                       "--defects", places["--mask"], "--report")  # fmt: skip
+    assert code == 0 and err == ""
+    # Nothing new: nothing is counted twice, and what stands there stays.
+    assert run(capsys, "gain", "session", "-r", session, *options)[0] == 1
+    code, out, _ = run(capsys, "gain", "session", "-r", session, "--gain", tmp_path / "g.npy", *options, "-f", "--json")
+    assert code == 0 and records(out)[0]["stacks"] == 7
+    assert np.array_equal(np.load(places["-o"]), expected.gain)
+
+
+def test_a_session_gone_on_with_is_the_session_in_one_go(capsys, session, tmp_path):
+    files = [session / f"s{k}.mrcz" for k in range(7)]
+    state = tmp_path / "s.mrcz"
+    for part in (files[:2], files[:5], files):
+        code, out, _ = run(capsys, "gain", "session", *part, "--state", state, "-o", tmp_path / "a.npy", "-f")
+        assert code == 0 and f"in {len(part)} stacks" in out
+    assert run(capsys, "gain", "session", *files, "-o", tmp_path / "b.npy")[0] == 0
+    assert np.array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
+    with mrcz.open(state) as reader:
+        assert reader.shape == (5, *SHAPE) and len(reader.metadata["sources"]) == 7
+    # The state is no movie, wherever it lies, and movies no state.
+    shutil.copy(state, session / "kept.mrcz")
+    code, out, err = run(capsys, "gain", "session", "-r", session, "--json")
+    assert code == 0 and records(out)[-1]["stacks"] == 7 and "left out" in err
+    code, _, err = run(capsys, "gain", "session", files[0], "--state", files[1])
+    assert code == 3 and "s1.mrcz" in err and "statistics" in err
+    assert np.array_equal(mrcz.read(files[1]), mrcz.read(session / "s1.mrcz"))
+
+
+def test_a_session_with_movies_that_are_no_use(capsys, session, tmp_path):
+    (session / "s2.mrcz").write_bytes(b"x" * 3000)
+    mrcz.write(session / "s9.mrcz", np.ones((3, 8, 8), np.uint8), kind="stack")
+    code, out, err = run(capsys, "gain", "session", "-r", session, "-o", tmp_path / "g.mrc")
+    assert code == 3 and "s2.mrcz" in err and "s9.mrcz" in err and "in 6 stacks" in out
+    code, out, err = run(capsys, "gain", "session", session / "s2.mrcz", "-o", tmp_path / "h.mrc")
+    assert code == 3 and "no movie" in err and not (tmp_path / "h.mrc").exists()
+    np.save(tmp_path / "small.npy", np.ones((5, 5)))
+    for option in ("--gain", "--dark"):
+        code, _, err = run(capsys, "gain", "session", session / "s0.mrcz", option, tmp_path / "small.npy")
+        assert code == 1 and "small.npy" in err and "(5, 5)" in err and "(96, 112)" in err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--state", "s.npz"], ["-o", "g.gain"], ["-o", "g.txt"], ["--offset", "o.txt"], ["--mask", "m.dm4"],
+        ["-o", "a.mrc", "--offset", "a.mrc"], ["--mask", "{0}"], ["--offset", "g.npy", "--gain", "g.npy"],
+    ],
+)  # fmt: skip
+def test_gain_session_wrong_usage(capsys, session, tmp_path, options, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("g.npy", np.ones(SHAPE))
+    (tmp_path / "a.mrc").write_bytes(b"")
+    (tmp_path / "a.mrc").unlink()
+    movie = session / "s0.mrcz"
+    assert run(capsys, "gain", "session", movie, *(option.format(movie) for option in options))[0] == 2
+    assert mrcz.read(movie).shape == (12, *SHAPE)
 
 
 # ---- koma ------------------------------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ QUESTIONS = {
     "mrcz compress --re": {"--recursive", "--remove", "--replace-any"},
     "mrcz compress --codec z": {"zstd", "zlib"},
     "mrcz compress -q --profile s": {"small"},
-    "mrcz gain ": {"make", "orient", "gamma", "convert"},
+    "mrcz gain ": {"make", "orient", "gamma", "convert", "session"},
     "mrcz gain make --f": {"--force"},
     "mrcz completion ": {"bash", "zsh", "fish"},
     "mrcz info a": {"a movie.mrc"},

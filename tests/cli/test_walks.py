@@ -176,9 +176,9 @@ def test_correct_run_twice_takes_nothing_of_its_own(capsys, tmp_path, rng, produ
     made = sorted(path for path in tmp_path.iterdir() if not path.name.startswith("m") or "_" in path.name)
     before = {path: path.read_bytes() for path in made}
     code, out, err = run(capsys, *command, "-f", "-r", tmp_path, *products)
-    assert code == 0 and f"{len(made)} left out ({len(made)} made by mrcz correct or koma)" in err
+    assert code == 0 and f"{len(made)} left out ({len(made)} made by mrcz correct, koma or gain session)" in err
     names = {path.name for path in tmp_path.iterdir()}
     assert not any(name.count("_") > 1 or name.startswith("other_") for name in names)
     code, out, err = run(capsys, *command, "-f", *sorted(tmp_path.iterdir()), *products)  # the shell's *
-    assert code == 0 and f"{renamed}: skipped, made by mrcz correct or koma\n" in out
+    assert code == 0 and f"{renamed}: skipped, made by mrcz correct, koma or gain session\n" in out
     assert {path.name for path in tmp_path.iterdir()} == names and renamed.read_bytes() == before[renamed]

@@ -199,7 +199,7 @@ def _looks(structure: dict[str, Any]) -> str:
 
 
 #: Why what ``correct`` and ``koma`` made is not corrected once more.
-OWN = "made by mrcz correct or koma"
+OWN = "made by mrcz correct, koma or gain session"
 
 
 def inputs(args: argparse.Namespace) -> tuple[list[tuple[str, str, str | None]], list[Any]]:
@@ -240,7 +240,7 @@ def _is_own(path: str) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FormatWarning)
             with mrcz.open(path) as reader:
-                return "correction" in reader.metadata
+                return "correction" in reader.metadata or "session_statistics" in reader.metadata
     except (OSError, MrczError, ValueError, MemoryError):
         return False  # whoever corrects it will say what is wrong
 

@@ -5,6 +5,7 @@ mrcz gain orient movie.mrcz gain.mrc               score the eight orientations,
 mrcz gain orient movie.mrcz gain.mrc -o right.mrc  and write the gain the right way round
 mrcz gain gamma flat.mrcz gain.mrc --dose-rate 8   the exponent that flattens this dose rate
 mrcz gain convert EER.gain -o gain.mrc             any kind of reference to a multiplicative MRC
+mrcz gain session -r movies/ --gain gain.mrc -o better.mrc   what the movies themselves say of it
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ import time
 from typing import Any
 
 from mrcz.cli import _text
-from mrcz.cli._correcting import add_orientation, orientation, save_figure
+from mrcz.cli._correcting import OWN, add_orientation, exit_code, inputs, orientation, save_figure, show
 from mrcz.cli._output import say, talk
+from mrcz.cli._progress import Progress
 from mrcz.cli._shared import (
     EXIT_DAMAGED,
     EXIT_FAILED,
     EXIT_OK,
     UsageError,
     add_force,
+    add_inputs,
+    add_reading,
     emit,
     error_line,
+    left_out,
     overwriting,
     threads,
 )
@@ -55,9 +60,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert = actions.add_parser("convert", help="a reference of any kind as a multiplicative one")
     convert.add_argument("gain", metavar="GAIN")
     convert.add_argument("-o", "--output", required=True, metavar="FILE", help="MRC, TIFF or .npy, by suffix")
-    for sub in (orient, gamma, convert):
+    session = actions.add_parser("session", help="a better gain, offset and defects from the movies of a session")
+    add_inputs(session, "movies as recorded: MRC or MRCZ, pattern or (with -r) directory")
+    session.add_argument("-o", "--output", metavar="FILE", help="gain, 0 at defects: MRC, TIFF or .npy, by suffix")
+    session.add_argument("--offset", metavar="FILE", help="write what to subtract from every frame, a --dark")
+    session.add_argument("--mask", metavar="FILE", help="write the defects: image, or .txt for RELION's x y w h list")
+    session.add_argument("--state", metavar="FILE", help="go on from these statistics if they are there, and keep them")
+    session.add_argument("--gain", metavar="FILE", help="gain reference in use, to be improved")
+    session.add_argument("--dark", metavar="FILE", help="image subtracted from every frame before the gain")
+    session.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+    add_reading(session)
+    for sub in (orient, gamma, convert, session):
         add_orientation(sub)
-    for sub in (make, orient, convert):
+    for sub in (make, orient, convert, session):
         add_force(sub)
     for sub in (make, orient, gamma, convert):
         sub.add_argument("--json", action="store_true", help="JSON objects, a line each, instead of text")
@@ -71,16 +86,24 @@ def run(args: argparse.Namespace) -> int:
     from mrcz.whole import is_same_place
 
     output = getattr(args, "output", None)
-    inputs = [*getattr(args, "flats", []), *(getattr(args, name, None) for name in ("gain", "stack", "dark"))]
-    if output and any(name and is_same_place(output, name) for name in inputs):
-        raise UsageError(f"{output} is a source itself; the result needs a name of its own")
-    if output and os.path.lexists(output) and not overwriting(args):
-        return _failed(args, f"{output} exists; --force replaces it")
-    if output and os.path.splitext(output)[1].lower() in (".gain", ".dm3", ".dm4", ".eer", ".txt"):
-        raise UsageError(f"a reference is written as .mrc, .mrcz, .tif or .npy, not {output}")
+    written = [name for name in (output, *(getattr(args, name, None) for name in ("offset", "mask"))) if name]
+    sources = [*getattr(args, "flats", []), *getattr(args, "inputs", []),
+               *(getattr(args, name, None) for name in ("gain", "stack", "dark", "state"))]
+    for number, name in enumerate(written):
+        if any(source and is_same_place(name, source) for source in sources):
+            raise UsageError(f"{name} is a source itself; the result needs a name of its own")
+        if any(is_same_place(name, other) for other in written[:number]):
+            raise UsageError(f"{name} is asked for twice")
+        if os.path.lexists(name) and not overwriting(args):
+            return _failed(args, f"{name} exists; --force replaces it")
+        text = name == getattr(args, "mask", None)
+        if os.path.splitext(name)[1].lower() in (".gain", ".dm3", ".dm4", ".eer", *(() if text else (".txt",))):
+            raise UsageError(f"a reference is written as .mrc, .mrcz, .tif or .npy, not {name}")
     try:
-        if output:
-            check_replaceable(output, overwriting(args))
+        for name in written:
+            check_replaceable(name, overwriting(args))
+        if args.action == "session":
+            return _session(args)
         {"make": _make, "orient": _orient, "gamma": _gamma, "convert": _convert}[args.action](args)
     except (OSError, MrczError, ValueError, MemoryError) as error:
         return _failed(args, error_line(error, output), damaged=isinstance(error, FormatError))
@@ -89,7 +112,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _failed(args: argparse.Namespace, text: str, *, damaged: bool = False) -> int:
     if args.json:
-        path = args.flats[0] if args.action in ("make", "gamma") else args.gain
+        path = args.gain
+        if args.action != "orient" and args.action != "convert":
+            path = (args.inputs if args.action == "session" else args.flats)[0]
         emit({"path": path, "error": text, "damaged": damaged})
     talk(f"mrcz: {text}")
     return EXIT_DAMAGED if damaged else EXIT_FAILED
@@ -192,6 +217,91 @@ def _gamma(args: argparse.Namespace) -> None:
             from mrcz.correct.plots import plot_gamma
 
             save_figure(plot_gamma(fits, curve, published=GammaCurve()), args.plot, "gamma")
+
+
+def _movies(args: argparse.Namespace, results: list[Any], done: list[str]) -> list[str]:
+    """The movies to add: not those that are in the statistics, and none of the references read or written here."""
+    from mrcz.session import Corrected
+    from mrcz.whole import is_same_place
+
+    ours = [name for name in (args.output, args.offset, args.mask, args.state, args.gain, args.dark) if name]
+    seen, paths = set(done), []
+    found, others = inputs(args)
+    for path, _, problem in found:
+        if problem is not None and problem != OWN:
+            results.append(Corrected(path, error=problem))
+            show(results[-1], args.json)
+        elif problem == OWN or any(is_same_place(path, name) for name in ours):
+            show(Corrected(path, report={"reason": OWN}), args.json, "skipped")
+        elif os.path.abspath(path) not in seen:
+            paths.append(path)
+    if left := left_out(others, args):
+        talk(f"mrcz: {left}")
+    return paths
+
+
+def _begun(paths: list[str], reading: dict[str, Any]) -> Any:
+    """Empty statistics for the first movie that can be opened."""
+    import mrcz
+    from mrcz.correct import SessionStatistics
+    from mrcz.errors import MrczError
+
+    for path in paths:
+        try:
+            with mrcz.open(path, **reading) as reader:
+                return SessionStatistics((int(reader.shape[-2]), int(reader.shape[-1])))
+        except (OSError, MrczError):
+            continue  # the session will say what is wrong with it
+    return SessionStatistics((1, 1))
+
+
+def _session(args: argparse.Namespace) -> int:
+    from mrcz.convert.origin import replacing
+    from mrcz.correct import session_references
+    from mrcz.correct.references import load_gain, load_image, load_statistics, save_image, save_mask, save_statistics
+    from mrcz.session import Corrected, gather_statistics
+
+    if args.state and os.path.splitext(args.state)[1].lower() not in (".mrcz", ".mrc"):
+        raise UsageError(f"--state is an .mrcz or .mrc file, not {args.state}")
+    results: list[Corrected] = []
+    statistics, done = load_statistics(args.state) if args.state and os.path.exists(args.state) else (None, [])
+    paths = _movies(args, results, done)
+    reading = {"permissive": args.permissive, "signed_bytes": args.signed_bytes}
+    statistics = _begun(paths, reading) if statistics is None else statistics
+    references: dict[str, Any] = {}
+    if args.gain:
+        references["gain"] = load_gain(args.gain, shape=statistics.shape, **orientation(args))
+    if args.dark:
+        references["dark"] = load_image(args.dark)
+        if references["dark"].shape != statistics.shape:
+            wrong = f"a dark reference of {references['dark'].shape} for frames of {statistics.shape}"
+            raise ValueError(f"{args.dark}: {wrong}")
+    bar = Progress(len(paths), quiet=args.quiet)
+    for result in gather_statistics(paths, statistics, n_threads=args.threads, reading=reading, **references):
+        bar.clear()
+        results.append(result)
+        show(result, args.json)
+        if result.ok:
+            done.append(os.path.abspath(result.source))
+        bar.update(result.source, 1, 1)
+    bar.clear()
+    if not statistics.stacks:
+        talk("mrcz: no movie to learn from")
+        return max(exit_code(results), EXIT_FAILED)
+    if args.state:
+        save_statistics(args.state, statistics, sources=done, overwrite=True)
+    made = session_references(statistics, **references)
+    for name, image in ((args.output, made.gain), (args.offset, made.offset)):
+        if name:
+            save_image(name, image, overwrite=replacing(overwriting(args)))
+    if args.mask:
+        save_mask(args.mask, made.defects, overwrite=replacing(overwriting(args)))
+    if args.json:
+        emit({"record": "session", "path": args.inputs[0], "destination": args.output, "offset": args.offset,
+              "mask": args.mask, "state": args.state, **made.report()})  # fmt: skip
+    else:
+        say(str(made))
+    return exit_code(results)
 
 
 def _convert(args: argparse.Namespace) -> None:

@@ -27,6 +27,8 @@ from mrcz.correct.measures import (
 )
 from mrcz.correct.outliers import OutlierModel, defect_model, fit_outliers, psf_kernel
 from mrcz.correct.pipeline import Correction
+from mrcz.correct.posterior import SessionReferences, session_references
+from mrcz.correct.statistics import SessionStatistics, StackMoments, stack_moments
 
 __all__ = [
     "Correction",
@@ -37,6 +39,9 @@ __all__ = [
     "KomaReference",
     "Orientation",
     "OutlierModel",
+    "SessionReferences",
+    "SessionStatistics",
+    "StackMoments",
     "apply_gain",
     "check_gain",
     "clipping_bias",
@@ -57,4 +62,6 @@ __all__ = [
     "psf_kernel",
     "recurrence",
     "search_orientation",
+    "session_references",
+    "stack_moments",
 ]

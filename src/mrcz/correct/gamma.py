@@ -167,9 +167,13 @@ def _step(shape: tuple[int, ...], window: int) -> int:
 
 
 class _Parts:
-    """The averages by smoothness, each part as a quadratic form of the powers of γ − 1, and how much it weighs."""
+    """The averages by smoothness, each part as a quadratic form of the powers of γ − 1, and how much it weighs.
 
-    def __init__(self, images: np.ndarray) -> None:
+    Coefficients are in units of the noise of one average: neighbouring windows share pixels, ``overlap`` of them in a
+    row, so that the noise of a polynomial of low degree is that of few averages and of a high one next to nothing.
+    """
+
+    def __init__(self, images: np.ndarray, overlap: int) -> None:
         nodes, ny, nx = images.shape
         t = np.linspace(-1, 1, nodes)
         powers = np.linalg.solve(np.vander(t, increasing=True), images.reshape(nodes, -1)).reshape(images.shape)
@@ -180,24 +184,23 @@ class _Parts:
         self.y, self.x = polynomials(ny, degree), polynomials(nx, degree)
         self.found = np.einsum("yi,kyx,xj->kij", self.y, powers, self.x, optimize=True)
         self.degree = np.add.outer(np.arange(degree + 1), np.arange(degree + 1))
-        self.forms, self.weights = [], []
+        noise = np.outer(_noise(self.y, overlap), _noise(self.x, overlap))
+        forms, weights = [], []
         for low, high in [(1, _TOGETHER), *((d, d) for d in range(_TOGETHER + 1, degree + 1))]:
-            part = self.found[:, (self.degree >= low) & (self.degree <= min(high, degree))]
-            if part.size:
-                self.forms.append(part @ part.T)
-                self.weights.append(float(part.shape[1]))
-        terms = np.where(self.degree <= degree, self.found, 0)
-        rest = (powers - np.einsum("yi,kij,xj->kyx", self.y, terms, self.x, optimize=True)).reshape(nodes, -1)
-        self.pixels = ny * nx
-        self.terms = np.count_nonzero(self.degree <= degree)
-        self.rest = rest @ rest.T
-
-    def count_rest(self, overlap: float) -> None:
-        """Take what no polynomial holds as one more part, if there are windows that do not overlap to make one."""
-        left = self.pixels / overlap - self.terms
+            chosen = (self.degree >= low) & (self.degree <= min(high, degree))
+            if chosen.any():
+                part = self.found[:, chosen] / np.sqrt(noise[chosen])
+                forms.append(part @ part.T)
+                weights.append(float(part.shape[1]))
+        # What no polynomial holds is one more part, if there are windows that do not overlap to make one.
+        smooth = self.degree <= degree
+        left = ny * nx / overlap**2 - np.count_nonzero(smooth)
         if left >= 1:
-            self.forms.append(self.rest)
-            self.weights.append(left)
+            terms = np.where(smooth, self.found, 0)
+            rest = (powers - np.einsum("yi,kij,xj->kyx", self.y, terms, self.x, optimize=True)).reshape(nodes, -1)
+            forms.append(rest @ rest.T * (left / (ny * nx - noise[smooth].sum())))
+            weights.append(left)
+        self.forms, self.weights = np.array(forms), np.array(weights)
 
     def unlikeliness(self, gamma: float) -> tuple[float, float]:
         """−2 log likelihood at ``gamma`` and its second derivative; inf where the flat's mean would not be above 0."""
@@ -211,9 +214,11 @@ class _Parts:
             return np.inf, 0.0
         curve = p2 @ self.mean / mean - (p1 @ self.mean / mean) ** 2
         value = bend = 0.0
-        for form, n in zip(self.forms, self.weights, strict=True):
+        squares = np.maximum(self.forms @ p @ p, 0)
+        for part in _falling(squares / self.weights, self.weights):
+            form, n = self.forms[part].sum(0), self.weights[part].sum()
             # What float64 sums of float32 gains leave of a perfect flat: below, any γ is as good.
-            square = max(p @ form @ p, 0) + n * (1e-9 * mean) ** 2
+            square = squares[part].sum() + n * (1e-9 * mean) ** 2
             slope = 2 * (p1 @ form @ p) / square
             value += n * (np.log(square / n) - 2 * np.log(mean))
             bend += n * (2 * (p1 @ form @ p1 + p @ form @ p2) / square - slope**2 - 2 * curve)
@@ -226,14 +231,38 @@ class _Parts:
         return float(np.ptp(self.y @ terms @ self.x.T) / (2 * (p @ self.mean)))
 
 
+def _noise(terms: np.ndarray, overlap: int) -> np.ndarray:
+    """The noise of polynomials (n, terms) of overlapping averages, in units of that of one average."""
+    apart = np.abs(np.subtract.outer(np.arange(len(terms)), np.arange(len(terms))))
+    shared = np.maximum(0, 1 - apart / overlap)
+    return np.asarray(np.einsum("ai,ab,bi->i", terms, shared, terms, optimize=True))
+
+
+def _falling(spreads: np.ndarray, weights: np.ndarray) -> list[slice]:
+    """Neighbouring parts put together until their mean spreads fall from each to the next.
+
+    The smoother a part the more light is in it, and all have the noise; so those that rise differ by chance alone, and
+    their common spread is known better than each by itself (pool adjacent violators, Barlow et al. 1972).
+    """
+    pools: list[tuple[float, float, int]] = []
+    for spread, weight in zip(spreads, weights, strict=True):
+        pool = (float(spread), float(weight), 1)
+        while pools and pools[-1][0] <= pool[0]:
+            before = pools.pop()
+            weight = before[1] + pool[1]
+            pool = ((before[0] * before[1] + pool[0] * pool[1]) / weight, weight, before[2] + pool[2])
+        pools.append(pool)
+    ends = np.cumsum([number for _, _, number in pools])
+    return [slice(end - pool[2], end) for end, pool in zip(ends, pools, strict=True)]
+
+
 def _most_likely(images: np.ndarray, window: int, overlap: int, dose_rate: float | None) -> GammaFit:
     from scipy.optimize import minimize_scalar
 
-    parts = _Parts(images)
-    parts.count_rest(overlap**2)
-    if not parts.forms:
+    parts = _Parts(images, overlap)
+    if not len(parts.weights):
         raise ValueError(f"the gain has no pattern in {window}-pixel averages to fit γ to")
-    weight = sum(parts.weights)
+    weight = float(parts.weights.sum())
 
     def cost(gamma: float) -> float:
         return parts.unlikeliness(gamma)[0]
@@ -248,8 +277,7 @@ def _most_likely(images: np.ndarray, window: int, overlap: int, dose_rate: float
     value, bend = parts.unlikeliness(gamma)
 
     def roughness(at: float) -> float:
-        # Windows overlap: the square of one coefficient is that of as many averages as begin in a window.
-        return float(np.exp(at / (2 * weight)) / overlap)
+        return float(np.exp(at / (2 * weight)))
 
     error = float(np.sqrt(2 / bend)) if bend > 0 else float("inf")
     return GammaFit(gamma, start, roughness(value), roughness(cost(1.0)), dose_rate, error, parts.unevenness(gamma))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ import numpy as np
 
 from mrcz.correct.defects import format_relion, format_serialem, parse_defects
 from mrcz.correct.gain import Orientation, check_gain, orient
+from mrcz.correct.statistics import MAPS, SessionStatistics
 from mrcz.errors import FormatError, MissingDependencyError, MrczError
 from mrcz.names import MRC_SUFFIXES
 from mrcz.whole import Judge, whole_file
 
-__all__ = ["load_gain", "load_image", "load_mask", "match_shape", "save_image", "save_mask"]
+__all__ = ["load_gain", "load_image", "load_mask", "load_statistics", "match_shape", "save_image", "save_mask",
+           "save_statistics"]
 
 _TIFF = {".tif", ".tiff", ".gain"}
 
@@ -189,6 +191,42 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray, *, pixel_size: f
             raise ValueError(f"{path}: an image is written as .mrc, .mrcz, .tif or .npy, told by its suffix")
         options: dict[str, Any] = {} if pixel_size is None else {"pixel_size": pixel_size}
         mrcz.write(path, image[None], kind="image", overwrite=overwrite, **options)
+
+
+def save_statistics(path: str | os.PathLike[str], statistics: SessionStatistics, *, sources: Iterable[str] = (),
+                    overwrite: bool = False) -> None:
+    """Write the statistics of a session as an MRCZ or MRC stack of its maps; whole or not at all.
+
+    The frames are float32, in the order of ``SessionStatistics.maps``, so that any viewer shows them; the numbers, and
+    ``sources``, the names of the stacks that are in, are metadata. Raises ValueError for another suffix,
+    FileExistsError for a file that is there, unless `overwrite`.
+    """
+    import mrcz
+
+    path = Path(path)
+    if path.suffix.lower() not in (*MRC_SUFFIXES, ".mrcz"):
+        raise ValueError(f"{path}: statistics are written as .mrcz or .mrc")
+    state = statistics.to_dict()
+    maps = np.stack([np.asarray(image, np.float32) for image in state.pop("maps").values()])
+    mrcz.write(path, maps, kind="stack", overwrite=overwrite,
+               metadata={"session_statistics": state, "sources": [str(name) for name in sources]})
+
+
+def load_statistics(path: str | os.PathLike[str]) -> tuple[SessionStatistics, list[str]]:
+    """The statistics that `save_statistics` wrote, and the names of the stacks in them.
+
+    Raises FormatError for a file that holds anything else, or what cannot be true.
+    """
+    import mrcz
+
+    with mrcz.open(path) as reader:
+        state, sources = reader.metadata.get("session_statistics"), reader.metadata.get("sources", [])
+        if not isinstance(state, Mapping) or tuple(reader.shape)[:1] != (len(MAPS),):
+            raise FormatError("not the statistics of a session", path=path)
+        if not isinstance(sources, list) or not all(isinstance(name, str) for name in sources):
+            raise FormatError("the statistics of a session with names of stacks that are none", path=path)
+        with _named(path):
+            return SessionStatistics.from_dict({**state, "maps": dict(zip(MAPS, reader.read(), strict=True))}), sources
 
 
 def _tifffile() -> Any:

@@ -22,6 +22,9 @@ __all__ = ["PRODUCTS", "Corrected", "correct_file", "describe", "destination", "
 #: What can be written, and what its name ends in.
 PRODUCTS = {"stack": "_corrected.mrcz", "sum": "_sum.mrc", "mask": "_mask.mrc"}
 
+#: Pixels of events that are listed in the metadata of a corrected stack, 0.8 MB; of more only their number is told.
+MOST_EVENTS = 1 << 16
+
 Progress = Callable[[int, int], None]
 
 
@@ -59,11 +62,17 @@ def destination(source: str, product: str, folder: str | None = None, suffix: st
 
 
 def describe(correction: Correction) -> dict[str, Any]:
-    """A correction in a few hundred bytes, for the metadata of what it made: steps, digests and outlier numbers."""
+    """A correction in a few hundred bytes, for the metadata of what it made: steps, digests and outlier numbers; events
+    one by one, up to `MOST_EVENTS` pixels."""
     state = correction.to_dict(references=False)
-    kept = {k: v for k, v in state.items() if k not in ("outliers", "dark", "gain", "koma") and v is not None}
+    kept: dict[str, Any] = {
+        k: v for k, v in state.items() if k not in ("outliers", "events", "dark", "gain", "koma") and v is not None}
     if correction.outliers is not None:
         kept["outliers"] = correction.outliers.report()
+    if (events := correction.events) is not None:
+        kept["events"] = events.report()
+        if events.n_pixels <= MOST_EVENTS:  # what was there, 12 bytes a pixel: all that is needed to put it back
+            kept["events"] |= {"frame": events.frame, "pixel": events.pixel, "value": events.value}
     return {**kept, "steps": str(correction)}
 
 
@@ -100,7 +109,7 @@ def correct_file(
     reading, writing : mapping, optional
         Options of `mrcz.open`, and of `mrcz.write` for the corrected stack.
     **fit
-        Of `Correction.fit`: method, dark, gain, gamma, koma, defects, noise, seed, and those of `fit_outliers`.
+        Of `Correction.fit`: method, dark, gain, gamma, koma, defects, events, noise, seed, and those of `fit_outliers`.
 
     Raises
     ------
@@ -117,9 +126,11 @@ def correct_file(
     _clear_to_write([name], outputs, overwrite)
     with mrcz.open(name, n_threads=n_threads, **dict(reading or {})) as reader:
         correction = Correction.fit(reader, n_threads=n_threads, **fit)
-        report = {"frames": int(reader.shape[0])}
+        report: dict[str, Any] = {"frames": int(reader.shape[0])}
         if correction.outliers is not None:
             report.update(correction.outliers.report())
+        if correction.events is not None:
+            report["events"] = correction.events.report()
         if measure:
             report.update(_measure(reader, correction, fit))
         _write(reader, correction, outputs, overwrite, n_threads, progress, dict(writing or {}), mask_style)
@@ -141,15 +152,16 @@ def _clear_to_write(sources: Iterable[str], outputs: Mapping[str, str], overwrit
 
 
 class _Normalised:
-    """A stack after dark and gain, read frame by frame: what outliers are looked for in."""
+    """A stack without events, after dark and gain, read frame by frame: what outliers are looked for in."""
 
     def __init__(self, stack: Any, correction: Correction) -> None:
         self._stack = stack
-        self._parts = Correction(dark=correction.dark, gain=correction.gain, gamma=correction.gamma)
+        self._parts = Correction(
+            dark=correction.dark, gain=correction.gain, gamma=correction.gamma, events=correction.events)
         self.shape, self.dtype = stack.shape, np.dtype(np.float32)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        return self._parts.apply_frame(self._stack[i])
+        return self._parts.apply_frame(self._stack[i], number=i)
 
 
 def _measure(reader: Any, correction: Correction, fit: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,7 +170,7 @@ def _measure(reader: Any, correction: Correction, fit: Mapping[str, Any]) -> dic
     defects = fit.get("defects")
     if correction.bad is not None:
         defects = correction.bad if defects is None else correction.bad | (np.asarray(defects) != 0)
-    plain = correction.gain is None and correction.dark is None
+    plain = correction.gain is None and correction.dark is None and correction.events is None
     seen = reader if plain else _Normalised(reader, correction)
     pattern = None if correction.koma is None else np.asarray(correction.koma)
     return correlation_report(seen, correction.outliers, lambda half: fit_outliers(half, defects=defects, **options),

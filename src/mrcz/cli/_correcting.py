@@ -70,6 +70,9 @@ def add_fitting(parser: argparse.ArgumentParser, method: str = "fdr") -> None:
     outliers.add_argument("--n-sigma", type=float, default=4.0, help="threshold of sigma (default: 4)")
     outliers.add_argument("--background", action="store_true", help="take out carbon and gradients before looking")
     outliers.add_argument("--super-resolution", action="store_true", help="look in 2 x 2 blocks, the physical pixels")
+    outliers.add_argument(
+        "--events", action="store_true", help="find outliers of single frames too (X-rays, cosmic rays): one more pass"
+    )
     outliers.add_argument("--noise", action="store_true", help="add seeded noise to what is filled in")
     outliers.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
 
@@ -94,6 +97,7 @@ def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
         raise UsageError(f"--n-sigma is above 0, not {args.n_sigma:g}")
     options: dict[str, Any] = {
         "method": None if args.method == "none" else args.method,
+        "events": args.events,
         "noise": args.noise,
         "seed": args.seed,
     }
@@ -133,6 +137,9 @@ def show(result: Any, as_json: bool, status: str | None = None, seconds: float |
         if "n_outliers" in report:
             share = report["n_outliers"] / (report["shape"][0] * report["shape"][1])
             line += f"  {_text.plural(report['n_outliers'], 'outlier')} ({share:.3%})"
+        if events := report.get("events"):
+            line += f"  {_text.plural(events['n_events'], 'event')} ({_text.plural(events['n_pixels'], 'pixel')})"
+            line += f" ({events['reason']})" if events["reason"] else ""
         if report.get("R_before") is not None:
             line += f"  R {report['R_before']:.5f} -> {report['R_after']:.5f}"
             if report.get("R_held_out") is not None:

@@ -1,9 +1,11 @@
-"""Detector corrections: outlier pixels, gain with gamma, the moving average of a session, and their pipeline.
+"""Detector corrections: outlier pixels, events of one frame, gain with gamma, the moving average of a session, and
+their pipeline.
 
 Everything works on arrays, or on whatever gives frames one at a time, and never on files. Fitting returns a small
 frozen value; applying is a separate call.
 """
 
+from mrcz.correct.events import EventModel, fit_events
 from mrcz.correct.gain import (
     GammaCurve,
     GammaFit,
@@ -31,6 +33,7 @@ from mrcz.correct.pipeline import Correction
 
 __all__ = [
     "Correction",
+    "EventModel",
     "GammaCurve",
     "GammaFit",
     "Koma",
@@ -44,6 +47,7 @@ __all__ = [
     "correlation",
     "correlation_report",
     "defect_model",
+    "fit_events",
     "fit_gamma",
     "fit_gamma_curve",
     "fit_outliers",

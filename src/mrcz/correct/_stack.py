@@ -11,7 +11,16 @@ import numpy as np
 
 from _cmrcz import outlier as _outlier
 
-__all__ = ["as_stack", "clip_threads", "corrected_frames", "frames_of", "in_ranges", "is_raw_file", "time_sum"]
+__all__ = [
+    "Summed",
+    "as_stack",
+    "clip_threads",
+    "corrected_frames",
+    "frames_of",
+    "in_ranges",
+    "is_raw_file",
+    "time_sum",
+]
 
 _KERNEL_TYPES = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "float16", "float32", "float64"}
 
@@ -56,6 +65,17 @@ def as_stack(stack: Any) -> Any:
     if isinstance(stack, np.ndarray) and dtype.kind == "b":
         return stack.view(np.uint8)
     return stack
+
+
+class Summed:
+    """A stack of which the sum over time is known already; what asks for the sum need not read it again."""
+
+    def __init__(self, stack: Any, total: np.ndarray) -> None:
+        self.stack, self.total = stack, total
+        self.shape, self.dtype = tuple(stack.shape), np.dtype(stack.dtype)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.stack[i]
 
 
 @runtime_checkable
@@ -132,6 +152,8 @@ def time_sum(stack: Any, gain: np.ndarray | None = None, *, n_threads: int | Non
         gain = np.ascontiguousarray(gain, np.float32)
         if gain.shape != (ny, nx):
             raise ValueError(f"a gain of shape {gain.shape} for frames of {(ny, nx)}")
+    if isinstance(stack, Summed):
+        return stack.total if gain is None else np.multiply(stack.total, gain, dtype=np.float32, casting="unsafe")
     n_threads = clip_threads(n_threads)
     if is_raw_file(stack):
         return np.asarray(stack.sum(gain=gain, dtype=kind, n_threads=n_threads))

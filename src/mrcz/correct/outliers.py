@@ -15,6 +15,7 @@ import numpy as np
 
 from _cmrcz import outlier as _outlier
 from mrcz.correct._stack import as_stack, clip_threads, frames_of, in_ranges, time_sum
+from mrcz.correct.events import EventModel
 from mrcz.correct.thresholds import (
     Histogram,
     NormalFit,
@@ -324,6 +325,7 @@ def fit_outliers(
     background: bool = False,
     super_resolution: int = 1,
     kernel: np.ndarray | float | None = None,
+    events: EventModel | None = None,
     n_threads: int | None = None,
 ) -> OutlierModel:
     """Find the outlier pixels of a stack from the sum of its unaligned frames.
@@ -361,6 +363,8 @@ def fit_outliers(
         2 to look for outliers in 2 × 2 blocks, the physical pixels, and flag their four sub-pixels together.
     kernel : ndarray (5, 5) or float, optional
         The detector's point-spread function around a singleton, or p of `psf_kernel`; the K2's by default.
+    events : EventModel, optional
+        Of `fit_events` on the same stack: taken out of the sum first, so that a pixel hit once is no outlier.
     n_threads : int, optional
 
     Returns
@@ -414,6 +418,8 @@ def fit_outliers(
             defects = unusable if defects is None else defects | unusable
         del unusable
     total = time_sum(stack, gain, n_threads=n_threads)
+    if events is not None:
+        total = events.clean_sum(total, gain=gain)
     if dark is not None:
         total = _without_dark(total, dark, gain, nz)
     seen = total if super_resolution == 1 else _binned(total, super_resolution)

@@ -1,9 +1,9 @@
-"""One correction from raw counts to clean frames: dark → gain^γ → outliers → KOMA."""
+"""One correction from raw counts to clean frames: events → dark → gain^γ → outliers → KOMA."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from _cmrcz.correcting import Steps
 from mrcz.correct._stack import (
+    Summed,
     as_stack,
     clip_threads,
     corrected_frames,
@@ -20,6 +21,7 @@ from mrcz.correct._stack import (
     is_raw_file,
     time_sum,
 )
+from mrcz.correct.events import EventModel, fit_events
 from mrcz.correct.gain import check_gain, power
 from mrcz.correct.koma import KomaReference
 from mrcz.correct.outliers import OutlierModel, fit_outliers
@@ -27,13 +29,14 @@ from mrcz.correct.outliers import OutlierModel, fit_outliers
 __all__ = ["Correction"]
 
 _MAPS = ("dark", "gain", "koma")
+_PARTS = (*_MAPS, "outliers", "events")
 
 
 @dataclass(frozen=True, eq=False)
 class Correction:
     """Everything done to a frame, in the order the detector asks for; any part may be absent.
 
-    frame → (frame − dark) · gain^γ → outliers replaced → − KOMA pattern, in float32.
+    frame → events replaced → (frame − dark) · gain^γ → outliers replaced → − KOMA pattern, in float32.
 
     Parameters
     ----------
@@ -48,6 +51,8 @@ class Correction:
         Fitted on frames normalised with the same dark and gain.
     koma : ndarray (ny, nx) or KomaReference, optional
         The pattern ref − ⟨ref⟩ to subtract.
+    events : EventModel, optional
+        Outliers of single frames of the raw stack. Frames need their numbers then, and are of that stack only.
     noise, seed : bool, int
         As in `OutlierModel.apply`.
     """
@@ -57,6 +62,7 @@ class Correction:
     gamma: float = 1.0
     outliers: OutlierModel | None = field(default=None, repr=False)
     koma: np.ndarray | KomaReference | None = field(default=None, repr=False)
+    events: EventModel | None = field(default=None, repr=False, kw_only=True)
     noise: bool = False
     seed: int = 0
     bad: np.ndarray | None = field(default=None, init=False, repr=False)
@@ -85,14 +91,15 @@ class Correction:
             put("_factor", _frozen(gain if self.gamma == 1 else power(gain, self.gamma)))
             # Kept as cameras write it, 0 where a pixel is bad, so that the map survives storing and copying.
             put("gain", _frozen(np.where(bad, np.float32(0), gain)) if bad.any() else _frozen(gain))
-        shapes = {name: part.shape for name in (*_MAPS, "outliers") if (part := getattr(self, name)) is not None}
+        parts = {name: getattr(self, name) for name in _PARTS}
+        shapes = {name: part.shape for name, part in parts.items() if part is not None}
         if len(set(shapes.values())) > 1:
             raise ValueError("parts of different shape: " + ", ".join(f"{k} {v}" for k, v in shapes.items()))
 
     @property
     def shape(self) -> tuple[int, int] | None:
         """(ny, nx) of the frames it fits; None if it does nothing."""
-        for name in (*_MAPS, "outliers"):
+        for name in _PARTS:
             part = getattr(self, name)
             if part is not None:
                 return part.shape
@@ -101,24 +108,37 @@ class Correction:
     @classmethod
     def fit(cls, stack: Any, method: str | None = "fdr", *, dark: np.ndarray | None = None,
             gain: np.ndarray | None = None, gamma: float = 1.0, koma: np.ndarray | KomaReference | None = None,
-            defects: np.ndarray | None = None, noise: bool = False, seed: int = 0, **options: Any) -> Correction:
+            defects: np.ndarray | None = None, events: bool | EventModel = False, noise: bool = False, seed: int = 0,
+            **options: Any) -> Correction:
         """The correction of one stack: the references as given, the outliers fitted on its normalised sum.
 
         ``options`` go to `fit_outliers`; ``method=None`` looks for none. Bad pixels of the gain count as defects.
+        With ``events=True`` outliers of single frames are looked for as well (`fit_events`), in one more pass, and
+        taken out of the sum first; those of pixels that are outliers all the time are not reported again.
         """
         parts = cls(dark=dark, gain=gain, gamma=gamma, koma=koma, noise=noise, seed=seed)
+        if events:
+            stack = as_stack(stack)
+            n_threads = options.get("n_threads")
+            with np.errstate(over="ignore", invalid="ignore"):
+                stack = Summed(stack, time_sum(stack, n_threads=n_threads))
+            if not isinstance(events, EventModel):
+                events = fit_events(stack.stack, total=stack.total, n_threads=n_threads)
+            parts = replace(parts, events=events)
+            options["events"] = events
         if method is None:
             return parts
         if parts.bad is not None:
             defects = parts.bad if defects is None else parts.bad | (np.asarray(defects) != 0)
-        return replace(parts, outliers=fit_outliers(
-            stack, method, dark=parts.dark, gain=parts._factor, defects=defects, **options))
+        outliers = fit_outliers(stack, method, dark=parts.dark, gain=parts._factor, defects=defects, **options)
+        return replace(parts, outliers=outliers,
+                       events=None if parts.events is None else parts.events.without(outliers.mask))
 
     # -- applying ----------------------------------------------------------------------------------------------------
 
     @cached_property
     def steps(self) -> Steps | None:
-        """The same as `apply_frame` does, for the core to do to pixels as it decodes them.
+        """The same as `apply_frame` does, but for events, for the core to do to pixels as it decodes them.
 
         None if nothing is done, or if a frame is needed whole: the noise option looks at all of it first.
         """
@@ -134,7 +154,25 @@ class Correction:
         index = None if model is None else np.ascontiguousarray(model.index, np.int32)
         return Steps(shape[0] * shape[1], index=index, **flat)
 
-    def apply_frame(self, frame: np.ndarray, out: np.ndarray | None = None, *, number: int = 0) -> np.ndarray:
+    def frame_events(self, numbers: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """The events of these frames for the core, which replaces them between the gain and the outliers of `steps`.
+
+        Returns
+        -------
+        (starts, index, values) : (n + 1,) int64, (k,) int32, (k,) float32
+            Pixels index[starts[i]:starts[i + 1]] of the i-th of these frames, ascending, and what belongs there after
+            dark and gain. None for a correction without events.
+        """
+        if self.events is None:
+            return None
+        found = [self._event_values(int(number)) for number in numbers]
+        starts = np.cumsum([0, *(pixel.size for pixel, _ in found)])
+        index = np.concatenate([np.empty(0, np.int32), *(pixel for pixel, _ in found)])
+        values = np.concatenate([np.empty(0, np.float32), *(value for _, value in found)])
+        return starts, index, values
+
+    def apply_frame(self, frame: np.ndarray, out: np.ndarray | None = None, *,
+                    number: int | None = None) -> np.ndarray:
         """Correct one frame (ny, nx) into float32 ``out``, made if not given; ``frame`` itself if that is float32.
 
         Parameters
@@ -142,8 +180,9 @@ class Correction:
         frame : ndarray (ny, nx)
             Raw counts, never changed unless it is ``out``.
         out : ndarray (ny, nx) float32, optional
-        number : int
-            The frame's number in its stack; seeds the noise option.
+        number : int, optional
+            The frame's number in its stack: seeds the noise option, and says which events are in it (ValueError
+            without one then).
         """
         frame = np.asarray(frame)
         if frame.ndim != 2 or (self.shape is not None and frame.shape != self.shape):
@@ -154,6 +193,8 @@ class Correction:
             out = np.empty(frame.shape, np.float32)
         elif out.shape != frame.shape or out.dtype != np.float32:
             raise ValueError(f"out is float32 {frame.shape}, not {out.dtype} {out.shape}")
+        if self.events is not None and number is None:
+            raise ValueError("a correction with events needs the number of the frame")
         if self.dark is not None:
             np.subtract(frame, self.dark, out=out, dtype=np.float32, casting="unsafe")
             if self._factor is not None:
@@ -162,11 +203,27 @@ class Correction:
             np.multiply(frame, self._factor, out=out, dtype=np.float32, casting="unsafe")
         elif out is not frame:
             np.copyto(out, frame, casting="unsafe")
+        if self.events is not None and number is not None:
+            self._put_events(out, number)
         if self.outliers is not None:
-            self.outliers.apply_frame(out, out, number=number, noise=self.noise, seed=self.seed)
+            self.outliers.apply_frame(out, out, number=number or 0, noise=self.noise, seed=self.seed)
         if self.koma is not None:
             out -= self.koma
         return out
+
+    def _event_values(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels of the events of frame ``number`` in ascending order, and what belongs there after dark and gain."""
+        assert self.events is not None
+        pixel, values = self.events.replacements(number, noise=self.noise, seed=self.seed)
+        if self.dark is not None:
+            values = values - self.dark.reshape(-1)[pixel]
+        if self._factor is not None:
+            values = values * self._factor.reshape(-1)[pixel]
+        return pixel.astype(np.int32, copy=False), values.astype(np.float32, copy=False)
+
+    def _put_events(self, out: np.ndarray, number: int) -> None:
+        pixel, values = self._event_values(number)
+        out[np.divmod(pixel, out.shape[1])] = values
 
     def apply(self, stack: Any, out: np.ndarray | None = None, *, n_threads: int | None = None) -> np.ndarray:
         """Correct every frame of ``stack`` (nz, ny, nx), array or reader, into float32 ``out``, made if not given."""
@@ -195,15 +252,24 @@ class Correction:
         for t, frame in enumerate(frames_of(stack)):
             yield self.apply_frame(frame, number=t)
 
-    def correct_sum(self, total: np.ndarray, n_frames: int, out: np.ndarray | None = None) -> np.ndarray:
+    def correct_sum(self, total: np.ndarray, n_frames: int, out: np.ndarray | None = None, *,
+                    frames: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
         """The sum of the corrected frames (ny, nx) float32 from the sum of the raw ones.
 
-        Everything but the noise option is linear in the frame, so the frames need not be seen again.
+        Everything but the noise option is linear in the frame, so the frames need not be seen again. Where it has
+        events and the sum is not of all frames, ``frames`` are the numbers of those ``n_frames``.
         """
         if n_frames < 1:
             raise ValueError("a sum is of at least one frame")
-        mean = np.asarray(total, np.float64) / n_frames
-        quiet = replace(self, noise=False) if self.noise else self
+        mean = np.asarray(total, np.float64)
+        if self.events is not None:
+            if frames is None and n_frames != self.events.n_frames:
+                raise ValueError(f"a sum of {n_frames} frames and events of {self.events.n_frames}: which frames?")
+            if frames is not None and len(frames) != n_frames:
+                raise ValueError(f"{len(frames)} numbers for a sum of {n_frames} frames")
+            mean = self.events.clean_sum(mean, frames)
+        mean = mean / n_frames
+        quiet = replace(self, noise=False, events=None) if self.noise or self.events is not None else self
         result = quiet.apply_frame(mean.astype(np.float32), out)
         result *= np.float32(n_frames)
         return result
@@ -217,6 +283,8 @@ class Correction:
 
     def __str__(self) -> str:
         steps = []
+        if self.events is not None:
+            steps.append(f"{self.events.n_events} events of {self.events.n_pixels} pixels replaced")
         if self.dark is not None:
             steps.append("dark subtracted")
         if self.gain is not None:
@@ -241,6 +309,8 @@ class Correction:
             "type": "mrcz.Correction", "version": 1, "gamma": float(self.gamma), "noise": bool(self.noise),
             "seed": int(self.seed), "outliers": None if self.outliers is None else self.outliers.to_dict(),
         }
+        if self.events is not None:
+            state["events"] = self.events.to_dict()
         for name in _MAPS:
             image = getattr(self, name)
             state[name] = image if references else None
@@ -264,9 +334,10 @@ class Correction:
             if wanted is not None and image is None:
                 raise ValueError(f"this correction needs its {name} (digest {wanted})")
             parts[name] = image
-        outliers = state.get("outliers")
+        outliers, events = state.get("outliers"), state.get("events")
         out = cls(**parts, gamma=state["gamma"], noise=state["noise"], seed=state["seed"],
-                  outliers=None if outliers is None else OutlierModel.from_dict(outliers))
+                  outliers=None if outliers is None else OutlierModel.from_dict(outliers),
+                  events=None if events is None else EventModel.from_dict(events))
         for name in _MAPS:
             wanted, image = state.get(name + "_digest"), getattr(out, name)
             if wanted is not None and image is not None and digest(image) != wanted:

@@ -1,0 +1,563 @@
+"""Outliers of one frame: X-rays, cosmic rays, pixels that are on for some frames only.
+
+`fit_events` compares every pixel of every frame with the other frames of that pixel and returns an `EventModel`: when,
+where, how much, and what belongs there. Only those pixels of those frames are replaced.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+from _cmrcz import events as _events
+from _cmrcz import outlier as _outlier
+from mrcz.correct._event_tests import (
+    LEAST_DOSE,
+    Noise,
+    Surroundings,
+    dose_levels,
+    estimate_noise,
+    link,
+    threshold_table,
+)
+from mrcz.correct._stack import as_stack, clip_threads, frames_of, in_ranges, time_sum
+
+__all__ = ["EventModel", "fit_events"]
+
+#: With fewer frames there is hardly another one to compare with.
+LEAST_FRAMES = 5
+
+#: Chance of a pixel of one frame to be looked at closer.
+_CANDIDATE = 3e-4
+
+#: Candidates kept, in frames: more are no events but a specimen that moves or noise that is none of those known.
+_MOST = 0.25
+
+#: A frame with this part of its pixels in events differs as a whole, and is left alone.
+_MOST_OF_FRAME = 0.01
+
+#: Pixels of an event in one frame. What covers more (a diffraction spot, an edge that moves) came through the lens.
+_LARGEST = 64
+
+#: Where so many events, and this part of all, have a pixel with all its neighbours, they are spots of diffraction.
+_SPOTS, _MOST_SPOTS = 10, 0.2
+
+#: Pixels from which the dose of a frame is estimated; pairs of frames, and pixels of each, for the noise.
+_SAMPLE, _PAIRS, _OF_PAIR = 1 << 20, 3, 1 << 17
+
+#: Neighbours of a pixel in its frame and those before and after.
+_NEIGHBOURS = 26
+
+#: Frames of a reader that are looked at together.
+_AT_A_TIME = 4
+
+_SUM_TYPES = {"uint16", "int16", "uint32", "int32", "int64", "float32", "float64"}
+_KERNEL_TYPES = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"}
+
+
+@dataclass(frozen=True, eq=False)
+class EventModel:
+    """Pixels of single frames that hold more than their other frames explain, and what to put there.
+
+    It belongs to the raw frames of one stack, before dark and gain.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Of the frames, (ny, nx).
+    n_frames : int
+        Frames of the stack.
+    alpha : float
+        Share of good pixel-frames allowed to be taken for events.
+    n_events : int
+        Events: touching pixels, in one frame or in frames that follow each other, are one.
+    noise : str
+        "poisson" (counts) or "pearson" (a detector that integrates); see `mrcz.correct._event_tests.Noise`.
+    reason : str
+        Why nothing was looked for, or what was left alone; "" if there is nothing to say.
+    frame, pixel : ndarray (k,) of int32
+        Number of the frame and place in the flattened frame; sorted by both.
+    value, fill : ndarray (k,) of float32
+        What was there, and the mean of the pixel's other frames at this frame's dose.
+    """
+
+    shape: tuple[int, int]
+    n_frames: int
+    alpha: float
+    n_events: int
+    noise: str
+    reason: str
+    frame: np.ndarray = field(repr=False)
+    pixel: np.ndarray = field(repr=False)
+    value: np.ndarray = field(repr=False)
+    fill: np.ndarray = field(repr=False)
+
+    @property
+    def n_pixels(self) -> int:
+        """Pixel-frames replaced."""
+        return int(self.pixel.size)
+
+    @property
+    def per_frame(self) -> np.ndarray:
+        """Pixels replaced in each frame, (n_frames,) int64."""
+        return np.bincount(self.frame, minlength=self.n_frames)
+
+    def __str__(self) -> str:
+        ny, nx = self.shape
+        text = (f"EventModel, {self.n_frames} frames of {ny} × {nx}: {self.n_events} events of {self.n_pixels} pixels "
+                f"({self.n_pixels / (self.n_frames * ny * nx):.2g} of all)")
+        return text + (f"; {self.reason}" if self.reason else "")
+
+    def report(self) -> dict[str, Any]:
+        """The numbers, as plain Python values: n_events, n_pixels, per_frame, noise, alpha, reason."""
+        return {"n_events": self.n_events, "n_pixels": self.n_pixels, "per_frame": self.per_frame.tolist(),
+                "noise": self.noise, "alpha": self.alpha, "reason": self.reason}
+
+    def without(self, mask: np.ndarray) -> EventModel:
+        """The same without the pixels of ``mask`` (ny, nx) bool: those replaced in every frame anyway."""
+        keep = ~np.asarray(mask, bool).reshape(-1)[self.pixel]
+        return self if keep.all() else _model(self, *(getattr(self, name)[keep] for name in _LISTS))
+
+    # -- applying ----------------------------------------------------------------------------------------------------
+
+    def replacements(self, number: int, *, noise: bool = False, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels of frame ``number``, and what belongs there (float32); with ``noise`` as counts scatter about it."""
+        if not 0 <= number < self.n_frames:
+            raise ValueError(f"frame {number} for events of {self.n_frames} frames")
+        a, b = np.searchsorted(self.frame, (number, number + 1))
+        pixel, fill = self.pixel[a:b], self.fill[a:b]
+        if noise:
+            rng = np.random.default_rng([seed, number])
+            scatter = np.sqrt(np.maximum(fill, 0)) * rng.standard_normal(fill.size)
+            fill = np.maximum(fill + scatter, np.minimum(fill, 0)).astype(np.float32)
+        return pixel, fill
+
+    def apply_frame(self, frame: np.ndarray, out: np.ndarray | None = None, *, number: int, noise: bool = False,
+                    seed: int = 0) -> np.ndarray:
+        """Replace the events of frame ``number``; see `apply`. ``out`` (ny, nx) may be ``frame``."""
+        frame = np.asarray(frame)
+        if frame.shape != self.shape:
+            raise ValueError(f"a frame of shape {frame.shape} for events of {self.shape}")
+        if frame.dtype.kind not in "biuf":
+            raise TypeError(f"corrections work on real pixels, not {frame.dtype}")
+        if out is None:
+            out = frame.astype(frame.dtype.newbyteorder("="))
+        elif out is not frame:
+            if out.shape != self.shape:
+                raise ValueError(f"out has shape {out.shape}, the frame {self.shape}")
+            np.copyto(out, frame, casting="same_kind")
+        pixel, fill = self.replacements(number, noise=noise, seed=seed)
+        # The list alone passes through the blend of the outlier filter, whose chance for whole numbers it shares.
+        values = np.zeros(pixel.size, out.dtype if out.dtype.name in _KERNEL_TYPES else np.float64)
+        _outlier.blend(values, np.arange(pixel.size, dtype=np.int32), np.zeros(pixel.size, np.float32), fill,
+                       seed, number, 0.0)
+        y, x = np.divmod(pixel, self.shape[1])
+        out[y, x] = values.astype(out.dtype)
+        return out
+
+    def apply(self, stack: Any, out: np.ndarray | None = None, *, noise: bool = False, seed: int = 0) -> np.ndarray:
+        """Replace the events of a stack (nz, ny, nx), an array or a reader, into ``out``: a new array of the stack's
+        type if not given; ``out=stack`` works in place.
+
+        The fill is the mean of the pixel's good frames, scaled to the frame's dose. Into whole numbers it is rounded
+        up or down by chance, its mean kept; ``noise`` adds that of counts first. Both follow from ``seed``.
+        """
+        stack = as_stack(stack)
+        if tuple(stack.shape) != (self.n_frames, *self.shape):
+            raise ValueError(f"a stack of {tuple(stack.shape)} for events of {(self.n_frames, *self.shape)}")
+        if out is None:
+            out = np.empty(tuple(stack.shape), np.dtype(stack.dtype).newbyteorder("="))
+        if out is stack:
+            for number in np.unique(self.frame):
+                self.apply_frame(out[number], out[number], number=int(number), noise=noise, seed=seed)
+            return out
+        if out.shape != tuple(stack.shape):
+            raise ValueError(f"out has shape {out.shape}, the stack {tuple(stack.shape)}")
+        for number, frame in enumerate(frames_of(stack)):
+            self.apply_frame(frame, out[number], number=number, noise=noise, seed=seed)
+        return out
+
+    def frames(self, stack: Any, *, noise: bool = False, seed: int = 0) -> Iterator[np.ndarray]:
+        """The frames without events one by one as they are read, in the stack's own type."""
+        for number, frame in enumerate(frames_of(as_stack(stack))):
+            yield self.apply_frame(frame, number=number, noise=noise, seed=seed)
+
+    def clean_sum(self, total: np.ndarray, frames: Sequence[int] | np.ndarray | None = None,
+                  gain: np.ndarray | None = None) -> np.ndarray:
+        """The sum (ny, nx) of raw frames without their events: a new array of the same type, whole numbers rounded.
+
+        ``frames`` are the numbers of those summed, by default all; ``gain`` (ny, nx) is what they were multiplied by.
+        """
+        total = np.asarray(total)
+        if total.shape != self.shape:
+            raise ValueError(f"a sum of shape {total.shape} for events of {self.shape}")
+        pixel, excess = self.pixel, self.value.astype(np.float64) - self.fill
+        if frames is not None:
+            numbers = np.asarray(frames, np.int64)
+            if numbers.size and not (0 <= numbers.min() and numbers.max() < self.n_frames):
+                raise ValueError(f"frames {numbers.min()} to {numbers.max()} for events of {self.n_frames} frames")
+            times = np.bincount(numbers, minlength=self.n_frames)[self.frame]
+            pixel, excess = pixel[times > 0], (excess * times)[times > 0]
+        out = total.copy()
+        places, inverse = np.unique(pixel, return_inverse=True)
+        less = np.bincount(inverse, excess, places.size)
+        if gain is not None:
+            less *= np.asarray(gain, np.float64).reshape(-1)[places]
+        flat = out.reshape(-1)
+        if out.dtype.kind in "iu":
+            flat[places] = (flat[places].astype(np.int64) - np.rint(less).astype(np.int64)).astype(out.dtype)
+        else:
+            flat[places] -= less.astype(out.dtype)
+        return out
+
+    # -- keeping -----------------------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as a dict of plain values and NumPy arrays, 16 bytes a pixel; `from_dict` is the way back."""
+        out = {f.name: getattr(self, f.name) for f in fields(self)}
+        out["shape"] = list(self.shape)
+        return {"type": "mrcz.EventModel", "version": 1, **out}
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> EventModel:
+        """The model `to_dict` described. Raises ValueError for anything else."""
+        if state.get("type") != "mrcz.EventModel" or state.get("version") != 1:
+            raise ValueError(f"not an EventModel of version 1: {state.get('type')}, {state.get('version')}")
+        names = {f.name for f in fields(cls)}
+        values = {k: v for k, v in state.items() if k in names}
+        if missing := names - values.keys():
+            raise ValueError(f"an EventModel without {', '.join(sorted(missing))}")
+        ny, nx = (int(v) for v in values["shape"])
+        values["shape"] = (ny, nx)
+        for name, dtype in _LISTS.items():
+            values[name] = _frozen(np.array(values[name], dtype))
+        frame, pixel = values["frame"], values["pixel"]
+        if len({values[name].shape for name in _LISTS}) != 1 or frame.ndim != 1:
+            raise ValueError("an EventModel whose frames, pixels, values and fills differ in number")
+        if frame.size:
+            if not (0 <= frame.min() and frame.max() < values["n_frames"] and 0 <= pixel.min()
+                    and pixel.max() < ny * nx):
+                raise ValueError(f"an EventModel with pixels outside its {values['n_frames']} frames of {ny} × {nx}")
+            if (np.diff(frame.astype(np.int64) * (ny * nx) + pixel) <= 0).any():
+                raise ValueError("an EventModel whose pixels are not in order")
+            if not (np.isfinite(values["value"]).all() and np.isfinite(values["fill"]).all()):
+                raise ValueError("an EventModel with values that are not finite")
+        return cls(**values)
+
+
+_LISTS = {"frame": np.int32, "pixel": np.int32, "value": np.float32, "fill": np.float32}
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.setflags(write=False)
+    return array
+
+
+def _model(like: EventModel, frame: np.ndarray, pixel: np.ndarray, value: np.ndarray, fill: np.ndarray) -> EventModel:
+    """``like`` with these entries, sorted by frame and pixel, its events counted anew."""
+    order = np.lexsort((pixel, frame))
+    frame, pixel, value, fill = (
+        _frozen(a[order].astype(t)) for a, t in zip((frame, pixel, value, fill), _LISTS.values(), strict=True))
+    n_events = int(_components(frame, pixel, like.shape)[0])
+    return replace(like, n_events=n_events, frame=frame, pixel=pixel, value=value, fill=fill)
+
+
+def _components(frame: np.ndarray, pixel: np.ndarray, shape: tuple[int, int]) -> tuple[int, np.ndarray]:
+    """Number of groups of touching entries (sorted), and the group of each."""
+    if not frame.size:
+        return 0, np.empty(0, np.int32)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    first, second = link(frame, pixel, shape)
+    graph = coo_array((np.ones(first.size, np.int8), (first, second)), (frame.size, frame.size))
+    return connected_components(graph, directed=False)
+
+
+# ---- fitting ---------------------------------------------------------------------------------------------------------
+
+
+def fit_events(stack: Any, *, alpha: float = 1e-7, total: np.ndarray | None = None,
+               n_threads: int | None = None) -> EventModel:
+    """Find the pixels of single frames that their other frames do not explain.
+
+    Every pixel of every frame is compared with the sum of the pixel's other frames and of the 40 pixels around it,
+    scaled by the dose of each frame, which is read off the frames' means. One with a chance below .6 · ``alpha`` (.1
+    where there are few) is an event by itself; touching ones, in a frame or from one to the next, need less. Where the
+    specimen is brighter within 12 pixels in any direction a pixel is compared with that, so that edges may drift.
+
+    Parameters
+    ----------
+    stack : array-like (nz, ny, nx)
+        Raw counts, before dark and gain: an array, a `Reader`, anything with ``shape``, ``dtype`` and ``stack[i]``.
+        Read twice, the second time frame by frame, and a few frames more; once if ``total`` is given.
+    alpha : float
+        Share of good pixel-frames that may be taken for events.
+    total : ndarray (ny, nx), optional
+        The sum of the frames, if it is known (`time_sum`).
+    n_threads : int, optional
+
+    Returns
+    -------
+    EventModel
+        Without events, and with its ``reason`` told, for stacks of fewer than 5 frames, without counts, with more
+        candidates than a quarter of a frame's pixels, or with spots like those of diffraction. What of the image itself
+        may have been found and is left alone is told too, by a warning.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `fit_outliers`.
+    """
+    if not 0 < alpha < 1e-3:
+        raise ValueError(f"alpha is a share of good pixels below 1e-3, not {alpha}")
+    stack = as_stack(stack)
+    nz, ny, nx = (int(n) for n in stack.shape)
+    n_threads = clip_threads(n_threads)
+    empty = np.empty(0)
+    nothing = EventModel((ny, nx), nz, float(alpha), 0, "poisson", "",
+                         *(_frozen(empty.astype(t)) for t in _LISTS.values()))
+    if nz < LEAST_FRAMES:
+        return replace(nothing, reason=f"{nz} frames are too few to find events in")
+    if total is None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = time_sum(stack, n_threads=n_threads)
+    elif total.shape != (ny, nx):
+        raise ValueError(f"a sum of shape {total.shape} for frames of {(ny, nx)}")
+    if total.dtype.name not in _SUM_TYPES or not total.dtype.isnative:
+        total = total.astype(np.int64 if total.dtype.kind in "biu" else np.float64)
+    looking = _Looking.at(stack, total)
+    if looking is None:
+        return replace(nothing, reason="no counts to find events in")
+    nothing = replace(nothing, noise=looking.noise.kind)
+    most = int(_MOST * ny * nx) + 1000
+    found = looking.candidates(stack, most, n_threads)
+    if found is None:
+        reason = f"more than {most} pixels differ from frame to frame beyond their noise: events were not looked for"
+        warnings.warn(reason, stacklevel=2)
+        return replace(nothing, reason=reason)
+    model = looking.judge(nothing, *found)
+    if model.reason:
+        warnings.warn(model.reason, stacklevel=2)
+    return model
+
+
+@dataclass(frozen=True)
+class _Looking:
+    """What is known of a stack from its sum and a sample of its pixels."""
+
+    total: np.ndarray
+    n_frames: int
+    noise: Noise
+    rows: slice
+    good: np.ndarray
+    reference: float
+
+    @classmethod
+    def at(cls, stack: Any, total: np.ndarray) -> _Looking | None:
+        """None where there is nothing to compare."""
+        nz, ny, nx = (int(n) for n in stack.shape)
+        # Rows spread over the image: of 4096² every sixteenth.
+        rows = slice(0, ny, max(1, ny * nx // _SAMPLE))
+        sums = total[rows].astype(np.float64)
+        good = np.isfinite(sums)
+        reference = float(sums[good].sum())
+        if not 0 < reference < np.inf:
+            return None
+        plain = cls(total, nz, Noise(), rows, good, reference)
+        pairs: list[tuple[np.ndarray, np.ndarray]] = []
+        step = -(-int(np.count_nonzero(good)) // _OF_PAIR)
+        # Spread over time; dark frames and steps of the dose, which say nothing of the noise, are tried and left.
+        times = np.unique(np.linspace(0, nz - 2, 4 * _PAIRS).astype(int))
+        for t in np.concatenate((times[::4], times[2::4], times[1::2])):
+            first, second = (np.asarray(stack[int(t) + i])[rows][good][::step].astype(np.float64) for i in (0, 1))
+            if 2 * second.sum() > first.sum() > 0.5 * second.sum() and 2 * nz * step * first.sum() > reference:
+                pairs.append((first, second))
+            if len(pairs) == _PAIRS:
+                break
+        noise = estimate_noise(pairs, sums[good][::step] / nz, np.dtype(stack.dtype).kind in "biu")
+        return replace(plain, noise=noise)
+
+    def shares(self, frames: np.ndarray) -> np.ndarray:
+        """Share of the stack's dose in each of ``frames`` (k, npix)."""
+        ny, nx = self.total.shape
+        seen = (frame.reshape(ny, nx)[self.rows] for frame in frames)
+        if self.good.all():
+            parts = [frame.sum(dtype=np.float64 if frame.dtype.kind == "f" else np.int64) for frame in seen]
+        else:
+            parts = [frame.sum(dtype=np.float64, where=self.good) for frame in seen]
+        # A frame that is not finite somewhere else has no dose that is known: it gets the mean.
+        out = np.nan_to_num(np.array(parts, np.float64) / self.reference, nan=1 / self.n_frames, posinf=1.0, neginf=0.0)
+        return np.clip(out, 0.0, 1.0)
+
+    def bins(self, n_threads: int) -> tuple[np.ndarray, np.ndarray]:
+        """A number below 65536 for each pixel's sum, and the least sum of each number."""
+        flat = np.ascontiguousarray(self.total).reshape(-1)
+        if flat.dtype == np.uint16:
+            return flat, np.arange(int(flat.max()) + 1, dtype=np.float64)
+        finite = flat if flat.dtype.kind in "iu" else flat[np.isfinite(flat)]
+        middle = float(np.median(finite[:: max(1, finite.size >> 16)]))
+        spread = np.sqrt(self.n_frames * float(self.noise.variance(middle / self.n_frames)))
+        low = max(float(finite.min()), middle - 50 * spread)
+        scale = min(64.0, 65534 / np.sqrt(max(float(finite.max()) - low, 1.0)))
+        out = np.empty(flat.size, np.uint16)
+        in_ranges(flat.size, n_threads, lambda a, b: _events.bin_sums(flat, a, b, low, scale, out), least=1 << 16)
+        return out, low + np.square(np.arange(int(out.max()) + 1) / scale)
+
+    def limits(self, lowest: np.ndarray, sums: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Thresholds (levels, bins) in the pixels' own type: a candidate is above."""
+        # The threshold is smooth in the root of the sum; 512 places of it are enough.
+        root = np.sqrt(sums - sums[0])
+        place = np.unique(np.searchsorted(root, np.linspace(0, root[-1], 512)))
+        out = np.empty((lowest.size, sums.size), dtype)
+        for k, share in enumerate(lowest):
+            at = threshold_table(self.noise, sums[place], float(share), _CANDIDATE)
+            limit = np.interp(root, root[place], at) if np.isfinite(at).all() else at[
+                np.minimum(np.searchsorted(place, np.arange(sums.size)), place.size - 1)]
+            if dtype.kind in "iu":
+                info = np.iinfo(dtype)
+                limit = np.clip(np.ceil(limit - 1e-9) - 1, info.min, info.max)
+            out[k] = limit
+        return out
+
+    def candidates(self, stack: Any, most: int, n_threads: int) -> tuple[np.ndarray, ...] | None:
+        """Frame, pixel, value and share of the dose of all that is above its threshold; None for more than ``most``."""
+        ny, nx = self.total.shape
+        bins, sums = self.bins(n_threads)
+        found: list[tuple[np.ndarray, ...]] = []
+        so_far = 0
+        for first, frames in _batches(stack):
+            shares = self.shares(frames)
+            level, lowest = dose_levels(shares, self.n_frames)
+            limits = self.limits(lowest, sums, frames.dtype)
+            room = most // n_threads + 1
+
+            def look(a: int, b: int, frames: np.ndarray = frames, limits: np.ndarray = limits, first: int = first,
+                     level: np.ndarray = level, room: int = room) -> tuple[int, tuple[np.ndarray, ...]]:
+                frame, pixel = np.empty(room, np.int32), np.empty(room, np.int32)
+                value = np.empty(room, frames.dtype)
+                n = _events.candidates(frames, first, bins, limits, level, a, b, frame, pixel, value)
+                return n, (frame[:n].copy(), pixel[:n].copy(), value[:n].astype(np.float64))
+
+            for n, part in in_ranges(ny * nx, n_threads, look, least=1 << 14):
+                so_far += n if n <= room else most + 1
+                found.append((*part, shares[part[0] - first]))
+            if so_far > most:
+                return None
+        return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+
+    def judge(self, nothing: EventModel, frame: np.ndarray, pixel: np.ndarray, value: np.ndarray,
+              share: np.ndarray) -> EventModel:
+        """The events among the candidates."""
+        shape, n_all = nothing.shape, self.n_frames * self.total.size
+        finite = np.isfinite(value)
+        frame, pixel, value, share = (a[finite] for a in (frame, pixel, value, share))
+        order = np.lexsort((pixel, frame))
+        frame, pixel, value, share = (a[order] for a in (frame, pixel, value, share))
+        others, weight = self._others(pixel, value, share)
+        tested = np.maximum(share, LEAST_DOSE / self.n_frames)
+        around = Surroundings(self.total, self.n_frames, self.noise)
+        chance = around.chance(value, pixel, tested, others, weight)
+        # More of the weak ones than there should be: the noise has a longer tail, in the same proportion further out.
+        weak = np.count_nonzero((chance > 1e-6) & (chance < _CANDIDATE)) / n_all
+        if weak > 1.5 * _CANDIDATE:
+            chance **= np.log(weak) / np.log(_CANDIDATE)
+        near = np.flatnonzero((chance < _CANDIDATE) & (weight >= 0.5))
+        frame, pixel, value, share, chance = (a[near] for a in (frame, pixel, value, share, chance))
+        tested = tested[near]
+        for drifting in (False, True):
+            # What may be an event while nothing moves is looked at once more, as if all had.
+            if drifting:
+                chance = around.chance_moving(value, pixel, tested, chance, 0.05 * nothing.alpha)
+            chosen = self._grown(frame, pixel, chance, shape, nothing.alpha, n_all)
+            frame, pixel, value, share, tested, chance = (
+                a[chosen] for a in (frame, pixel, value, share, tested, chance))
+        keep, reason = self._plausible(frame, pixel, shape)
+        frame, pixel, value, share = (a[keep] for a in (frame, pixel, value, share))
+        others, weight = self._others(pixel, value, share)
+        return _model(replace(nothing, reason=reason), frame, pixel, value, others / weight * share)
+
+    def _others(self, pixel: np.ndarray, value: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sum of a pixel's frames that are not in the list, and their share of the dose, for each entry."""
+        places, inverse = np.unique(pixel, return_inverse=True)
+        others = self.total.reshape(-1)[places] - np.bincount(inverse, value, places.size)
+        weight = 1 - np.bincount(inverse, share, places.size)
+        return others[inverse], np.maximum(weight, 1e-3)[inverse]
+
+    def _grown(self, frame: np.ndarray, pixel: np.ndarray, chance: np.ndarray, shape: tuple[int, int], alpha: float,
+               n_all: int) -> np.ndarray:
+        """Places of the candidates that are events: unlikely by themselves, or two that touch, and what touches these.
+
+        Of ``alpha``, .6 goes to single ones where a twentieth of them may be false at most, else .1: a stack without
+        events keeps all its pixels. .05 goes to pairs: 13 a pixel, each with the square of a chance.
+        """
+        certain = np.count_nonzero(chance < 0.1 * alpha)
+        alone = 0.6 * alpha if certain > 20 * 0.6 * alpha * n_all else 0.1 * alpha
+        pair = np.sqrt(0.05 * alpha / (_NEIGHBOURS / 2))
+        if self.noise.kind != "poisson":
+            # Neighbours share the charge of an electron, so that their noise is not independent.
+            pair /= 20
+        event = chance < alone
+        some = np.flatnonzero(chance < pair)
+        first, second = link(frame[some], pixel[some], shape)
+        event[some[first]] = event[some[second]] = True
+        # What touches an event may be as likely as the rest of alpha allows for so many.
+        grown = 0.25 * alpha * n_all / (_NEIGHBOURS * max(1, int(np.count_nonzero(event))))
+        some = np.flatnonzero(event | (chance < min(grown, _CANDIDATE)))
+        first, second = link(frame[some], pixel[some], shape)
+        first, second = some[first], some[second]
+        while (event[first] != event[second]).any():
+            touched = event[first] | event[second]
+            event[first[touched]] = event[second[touched]] = True
+        return np.flatnonzero(event)
+
+    def _plausible(self, frame: np.ndarray, pixel: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, str]:
+        """Which entries to keep, and why not the others."""
+        n, group = _components(frame, pixel, shape)
+        reasons = []
+        keep = np.ones(frame.size, bool)
+        if not n:
+            return keep, ""
+        # A pixel with all its eight neighbours: X-rays and tracks hardly have one, spots of diffraction do.
+        first, second = link(frame, pixel, shape, 0)
+        inner = np.bincount(np.concatenate((first, second)), minlength=frame.size) == 8
+        spots = np.unique(group[inner]).size
+        if spots >= _SPOTS and spots > _MOST_SPOTS * n:
+            return ~keep, f"{spots} of {n} events are spots of 3 x 3 pixels and more, as of diffraction: left alone"
+        many = np.bincount(frame, minlength=1) > _MOST_OF_FRAME * self.total.size + 1
+        if many.any():
+            keep &= ~many[frame]
+            reasons.append(f"{np.count_nonzero(many)} frames that differ as a whole left alone")
+        in_frame, size = np.unique(group.astype(np.int64) * self.n_frames + frame, return_counts=True)
+        large = np.zeros(n, bool)
+        large[in_frame[size > _LARGEST] // self.n_frames] = True
+        if large.any():
+            keep &= ~large[group]
+            reasons.append(f"{np.count_nonzero(large)} of more than {_LARGEST} pixels in a frame left alone")
+        return keep, "; ".join(reasons)
+
+
+def _batches(stack: Any) -> Iterator[tuple[int, np.ndarray]]:
+    """Number of the first, and frames (k, npix) that the core takes: all of an array at once, else a few."""
+    nz, ny, nx = (int(n) for n in stack.shape)
+    dtype: np.dtype = np.dtype(stack.dtype)
+    if isinstance(stack, np.ndarray) and stack.flags.c_contiguous and dtype.isnative and dtype.name in _KERNEL_TYPES:
+        yield 0, stack.reshape(nz, ny * nx)
+        return
+    if dtype.kind == "b":
+        dtype = np.dtype(np.uint8)
+    kept = dtype.newbyteorder("=")
+    if kept.name not in _KERNEL_TYPES:
+        kept = np.dtype(np.float32 if dtype == np.float16 else np.float64)
+    held = np.empty((min(_AT_A_TIME, nz), ny * nx), kept)
+    n = 0
+    for number, frame in enumerate(frames_of(stack), 1):
+        held[n] = frame.reshape(-1)
+        n += 1
+        if n == len(held) or number == nz:
+            yield number - n, held[:n]
+            n = 0

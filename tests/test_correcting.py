@@ -1,5 +1,6 @@
 """Frames through a correction while they are decoded: the same bits as step after step on whole frames in memory."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -77,10 +78,8 @@ def test_a_piece_of_a_frame_is_what_numpy_makes_of_it(n, kind, steps, share, rar
     out = memory[offset : offset + n]
     expected = memory.copy()
     plainly(pixels, first, parts, events, expected[offset : offset + n])
-    made = pickle.loads(pickle.dumps(Steps(n, **parts)))
-    correct(
-        x, made, out, first=first, packed=packed, events=None if rare is None else (index, fill), stream=stream
-    )  # fmt: skip
+    listed = None if rare is None else (index, fill)
+    correct(x, Steps(n, **parts), out, first=first, packed=packed, events=listed, stream=stream)
     np.testing.assert_array_equal(memory, expected)
 
 
@@ -151,6 +150,21 @@ def test_noise_and_lists_in_any_order_are_left_to_the_frame(tmp_path, rng):
             np.testing.assert_array_equal(reader.read([2, 0]), expected[[2, 0]])
 
 
+def test_a_corrected_reader_goes_to_another_process_as_small_as_before(tmp_path, rng):
+    stack = rng.poisson(2, (2, 90, 80)).astype(np.uint8)
+    path = tmp_path / "m.mrcz"
+    mrcz.write(path, stack, sync=False)
+    correction = Correction.fit(stack, gain=rng.uniform(0.8, 1.2, (90, 80)).astype(np.float32))
+    with mrcz.open(path, correction=correction) as reader:
+        before = len(pickle.dumps(reader))
+        expected = reader.read()
+        data = pickle.dumps(reader)
+        assert len(data) == before
+        with pickle.loads(data) as again:
+            np.testing.assert_array_equal(again.read(), expected)
+    np.testing.assert_array_equal(copy.deepcopy(correction).apply_frame(stack[0]), expected[0])
+
+
 def test_a_correction_of_another_shape_is_refused_wherever_it_is_given(tmp_path, rng):
     path = tmp_path / "m.mrcz"
     mrcz.write(path, rng.poisson(1, (2, 8, 10)).astype(np.uint8), sync=False)
@@ -158,6 +172,9 @@ def test_a_correction_of_another_shape_is_refused_wherever_it_is_given(tmp_path,
     with mrcz.open(path) as reader:
         for call in (lambda: reader.read(correction=wrong), lambda: reader.sum(correction=wrong)):
             with pytest.raises(ValueError, match="correction is for"):
+                call()
+        for call in (lambda: reader.read(correction="gain.mrc"), lambda: mrcz.open(path, correction=np.ones((8, 9)))):
+            with pytest.raises(TypeError, match="expected a mrcz"):
                 call()
         with pytest.raises(ValueError, match="gain from the correction"):
             reader.read(correction=Correction(gain=np.ones((8, 10), np.float32)), gain=np.ones((8, 10), np.float32))

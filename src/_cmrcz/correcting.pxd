@@ -21,7 +21,7 @@ cdef struct Correcting:
 cdef class Steps:
     cdef Correcting plan
     cdef readonly int64_t pixels
-    cdef dict parts         # what the pointers point into, by name
+    cdef tuple parts        # what the pointers point into
 
 
 cdef void correct_pixels(const Correcting *plan, const Touched *events, int pixel_type, const uint8_t *p, int64_t first,

@@ -41,7 +41,7 @@ cdef class Steps:
     """
 
     def __init__(self, int64_t pixels, *, dark=None, gain=None, pattern=None, index=None, weight=None, fill=None):
-        self.parts = {"dark": dark, "gain": gain, "pattern": pattern, "index": index, "weight": weight, "fill": fill}
+        self.parts = (dark, gain, pattern, index, weight, fill)
         self.pixels = pixels
         self.plan.dark = image("dark", dark, pixels)
         self.plan.gain = image("gain", gain, pixels)
@@ -60,13 +60,6 @@ cdef class Steps:
             self.plan.outliers.index = &places[0]
             self.plan.outliers.weight = &weights[0]
             self.plan.outliers.fill = &fills[0]
-
-    def __reduce__(self):
-        return (_again, (self.pixels, self.parts))
-
-
-def _again(pixels, parts):
-    return Steps(pixels, **parts)
 
 
 cdef const float *image(str name, given, int64_t pixels) except? NULL:
@@ -138,10 +131,10 @@ cdef void subtract(float *x, const float *y, int64_t n) noexcept nogil:
         x[i] -= y[i]
 
 
-cdef void multiply(float *x, const float *y, int64_t n) noexcept nogil:
+cdef void subtract_and_multiply(float *x, const float *y, const float *z, int64_t n) noexcept nogil:
     cdef int64_t i
     for i in range(n):
-        x[i] *= y[i]
+        x[i] = (x[i] - y[i]) * z[i]
 
 
 cdef int64_t half_bytes(int pixel_type) noexcept nogil:
@@ -187,7 +180,7 @@ cdef void correct_pixels(const Correcting *plan, const Touched *events, int pixe
                          int64_t n, float *out, int stream) noexcept nogil:
     """Pixels first..first + n of a frame, stored at p, corrected to their place in the frame at out.
 
-    stream: write past the caches. first is even if two pixels share a byte.
+    stream: past the caches where that pays. first is even if two pixels share a byte.
     """
     cdef float[PIECE] spare
     cdef float *x
@@ -203,23 +196,23 @@ cdef void correct_pixels(const Correcting *plan, const Touched *events, int pixe
         if stream and plan.dark is NULL and plan.pattern is NULL and (here.n + now.n) * RARE < m:
             between(plan, pixel_type, p + a * halves // 2, at, m, out, &here, &now)
         else:
-            # Pixels changed twice must be in cache the second time, and those of a misplaced array cannot be touched.
-            x = &spare[0] if stream or MZ_MISPLACED(out) else out + at
+            # Not past the caches, where the next step wants them; those of a misplaced array cannot be touched.
+            x = &spare[0] if MZ_MISPLACED(out) else out + at
             K.to_float(pixel_type, p + a * halves // 2, plan.gain + at if plan.dark is NULL and plan.gain is not NULL
                        else NULL, x, m, 0)
-            if plan.dark is not NULL:
+            if plan.dark is not NULL and plan.gain is not NULL:
+                subtract_and_multiply(x, plan.dark + at, plan.gain + at, m)
+            elif plan.dark is not NULL:
                 subtract(x, plan.dark + at, m)
-                if plan.gain is not NULL:
-                    multiply(x, plan.gain + at, m)
             replace(&now, 0, at, m, x)
             replace(&here, 0, at, m, x)
             if plan.pattern is not NULL:
                 subtract(x, plan.pattern + at, m)
             if x == &spare[0]:
-                K.to_float(MZ_F32, x, NULL, out + at, m, 2 if stream else 0)
+                K.to_float(MZ_F32, x, NULL, out + at, m, 0)
         a += m
     if stream:
-        K.to_float(MZ_F32, NULL, NULL, out, 0, 1)   # waits for what went past the caches
+        K.to_float(MZ_F32, out, NULL, out, 0, 1)    # waits for what went past the caches
 
 
 def correct(pixels, Steps steps not None, float[::1] out not None, *, int64_t first=0, packed=None, events=None,

@@ -147,6 +147,8 @@ class Reader(Reductions):
         return opened.warnings
 
     def _check_correction(self, correction: Any, pixels: PixelFormat, shape: tuple[int, ...]) -> None:
+        if not hasattr(correction, "apply_frame"):
+            raise TypeError(f"correction is {type(correction).__name__}, expected a mrcz.correct.Correction")
         if pixels.components != 1 or pixels.dtype.kind == "c":
             raise ValueError(f"{self.path}: {pixels.dtype} frames of shape {shape[1:]} cannot be corrected")
         if correction.shape not in (None, shape[1:]):

@@ -154,6 +154,9 @@ class Correction:
         index = None if model is None else np.ascontiguousarray(model.index, np.int32)
         return Steps(shape[0] * shape[1], index=index, **flat)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "steps"}  # they are made anew
+
     def frame_events(self, numbers: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """The events of these frames for the core, which replaces them between the gain and the outliers of `steps`.
 

@@ -16,9 +16,6 @@ __all__ = ["Noise", "Surroundings", "dose_levels", "estimate_noise", "link", "th
 #: A frame with less than this part of the mean dose is tested as if it had it: dark current does not end with the beam.
 LEAST_DOSE = 0.5
 
-#: Frames whose shares of the dose lie between two powers of this have one table of thresholds.
-_LEVEL = 1.03
-
 
 @dataclass(frozen=True)
 class Noise:
@@ -64,11 +61,14 @@ class Noise:
         return gammaincc(shape, np.maximum(shape + (x - mean) / scale, 0.0))
 
 
-def dose_levels(shares: np.ndarray, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Level of each frame and the share of the dose each level stands for, at most 3 % below that of its frames."""
-    used = np.maximum(shares, LEAST_DOSE / n_frames) * n_frames
-    steps, level = np.unique(np.floor(np.log(used) / np.log(_LEVEL) + 1e-9).astype(np.int64), return_inverse=True)
-    return level.astype(np.int32), _LEVEL**steps / n_frames
+def dose_levels(shares: np.ndarray, n_frames: int, step: float = 0.03) -> tuple[np.ndarray, np.ndarray]:
+    """Level of each frame, frames whose doses differ by less than about ``step`` having one, and the least share of the
+    dose among the frames of each level."""
+    used = np.maximum(shares, LEAST_DOSE / n_frames)
+    steps, level = np.unique(np.floor(np.log(used * n_frames) / np.log1p(step)).astype(np.int64), return_inverse=True)
+    lowest = np.full(steps.size, np.inf)
+    np.minimum.at(lowest, level, used)
+    return level.astype(np.int32), lowest
 
 
 def threshold_table(noise: Noise, sums: np.ndarray, share: float, alpha: float) -> np.ndarray:

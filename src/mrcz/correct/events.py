@@ -340,7 +340,7 @@ def fit_events(stack: Any, *, alpha: float = 1e-7, total: np.ndarray | None = No
         reason = f"more than {most} pixels differ from frame to frame beyond their noise: events were not looked for"
         warnings.warn(reason, stacklevel=2)
         return replace(nothing, reason=reason)
-    model = looking.judge(nothing, *found)
+    model = looking.judge(nothing, n_threads, *found)
     if model.reason:
         warnings.warn(model.reason, stacklevel=2)
     return model
@@ -455,7 +455,7 @@ class _Looking:
                 return None
         return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
-    def judge(self, nothing: EventModel, frame: np.ndarray, pixel: np.ndarray, value: np.ndarray,
+    def judge(self, nothing: EventModel, n_threads: int, frame: np.ndarray, pixel: np.ndarray, value: np.ndarray,
               share: np.ndarray) -> EventModel:
         """The events among the candidates."""
         shape, n_all = nothing.shape, self.n_frames * self.total.size
@@ -465,7 +465,7 @@ class _Looking:
         frame, pixel, value, share = (a[order] for a in (frame, pixel, value, share))
         others, weight = self._others(pixel, value, share)
         tested = np.maximum(share, LEAST_DOSE / self.n_frames)
-        around = Surroundings(self.total, self.n_frames, self.noise)
+        around = Surroundings(self.total, self.n_frames, self.noise, n_threads)
         chance = around.chance(value, pixel, tested, others, weight)
         chance = self._calibrated(chance, n_all)
         near = np.flatnonzero((chance < self.first) & (weight >= 0.5))

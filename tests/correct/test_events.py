@@ -10,6 +10,7 @@ import mrcz
 from _cmrcz import events as core
 from mrcz.correct import Correction, EventModel, fit_events, fit_outliers
 from mrcz.correct.events import _batches, _Looking, time_sum
+from mrcz.simulate import SCENES, add_events, record
 
 SHAPE = (40, 512, 512)
 
@@ -51,19 +52,25 @@ def lost(model, added=0):
 
 def test_events_of_more_than_8_counts_are_found_and_good_pixels_kept():
     """The issue's figures, over seeds: .9 found, .8 where they last three frames, 1e-7 lost."""
-    hit = {1: [0, 0], 3: [0, 0]}
+    one, three = [], []
     gone = pixels = 0
     for seed in range(3):
         rng = np.random.default_rng(seed)
         base = flat(rng)
-        for lasting, n in hit.items():
+        for lasting, parts in ((1, one), (3, three)):
             stack, added = with_events(base, rng, lasting=lasting)
             model = fit_events(stack)
-            n[0] += np.count_nonzero(found(model)[added > 8])
-            n[1] += np.count_nonzero(added > 8)
+            parts.append(found(model)[added > 8])
             gone, pixels = gone + lost(model, added), pixels + stack.size
-    assert hit[1][0] / hit[1][1] >= 0.9
-    assert hit[3][0] / hit[3][1] >= 0.95  # .8 asked for
+        # Those of the simulator: from 3 counts on, tracks among them, fading where they last.
+        events = add_events(base, rng, lasting=0.3)
+        model = fit_events(base)
+        here = found(model)[events.frame, events.y, events.x]
+        one.append(here[(events.counts > 8) & ~events.lasting])
+        three.append(here[(events.counts > 8) & events.lasting])
+        gone, pixels = gone + lost(model, events.excess(base.shape)), pixels + base.size
+    assert np.concatenate(one).mean() >= 0.9 and min(part.mean() for part in one) > 0.88
+    assert np.concatenate(three).mean() >= 0.95  # .8 asked for
     assert gone <= 1e-7 * pixels
 
 
@@ -81,6 +88,24 @@ def test_what_touches_an_event_needs_less():
     assert found(fit_events(alone)).reshape(-1)[weak].mean() < 0.2
 
 
+def test_two_that_touch_need_less():
+    """In one frame or the next, side by side or corner to corner."""
+    rng = np.random.default_rng(21)
+    stack = flat(rng, shape=(40, 256, 256))
+    pairs = []
+    for k in range(36):
+        dt, dy, dx = [(0, 0, 1), (0, 1, 0), (0, 1, -1), (1, 0, 0), (1, -1, 1), (1, 1, 0)][k % 6]
+        pairs += [(k, 40 + k, 5 * k + 20), (k + dt, 40 + k + dy, 5 * k + 20 + dx)]
+    t, y, x = np.array(pairs).T
+    stack[t, y, x] = 9
+    model = fit_events(stack)
+    assert found(model)[t, y, x].mean() > 0.85 and lost(model, stack == 9) <= 1
+    assert model.n_events == 36
+    far = flat(rng, shape=(40, 256, 256))
+    far[t[::2], y[::2], x[::2]] = 9
+    assert fit_events(far).n_pixels <= 2
+
+
 @pytest.mark.parametrize(("rate", "frames"), [(0.06, 40), (0.3, 60), (1.2, 5), (1.2, 8)])
 def test_other_doses_and_few_frames(rate, frames):
     rng = np.random.default_rng(1)
@@ -89,6 +114,16 @@ def test_other_doses_and_few_frames(rate, frames):
     stack, added = with_events(base, rng)
     model = fit_events(stack)
     assert found(model)[added > 8].mean() > 0.95 and lost(model, added) <= 1
+
+
+def test_many_frames_of_hardly_any_counts():
+    """As of an electron event movie: a thousand frames, a hundredth of a count in a pixel of each."""
+    rng = np.random.default_rng(20)
+    base = flat(rng, 0.01, (1000, 64, 64))
+    assert lost(fit_events(base)) == 0
+    stack, added = with_events(base, rng, density=1e-5)
+    model = fit_events(stack)
+    assert found(model)[added > 8].all() and lost(model, added) == 0
 
 
 def _doses(kind):
@@ -140,17 +175,31 @@ def test_specimens_that_drift_are_no_events(inside, drift):
         assert lost(fit_events(drifting(rng, inside, radius, drift, number))) == 0
 
 
+@pytest.mark.parametrize("group", range(4))
+def test_scenes_lose_nothing(group):
+    """Every scene the simulator knows, with its camera and its defects; one in fifty may lose a pixel by chance."""
+    gone = pixels = 0
+    for name in list(SCENES)[group::4]:
+        scene = record(name, shape=(128, 128), seed=1)
+        gone += np.count_nonzero(found(fit_events(scene.stack)) & ~scene.outliers)
+        pixels += scene.stack.size
+    assert gone <= max(1, 1e-7 * pixels)
+
+
 def test_hot_and_dead_pixels_and_a_dark_current_are_no_events():
     rng = np.random.default_rng(4)
-    hot = np.where(rng.random(SHAPE[1:]) < 0.004, rng.exponential(3, SHAPE[1:]), 0)
+    hot = np.where(rng.random((256, 256)) < 0.004, rng.exponential(3, (256, 256)), 0)
     hot[5, 5:9] = 150
     rate = 1.2 + hot
     rate[rng.random(rate.shape) < 1e-3] = 0
-    assert lost(fit_events(flat(rng, rate))) <= 1
+    assert lost(fit_events(flat(rng, rate, (40, 256, 256)))) <= 1
     # Without the beam hot pixels go on.
     rate = np.where(np.arange(40)[:, None, None] < 4, 0, 1.2) + hot
-    correction = Correction.fit(flat(rng, rate), events=True)
-    assert correction.events.n_pixels <= 1 and correction.outliers.n_hot > 300
+    correction = Correction.fit(flat(rng, rate, (40, 256, 256)), events=True)
+    assert correction.events.n_pixels <= 1 and correction.outliers.n_hot > 100
+    # Weakly hot ones, which no test of the sum finds, count on without the beam as well.
+    rate = np.where(np.arange(40)[:, None, None] < 8, 0.0, 4.0) + (rng.random((256, 256)) < 0.002)
+    assert lost(fit_events(flat(rng, rate, (40, 256, 256)))) <= 1
 
 
 def test_pixels_on_for_some_frames():
@@ -252,12 +301,23 @@ def test_the_noise_is_that_of_the_data(name):
     assert found(model)[hit].mean() > 0.95 and lost(model, hit) == 0
 
 
-def test_charge_that_is_shared_makes_no_pairs():
+@pytest.mark.parametrize("noise", ["charge shared", "neighbours correlated", "a long tail"])
+def test_noise_unlike_that_of_counts(noise):
+    """Neighbours that share what they count make no pairs, and a tail longer than thought no events."""
     from scipy.ndimage import gaussian_filter
 
     rng = np.random.default_rng(12)
-    stack = np.stack([gaussian_filter(f.astype(np.float32), 0.6) for f in flat(rng, shape=(40, 256, 256))])
+    shape = (30, 256, 256)
+    if noise == "charge shared":
+        stack = gaussian_filter(rng.poisson(1.2, shape).astype(np.float64), (0, 0.6, 0.6))
+    elif noise == "neighbours correlated":
+        stack = 30 + gaussian_filter(rng.standard_normal(shape), (0, 1.5, 1.5))
+    else:
+        stack = 30 + rng.laplace(size=shape)
+    stack = stack.astype(np.float32)
     assert lost(fit_events(stack)) == 0
+    stack[7, 20:200:20, 99] += 25 * stack.std()
+    assert fit_events(stack).pixel.tolist() == [y * 256 + 99 for y in range(20, 200, 20)]
 
 
 def test_counts_that_saturate():

@@ -31,8 +31,8 @@ __all__ = ["EventModel", "fit_events"]
 #: With fewer frames there is hardly another one to compare with.
 LEAST_FRAMES = 5
 
-#: Chance of a pixel of one frame to be looked at closer.
-_CANDIDATE = 3e-4
+#: Chance of a pixel of one frame to be looked at closer, and that of a pixel of all frames at most.
+_CANDIDATE, _OF_PIXEL = 3e-4, 0.06
 
 #: Candidates kept, in frames: more are no events but a specimen that moves or noise that is none of those known.
 _MOST = 0.25
@@ -52,8 +52,8 @@ _SAMPLE, _PAIRS, _OF_PAIR = 1 << 20, 3, 1 << 17
 #: Neighbours of a pixel in its frame and those before and after.
 _NEIGHBOURS = 26
 
-#: Frames of a reader that are looked at together.
-_AT_A_TIME = 4
+#: Frames of a reader, and of an array, that are looked at together.
+_AT_A_TIME, _OF_ARRAY = 4, 64
 
 _SUM_TYPES = {"uint16", "int16", "uint32", "int32", "int64", "float32", "float64"}
 _KERNEL_TYPES = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"}
@@ -340,7 +340,7 @@ def fit_events(stack: Any, *, alpha: float = 1e-7, total: np.ndarray | None = No
         reason = f"more than {most} pixels differ from frame to frame beyond their noise: events were not looked for"
         warnings.warn(reason, stacklevel=2)
         return replace(nothing, reason=reason)
-    model = looking.judge(nothing, *found)
+    model = looking.judge(nothing, n_threads, *found)
     if model.reason:
         warnings.warn(model.reason, stacklevel=2)
     return model
@@ -356,6 +356,11 @@ class _Looking:
     rows: slice
     good: np.ndarray
     reference: float
+
+    @property
+    def first(self) -> float:
+        """Chance below which a pixel of one frame is a candidate."""
+        return min(_CANDIDATE, _OF_PIXEL / self.n_frames)
 
     @classmethod
     def at(cls, stack: Any, total: np.ndarray) -> _Looking | None:
@@ -408,32 +413,32 @@ class _Looking:
         in_ranges(flat.size, n_threads, lambda a, b: _events.bin_sums(flat, a, b, low, scale, out), least=1 << 16)
         return out, low + np.square(np.arange(int(out.max()) + 1) / scale)
 
-    def limits(self, lowest: np.ndarray, sums: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Thresholds (levels, bins) in the pixels' own type: a candidate is above."""
+    def limits(self, share: float, sums: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Thresholds of all bins, of the pixels' type, for a frame of this share of the dose: candidates are above."""
         # The threshold is smooth in the root of the sum; 512 places of it are enough.
         root = np.sqrt(sums - sums[0])
         place = np.unique(np.searchsorted(root, np.linspace(0, root[-1], 512)))
-        out = np.empty((lowest.size, sums.size), dtype)
-        for k, share in enumerate(lowest):
-            at = threshold_table(self.noise, sums[place], float(share), _CANDIDATE)
-            limit = np.interp(root, root[place], at) if np.isfinite(at).all() else at[
-                np.minimum(np.searchsorted(place, np.arange(sums.size)), place.size - 1)]
-            if dtype.kind in "iu":
-                info = np.iinfo(dtype)
-                limit = np.clip(np.ceil(limit - 1e-9) - 1, info.min, info.max)
-            out[k] = limit
-        return out
+        at = threshold_table(self.noise, sums[place], share, self.first)
+        limit = np.interp(root, root[place], at) if np.isfinite(at).all() else at[
+            np.minimum(np.searchsorted(place, np.arange(sums.size)), place.size - 1)]
+        if dtype.kind in "iu":
+            info = np.iinfo(dtype)
+            limit = np.clip(np.ceil(limit - 1e-9) - 1, info.min, info.max)
+        return limit.astype(dtype)
 
     def candidates(self, stack: Any, most: int, n_threads: int) -> tuple[np.ndarray, ...] | None:
         """Frame, pixel, value and share of the dose of all that is above its threshold; None for more than ``most``."""
         ny, nx = self.total.shape
         bins, sums = self.bins(n_threads)
         found: list[tuple[np.ndarray, ...]] = []
+        mean = float(self.reference / np.count_nonzero(self.good) / self.n_frames)
+        # Where a level counts for more than the noise, as in images with an offset, doses are told apart more finely.
+        step = min(0.03, 0.2 * float(np.sqrt(self.noise.variance(mean))) / mean)
         so_far = 0
         for first, frames in _batches(stack):
             shares = self.shares(frames)
-            level, lowest = dose_levels(shares, self.n_frames)
-            limits = self.limits(lowest, sums, frames.dtype)
+            level, lowest = dose_levels(shares, self.n_frames, step)
+            limits = np.stack([self.limits(float(share), sums, frames.dtype) for share in lowest])
             room = most // n_threads + 1
 
             def look(a: int, b: int, frames: np.ndarray = frames, limits: np.ndarray = limits, first: int = first,
@@ -450,7 +455,7 @@ class _Looking:
                 return None
         return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
-    def judge(self, nothing: EventModel, frame: np.ndarray, pixel: np.ndarray, value: np.ndarray,
+    def judge(self, nothing: EventModel, n_threads: int, frame: np.ndarray, pixel: np.ndarray, value: np.ndarray,
               share: np.ndarray) -> EventModel:
         """The events among the candidates."""
         shape, n_all = nothing.shape, self.n_frames * self.total.size
@@ -460,13 +465,10 @@ class _Looking:
         frame, pixel, value, share = (a[order] for a in (frame, pixel, value, share))
         others, weight = self._others(pixel, value, share)
         tested = np.maximum(share, LEAST_DOSE / self.n_frames)
-        around = Surroundings(self.total, self.n_frames, self.noise)
+        around = Surroundings(self.total, self.n_frames, self.noise, n_threads)
         chance = around.chance(value, pixel, tested, others, weight)
-        # More of the weak ones than there should be: the noise has a longer tail, in the same proportion further out.
-        weak = np.count_nonzero((chance > 1e-6) & (chance < _CANDIDATE)) / n_all
-        if weak > 1.5 * _CANDIDATE:
-            chance **= np.log(weak) / np.log(_CANDIDATE)
-        near = np.flatnonzero((chance < _CANDIDATE) & (weight >= 0.5))
+        chance = self._calibrated(chance, n_all)
+        near = np.flatnonzero((chance < self.first) & (weight >= 0.5))
         frame, pixel, value, share, chance = (a[near] for a in (frame, pixel, value, share, chance))
         tested = tested[near]
         for drifting in (False, True):
@@ -488,6 +490,22 @@ class _Looking:
         weight = 1 - np.bincount(inverse, share, places.size)
         return others[inverse], np.maximum(weight, 1e-3)[inverse]
 
+    def _calibrated(self, chance: np.ndarray, n_all: int) -> np.ndarray:
+        """Chances after what is seen of them: noise with a longer tail than was thought leaves more weak candidates
+        than it should, and how their number falls with the deviate z is how it goes on, exponentially."""
+        from scipy.special import ndtri
+
+        # Between these levels there is hardly an event.
+        least, middle = self.first / 3000, self.first / 30
+        weak = int(np.count_nonzero((chance > least) & (chance < self.first)))
+        if weak <= 1.5 * self.first * n_all:
+            return chance
+        further = max(1, int(np.count_nonzero((chance > least) & (chance < middle))))
+        z = -ndtri(np.maximum(chance, 1e-300))
+        start, stop = (-float(ndtri(level)) for level in (self.first, middle))
+        slope = max(np.log(weak / further) / (stop - start), 0.1)
+        return np.maximum(chance, np.minimum(weak / n_all * np.exp(-slope * (z - start)), 1.0))
+
     def _grown(self, frame: np.ndarray, pixel: np.ndarray, chance: np.ndarray, shape: tuple[int, int], alpha: float,
                n_all: int) -> np.ndarray:
         """Places of the candidates that are events: unlikely by themselves, or two that touch, and what touches these.
@@ -497,17 +515,17 @@ class _Looking:
         """
         certain = np.count_nonzero(chance < 0.1 * alpha)
         alone = 0.6 * alpha if certain > 20 * 0.6 * alpha * n_all else 0.1 * alpha
-        pair = np.sqrt(0.05 * alpha / (_NEIGHBOURS / 2))
+        pair = float(np.sqrt(0.05 * alpha / (_NEIGHBOURS / 2)))
         if self.noise.kind != "poisson":
-            # Neighbours share the charge of an electron, so that their noise is not independent.
-            pair /= 20
+            # Neighbours share the charge of an electron: that two of them are unlikely is hardly less likely than one.
+            pair = 0.0
         event = chance < alone
         some = np.flatnonzero(chance < pair)
         first, second = link(frame[some], pixel[some], shape)
         event[some[first]] = event[some[second]] = True
         # What touches an event may be as likely as the rest of alpha allows for so many.
         grown = 0.25 * alpha * n_all / (_NEIGHBOURS * max(1, int(np.count_nonzero(event))))
-        some = np.flatnonzero(event | (chance < min(grown, _CANDIDATE)))
+        some = np.flatnonzero(event | (chance < min(grown, self.first)))
         first, second = link(frame[some], pixel[some], shape)
         first, second = some[first], some[second]
         while (event[first] != event[second]).any():
@@ -542,11 +560,12 @@ class _Looking:
 
 
 def _batches(stack: Any) -> Iterator[tuple[int, np.ndarray]]:
-    """Number of the first, and frames (k, npix) that the core takes: all of an array at once, else a few."""
+    """Number of the first, and frames (k, npix) that the core takes: many of an array at once, else a few."""
     nz, ny, nx = (int(n) for n in stack.shape)
     dtype: np.dtype = np.dtype(stack.dtype)
     if isinstance(stack, np.ndarray) and stack.flags.c_contiguous and dtype.isnative and dtype.name in _KERNEL_TYPES:
-        yield 0, stack.reshape(nz, ny * nx)
+        for first in range(0, nz, _OF_ARRAY):
+            yield first, stack[first : first + _OF_ARRAY].reshape(-1, ny * nx)
         return
     if dtype.kind == "b":
         dtype = np.dtype(np.uint8)

@@ -173,6 +173,9 @@ def test_a_correction_of_another_shape_is_refused_wherever_it_is_given(tmp_path,
         for call in (lambda: reader.read(correction=wrong), lambda: reader.sum(correction=wrong)):
             with pytest.raises(ValueError, match="correction is for"):
                 call()
+        for call in (lambda: reader.read(correction="gain.mrc"), lambda: mrcz.open(path, correction=np.ones((8, 9)))):
+            with pytest.raises(TypeError, match="expected a mrcz"):
+                call()
         with pytest.raises(ValueError, match="gain from the correction"):
             reader.read(correction=Correction(gain=np.ones((8, 10), np.float32)), gain=np.ones((8, 10), np.float32))
 

@@ -152,6 +152,8 @@ class Reader(Reductions):
         return opened.warnings
 
     def _check_correction(self, correction: Any, pixels: PixelFormat, shape: tuple[int, ...]) -> None:
+        if not hasattr(correction, "apply_frame"):
+            raise TypeError(f"correction is {type(correction).__name__}, expected a mrcz.correct.Correction")
         if pixels.components != 1 or pixels.dtype.kind == "c":
             raise ValueError(f"{self.path}: {pixels.dtype} frames of shape {shape[1:]} cannot be corrected")
         if correction.shape not in (None, shape[1:]):
@@ -513,13 +515,14 @@ class Reader(Reductions):
         if out is None:
             out, fresh = np.empty((len(numbers), *self.shape[1:]), np.float32), True
         steps = getattr(correction, "steps", None)
-        if (
-            steps is not None and self._fusable and out.flags.c_contiguous
-            and self._whole_pixels(
-                lambda: self._decode(numbers, None, out, threads, to_float=True, correction=steps, fresh=fresh)
-            )
-        ):  # fmt: skip
-            return out
+        if steps is not None and self._fusable and out.flags.c_contiguous:
+            events = correction.frame_events(numbers)
+            if self._whole_pixels(
+                lambda: self._decode(
+                    numbers, None, out, threads, to_float=True, correction=steps, events=events, fresh=fresh
+                )
+            ):
+                return out
         # Frame by frame: a batch of stored frames is held at a time.
         per = max(threads, _BATCH // max(1, self._stored))
         with ThreadPoolExecutor(threads) as pool:
@@ -545,6 +548,7 @@ class Reader(Reductions):
         to_float: bool = False,
         gain: np.ndarray | None = None,
         correction: Any = None,
+        events: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
         fresh: bool = False,
     ) -> np.ndarray:
         """Frames as they are stored, into out (fresh: a new array too) or into a new array of the file's dtype."""
@@ -569,7 +573,8 @@ class Reader(Reductions):
         arguments = {
             "stored": self._stored, "pixel_type": code, "nx": nx, "row_bytes": self._stored // ny, "n_threads": threads,
             "raw": not self.is_compressed, "verify": self.verify, "window": window, "to_float": to_float,
-            "gain": None if gain is None else gain.reshape(-1), "correction": correction, "fresh": fresh,
+            "gain": None if gain is None else gain.reshape(-1), "correction": correction, "events": events,
+            "fresh": fresh,
         }  # fmt: skip
         index = self.index
         # An index of part of the frames keeps their order; the core takes plain arrays.
@@ -620,10 +625,12 @@ class Reader(Reductions):
                 chosen = np.array(part.frames, dtype=np.int64)
                 for run in np.split(chosen, np.flatnonzero(np.diff(chosen) != 1) + 1):
                     span = slice(int(run[0]), int(run[-1]) + 1)
+                    if (events := arguments["events"]) is not None:
+                        events = (events[0][span.start : span.stop + 1], *events[1:])
                     with self._core_errors(numbers[span]):
                         core.read(
                             data, offsets[span] - part.start, sizes[span], flat[span],
-                            hashes=None if hashes is None else hashes[span], **arguments,
+                            hashes=None if hashes is None else hashes[span], **{**arguments, "events": events},
                         )  # fmt: skip
 
     def stored(self, frame: int) -> bytes:

@@ -5,7 +5,7 @@ import pytest
 
 import mrcz
 from _cmrcz import frames as core
-from mrcz.correct import Correction, fit_outliers
+from mrcz.correct import Correction, EventModel, fit_outliers
 from mrcz.correct._stack import time_sum
 
 FILES = {
@@ -121,3 +121,36 @@ def test_sums_in_16_bits_only_where_they_fit(tmp_path, n, dtype, pixel_type, fin
         with pytest.raises(ValueError, match="16 bits"):
             core.sum(*arguments, **options, weights=np.ones(n))
     assert (total == n * {0: -128, 1: 255, 8: 15}[pixel_type]).all()
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_file_is_read_through_events_as_its_array_is(tmp_path, kind):
+    n, shape = 9, (64, 50)
+    path, stack = written(tmp_path, kind, n, shape)
+    rng = np.random.default_rng(5)
+    outliers = fit_outliers(stack)
+    # some where outliers are, some frames without any
+    places = [np.unique([*rng.integers(0, 3200, 6), outliers.index[k % 3]]) if k % 3 else [] for k in range(n)]
+    frame = np.repeat(np.arange(n), [len(p) for p in places])
+    events = EventModel.from_dict({
+        "type": "mrcz.EventModel", "version": 1, "shape": shape, "n_frames": n, "alpha": 1e-7, "n_events": 5,
+        "noise": "poisson", "reason": "", "frame": frame, "pixel": np.concatenate(places),
+        "value": np.full(frame.size, 15), "fill": rng.uniform(0, 3, frame.size),
+    })  # fmt: skip
+    dark, gain = (rng.uniform(0.5, 1, shape).astype(np.float32) for _ in range(2))
+    for parts in (
+        {}, {"gain": gain}, {"dark": dark, "gain": gain, "koma": dark}, {"outliers": outliers},
+        {"gain": gain, "outliers": outliers}, {"outliers": outliers, "noise": True, "seed": 3},
+    ):  # fmt: skip
+        correction = Correction(events=events, **parts)
+        assert (correction.steps is None) == ("noise" in parts)
+        expected = correction.apply(stack)
+        with mrcz.open(path, correction=correction) as reader, mrcz.open(path) as raw:
+            np.testing.assert_array_equal(reader.read(), expected)
+            np.testing.assert_array_equal(reader[4], expected[4])
+            np.testing.assert_array_equal(reader.read([7, 3, 4]), expected[[7, 3, 4]])
+            assert reader.read([]).shape == (0, *shape)
+            np.testing.assert_array_equal(correction.apply(raw), expected)
+            np.testing.assert_array_equal(list(correction.frames(raw)), expected)
+        with open(path, "rb") as file, mrcz.open(file, correction=correction) as reader:
+            np.testing.assert_array_equal(reader.read([8, 1, 2]), expected[[8, 1, 2]])

@@ -4,6 +4,7 @@ mrcz correct movie.mrcz                          movie_corrected.mrcz beside it,
 mrcz correct --gain gain.mrc --sum -r session/   corrected sums of all stacks, nothing else
 mrcz correct --mask --suffix .txt movie.mrcz     only the outliers, as RELION's x y w h list
 mrcz correct --mask --serialem movie.mrcz        the same for SerialEM, as its defects.txt
+mrcz correct --events --sum movie.mrcz           X-rays and cosmic rays of single frames, too
 mrcz correct --report --measure movie.mrcz       write nothing; numbers, R before and after
 """
 

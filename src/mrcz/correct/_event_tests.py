@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from mrcz.correct._stack import in_ranges
+
 __all__ = ["Noise", "Surroundings", "dose_levels", "estimate_noise", "link", "threshold_table"]
 
 #: A frame with less than this part of the mean dose is tested as if it had it: dark current does not end with the beam.
 LEAST_DOSE = 0.5
-
-#: Frames whose shares of the dose lie between two powers of this have one table of thresholds.
-_LEVEL = 1.03
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,14 @@ class Noise:
         return gammaincc(shape, np.maximum(shape + (x - mean) / scale, 0.0))
 
 
-def dose_levels(shares: np.ndarray, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Level of each frame and the share of the dose each level stands for, at most 3 % below that of its frames."""
-    used = np.maximum(shares, LEAST_DOSE / n_frames) * n_frames
-    steps, level = np.unique(np.floor(np.log(used) / np.log(_LEVEL) + 1e-9).astype(np.int64), return_inverse=True)
-    return level.astype(np.int32), _LEVEL**steps / n_frames
+def dose_levels(shares: np.ndarray, n_frames: int, step: float = 0.03) -> tuple[np.ndarray, np.ndarray]:
+    """Level of each frame, frames whose doses differ by less than about ``step`` having one, and the least share of the
+    dose among the frames of each level."""
+    used = np.maximum(shares, LEAST_DOSE / n_frames)
+    steps, level = np.unique(np.floor(np.log(used * n_frames) / np.log1p(step)).astype(np.int64), return_inverse=True)
+    lowest = np.full(steps.size, np.inf)
+    np.minimum.at(lowest, level, used)
+    return level.astype(np.int32), lowest
 
 
 def threshold_table(noise: Noise, sums: np.ndarray, share: float, alpha: float) -> np.ndarray:
@@ -200,6 +202,7 @@ class Surroundings:
     total: np.ndarray
     n_frames: int
     noise: Noise
+    n_threads: int = 1
 
     def spread(self, level: np.ndarray) -> np.ndarray:
         """Standard deviation of a sum over time of this level."""
@@ -210,14 +213,18 @@ class Surroundings:
         pixels, and the rest of an event."""
         ny, nx = self.total.shape
         out = np.empty(pixel.size)
-        for start in range(0, pixel.size, 1 << 12):
-            here = slice(start, start + (1 << 12))
-            y, x = np.divmod(pixel[here].astype(np.int64), nx)
-            y = np.clip(y[:, None] + offsets[:, 0], 0, ny - 1)
-            x = np.clip(x[:, None] + offsets[:, 1], 0, nx - 1)
-            values = self.total.reshape(-1)[y * nx + x].astype(np.float64)
-            middle = np.nan_to_num(np.median(values, 1))
-            out[here] = np.fmin(values, (middle + 3 * self.spread(middle) + self.noise.unit)[:, None]).mean(1)
+
+        def work(start: int, stop: int) -> None:
+            for a in range(start, stop, 1 << 12):  # in steps that take little memory
+                here = slice(a, min(a + (1 << 12), stop))
+                y, x = np.divmod(pixel[here].astype(np.int64), nx)
+                y = np.clip(y[:, None] + offsets[:, 0], 0, ny - 1)
+                x = np.clip(x[:, None] + offsets[:, 1], 0, nx - 1)
+                values = self.total.reshape(-1)[y * nx + x].astype(np.float64)
+                middle = np.nan_to_num(np.median(values, 1))
+                out[here] = np.fmin(values, (middle + 3 * self.spread(middle) + self.noise.unit)[:, None]).mean(1)
+
+        in_ranges(pixel.size, self.n_threads, work, least=1 << 12)
         return np.nan_to_num(out)
 
     def chance(self, x: np.ndarray, pixel: np.ndarray, share: np.ndarray, others: np.ndarray,

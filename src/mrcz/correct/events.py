@@ -52,8 +52,8 @@ _SAMPLE, _PAIRS, _OF_PAIR = 1 << 20, 3, 1 << 17
 #: Neighbours of a pixel in its frame and those before and after.
 _NEIGHBOURS = 26
 
-#: Frames of a reader that are looked at together.
-_AT_A_TIME = 4
+#: Frames of a reader, and of an array, that are looked at together.
+_AT_A_TIME, _OF_ARRAY = 4, 64
 
 _SUM_TYPES = {"uint16", "int16", "uint32", "int32", "int64", "float32", "float64"}
 _KERNEL_TYPES = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"}
@@ -340,7 +340,7 @@ def fit_events(stack: Any, *, alpha: float = 1e-7, total: np.ndarray | None = No
         reason = f"more than {most} pixels differ from frame to frame beyond their noise: events were not looked for"
         warnings.warn(reason, stacklevel=2)
         return replace(nothing, reason=reason)
-    model = looking.judge(nothing, *found)
+    model = looking.judge(nothing, n_threads, *found)
     if model.reason:
         warnings.warn(model.reason, stacklevel=2)
     return model
@@ -431,14 +431,14 @@ class _Looking:
         ny, nx = self.total.shape
         bins, sums = self.bins(n_threads)
         found: list[tuple[np.ndarray, ...]] = []
-        known: dict[float, np.ndarray] = {}
+        mean = float(self.reference / np.count_nonzero(self.good) / self.n_frames)
+        # Where a level counts for more than the noise, as in images with an offset, doses are told apart more finely.
+        step = min(0.03, 0.2 * float(np.sqrt(self.noise.variance(mean))) / mean)
         so_far = 0
         for first, frames in _batches(stack):
             shares = self.shares(frames)
-            level, lowest = dose_levels(shares, self.n_frames)
-            for part in lowest[[part not in known for part in lowest]]:
-                known[part] = self.limits(float(part), sums, frames.dtype)
-            limits = np.stack([known[part] for part in lowest])
+            level, lowest = dose_levels(shares, self.n_frames, step)
+            limits = np.stack([self.limits(float(share), sums, frames.dtype) for share in lowest])
             room = most // n_threads + 1
 
             def look(a: int, b: int, frames: np.ndarray = frames, limits: np.ndarray = limits, first: int = first,
@@ -455,7 +455,7 @@ class _Looking:
                 return None
         return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
-    def judge(self, nothing: EventModel, frame: np.ndarray, pixel: np.ndarray, value: np.ndarray,
+    def judge(self, nothing: EventModel, n_threads: int, frame: np.ndarray, pixel: np.ndarray, value: np.ndarray,
               share: np.ndarray) -> EventModel:
         """The events among the candidates."""
         shape, n_all = nothing.shape, self.n_frames * self.total.size
@@ -465,7 +465,7 @@ class _Looking:
         frame, pixel, value, share = (a[order] for a in (frame, pixel, value, share))
         others, weight = self._others(pixel, value, share)
         tested = np.maximum(share, LEAST_DOSE / self.n_frames)
-        around = Surroundings(self.total, self.n_frames, self.noise)
+        around = Surroundings(self.total, self.n_frames, self.noise, n_threads)
         chance = around.chance(value, pixel, tested, others, weight)
         chance = self._calibrated(chance, n_all)
         near = np.flatnonzero((chance < self.first) & (weight >= 0.5))
@@ -497,12 +497,12 @@ class _Looking:
 
         # Between these levels there is hardly an event.
         least, middle = self.first / 3000, self.first / 30
-        weak = np.count_nonzero((chance > least) & (chance < self.first))
+        weak = int(np.count_nonzero((chance > least) & (chance < self.first)))
         if weak <= 1.5 * self.first * n_all:
             return chance
-        further = max(1, np.count_nonzero((chance > least) & (chance < middle)))
+        further = max(1, int(np.count_nonzero((chance > least) & (chance < middle))))
         z = -ndtri(np.maximum(chance, 1e-300))
-        start, stop = -ndtri(self.first), -ndtri(middle)
+        start, stop = (-float(ndtri(level)) for level in (self.first, middle))
         slope = max(np.log(weak / further) / (stop - start), 0.1)
         return np.maximum(chance, np.minimum(weak / n_all * np.exp(-slope * (z - start)), 1.0))
 
@@ -515,10 +515,10 @@ class _Looking:
         """
         certain = np.count_nonzero(chance < 0.1 * alpha)
         alone = 0.6 * alpha if certain > 20 * 0.6 * alpha * n_all else 0.1 * alpha
-        pair = np.sqrt(0.05 * alpha / (_NEIGHBOURS / 2))
+        pair = float(np.sqrt(0.05 * alpha / (_NEIGHBOURS / 2)))
         if self.noise.kind != "poisson":
-            # Neighbours share the charge of an electron, so that their noise is not independent.
-            pair /= 20
+            # Neighbours share the charge of an electron: that two of them are unlikely is hardly less likely than one.
+            pair = 0.0
         event = chance < alone
         some = np.flatnonzero(chance < pair)
         first, second = link(frame[some], pixel[some], shape)
@@ -560,11 +560,12 @@ class _Looking:
 
 
 def _batches(stack: Any) -> Iterator[tuple[int, np.ndarray]]:
-    """Number of the first, and frames (k, npix) that the core takes: all of an array at once, else a few."""
+    """Number of the first, and frames (k, npix) that the core takes: many of an array at once, else a few."""
     nz, ny, nx = (int(n) for n in stack.shape)
     dtype: np.dtype = np.dtype(stack.dtype)
     if isinstance(stack, np.ndarray) and stack.flags.c_contiguous and dtype.isnative and dtype.name in _KERNEL_TYPES:
-        yield 0, stack.reshape(nz, ny * nx)
+        for first in range(0, nz, _OF_ARRAY):
+            yield first, stack[first : first + _OF_ARRAY].reshape(-1, ny * nx)
         return
     if dtype.kind == "b":
         dtype = np.dtype(np.uint8)

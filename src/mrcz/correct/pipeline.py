@@ -138,13 +138,12 @@ class Correction:
 
     @cached_property
     def steps(self) -> Steps | None:
-        """The same as `apply_frame` does, for the core to do to pixels as it decodes them.
+        """The same as `apply_frame` does, but for events, for the core to do to pixels as it decodes them.
 
-        None if nothing is done, if a frame is needed whole (the noise option looks at all of it first), or if each has
-        events of its own.
+        None if nothing is done, or if a frame is needed whole: the noise option looks at all of it first.
         """
         model, shape = self.outliers, self.shape
-        if shape is None or self.events is not None or (model is not None and model.index.size and (
+        if shape is None or (model is not None and model.index.size and (
                 self.noise or (np.diff(model.index.astype(np.int64)) <= 0).any())):
             return None
         parts = {"dark": self.dark, "gain": self._factor, "pattern": self.koma}
@@ -157,6 +156,23 @@ class Correction:
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "steps"}  # they are made anew
+
+    def frame_events(self, numbers: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """The events of these frames for the core, which replaces them between the gain and the outliers of `steps`.
+
+        Returns
+        -------
+        (starts, index, values) : (n + 1,) int64, (k,) int32, (k,) float32
+            Pixels index[starts[i]:starts[i + 1]] of the i-th of these frames, ascending, and what belongs there after
+            dark and gain. None for a correction without events.
+        """
+        if self.events is None:
+            return None
+        found = [self._event_values(int(number)) for number in numbers]
+        starts = np.cumsum([0, *(pixel.size for pixel, _ in found)])
+        index = np.concatenate([np.empty(0, np.int32), *(pixel for pixel, _ in found)])
+        values = np.concatenate([np.empty(0, np.float32), *(value for _, value in found)])
+        return starts, index, values
 
     def apply_frame(self, frame: np.ndarray, out: np.ndarray | None = None, *,
                     number: int | None = None) -> np.ndarray:
@@ -198,16 +214,19 @@ class Correction:
             out -= self.koma
         return out
 
-    def _put_events(self, out: np.ndarray, number: int) -> None:
-        """What belongs in place of the events of frame ``number``, after dark and gain."""
+    def _event_values(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels of the events of frame ``number`` in ascending order, and what belongs there after dark and gain."""
         assert self.events is not None
         pixel, values = self.events.replacements(number, noise=self.noise, seed=self.seed)
-        place = np.divmod(pixel, out.shape[1])
         if self.dark is not None:
-            values = values - self.dark[place]
+            values = values - self.dark.reshape(-1)[pixel]
         if self._factor is not None:
-            values = values * self._factor[place]
-        out[place] = values
+            values = values * self._factor.reshape(-1)[pixel]
+        return pixel.astype(np.int32, copy=False), values.astype(np.float32, copy=False)
+
+    def _put_events(self, out: np.ndarray, number: int) -> None:
+        pixel, values = self._event_values(number)
+        out[np.divmod(pixel, out.shape[1])] = values
 
     def apply(self, stack: Any, out: np.ndarray | None = None, *, n_threads: int | None = None) -> np.ndarray:
         """Correct every frame of ``stack`` (nz, ny, nx), array or reader, into float32 ``out``, made if not given."""

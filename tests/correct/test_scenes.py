@@ -49,7 +49,9 @@ class Case:
     """Some scenes recorded, and what each method made of them, found once."""
 
     def __init__(self, names, dose):
-        recall, share, self.sums = HARDER.get(names[0], (*zip(*LIMITS.values(), strict=True), 0.002))
+        recall, share, sums = HARDER.get(names[0], (*zip(*LIMITS.values(), strict=True), 0.002))
+        # `tails` flags one in four hundred good pixels of those that are high by chance: at 5 counts ½ % of the sum.
+        self.sums = {"fdr": sums, "tails": 0.006 if dose == 5 else sums}
         self.recall, self.share = dict(zip(LIMITS, recall, strict=True)), dict(zip(LIMITS, share, strict=True))
         self.behind = {"fdr": BEHIND.get(names[0], BEHIND.get(dose, 1.02)), "tails": BEHIND.get(dose, 1.02)}
         self.seen = []
@@ -117,7 +119,7 @@ def test_sums_over_beads_and_bars_are_those_of_the_specimen(case, method):
     for i, seen in enumerate(case.seen):
         filtered, true = rules.sums(seen, case.model(method, i))
         # Of small sums half of their own shot noise beside it: a single pixel left in weighs more than .2 %.
-        assert abs(filtered - true) <= case.sums * true + 0.5 * true**0.5
+        assert abs(filtered - true) <= case.sums[method] * true + 0.5 * true**0.5
 
 
 @pytest.mark.parametrize("method", LIMITS)

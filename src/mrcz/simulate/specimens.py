@@ -336,8 +336,8 @@ def lamella(shape: Shape, rng: np.random.Generator) -> Drawn:
     """A milled lamella: curtains along y, thickness steps and a slope, cell contents, a black front of platinum."""
     y, x = _grid(shape)
     column = np.cumsum(rng.standard_normal(shape[1]) * (rng.random(shape[1]) < 0.05))
-    fine = rng.standard_normal(shape[1])
-    curtains = 0.08 * column / max(float(column.std()), 1e-6) + 0.03 * np.convolve(fine, [0.25, 0.5, 0.25], "same")
+    fine = np.convolve(rng.standard_normal(shape[1]), [0.25, 0.5, 0.25], "same")[: shape[1]]
+    curtains = 0.08 * column / max(float(column.std()), 1e-6) + 0.03 * fine
     thick = 0.9 + 0.3 * y / shape[0] + curtains[None].astype(np.float32)
     cells = 0.1 * _smooth_noise(shape, rng, 6.0) + 0.05 * _smooth_noise(shape, rng, 1.5)
     front = _soft(y - 0.1 * shape[0] - 4 * np.sin(x / 37), 2.0)

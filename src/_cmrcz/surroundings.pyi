@@ -47,6 +47,7 @@ def judge(
     first: float,
     per_level: float,
     beyond: float,
+    lattice: float,
     usual: float,
     margin: float,
     index: np.ndarray,

@@ -44,9 +44,9 @@ def test_the_close_look_is_the_plain_version_s(shape, dtype, seed, kind, with_ga
     index = np.arange(image.size, dtype=np.int32)
     z = np.full(image.size, np.nan, np.float32)
     options = (image, gain, bits, grid, 1 / size, kind, unit, table, first, per_level, 2.5)
-    core.judge(*options, 12.0, 0.5, index, 0, image.size, z)
+    core.judge(*options, 1.0, 12.0, 0.5, index, 0, image.size, z)
     smooth = plain.between(grid, size, shape)
-    expected = plain.judge(image, gain, out, smooth, law, 2.5, 12.0, 0.5)
+    expected = plain.judge(image, gain, out, smooth, law, 2.5, 1.0, 12.0, 0.5)
     np.testing.assert_allclose(z.reshape(shape), expected, rtol=1e-4, atol=1e-4)
 
     shift = rng.uniform(-0.5, 0.5, image.size).astype(np.float32)
@@ -100,11 +100,11 @@ def test_block_means_are_the_plain_version_s(shape, dtype, seed, size):
 
 @pytest.mark.parametrize("wrong", [
     lambda a: core.judge(a, None, np.zeros(1, np.uint8), np.ones((1, 1)), 0.1, 0, 1.0, np.ones(1), 0.0, 1.0, 2.0,
-                         0.0, 0.0, np.array([5], np.int32), 0, 1, np.zeros(1, np.float32)),
+                         0.0, 0.0, 0.0, np.array([5], np.int32), 0, 1, np.zeros(1, np.float32)),
     lambda a: core.judge(a, None, np.zeros(9, np.uint8), np.ones((1, 1)), 0.1, 0, 1.0, np.ones(1), 0.0, 1.0, 2.0,
-                         0.0, 0.0, np.array([64], np.int32), 0, 1, np.zeros(1, np.float32)),
+                         0.0, 0.0, 0.0, np.array([64], np.int32), 0, 1, np.zeros(1, np.float32)),
     lambda a: core.judge(a, None, np.zeros(9, np.uint8), np.ones((1, 1)), 0.1, 3, 1.0, np.ones(1), 0.0, 1.0, 2.0,
-                         0.0, 0.0, np.array([5], np.int32), 0, 1, np.zeros(1, np.float32)),
+                         0.0, 0.0, 0.0, np.array([5], np.int32), 0, 1, np.zeros(1, np.float32)),
     lambda a: core.candidates(a, 0, 1.0, 4.0, 2.0, 4.0, 1.5, 0, 8, np.zeros(10, np.int32), np.zeros(8, np.int64),
                               np.zeros((8, 4), np.int64)),
     lambda a: core.block_means(a, 4, 0.0, 9.0, 0, 2, np.zeros((3, 2))),

@@ -35,7 +35,7 @@ _POISSON_BELOW = 30.0
 _BEYOND = 2.5
 
 #: σ taken off where the surroundings are not what most of the image is: a specimen's pixel is worth more than a defect.
-_MARGIN = 0.5
+_MARGIN = 0.4
 
 #: Edge of the blocks of the smooth image, pixels.
 _BLOCK = 16
@@ -76,9 +76,19 @@ class Law:
     lattice: float
     width: float
 
+    @property
+    def few(self) -> bool:
+        """Whether sums are of so few counts that a square root does not make them normal."""
+        return self.kind == _POISSON
+
     def level(self, x: float) -> float:
         """``x`` (in units) on the scale on which σ is 1."""
         return x if self.kind == _LINEAR else 2 * float(np.sqrt(max(x, 0.0) + 0.375))
+
+    def noise(self, mean: np.ndarray) -> np.ndarray:
+        """σ of a pixel of the image (in its values) by its mean."""
+        counts = np.ones_like(mean) if self.kind == _LINEAR else np.maximum(mean / self.unit, 0.3)
+        return self.unit * self.width * np.sqrt(counts)
 
 
 @dataclass(frozen=True)
@@ -367,7 +377,7 @@ class _Looking:
     def judge(self, excluded: np.ndarray, index: np.ndarray, usual: float) -> np.ndarray:
         """How far outside their surroundings the pixels ``index`` lie, σ (float32)."""
         z = np.empty(index.size, np.float32)
-        options = (*self._options(excluded), usual, _MARGIN)
+        options = (*self._options(excluded), self.law.lattice, usual, _MARGIN)
         in_ranges(index.size, self.n_threads, lambda a, b: _surroundings.judge(*options, index, a, b, z), least=1 << 12)
         return z
 

@@ -576,10 +576,11 @@ def sample(const sum_t[:, ::1] image not None, const float[:, ::1] gain, const u
                 out[2, k] = <float> ((view.high - view.low) / view.sigma)
 
 
-cdef inline double _part(double lattice, double mean) noexcept nogil:
-    # A count is as unlikely as half of its own chance and that of all beyond; of few counts as all of its own.
-    if lattice == 0:
-        return 0
+cdef inline double _part(const Noise *law, double lattice, double mean) noexcept nogil:
+    # A count stands for itself and all beyond, so it begins half a step nearer. Where sums are of few counts that is
+    # a large part of σ, and half of its own chance is what it stands for.
+    if lattice == 0 or law.law != POISSON:
+        return lattice / 2
     mean = mean / lattice
     return lattice / (2 + (mean if mean > 0 else 0))
 
@@ -620,10 +621,10 @@ def judge(const sum_t[:, ::1] image not None, const float[:, ::1] gain, const ui
             uneven = max(fabs(view.level - usual) / 3, ((view.high - view.low) / view.sigma - 0.5) / 2)
             uneven = margin * min(max(uneven, 0.0), 1.0)
             value /= own
-            z = _deviate(&noise, value - _part(lattice, view.high / own), view.high / own) / view.relative - uneven
+            z = _deviate(&noise, value - _part(&noise, lattice, view.high / own), view.high / own) / view.relative - uneven
             if z > 0:
                 out[k] = <float> z
                 continue
-            z = _deviate(&noise, value + _part(lattice, view.low / own), view.low / own) / view.relative + uneven
+            z = _deviate(&noise, value + _part(&noise, lattice, view.low / own), view.low / own) / view.relative + uneven
             if z < 0:
                 out[k] = <float> z

@@ -112,7 +112,8 @@ def judge(image, gain, out, smooth, law, beyond, lattice, usual, margin):
     x = np.where(np.isfinite(image), image, 0) / own
 
     def part(mean):
-        return lattice / (2 + np.maximum(mean / lattice, 0)) if lattice else 0.0
+        few = lattice and law.kind == 0
+        return lattice / (2 + np.maximum(mean / lattice, 0)) if few else lattice / 2
 
     above = law.deviate(x - part(high / own), high / own) / relative - uneven
     below = law.deviate(x + part(low / own), low / own) / relative + uneven

@@ -297,9 +297,9 @@ def _candidates(image: np.ndarray, law: Law, limit: float,
 
 
 def _lines(image: np.ndarray, law: Law, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (int32, in order) of columns and rows of the detector two to four pixels wide, and their z (float32).
+    """Pixels (int32, in order) of columns and rows of the detector up to four pixels wide, and their z (float32).
 
-    A single line is found pixel by pixel; one as wide as a bar is not, and looks like a specimen but for this: it is
+    Pixel by pixel a wide line looks like a bar, and a narrow one like a corner where it crosses another. But it is
     straight along a quarter of the image at least, to the pixel, with nothing on either side of it.
     """
     from scipy.ndimage import median_filter
@@ -312,14 +312,20 @@ def _lines(image: np.ndarray, law: Law, columns: np.ndarray, rows: np.ndarray) -
             continue
         usual = median_filter(profile, (1, 25), mode="nearest")
         for band, off in enumerate(profile - usual):
-            far = np.concatenate(([False], np.abs(off) > 4, [False]))
+            length = image.shape[1 - across]
+            along = slice(-(-band * length // _BANDS), -(-(band + 1) * length // _BANDS))
+            # A line one pixel wide was clipped to 1.5σ.
+            least = max(1.0, 6 / np.sqrt(max(along.stop - along.start, 1)))
+            far = np.concatenate(([False], np.abs(off) > least, [False]))
             starts, stops = np.flatnonzero(far[1:] & ~far[:-1]), np.flatnonzero(far[:-1] & ~far[1:])
             for start, stop in zip(starts, stops, strict=True):
                 beside = off[[i for i in (start - 1, stop) if 0 <= i < n]]
-                if not 2 <= stop - start <= 4 or np.abs(beside).max(initial=0) > 0.15 * np.abs(off[start:stop]).min():
+                far_in = np.abs(off[start:stop]).min()
+                wide = stop - start
+                # Beside a narrow line the medians of 3 × 3 are raised a little.
+                most = far_in * (0.15 if wide > 1 else 0.45)
+                if wide > 4 or (wide > 1 and far_in < 4) or np.abs(beside).max(initial=0) > most:
                     continue
-                length = image.shape[1 - across]
-                along = slice(-(-band * length // _BANDS), -(-(band + 1) * length // _BANDS))
                 part = image[along, start:stop] if across else image[start:stop, along]
                 y0, x0 = (along.start, start) if across else (start, along.start)
                 with np.errstate(invalid="ignore"):

@@ -29,7 +29,7 @@ KINDS = {
 _GROUPED = 0.3
 
 #: Of a detector's hot pixels one in 500 has raised neighbours, one in 20 where electrons spread over pixels.
-_BLURRED = 0.22
+_BLURRED = 0.25
 
 #: Fewer outliers than this show no pattern.
 _FEW = 50

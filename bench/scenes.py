@@ -13,6 +13,7 @@ import argparse
 import importlib.util
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -50,20 +51,26 @@ def measure(rules, name, args):
         seen = record(name, shape=shape, dose=dose, n_frames=FRAMES.get(name, 4), seed=seed)
         score = rules.median_score(rules.normalised(seen))
         for rule, find in finders(rules).items():
-            mask = find(seen)
-            row = found.setdefault(rule, {"counts": [], "median": [], "sums": [], "R": []})
+            row = found.setdefault(rule, {"counts": [], "median": [], "sums": [], "R": [], "said": []})
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                mask = find(seen)
+            row["said"] += [str(warning.message) for warning in said]
             row["counts"].append(rules.counts(seen, mask))
             row["median"].append(rules.median_at_recall(
                 seen, rules.divide([row["counts"][-1]["recall of 3σ"]]), score))
             row["sums"].append(rules.sums(seen, rules.defect_model(mask, seen.stack, gain=seen.gain)))
             if seed == 0:
-                row["R"].append(rules.held_out(seen, find))
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    row["R"].append(rules.held_out(seen, find))
             print(".", end="", file=sys.stderr, flush=True)
     out = []
     for rule, row in found.items():
         kinds = {kind: rules.divide(pair[kind] for pair in row["counts"]) for kind in row["counts"][0]}
         filtered, true = np.sum(row["sums"], 0)
         out.append({"scene": name, "rule": rule, "size": args.size, "seeds": args.seeds, "dose": args.dose, **kinds,
+                    "said": row["said"],
                     "median_at_recall": rules.divide(row["median"]), "R_held_out": row["R"][0][0],
                     "R_residual": row["R"][0][1], "sum_error": filtered / true - 1 if true else 0.0})
     return out
@@ -82,7 +89,8 @@ def tables(rows):
 
     def found(row):
         flagged = f" / {few(row['specimen'])}" if SCENES[row["scene"]].draw is not SCENES["flat ice"].draw else ""
-        return f"{row['recall']:.3f}".lstrip("0") + flagged
+        # † where the filter said what it saw.
+        return f"{row['recall']:.3f}".lstrip("0") + flagged + (" †" if row["said"] else "")
 
     for title, shown, cell in (
         ("Recall of defects above 5σ / share of clean specimen pixels flagged", judged, found),

@@ -599,7 +599,7 @@ def judge(const sum_t[:, ::1] image not None, const float[:, ::1] gain, const ui
     cdef Py_ssize_t k, y, x
     cdef Py_ssize_t ny = image.shape[0]
     cdef Py_ssize_t nx = image.shape[1]
-    cdef double value, own, z, uneven
+    cdef double value, own, z, uneven, part
     cdef Noise noise
     cdef View view
     _noise(&noise, law, unit, relative, first, per_level)
@@ -621,10 +621,12 @@ def judge(const sum_t[:, ::1] image not None, const float[:, ::1] gain, const ui
             uneven = max(fabs(view.level - usual) / 3, ((view.high - view.low) / view.sigma - 0.5) / 2)
             uneven = margin * min(max(uneven, 0.0), 1.0)
             value /= own
-            z = _deviate(&noise, value - _part(&noise, lattice, view.high / own), view.high / own) / view.relative - uneven
+            part = _part(&noise, lattice, view.high / own)
+            z = _deviate(&noise, value - part, view.high / own) / view.relative - uneven
             if z > 0:
                 out[k] = <float> z
                 continue
-            z = _deviate(&noise, value + _part(&noise, lattice, view.low / own), view.low / own) / view.relative + uneven
+            part = _part(&noise, lattice, view.low / own)
+            z = _deviate(&noise, value + part, view.low / own) / view.relative + uneven
             if z < 0:
                 out[k] = <float> z

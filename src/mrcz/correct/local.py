@@ -15,6 +15,7 @@ noise, or an offset are noise too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -249,10 +250,10 @@ def _smooth(image: np.ndarray, histogram: Histogram, n_threads: int) -> np.ndarr
     in_ranges(shape[0], n_threads, lambda a, b: _surroundings.block_means(image, _BLOCK, low, high, a, b, grid))
     there = np.isfinite(grid)
     total, weight = (np.pad(a, 1) for a in (np.where(there, grid, 0), there.astype(np.float64)))
-    sums = [sum(a[1 + dy : a.shape[0] - 1 + dy, 1 + dx : a.shape[1] - 1 + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1))
+    sums: list[Any] = [sum(a[1 + dy : a.shape[0] - 1 + dy, 1 + dx : a.shape[1] - 1 + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1))
             for a in (total, weight)]
     with np.errstate(invalid="ignore", divide="ignore"):
-        grid = sums[0] / sums[1]
+        grid = np.asarray(sums[0] / sums[1])
     # A hole of more than two blocks: nothing near it needs better than the middle.
     grid[~np.isfinite(grid)] = median
     return np.ascontiguousarray(grid)
@@ -348,7 +349,7 @@ class _Looking:
         self.image, self.gain, self.grid, self.law, self.n_threads = image, gain, grid, law, n_threads
         self.relative, self.first, self.per_level = np.ones(1) * law.width, 0.0, 1.0
 
-    def _options(self, excluded: np.ndarray) -> tuple:
+    def _options(self, excluded: np.ndarray) -> Any:
         return (self.image, self.gain, excluded, self.grid, 1 / _BLOCK, self.law.kind, self.law.unit, self.relative,
                 self.first, self.per_level, _BEYOND)
 
@@ -373,6 +374,9 @@ class _Looking:
         plain, level, width = seen[:, good]
         usual = float(np.median(level))
         self.first, self.per_level, self.relative = _width_by_level(plain, level, width)
+        if self.law.lattice:
+            # Counts have the noise of counts at least; of so few that they are all 0 or 1 the median cannot tell.
+            self.relative = np.maximum(self.relative, 0.95)
         # Where the surroundings are uneven the best guess is a mixture, and says little of the noise.
         quiet = width < _QUIET
         if np.count_nonzero(quiet) >= 1024:
@@ -406,9 +410,9 @@ def _width_by_level(plain: np.ndarray, level: np.ndarray, uneven: np.ndarray) ->
     start = 0
     for end in ends:
         here = order[start:end]
-        quiet = here[uneven[here] < _QUIET]
-        if quiet.size >= 200 and 2 * quiet.size >= here.size:
-            points.append((float(level[quiet].mean()), spread(plain[quiet])))
+        calm = here[uneven[here] < _QUIET]
+        if calm.size >= 200 and 2 * calm.size >= here.size:
+            points.append((float(level[calm].mean()), spread(plain[calm])))
         start = end
     points = [p for p in points if p[1] > 0]
     if not points:

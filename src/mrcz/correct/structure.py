@@ -112,7 +112,7 @@ def structure_of(index: np.ndarray, hot: np.ndarray, shape: tuple[int, int], blu
                 looks_like = _region(y, x, hot, group, size) if regions else "spots"
         elif solid.max() >= max(100, 0.1 * n) and _region(y, x, hot, group, solid) == "line":
             looks_like = "line"
-        elif n > 0.003 * shape[0] * shape[1] and _periodic(y, x, group, size, shape):
+        elif blurred > _BLURRED / 2 and _periodic(y, x, group, size, shape):
             looks_like = "lattice"
     return Structure(looks_like, n, in_lines, grouped, largest, blurred)
 

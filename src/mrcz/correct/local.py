@@ -64,7 +64,7 @@ _QUIET = 0.7
 _BANDS = 4
 
 #: Rows looked for candidates at a time.
-_ROWS = 64
+_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def examine(image: np.ndarray, gain: np.ndarray | None, known: np.ndarray | None
         return None
     gain = None if gain is None else np.ascontiguousarray(gain, np.float32)
     grid = _smooth(image, whole_image, n_threads)
-    first_limit = max(limit - 0.3, 0.5)
+    first_limit = max(limit - 0.25, 0.5)
     index, strong, profiles = _candidates(image, law, first_limit, n_threads)
     lines, line_z = _lines(image, law, *profiles)
     if known is None and not whole_image.bad:
@@ -250,8 +250,8 @@ def _smooth(image: np.ndarray, histogram: Histogram, n_threads: int) -> np.ndarr
     in_ranges(shape[0], n_threads, lambda a, b: _surroundings.block_means(image, _BLOCK, low, high, a, b, grid))
     there = np.isfinite(grid)
     total, weight = (np.pad(a, 1) for a in (np.where(there, grid, 0), there.astype(np.float64)))
-    sums: list[Any] = [sum(a[1 + dy : a.shape[0] - 1 + dy, 1 + dx : a.shape[1] - 1 + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1))
-            for a in (total, weight)]
+    near = [(dy, dx) for dy in range(3) for dx in range(3)]
+    sums: list[Any] = [sum(a[dy : dy + shape[0], dx : dx + shape[1]] for dy, dx in near) for a in (total, weight)]
     with np.errstate(invalid="ignore", divide="ignore"):
         grid = np.asarray(sums[0] / sums[1])
     # A hole of more than two blocks: nothing near it needs better than the middle.
@@ -349,9 +349,12 @@ class _Looking:
         self.image, self.gain, self.grid, self.law, self.n_threads = image, gain, grid, law, n_threads
         self.relative, self.first, self.per_level = np.ones(1) * law.width, 0.0, 1.0
 
-    def _options(self, excluded: np.ndarray) -> Any:
-        return (self.image, self.gain, excluded, self.grid, 1 / _BLOCK, self.law.kind, self.law.unit, self.relative,
-                self.first, self.per_level, _BEYOND)
+    def _options(self, excluded: np.ndarray) -> dict[str, Any]:
+        return {
+            "image": self.image, "gain": self.gain, "bits": excluded, "grid": self.grid, "per_block": 1 / _BLOCK,
+            "law": self.law.kind, "unit": self.law.unit, "relative": self.relative, "first": self.first,
+            "per_level": self.per_level, "beyond": _BEYOND,
+        }
 
     def learn(self, excluded: np.ndarray) -> tuple[np.ndarray | None, float]:
         """Learn σ at every level from a sample of the pixels; returns their deviations in σ, and the usual level."""
@@ -364,7 +367,8 @@ class _Looking:
         shift = (at * 0.7548776662466927 % 1 - 0.5).astype(np.float32) * np.float32(self.law.lattice)
         seen = np.empty((3, n), np.float32)
         options = self._options(excluded)
-        in_ranges(n, self.n_threads, lambda a, b: _surroundings.sample(*options, index, shift, a, b, seen),
+        in_ranges(n, self.n_threads, lambda a, b: _surroundings.sample(
+            **options, index=index, shift=shift, start=a, stop=b, out=seen),
                   least=1 << 12)
         del at
         # Those that stick out say nothing of the noise.
@@ -387,8 +391,9 @@ class _Looking:
     def judge(self, excluded: np.ndarray, index: np.ndarray, usual: float) -> np.ndarray:
         """How far outside their surroundings the pixels ``index`` lie, σ (float32)."""
         z = np.empty(index.size, np.float32)
-        options = (*self._options(excluded), self.law.lattice, usual, _MARGIN)
-        in_ranges(index.size, self.n_threads, lambda a, b: _surroundings.judge(*options, index, a, b, z), least=1 << 12)
+        options = self._options(excluded) | {"lattice": self.law.lattice, "usual": usual, "margin": _MARGIN}
+        in_ranges(index.size, self.n_threads, lambda a, b: _surroundings.judge(
+            **options, index=index, start=a, stop=b, out=z), least=1 << 12)
         return z
 
 

@@ -39,7 +39,7 @@ METHODS = ("fdr", "tails", "tails+anscombe", "sigma", "defects")
 
 #: k and ρ of the weight by method, (6, 1) where none is named; see `fit_outliers`: beside the surroundings, and in the
 #: whole image.
-_EDGE = {"tails": (8.0, 0.95), "tails+anscombe": (8.0, 0.95), "fdr": (20.0, 1.0)}
+_EDGE = {"tails": (10.0, 0.95), "tails+anscombe": (10.0, 0.95), "fdr": (20.0, 1.0)}
 _EDGE_WHOLE = {"tails": (6.0, 0.95), "tails+anscombe": (6.0, 0.95), "fdr": (12.0, 1.04)}
 
 #: Rings searched for a good pixel before the stack's mean stands in: a dead block of up to 129² pixels is bridged.
@@ -94,7 +94,7 @@ def fit_outliers(
     n_sigma : float
         Threshold of ``"sigma"``.
     steepness, relax : float
-        k and ρ of the weight; ρ < 1 moves the thresholds inward. 8 and .95 for the tail methods, 20 and 1 for
+        k and ρ of the weight; ρ < 1 moves the thresholds inward. 10 and .95 for the tail methods, 20 and 1 for
         ``"fdr"``, where a soft edge on a steep slope would draw in more clean pixels than hot ones, 6 and 1 for the
         others. With ``surroundings=False`` 6 and .95, and 12 and 1.04.
     fallback : str

@@ -154,6 +154,8 @@ def raised_around(image: np.ndarray, index: np.ndarray, hot: np.ndarray,
 def _runs(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which pixels are in a column or row of `_RUN` and more, and in one that others lie along for half its length."""
     run, wide = np.zeros(y.size, bool), np.zeros(y.size, bool)
+    if not y.size:
+        return run, wide
     for across, along in ((x, y), (y, x)):
         # Ordered along each line; a step of two is a gap of one pixel, which chance leaves in weak lines.
         order = np.lexsort((along, across))

@@ -1,8 +1,5 @@
 import numpy as np
 
-def block_means(
-    image: np.ndarray, size: int, low: float, high: float, start: int, stop: int, out: np.ndarray
-) -> None: ...
 def candidates(
     image: np.ndarray,
     law: int,

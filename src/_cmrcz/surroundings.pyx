@@ -1,4 +1,4 @@
-"""Pixels of a summed image beside what surrounds them: block means, candidates, and how far a pixel lies outside.
+"""Pixels of a summed image beside what surrounds them: candidates, and how far a pixel lies outside.
 
 `candidates` runs over the whole image and is cheap; `judge` and `sample` look at listed pixels closely. Every function
 works on a range, releases the GIL and keeps nothing between calls. What is computed and why is told in
@@ -26,38 +26,6 @@ cdef enum:
     TOP = 6500
     # Radius of the neighbourhood.
     REACH = 2
-
-
-def block_means(const sum_t[:, ::1] image not None, Py_ssize_t size, double low, double high, Py_ssize_t start,
-                Py_ssize_t stop, double[:, ::1] out not None):
-    """Means of size x size blocks of ``image``, block rows ``start:stop``, each pixel clipped to [low, high] first.
-
-    Pixels that are not finite are left out; a block without any is NaN.
-    """
-    cdef Py_ssize_t ny = image.shape[0]
-    cdef Py_ssize_t nx = image.shape[1]
-    cdef Py_ssize_t by, bx, y, x
-    cdef Py_ssize_t count
-    cdef double total, v
-    if size < 1 or out.shape[0] != (ny + size - 1) // size or out.shape[1] != (nx + size - 1) // size or \
-            not 0 <= start <= stop <= out.shape[0]:
-        raise ValueError("block_means: blocks and image differ in size")
-    with nogil:
-        for by in range(start, stop):
-            for bx in range(out.shape[1]):
-                total = 0
-                count = 0
-                for y in range(by * size, min((by + 1) * size, ny)):
-                    for x in range(bx * size, min((bx + 1) * size, nx)):
-                        v = <double> image[y, x]
-                        if sum_t is float or sum_t is double:
-                            if not isfinite(v):
-                                continue
-                        v = low if v < low else v
-                        total += high if v > high else v
-                        count += 1
-                # 0/0 is NaN.
-                out[by, bx] = total / <double> count if count else <double> float_nan
 
 
 cdef double float_nan = float("nan")

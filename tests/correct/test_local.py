@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import surroundings_numpy as plain
 
+from _cmrcz import outlier
 from _cmrcz import surroundings as core
 from mrcz.correct import fit_outliers
 from mrcz.correct.local import examine
@@ -91,7 +92,7 @@ def test_the_first_look_is_the_plain_version_s(shape, dtype, seed, kind, limit):
 def test_block_means_are_the_plain_version_s(shape, dtype, seed, size):
     image = picture(shape, dtype, seed)
     grid = np.empty(tuple(-(-n // size) for n in shape))
-    core.block_means(image, size, 10.0, 60.0, 0, grid.shape[0], grid)
+    outlier.block_means(image, size, 10.0, 60.0, 0, grid.shape[0], grid)
     clipped = np.where(np.isfinite(image), np.clip(image.astype(np.float64), 10, 60), np.nan)
     for (j, i), value in np.ndenumerate(grid):
         part = clipped[j * size : (j + 1) * size, i * size : (i + 1) * size]
@@ -108,7 +109,7 @@ def test_block_means_are_the_plain_version_s(shape, dtype, seed, size):
                          0.0, 0.0, 0.0, np.array([5], np.int32), 0, 1, np.zeros(1, np.float32)),
     lambda a: core.candidates(a, 0, 1.0, 4.0, 2.0, 4.0, 1.5, 0, 8, np.zeros(10, np.int32), np.zeros(8, np.int64),
                               np.zeros((8, 4), np.int64)),
-    lambda a: core.block_means(a, 4, 0.0, 9.0, 0, 2, np.zeros((3, 2))),
+    lambda a: outlier.block_means(a, 4, 0.0, 9.0, 0, 2, np.zeros((3, 2))),
 ])
 def test_what_does_not_fit_is_refused(wrong):
     with pytest.raises(ValueError, match=r"fit|image|law|differ"):

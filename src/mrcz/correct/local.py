@@ -247,7 +247,7 @@ def _smooth(image: np.ndarray, histogram: Histogram, n_threads: int) -> np.ndarr
     grid = np.empty(shape)
     # Counts have a floor a few σ down and a long way up.
     low, high = median - 4 * spread, median + 4 * spread + 1
-    in_ranges(shape[0], n_threads, lambda a, b: _surroundings.block_means(image, _BLOCK, low, high, a, b, grid))
+    in_ranges(shape[0], n_threads, lambda a, b: _outlier.block_means(image, _BLOCK, low, high, a, b, grid))
     there = np.isfinite(grid)
     total, weight = (np.pad(a, 1) for a in (np.where(there, grid, 0), there.astype(np.float64)))
     near = [(dy, dx) for dy in range(3) for dx in range(3)]

@@ -1,4 +1,4 @@
-"""Pixels of a stack: sum over time, histogram, the pixels outside an interval, block means, their 5x5 fill and the blend.
+"""Pixels of a stack: sum over time, histogram, pixels outside an interval, block means, their 5x5 fill and the blend.
 
 Every function works on a range of pixels, rows or entries and releases the GIL, so that the caller decides how many
 threads share an image. No function keeps anything between calls.

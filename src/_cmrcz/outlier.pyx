@@ -1,9 +1,9 @@
-"""Pixels of a stack: sum over time, histogram, the pixels outside an interval, their 5x5 fill and the blend.
+"""Pixels of a stack: sum over time, histogram, pixels outside an interval, block means, their 5x5 fill and the blend.
 
 Every function works on a range of pixels, rows or entries and releases the GIL, so that the caller decides how many
 threads share an image. No function keeps anything between calls.
 """
-from libc.math cimport ceil, cos, floor, isfinite, log, sqrt
+from libc.math cimport NAN, ceil, cos, floor, isfinite, log, sqrt
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -218,6 +218,39 @@ def select_outside(const sum_t[::1] x not None, Py_ssize_t start, Py_ssize_t sto
                         n += 1
             a = b
     return n
+
+
+# ---- block means --------------------------------------------------------------------------------------------------
+def block_means(const sum_t[:, ::1] image not None, Py_ssize_t size, double low, double high, Py_ssize_t start,
+                Py_ssize_t stop, double[:, ::1] out not None):
+    """Means of size x size blocks of ``image``, block rows ``start:stop``, each pixel clipped to [low, high] first.
+
+    Pixels that are not finite are left out; a block without any is NaN.
+    """
+    cdef Py_ssize_t ny = image.shape[0]
+    cdef Py_ssize_t nx = image.shape[1]
+    cdef Py_ssize_t by, bx, y, x
+    cdef Py_ssize_t count
+    cdef double total, v
+    if size < 1 or out.shape[0] != (ny + size - 1) // size or out.shape[1] != (nx + size - 1) // size or \
+            not 0 <= start <= stop <= out.shape[0]:
+        raise ValueError("block_means: blocks and image differ in size")
+    with nogil:
+        for by in range(start, stop):
+            for bx in range(out.shape[1]):
+                total = 0
+                count = 0
+                for y in range(by * size, min((by + 1) * size, ny)):
+                    for x in range(bx * size, min((bx + 1) * size, nx)):
+                        v = <double> image[y, x]
+                        if sum_t is float or sum_t is double:
+                            if not isfinite(v):
+                                continue
+                        v = low if v < low else v
+                        total += high if v > high else v
+                        count += 1
+                # 0/0 is NaN.
+                out[by, bx] = total / <double> count if count else NAN
 
 
 # ---- fill ----------------------------------------------------------------------------------------------------------

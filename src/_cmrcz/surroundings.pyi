@@ -1,8 +1,5 @@
 import numpy as np
 
-def block_means(
-    image: np.ndarray, size: int, low: float, high: float, start: int, stop: int, out: np.ndarray
-) -> None: ...
 def candidates(
     image: np.ndarray,
     law: int,
@@ -47,6 +44,7 @@ def judge(
     first: float,
     per_level: float,
     beyond: float,
+    lattice: float,
     usual: float,
     margin: float,
     index: np.ndarray,

@@ -1,4 +1,4 @@
-"""Pixels of a summed image beside what surrounds them: block means, candidates, and how far a pixel lies outside.
+"""Pixels of a summed image beside what surrounds them: candidates, and how far a pixel lies outside.
 
 `candidates` runs over the whole image and is cheap; `judge` and `sample` look at listed pixels closely. Every function
 works on a range, releases the GIL and keeps nothing between calls. What is computed and why is told in
@@ -26,38 +26,6 @@ cdef enum:
     TOP = 6500
     # Radius of the neighbourhood.
     REACH = 2
-
-
-def block_means(const sum_t[:, ::1] image not None, Py_ssize_t size, double low, double high, Py_ssize_t start,
-                Py_ssize_t stop, double[:, ::1] out not None):
-    """Means of size x size blocks of ``image``, block rows ``start:stop``, each pixel clipped to [low, high] first.
-
-    Pixels that are not finite are left out; a block without any is NaN.
-    """
-    cdef Py_ssize_t ny = image.shape[0]
-    cdef Py_ssize_t nx = image.shape[1]
-    cdef Py_ssize_t by, bx, y, x
-    cdef Py_ssize_t count
-    cdef double total, v
-    if size < 1 or out.shape[0] != (ny + size - 1) // size or out.shape[1] != (nx + size - 1) // size or \
-            not 0 <= start <= stop <= out.shape[0]:
-        raise ValueError("block_means: blocks and image differ in size")
-    with nogil:
-        for by in range(start, stop):
-            for bx in range(out.shape[1]):
-                total = 0
-                count = 0
-                for y in range(by * size, min((by + 1) * size, ny)):
-                    for x in range(bx * size, min((bx + 1) * size, nx)):
-                        v = <double> image[y, x]
-                        if sum_t is float or sum_t is double:
-                            if not isfinite(v):
-                                continue
-                        v = low if v < low else v
-                        total += high if v > high else v
-                        count += 1
-                # 0/0 is NaN.
-                out[by, bx] = total / <double> count if count else <double> float_nan
 
 
 cdef double float_nan = float("nan")
@@ -284,8 +252,9 @@ cdef int[8][4] LINE
 cdef int[8][5] BESIDE
 cdef int[8] N_BESIDE
 cdef double[26] ROOT_OF
-# The eight next neighbours and the sixteen around them.
+# The eight next neighbours, the four of them that share a side, and the sixteen around them.
 cdef int[8] INNER
+cdef int[4] SIDE
 cdef int[16] OUTER
 # How far a peak goes on above its inner ring: for a parabola 3/8 of what the inner is above the outer, for a Gaussian
 # of one or two pixels up to three times that.
@@ -315,6 +284,8 @@ cdef int _tables() except -1:
         else:
             OUTER[s] = n
             s += 1
+    for k, (a, b) in enumerate(((0, 1), (0, -1), (1, 0), (-1, 0))):
+        SIDE[k] = _slot(a, b)
     for k, (a, b) in enumerate(((1, 1), (1, -1), (-1, 1), (-1, -1))):
         n = 0
         for dy in range(3):
@@ -422,7 +393,7 @@ cdef bint _look(const sum_t *image, const float *gain, const uint8_t *bits, Py_s
     cdef int k, n
     cdef double total = 0
     cdef double count = 0
-    cdef double sigma, off, by, a, b, na, nb, own
+    cdef double sigma, off, by, a, b, na, nb, side, n_side, own
     for k in range(24):
         j = y + DY[k]
         i = x + DX[k]
@@ -485,22 +456,29 @@ cdef bint _look(const sum_t *image, const float *gain, const uint8_t *bits, Py_s
             total = max(a + na, b + nb)
             if total < out.low:
                 out.low = total
-    a = b = na = nb = 0
+    a = b = na = nb = side = n_side = 0
     for n in range(8):
         a += v[INNER[n]]
         na += ok[INNER[n]]
+    for n in range(4):
+        side += v[SIDE[n]]
+        n_side += ok[SIDE[n]]
     for n in range(16):
         b += v[OUTER[n]]
         nb += ok[OUTER[n]]
     if na >= 6 and nb >= 10:
-        a /= na
         b /= nb
-        total = a + PEAK * (a - b)
-        by = beyond * sigma * sqrt((1 + PEAK) * (1 + PEAK) / na + PEAK * PEAK / nb)
-        if total - by > out.high:
-            out.high = total - by
-        if total + by < out.low:
-            out.low = total + by
+        # Of a peak both the next four and the diagonal four are part; where lines cross one of them is not.
+        off = 0.4 * (a / na - b)
+        side -= n_side * b
+        if min(side / n_side * off, (a - na * b - side) / (na - n_side) * off) >= off * off:
+            a /= na
+            total = a + PEAK * (a - b)
+            by = beyond * sigma * sqrt((1 + PEAK) * (1 + PEAK) / na + PEAK * PEAK / nb)
+            if total - by > out.high:
+                out.high = total - by
+            if total + by < out.low:
+                out.low = total + by
     return True
 
 
@@ -566,19 +544,30 @@ def sample(const sum_t[:, ::1] image not None, const float[:, ::1] gain, const u
                 out[2, k] = <float> ((view.high - view.low) / view.sigma)
 
 
+cdef inline double _part(const Noise *law, double lattice, double mean) noexcept nogil:
+    # A count stands for itself and all beyond, so it begins half a step nearer. Where sums are of few counts that is
+    # a large part of σ, and half of its own chance is what it stands for.
+    if lattice == 0 or law.law != POISSON:
+        return lattice / 2
+    mean = mean / lattice
+    return lattice / (2 + (mean if mean > 0 else 0))
+
+
 def judge(const sum_t[:, ::1] image not None, const float[:, ::1] gain, const uint8_t[::1] bits not None,
           const double[:, ::1] grid not None, double per_block, int law, double unit, const double[::1] relative,
-          double first, double per_level, double beyond, double usual, double margin,
+          double first, double per_level, double beyond, double lattice, double usual,
+          double margin,
           const int32_t[::1] index not None, Py_ssize_t start, Py_ssize_t stop, float[::1] out not None):
     """How far, in σ, the pixels ``index[start:stop]`` lie outside the range their surroundings allow; 0 inside.
 
-    A count is as unlikely as half of its own chance and that of all beyond. Up to ``margin`` σ are taken off where the level is not the ``usual`` one or the surroundings are uneven. A pixel that is
-    not finite, or with nothing around it to go by, gets 0.
+    ``lattice`` is the step of the values (1 for counts, 0 for floats). Up to ``margin`` σ are taken off where the
+    level is not the ``usual`` one or the surroundings are uneven. A pixel that is not finite, or with nothing around
+    it to go by, gets 0.
     """
     cdef Py_ssize_t k, y, x
     cdef Py_ssize_t ny = image.shape[0]
     cdef Py_ssize_t nx = image.shape[1]
-    cdef double value, own, z, uneven
+    cdef double value, own, z, uneven, part
     cdef Noise noise
     cdef View view
     _noise(&noise, law, unit, relative, first, per_level)
@@ -599,10 +588,13 @@ def judge(const sum_t[:, ::1] image not None, const float[:, ::1] gain, const ui
                 continue
             uneven = max(fabs(view.level - usual) / 3, ((view.high - view.low) / view.sigma - 0.5) / 2)
             uneven = margin * min(max(uneven, 0.0), 1.0)
-            z = _deviate(&noise, value / own, view.high / own) / view.relative - uneven
+            value /= own
+            part = _part(&noise, lattice, view.high / own)
+            z = _deviate(&noise, value - part, view.high / own) / view.relative - uneven
             if z > 0:
                 out[k] = <float> z
                 continue
-            z = _deviate(&noise, value / own, view.low / own) / view.relative + uneven
+            part = _part(&noise, lattice, view.low / own)
+            z = _deviate(&noise, value + part, view.low / own) / view.relative + uneven
             if z < 0:
                 out[k] = <float> z

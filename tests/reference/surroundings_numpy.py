@@ -97,19 +97,26 @@ def look(image, gain, out, smooth, law, beyond):
         widen(np.minimum(a - da, b - db), np.maximum(a + da, b + db), (na >= 2) & (nb >= 2))
     (a, na), (b, nb) = mean(INNER), mean(OUTER)
     by = beyond * sigma * np.sqrt(4 / np.maximum(na, 1) + 1 / np.maximum(nb, 1))
-    widen(2 * a - b - by, 2 * a - b + by, (na >= 6) & (nb >= 10))
+    parts = [mean([d for d in INNER if (0 in d) == side])[0] - b for side in (True, False)]
+    both = np.minimum(*(part * 0.4 * (a - b) for part in parts)) >= (0.4 * (a - b)) ** 2
+    widen(2 * a - b - by, 2 * a - b + by, (na >= 6) & (nb >= 10) & both)
     return middle, low, high, sigma, level, relative, np.isfinite(middle)
 
 
-def judge(image, gain, out, smooth, law, beyond, usual, margin):
+def judge(image, gain, out, smooth, law, beyond, lattice, usual, margin):
     """How far every pixel lies outside the range, σ."""
     _, low, high, sigma, level, relative, known = look(image, gain, out, smooth, law, beyond)
     own = np.ones(image.shape) if gain is None else gain.astype(np.float64)
     uneven = np.maximum(np.abs(level - usual) / 3, ((high - low) / sigma - 0.5) / 2)
     uneven = margin * np.clip(uneven, 0, 1)
     x = np.where(np.isfinite(image), image, 0) / own
-    above = law.deviate(x, high / own) / relative - uneven
-    below = law.deviate(x, low / own) / relative + uneven
+
+    def part(mean):
+        few = lattice and law.kind == 0
+        return lattice / (2 + np.maximum(mean / lattice, 0)) if few else lattice / 2
+
+    above = law.deviate(x - part(high / own), high / own) / relative - uneven
+    below = law.deviate(x + part(low / own), low / own) / relative + uneven
     z = np.where(above > 0, above, np.where(below < 0, below, 0))
     return np.where(known & np.isfinite(image), z, 0)
 

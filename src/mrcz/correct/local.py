@@ -15,6 +15,7 @@ noise, or an offset are noise too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ _POISSON_BELOW = 30.0
 _BEYOND = 2.5
 
 #: σ taken off where the surroundings are not what most of the image is: a specimen's pixel is worth more than a defect.
-_MARGIN = 0.5
+_MARGIN = 0.4
 
 #: Edge of the blocks of the smooth image, pixels.
 _BLOCK = 16
@@ -63,7 +64,7 @@ _QUIET = 0.7
 _BANDS = 4
 
 #: Rows looked for candidates at a time.
-_ROWS = 64
+_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,19 @@ class Law:
     lattice: float
     width: float
 
+    @property
+    def few(self) -> bool:
+        """Whether sums are of so few counts that a square root does not make them normal."""
+        return self.kind == _POISSON
+
     def level(self, x: float) -> float:
         """``x`` (in units) on the scale on which σ is 1."""
         return x if self.kind == _LINEAR else 2 * float(np.sqrt(max(x, 0.0) + 0.375))
+
+    def noise(self, mean: np.ndarray) -> np.ndarray:
+        """σ of a pixel of the image (in its values) by its mean."""
+        counts = np.ones_like(mean) if self.kind == _LINEAR else np.maximum(mean / self.unit, 0.3)
+        return self.unit * self.width * np.sqrt(counts)
 
 
 @dataclass(frozen=True)
@@ -126,7 +137,7 @@ def examine(image: np.ndarray, gain: np.ndarray | None, known: np.ndarray | None
         return None
     gain = None if gain is None else np.ascontiguousarray(gain, np.float32)
     grid = _smooth(image, whole_image, n_threads)
-    first_limit = max(limit - 0.3, 0.5)
+    first_limit = max(limit - 0.25, 0.5)
     index, strong, profiles = _candidates(image, law, first_limit, n_threads)
     lines, line_z = _lines(image, law, *profiles)
     if known is None and not whole_image.bad:
@@ -236,13 +247,13 @@ def _smooth(image: np.ndarray, histogram: Histogram, n_threads: int) -> np.ndarr
     grid = np.empty(shape)
     # Counts have a floor a few σ down and a long way up.
     low, high = median - 4 * spread, median + 4 * spread + 1
-    in_ranges(shape[0], n_threads, lambda a, b: _surroundings.block_means(image, _BLOCK, low, high, a, b, grid))
+    in_ranges(shape[0], n_threads, lambda a, b: _outlier.block_means(image, _BLOCK, low, high, a, b, grid))
     there = np.isfinite(grid)
     total, weight = (np.pad(a, 1) for a in (np.where(there, grid, 0), there.astype(np.float64)))
-    sums = [sum(a[1 + dy : a.shape[0] - 1 + dy, 1 + dx : a.shape[1] - 1 + dx] for dy in (-1, 0, 1) for dx in (-1, 0, 1))
-            for a in (total, weight)]
+    near = [(dy, dx) for dy in range(3) for dx in range(3)]
+    sums: list[Any] = [sum(a[dy : dy + shape[0], dx : dx + shape[1]] for dy, dx in near) for a in (total, weight)]
     with np.errstate(invalid="ignore", divide="ignore"):
-        grid = sums[0] / sums[1]
+        grid = np.asarray(sums[0] / sums[1])
     # A hole of more than two blocks: nothing near it needs better than the middle.
     grid[~np.isfinite(grid)] = median
     return np.ascontiguousarray(grid)
@@ -287,9 +298,9 @@ def _candidates(image: np.ndarray, law: Law, limit: float,
 
 
 def _lines(image: np.ndarray, law: Law, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (int32, in order) of columns and rows of the detector two to four pixels wide, and their z (float32).
+    """Pixels (int32, in order) of columns and rows of the detector up to four pixels wide, and their z (float32).
 
-    A single line is found pixel by pixel; one as wide as a bar is not, and looks like a specimen but for this: it is
+    Pixel by pixel a wide line looks like a bar, and a narrow one like a corner where it crosses another. But it is
     straight along a quarter of the image at least, to the pixel, with nothing on either side of it.
     """
     from scipy.ndimage import median_filter
@@ -302,14 +313,20 @@ def _lines(image: np.ndarray, law: Law, columns: np.ndarray, rows: np.ndarray) -
             continue
         usual = median_filter(profile, (1, 25), mode="nearest")
         for band, off in enumerate(profile - usual):
-            far = np.concatenate(([False], np.abs(off) > 4, [False]))
+            length = image.shape[1 - across]
+            along = slice(-(-band * length // _BANDS), -(-(band + 1) * length // _BANDS))
+            # A line one pixel wide was clipped to 1.5σ.
+            least = max(1.0, 6 / np.sqrt(max(along.stop - along.start, 1)))
+            far = np.concatenate(([False], np.abs(off) > least, [False]))
             starts, stops = np.flatnonzero(far[1:] & ~far[:-1]), np.flatnonzero(far[:-1] & ~far[1:])
             for start, stop in zip(starts, stops, strict=True):
                 beside = off[[i for i in (start - 1, stop) if 0 <= i < n]]
-                if not 2 <= stop - start <= 4 or np.abs(beside).max(initial=0) > 0.15 * np.abs(off[start:stop]).min():
+                far_in = np.abs(off[start:stop]).min()
+                wide = stop - start
+                # Beside a narrow line the medians of 3 × 3 are raised a little.
+                most = far_in * (0.15 if wide > 1 else 0.45)
+                if wide > 4 or (wide > 1 and far_in < 4) or np.abs(beside).max(initial=0) > most:
                     continue
-                length = image.shape[1 - across]
-                along = slice(-(-band * length // _BANDS), -(-(band + 1) * length // _BANDS))
                 part = image[along, start:stop] if across else image[start:stop, along]
                 y0, x0 = (along.start, start) if across else (start, along.start)
                 with np.errstate(invalid="ignore"):
@@ -332,9 +349,12 @@ class _Looking:
         self.image, self.gain, self.grid, self.law, self.n_threads = image, gain, grid, law, n_threads
         self.relative, self.first, self.per_level = np.ones(1) * law.width, 0.0, 1.0
 
-    def _options(self, excluded: np.ndarray) -> tuple:
-        return (self.image, self.gain, excluded, self.grid, 1 / _BLOCK, self.law.kind, self.law.unit, self.relative,
-                self.first, self.per_level, _BEYOND)
+    def _options(self, excluded: np.ndarray) -> dict[str, Any]:
+        return {
+            "image": self.image, "gain": self.gain, "bits": excluded, "grid": self.grid, "per_block": 1 / _BLOCK,
+            "law": self.law.kind, "unit": self.law.unit, "relative": self.relative, "first": self.first,
+            "per_level": self.per_level, "beyond": _BEYOND,
+        }
 
     def learn(self, excluded: np.ndarray) -> tuple[np.ndarray | None, float]:
         """Learn σ at every level from a sample of the pixels; returns their deviations in σ, and the usual level."""
@@ -347,7 +367,8 @@ class _Looking:
         shift = (at * 0.7548776662466927 % 1 - 0.5).astype(np.float32) * np.float32(self.law.lattice)
         seen = np.empty((3, n), np.float32)
         options = self._options(excluded)
-        in_ranges(n, self.n_threads, lambda a, b: _surroundings.sample(*options, index, shift, a, b, seen),
+        in_ranges(n, self.n_threads, lambda a, b: _surroundings.sample(
+            **options, index=index, shift=shift, start=a, stop=b, out=seen),
                   least=1 << 12)
         del at
         # Those that stick out say nothing of the noise.
@@ -357,6 +378,9 @@ class _Looking:
         plain, level, width = seen[:, good]
         usual = float(np.median(level))
         self.first, self.per_level, self.relative = _width_by_level(plain, level, width)
+        if self.law.lattice:
+            # Counts have the noise of counts at least; of so few that they are all 0 or 1 the median cannot tell.
+            self.relative = np.maximum(self.relative, 0.95)
         # Where the surroundings are uneven the best guess is a mixture, and says little of the noise.
         quiet = width < _QUIET
         if np.count_nonzero(quiet) >= 1024:
@@ -367,8 +391,9 @@ class _Looking:
     def judge(self, excluded: np.ndarray, index: np.ndarray, usual: float) -> np.ndarray:
         """How far outside their surroundings the pixels ``index`` lie, σ (float32)."""
         z = np.empty(index.size, np.float32)
-        options = (*self._options(excluded), usual, _MARGIN)
-        in_ranges(index.size, self.n_threads, lambda a, b: _surroundings.judge(*options, index, a, b, z), least=1 << 12)
+        options = self._options(excluded) | {"lattice": self.law.lattice, "usual": usual, "margin": _MARGIN}
+        in_ranges(index.size, self.n_threads, lambda a, b: _surroundings.judge(
+            **options, index=index, start=a, stop=b, out=z), least=1 << 12)
         return z
 
 
@@ -390,9 +415,9 @@ def _width_by_level(plain: np.ndarray, level: np.ndarray, uneven: np.ndarray) ->
     start = 0
     for end in ends:
         here = order[start:end]
-        quiet = here[uneven[here] < _QUIET]
-        if quiet.size >= 200 and 2 * quiet.size >= here.size:
-            points.append((float(level[quiet].mean()), spread(plain[quiet])))
+        calm = here[uneven[here] < _QUIET]
+        if calm.size >= 200 and 2 * calm.size >= here.size:
+            points.append((float(level[calm].mean()), spread(plain[calm])))
         start = end
     points = [p for p in points if p[1] > 0]
     if not points:

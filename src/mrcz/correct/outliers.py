@@ -16,7 +16,7 @@ import numpy as np
 from _cmrcz import outlier as _outlier
 from mrcz.correct._stack import as_stack, clip_threads, in_ranges, time_sum
 from mrcz.correct.events import EventModel
-from mrcz.correct.local import examine
+from mrcz.correct.local import Surroundings, examine
 from mrcz.correct.model import OutlierModel, frozen, psf_kernel
 from mrcz.correct.selecting import (
     Found,
@@ -30,7 +30,7 @@ from mrcz.correct.selecting import (
     with_more,
     without_background,
 )
-from mrcz.correct.structure import structure_of
+from mrcz.correct.structure import raised_around, structure_of
 from mrcz.errors import StructureWarning
 
 __all__ = ["METHODS", "OutlierModel", "defect_model", "fit_outliers", "psf_kernel"]
@@ -40,7 +40,7 @@ METHODS = ("fdr", "tails", "tails+anscombe", "sigma", "defects")
 
 #: k and ρ of the weight by method, (6, 1) where none is named; see `fit_outliers`: beside the surroundings, and in the
 #: whole image.
-_EDGE = {"tails": (8.0, 0.95), "tails+anscombe": (8.0, 0.95), "fdr": (20.0, 1.0)}
+_EDGE = {"tails": (10.0, 0.95), "tails+anscombe": (10.0, 0.95), "fdr": (20.0, 1.0)}
 _EDGE_WHOLE = {"tails": (6.0, 0.95), "tails+anscombe": (6.0, 0.95), "fdr": (12.0, 1.04)}
 
 #: Rings searched for a good pixel before the stack's mean stands in: a dead block of up to 129² pixels is bridged.
@@ -96,7 +96,7 @@ def fit_outliers(
     n_sigma : float
         Threshold of ``"sigma"``.
     steepness, relax : float
-        k and ρ of the weight; ρ < 1 moves the thresholds inward. 8 and .95 for the tail methods, 20 and 1 for
+        k and ρ of the weight; ρ < 1 moves the thresholds inward. 10 and .95 for the tail methods, 20 and 1 for
         ``"fdr"``, where a soft edge on a steep slope would draw in more clean pixels than hot ones, 6 and 1 for the
         others. With ``surroundings=False`` 6 and .95, and 12 and 1.04.
     fallback : str
@@ -158,36 +158,38 @@ def fit_outliers(
     if dark is not None:
         total = _without_dark(total, dark, gain, nz)
     counted = dark is None and np.dtype(stack.dtype).kind in "biu"
-    found, pixels, lines = _find(total, gain, defects, settings, surroundings and method != "defects", counted,
+    found, pixels, around = _find(total, gain, defects, settings, surroundings and method != "defects", counted,
                           super_resolution, n_threads)
     structure: dict[str, Any] = {}
     if method != "defects":
-        pixels, structure = _looked_at(pixels, lines, (ny, nx), super_resolution, surroundings and not filter_structure)
+        pixels, structure = _looked_at(total, pixels, around, super_resolution, surroundings and not filter_structure)
     if defects is not None:
         pixels = with_more(pixels, np.flatnonzero(defects.reshape(-1)), 2)
     model = _filled(total, nz, found, pixels, settings, psf, super_resolution, n_threads)
     return replace(model, surroundings=bool(surroundings), structure=structure)
 
 
-def _looked_at(pixels: Pixels, lines: np.ndarray, shape: tuple[int, int], blocks: int,
+def _looked_at(total: np.ndarray, pixels: Pixels, around: Surroundings | None, blocks: int,
                leave: bool) -> tuple[Pixels, dict[str, Any]]:
     """The touched pixels, only those that are not finite if they look like structure, and how they lie.
 
-    ``lines`` are blocks that are known to be the detector's.
+    Blocks that ``around`` has in lines are the detector's.
     """
     index, weight, side = pixels
+    shape = total.shape
     out = (weight < 0.5) & (side != 0)
     place, hot = index[out], side[out] > 0
+    blurred = raised_around(total, place, hot, around.law.noise) if around is not None and blocks == 1 else 0.0
     if blocks > 1:
         # One pixel for each block.
         y, x = np.divmod(place, shape[1])
         first = (y % blocks == 0) & (x % blocks == 0)
         shape = (-(-shape[0] // blocks), -(-shape[1] // blocks))
         place, hot = (y // blocks * shape[1] + x // blocks)[first], hot[first]
-    if lines.size:
-        other = ~np.isin(place, lines)
+    if around is not None and around.lines.size:
+        other = ~np.isin(place, around.lines)
         place, hot = place[other], hot[other]
-    found = structure_of(place, hot, shape)
+    found = structure_of(place, hot, shape, blurred)
     left_alone = bool(found.looks_like) and leave
     if left_alone:
         keep = side == 0
@@ -231,9 +233,9 @@ def _usable(gain: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.nd
 
 
 def _find(total: np.ndarray, gain: np.ndarray | None, known: np.ndarray | None, settings: Settings, surroundings: bool,
-          counted: bool, blocks: int, n_threads: int) -> tuple[Found, Pixels, np.ndarray]:
-    """Thresholds, the touched pixels of ``total``, looked for in ``blocks`` × ``blocks`` sums, and blocks in lines."""
-    lines = np.empty(0, np.int32)
+          counted: bool, blocks: int, n_threads: int) -> tuple[Found, Pixels, Surroundings | None]:
+    """Thresholds and the touched pixels of ``total``, looked for in ``blocks`` × ``blocks`` sums."""
+    around = None
     seen = total if blocks == 1 else binned(total, blocks)
     if surroundings:
         if blocks > 1:
@@ -241,8 +243,6 @@ def _find(total: np.ndarray, gain: np.ndarray | None, known: np.ndarray | None, 
             known = None if known is None else binned(known.astype(np.uint8), blocks) > 0
         around = examine(seen, gain, known, least_of_interest(settings), counted=counted, n_threads=n_threads)
         found, pixels = beside_surroundings(seen, around, settings, n_threads)
-        if around is not None:
-            lines = around.lines
     else:
         if settings.background:
             seen = without_background(seen, stabilise=settings.method in ("fdr", "tails+anscombe"))
@@ -252,7 +252,7 @@ def _find(total: np.ndarray, gain: np.ndarray | None, known: np.ndarray | None, 
         if total.dtype.kind == "f":
             # A sub-pixel that is not finite is bad by itself.
             pixels = with_more(pixels, np.flatnonzero(~np.isfinite(total.reshape(-1))), 0)
-    return found, pixels, lines
+    return found, pixels, around
 
 
 def _filled(total: np.ndarray, n_frames: int, found: Found, pixels: Pixels, settings: Settings, psf: np.ndarray,

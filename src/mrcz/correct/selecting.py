@@ -40,9 +40,9 @@ MAX_FRACTION = 0.2
 #: Below this mean sum a square root does not make Poisson counts normal, and their own distribution is used.
 _POISSON_BELOW = 30.0
 
-#: Beside its surroundings no threshold is nearer than this, σ: of clean pixels .0012 lie beyond the first, and .0044
-#: beyond the others' as `tails` relaxes it.
-_LEAST = {"fdr": 3.25, "tails": 3.0, "tails+anscombe": 3.0}
+#: Beside its surroundings no threshold is nearer than this, σ: of clean pixels .001 lie beyond the first, and .0032
+#: beyond the others' as `tails` relaxes it. The second: where sums are of few counts, and the next count is far.
+_LEAST = {"fdr": (3.3, 3.0), "tails": (3.1, 2.85), "tails+anscombe": (3.1, 2.85)}
 
 Pixels = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -67,7 +67,7 @@ class Settings:
 
 def least_of_interest(settings: Settings) -> float:
     """The least |z| beside the surroundings that may get a weight below 1."""
-    least = settings.n_sigma if settings.method == "sigma" else _LEAST[settings.method]
+    least = settings.n_sigma if settings.method == "sigma" else min(_LEAST[settings.method])
     return max(least * settings.relax - settings.reach, 1.0)
 
 
@@ -173,7 +173,7 @@ def beside_surroundings(seen: np.ndarray, around: Surroundings | None, settings:
             found = Found(Scale(), fit, Tail(-limit, "sigma"), Tail(limit, "sigma"))
     elif around is not None:
         found = _placed(around.histogram, Scale(), settings)
-        least = _LEAST[settings.method]
+        least = _LEAST[settings.method][around.law.few]
         found = replace(found, dark=replace(found.dark, threshold=min(found.dark.threshold, -least)),
                         hot=replace(found.hot, threshold=max(found.hot.threshold, least)))
     bad = _outside(seen, Found.nothing(), settings, n_threads)

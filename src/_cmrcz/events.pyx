@@ -59,8 +59,8 @@ def candidates(const pixel_t[:, ::1] frames not None, int first, const uint16_t[
                Py_ssize_t stop, int32_t[::1] frame not None, int32_t[::1] pixel not None, pixel_t[::1] value not None):
     """The pixels ``start:stop`` of ``frames`` (k, npix) with x > limits[level of the frame, bin of the pixel].
 
-    Frame numbers (from ``first`` on), pixels and values go where they fit; returns how many there are. NaN is not above.
-    Tile by tile through all frames: the thresholds of a tile are looked up once a level and then stay in cache.
+    Frame numbers (from ``first`` on), pixels and values go where they fit; returns how many there are. NaN is never
+    above. Tile by tile through all frames: the thresholds of a tile are looked up once a level and then stay in cache.
     """
     cdef Py_ssize_t nz = frames.shape[0]
     cdef Py_ssize_t npix = frames.shape[1]

@@ -20,7 +20,7 @@ from mrcz.correct import (
     orient,
     session_references,
 )
-from mrcz.correct.references import load_gain, load_mask
+from mrcz.correct.references import load_gain, load_mask, load_statistics
 from mrcz.session import correct_file, destination, koma_session
 from mrcz.simulate import Detector
 
@@ -267,7 +267,7 @@ def test_gain_of_a_session(capsys, session, tmp_path, detector):
     assert np.array_equal(np.load(places["-o"]), expected.gain)
 
 
-def test_a_session_gone_on_with_is_the_session_in_one_go(capsys, session, tmp_path):
+def test_a_session_gone_on_with_is_the_session_in_one_go(capsys, session, tmp_path, monkeypatch):
     files = [session / f"s{k}.mrcz" for k in range(7)]
     state = tmp_path / "s.mrcz"
     for part in (files[:2], files[:5], files):
@@ -277,6 +277,13 @@ def test_a_session_gone_on_with_is_the_session_in_one_go(capsys, session, tmp_pa
     assert np.array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
     with mrcz.open(state) as reader:
         assert reader.shape == (5, *SHAPE) and len(reader.metadata["sources"]) == 7
+    # Kept while it goes on, too: killed after the third movie, three are in.
+    monkeypatch.setattr("mrcz.cli.gain._KEEP", -1.0)
+    seen = []
+    monkeypatch.setattr("mrcz.cli.gain.show", lambda result, *rest: seen.append(result) or len(seen) < 4 or 1 / 0)
+    assert run(capsys, "gain", "session", *files, "--state", tmp_path / "k.mrcz", "-q")[0] != 0
+    monkeypatch.undo()
+    assert load_statistics(tmp_path / "k.mrcz")[0].stacks == 3
     # The state is no movie, wherever it lies, and movies no state.
     shutil.copy(state, session / "kept.mrcz")
     code, out, err = run(capsys, "gain", "session", "-r", session, "--json")

@@ -161,7 +161,7 @@ def test_gain_from_every_kind_of_file(tmp_path, rng, name):
 def test_a_gain_stack_is_averaged_and_one_that_does_not_fit_is_refused(tmp_path):
     np.save(tmp_path / "g.npy", np.stack([np.ones((4, 4)), np.full((4, 4), 3.0)]))
     assert (load_image(tmp_path / "g.npy") == 2).all()
-    with pytest.raises(ValueError, match=r"g\.npy: .*neither the same nor 2 or 4 times"):
+    with pytest.raises(ValueError, match=r"g\.npy.*frames of"):
         load_gain(tmp_path / "g.npy", shape=(5, 4))
     assert match_shape(np.ones((4, 4)), (16, 16)).shape == (16, 16)
     np.save(tmp_path / "c.npy", np.ones((4, 4), complex))

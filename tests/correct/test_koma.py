@@ -154,6 +154,16 @@ def test_weights_lower_the_noise_of_a_reference(rng):
     assert noise[0] == pytest.approx(best, rel=0.05) and noise[1] > 3 * best
 
 
+@pytest.mark.parametrize("odd", [np.zeros((256, 256)), np.full((256, 256), 7.0), np.full((256, 256), -3.0)])
+def test_a_stack_without_an_exposure_does_not_outweigh_the_others(rng, odd):
+    pattern = pattern_of("CMOS", 256, rng)
+    means = [rng.poisson(np.full((256, 256), 40 * 9.0)) / 40 + pattern for _ in range(5)]
+    means[1] = odd
+    reference = koma_references(means, 2, frames=[40] * 5)[3]
+    assert np.mean((reference.pattern - pattern) ** 2) < 0.02
+    assert all(np.isfinite(r.pattern).all() for r in koma_references([odd] * 4, 1, frames=[40] * 4))
+
+
 def pattern_of(kind, n, rng):
     shapes = {"pixels": (n, n), "columns": (1, n), "rows": (n, 1), "blocks": (4, n // 64)}
     names = {"mixed": ("pixels", "columns", "blocks"), "CMOS": ("columns", "rows")}.get(kind, (kind,))

@@ -16,6 +16,7 @@ __all__ = [
     "add_orientation",
     "check_folders",
     "exit_code",
+    "fitted_gain",
     "fitting",
     "inputs",
     "orientation",
@@ -123,7 +124,7 @@ def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
             "super_resolution": 2 if args.super_resolution else 1,
         }
     if args.gain:
-        options["gain"] = _gain(args, shape)
+        options["gain"] = fitted_gain(args, shape)
         options["gamma"] = GammaCurve()(args.dose_rate) if args.dose_rate is not None else (
             1.0 if args.gamma is None else args.gamma
         )
@@ -137,7 +138,7 @@ def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
     return options
 
 
-def _gain(args: argparse.Namespace, shape: tuple[int, int]) -> Any:
+def fitted_gain(args: argparse.Namespace, shape: tuple[int, int]) -> Any:
     """The gain for frames of ``shape``. That it is of another size is said once: it may be of another camera."""
     from mrcz.correct.references import load_gain, match_shape
 

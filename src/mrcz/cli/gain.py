@@ -16,7 +16,16 @@ import time
 from typing import Any
 
 from mrcz.cli import _text
-from mrcz.cli._correcting import OWN, add_orientation, exit_code, inputs, orientation, save_figure, show
+from mrcz.cli._correcting import (
+    OWN,
+    add_orientation,
+    exit_code,
+    fitted_gain,
+    inputs,
+    orientation,
+    save_figure,
+    show,
+)
 from mrcz.cli._output import say, talk
 from mrcz.cli._progress import Progress
 from mrcz.cli._shared import (
@@ -35,6 +44,9 @@ from mrcz.cli._shared import (
 )
 
 HELP = "make, orient and judge gain references"
+
+#: Seconds after which the statistics of a session are kept while it goes on.
+_KEEP = 300.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -258,7 +270,7 @@ def _begun(paths: list[str], reading: dict[str, Any]) -> Any:
 def _session(args: argparse.Namespace) -> int:
     from mrcz.convert.origin import replacing
     from mrcz.correct import session_references
-    from mrcz.correct.references import load_gain, load_image, load_statistics, save_image, save_mask, save_statistics
+    from mrcz.correct.references import load_image, load_statistics, save_image, save_mask, save_statistics
     from mrcz.session import Corrected, gather_statistics
 
     if args.state and os.path.splitext(args.state)[1].lower() not in (".mrcz", ".mrc"):
@@ -270,19 +282,24 @@ def _session(args: argparse.Namespace) -> int:
     statistics = _begun(paths, reading) if statistics is None else statistics
     references: dict[str, Any] = {}
     if args.gain:
-        references["gain"] = load_gain(args.gain, shape=statistics.shape, **orientation(args))
+        references["gain"] = fitted_gain(args, statistics.shape)
     if args.dark:
         references["dark"] = load_image(args.dark)
         if references["dark"].shape != statistics.shape:
             wrong = f"a dark reference of {references['dark'].shape} for frames of {statistics.shape}"
             raise ValueError(f"{args.dark}: {wrong}")
     bar = Progress(len(paths), quiet=args.quiet)
+    kept = time.monotonic()
     for result in gather_statistics(paths, statistics, n_threads=args.threads, reading=reading, **references):
         bar.clear()
         results.append(result)
         show(result, args.json)
         if result.ok:
             done.append(os.path.abspath(result.source))
+        if args.state and statistics.stacks and time.monotonic() - kept > _KEEP:
+            # A session takes hours: what was read is not read again, whatever happens.
+            save_statistics(args.state, statistics, sources=done, overwrite=True)
+            kept = time.monotonic()
         bar.update(result.source, 1, 1)
     bar.clear()
     if not statistics.stacks:

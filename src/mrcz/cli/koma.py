@@ -95,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
     seen = set(done)
     new = [path for path in paths if os.path.abspath(path) not in seen]
     if not (new or waiting):
+        if paths:
+            talk(f"mrcz: nothing to do, every stack is in {args.state} and done")
         return exit_code(results)
     reading = {"permissive": args.permissive, "signed_bytes": args.signed_bytes}
     options: dict[str, Any] = {}

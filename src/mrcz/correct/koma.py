@@ -322,10 +322,13 @@ def _weight(mean: np.ndarray, frames: int) -> float:
     """frames/⟨mean⟩, what a stack knows of the pattern.
 
     Where counts are fewer than their spread tells (an image after dark subtraction, read noise), the spread stands in.
+    An image without any is no exposure, and knows next to nothing.
     """
+    spread = float(mean.var(dtype=np.float64))
+    if not 0 < spread < np.inf:
+        return 1e-6
     level = float(mean.mean(dtype=np.float64))
-    floor = 0.01 * float(mean.var(dtype=np.float64)) * frames
-    return frames / max(level, floor, 1e-30)
+    return max(frames / max(level, 0.01 * spread * frames, 1 / frames), 1e-6)
 
 
 def _stored_dtype(dtype: np.dtype) -> np.dtype:

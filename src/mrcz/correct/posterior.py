@@ -105,19 +105,20 @@ def session_references(statistics: SessionStatistics, *, gain: np.ndarray | None
     """
     shape = statistics.shape
     prior, unusable = (np.ones(shape, np.float32), np.zeros(shape, bool)) if gain is None else check_gain(gain, shape)
-    base = np.zeros(shape) if dark is None else finite_dark(dark, shape)
-    level = (statistics.mean() - base) * prior
-    middle = float(np.median(level[~unusable]))
+    base = np.zeros(shape, np.float32) if dark is None else finite_dark(dark, shape, np.float32)
+    level = ((statistics.mean() - base) * prior).astype(np.float32)
+    middle = _median(level[~unusable])
     if not middle > 0:
         raise ValueError("a session that counted nothing: its median is not above 0")
     often = (statistics.flagged() >= _OFTEN) & ~unusable if statistics.stacks > 1 else np.zeros(shape, bool)
     noise = _frame_noise(statistics, middle)
-    around, spread, _ = _surroundings(level, ~(unusable | often))
+    around, spread = _surroundings(level, ~(unusable | often))
     away = level - around
     # Of few counts a pixel the spread is lopsided: their square roots are compared.
-    counts, expected = (np.maximum(part, 0) * middle * statistics.frames / noise for part in (level, around))
-    steps = np.abs(2 * (np.sqrt(counts + 0.375) - np.sqrt(expected + 0.375)))
-    steps /= max(1.0, spread / np.sqrt(noise / statistics.frames))
+    unit = np.float32(middle * statistics.frames / noise)
+    steps = np.sqrt(np.maximum(level, 0) * unit + np.float32(0.375))
+    steps -= np.sqrt(np.maximum(around, 0) * unit + np.float32(0.375))
+    steps = np.abs(steps) / np.float32(0.5 * max(1.0, spread / np.sqrt(noise / statistics.frames)))
     strayed = (steps > _FAR) & (np.abs(away) > _MENDED * around) & (statistics.stacks >= _ENOUGH)
     strayed = _alone(level, strayed, _MENDED * around)
     steady = np.abs(away) <= 3 * spread
@@ -142,29 +143,29 @@ def _gain_change(statistics: SessionStatistics, level: np.ndarray, prior: np.nda
     """How much more than its surroundings each pixel counts (ny, nx), relative, and how much of it is believed."""
     from scipy.ndimage import uniform_filter
 
-    around, spread, _ = _surroundings(level, good)
+    around, spread = _surroundings(level, good)
     usable = good & (around > 0)
     if statistics.stacks < _ENOUGH or not usable.any():
-        return np.zeros(level.shape), 0.0  # specimen and detector cannot be told apart
+        return np.zeros(level.shape, np.float32), 0.0  # specimen and detector cannot be told apart
     # What specimens add from stack to stack is noise too.
     left, freedom = _scatter(statistics, _line(statistics))
-    noise = max(noise, float(np.mean(left[usable])) / freedom * statistics.level)
-    away = np.where(usable, level - around, 0.0)
+    noise = max(noise, float(np.mean(left[usable], dtype=np.float64)) / freedom * statistics.level)
+    away = np.where(usable, level - around, np.float32(0))
     # Where neighbours stand out together, to one side or to both, there is an edge that stayed, and no gain.
     usable &= np.abs(uniform_filter(away, 5, mode="nearest")) <= spread
     usable &= uniform_filter(np.abs(away), 5, mode="nearest") <= 2 * spread
     if not usable.any():
-        return np.zeros(level.shape), 0.0
-    below = np.where(around > 0, around, np.inf)
-    ratio = np.where(usable, away / below, 0.0)
-    error = noise / statistics.frames * (prior / below) ** 2
+        return np.zeros(level.shape, np.float32), 0.0
+    below = np.where(around > 0, around, np.float32(np.inf))
+    ratio = np.where(usable, away / below, np.float32(0))
+    error = np.float32(noise / statistics.frames) * (prior / below) ** 2
     # The spread of gains is judged where counts are many, and believed everywhere as far as the pixel's own counts go.
-    typical = float(np.median(error[usable]))
+    typical = _median(error[usable])
     bright = usable & (error <= 2 * typical)
-    change = max(0.0, _square(np.where(bright, ratio, np.nan)) - float(np.mean(error[bright])))
+    change = max(0.0, _square(ratio[bright]) - float(np.mean(error[bright], dtype=np.float64)))
     if not change > 0:
-        return np.zeros(level.shape), 0.0
-    return ratio * change / (change + error), change / (change + typical)
+        return np.zeros(level.shape, np.float32), 0.0
+    return ratio * (np.float32(change) / (np.float32(change) + error)), change / (change + typical)
 
 
 def _alone(image: np.ndarray, candidates: np.ndarray, least: np.ndarray) -> np.ndarray:
@@ -192,47 +193,47 @@ def _alone(image: np.ndarray, candidates: np.ndarray, least: np.ndarray) -> np.n
     return out
 
 
-def _square(image: np.ndarray) -> float:
-    """Mean square of what is not NaN and within 6 robust σ of 0."""
-    values = image[np.isfinite(image)]
-    if not values.size:
-        return 0.0
-    spread = 1.4826 * np.median(np.abs(values))
-    return float(np.mean(values[np.abs(values) <= 6 * spread] ** 2)) if spread > 0 else float(np.mean(values**2))
+def _median(values: np.ndarray) -> float:
+    """The median of many values, of a million of them where there are more."""
+    return float(np.median(values.reshape(-1)[:: max(1, values.size >> 20) | 1])) if values.size else 0.0
+
+
+def _square(values: np.ndarray) -> float:
+    """Mean square of what is within 6 robust σ of 0."""
+    spread = 1.4826 * _median(np.abs(values))
+    inside = values[np.abs(values) <= 6 * spread] if spread > 0 else values
+    return float(np.mean(inside**2, dtype=np.float64)) if inside.size else 0.0
 
 
 def _local(image: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Mean of the good pixels around each, (ny, nx); of all good ones where there are none."""
+    """Mean of the good pixels around each, (ny, nx) float32; of all good ones where there are none."""
     from scipy.ndimage import uniform_filter
 
-    share = uniform_filter(good.astype(np.float64), _AROUND, mode="nearest")
-    sums = uniform_filter(np.where(good, image, 0.0), _AROUND, mode="nearest")
-    everywhere = float(image[good].mean()) if good.any() else float(image.mean())
+    share = uniform_filter(good.astype(np.float32), _AROUND, mode="nearest")
+    sums = uniform_filter(np.where(good, image, 0).astype(np.float32), _AROUND, mode="nearest")
+    everywhere = (image[good] if good.any() else image).mean(dtype=np.float64)
     known = share > 0.5 / _AROUND**2
-    return np.where(known, sums / np.where(known, share, 1.0), everywhere)
+    np.divide(sums, share, out=sums, where=known)
+    sums[~known] = everywhere
+    return sums
 
 
-def _surroundings(image: np.ndarray, good: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
-    """The mean around each pixel without strays, the robust spread about it, and which pixels are no strays."""
-    kept = good.copy()
-    spread = 0.0
-    around = image
-    for _ in range(3):
+def _surroundings(image: np.ndarray, good: np.ndarray) -> tuple[np.ndarray, float]:
+    """The mean around each pixel (ny, nx) without strays, and the robust spread about it."""
+    around = _local(image, good)
+    away = np.abs(image - around)
+    kept = good & (away <= _FAR * max(1.4826 * _median(away[good]), 1e-12))
+    if kept.any():
         around = _local(image, kept)
         away = np.abs(image - around)
-        spread = float(1.4826 * np.median(away[kept])) if kept.any() else 0.0
-        kept = good & (away <= _FAR * max(spread, 1e-12))
-        if not kept.any():
-            kept = good.copy()
-            break
-    return around, spread, kept
+    return around, 1.4826 * _median(away[kept])
 
 
 def _frame_noise(statistics: SessionStatistics, middle: float) -> float:
     """Variance of a pixel from frame to frame; that of counts where stacks of one frame do not show it."""
     if statistics.frames > statistics.stacks:
-        variance = statistics.variance()
-        within = float(np.mean(variance[variance <= 10 * np.mean(variance)]))
+        variance = statistics.maps["within"] / np.float32(statistics.frames - statistics.stacks)
+        within = float(np.mean(variance[variance <= 10 * np.mean(variance, dtype=np.float64)], dtype=np.float64))
         if within > 0:
             return within
     return middle
@@ -267,7 +268,7 @@ def _scatter(statistics: SessionStatistics, line: _Line) -> tuple[np.ndarray, in
     """Σ m/D · (what is left of d)² of each pixel (ny, nx) about its line, and the degrees of freedom."""
     left = statistics.maps["between"] - line.offset * statistics.maps["relative"]
     left -= line.slope * statistics.maps["shift"]
-    return np.maximum(left, 0), statistics.stacks - line.parameters
+    return np.maximum(left, 0).astype(np.float32), statistics.stacks - line.parameters
 
 
 def _offset(statistics: SessionStatistics, prior: np.ndarray, base: np.ndarray,
@@ -275,40 +276,40 @@ def _offset(statistics: SessionStatistics, prior: np.ndarray, base: np.ndarray,
     """What does not grow with the dose, normalised (ny, nx), how much of it is believed, and its spread."""
     line = _line(statistics)
     if line.inverse is None or not good.any():
-        return np.zeros(statistics.shape), 0.0, 0.0
+        return np.zeros(statistics.shape, np.float32), 0.0, 0.0
     # Without a beam the level is that of the dark reference: there the line is read.
     none = np.array([1.0, float(base.mean())])
-    offset = (line.offset + none[1] * (1 + line.slope) - base) * prior
+    offset = ((line.offset + none[1] * (1 + line.slope) - base) * prior).astype(np.float32)
     offset -= _local(offset, good)
     offset[~good] = 0
     left, freedom = _scatter(statistics, line)
     usual = left[good]
     # Pixels that were hot for some stacks scatter as no offset does.
-    scatter = float(np.mean(usual[usual <= 4 * np.median(usual)])) / freedom
+    scatter = float(np.mean(usual[usual <= 4 * _median(usual)], dtype=np.float64)) / freedom
     error = scatter * float(none @ line.inverse @ none) * float(np.mean(prior[good].astype(np.float64) ** 2))
-    measured = _square(np.where(good, offset, np.nan))
+    measured = _square(offset[good])
     kept = max(0.0, 1 - error / measured) if measured > 0 else 0.0
-    offset *= kept
+    offset *= np.float32(kept)
     return offset, kept, float(np.std(offset[good]))
 
 
 def _unstable(statistics: SessionStatistics, usable: np.ndarray, middle: float, noise: float) -> np.ndarray:
     """Pixels (ny, nx) bool whose counts scatter more or less than those of others of the same mean."""
     out = np.zeros(statistics.shape, bool)
-    mean = statistics.mean()
-    counts = np.maximum(mean, 0) * middle * statistics.frames / noise
+    mean = statistics.mean().astype(np.float32)
+    counts = np.maximum(mean, 0) * np.float32(middle * statistics.frames / noise)
     freedom = statistics.frames - statistics.stacks
     # Fewer than some coincidences in a frame, or counts in a stack, make no variance to judge by.
     enough = usable & (counts**2 >= 20 * statistics.frames)
     if freedom >= 10:
-        away = _deviate(statistics.variance() / np.where(enough, mean, 1.0), enough, freedom)
+        away = _deviate(statistics.maps["within"] / np.where(enough, mean, np.float32(1)), enough, freedom)
         out |= enough & (np.abs(away) > _FAR)
     enough = usable & (counts >= 5 * statistics.stacks)
     if statistics.stacks >= _ENOUGH:
         # Between stacks specimens differ too: compared with the pixels around, and only too much is telling.
         left, freedom = _scatter(statistics, _line(statistics))
         around = _local(left, enough)
-        away = _deviate(left / np.where(around > 0, around, np.inf), enough, freedom)
+        away = _deviate(left / np.where(around > 0, around, np.float32(np.inf)), enough, freedom)
         out |= enough & (away > _FAR)
     return out
 
@@ -320,8 +321,8 @@ def _deviate(ratio: np.ndarray, usable: np.ndarray, freedom: int) -> np.ndarray:
     """
     root = np.cbrt(ratio)
     values = root[usable]
-    middle = float(np.median(values)) if values.size else 0.0
+    middle = _median(values)
     if not middle > 0:
-        return np.zeros(ratio.shape)
-    spread = 1.4826 * float(np.median(np.abs(values - middle)))
-    return np.asarray((root - middle) / max(spread, middle * np.sqrt(2 / (9 * freedom))))
+        return np.zeros(ratio.shape, np.float32)
+    spread = 1.4826 * _median(np.abs(values - np.float32(middle)))
+    return np.asarray((root - np.float32(middle)) / np.float32(max(spread, middle * np.sqrt(2 / (9 * freedom)))))

@@ -7,6 +7,7 @@ import pytest
 
 import mrcz
 from mrcz.correct import Correction, EventModel, fit_events, fit_outliers
+from mrcz.errors import StructureWarning
 from mrcz.simulate import SCENES, add_events, record
 
 SHAPE = (40, 512, 512)
@@ -393,6 +394,19 @@ def test_a_pixel_hit_once_is_no_outlier_and_a_hot_one_no_event(hit):
     assert fit_outliers(stack).n_outliers > without.n_outliers + 5
     assert not correction.outliers.mask.reshape(-1)[correction.events.pixel].any()
     assert correction.events.n_events < correction.events.n_pixels == correction.events.per_frame.sum()
+
+
+def test_an_image_that_is_left_alone_keeps_its_events():
+    """Spots of a crystal that turns come and go as X-rays do."""
+    stack = record("Bragg", n_frames=12, seed=1).stack.copy()
+    stack[5, 40, 300] = 90
+    with pytest.warns(StructureWarning, match="nothing is filtered"):
+        correction = Correction.fit(stack, events=True)
+    assert correction.events.n_events == 0 and "looks like" in correction.events.reason
+    np.testing.assert_array_equal(correction.apply(stack), stack)
+    with pytest.warns(StructureWarning, match="filtered"):
+        forced = Correction.fit(stack, events=True, filter_structure=True)
+    assert (forced.events.frame == 5).any() and forced.apply(stack)[5, 40, 300] < 60
 
 
 def test_frames_apply_and_sum_agree(hit):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+import warnings
 from typing import Any
 
 from mrcz.cli import _text
@@ -146,6 +147,7 @@ def _make(args: argparse.Namespace) -> None:
     from mrcz.convert.origin import replacing
     from mrcz.correct import fit_outliers, make_gain
     from mrcz.correct.references import load_image, save_image
+    from mrcz.errors import StructureWarning
 
     started = time.perf_counter()
     flat, frames = _mean(args.flats[0], args)
@@ -155,7 +157,9 @@ def _make(args: argparse.Namespace) -> None:
             raise ValueError(f"{path}: frames of {mean.shape}, the others of {flat.shape}")
         flat = (flat * frames + mean * count) / (frames + count)
         frames += count
-    bad = fit_outliers(flat, "sigma", n_sigma=8, background=True).mask
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StructureWarning)  # whatever stands out of a flat is the detector's
+        bad = fit_outliers(flat, "sigma", n_sigma=8, surroundings=False, background=True).mask
     try:
         gain = make_gain(flat, dark=load_image(args.dark) if args.dark else None, bad=bad)
     except ValueError as error:

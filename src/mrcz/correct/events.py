@@ -122,6 +122,10 @@ class EventModel:
         keep = ~np.asarray(mask, bool).reshape(-1)[self.pixel]
         return self if keep.all() else _model(self, *(getattr(self, name)[keep] for name in _LISTS))
 
+    def left_alone(self, reason: str) -> EventModel:
+        """The same without any event, and why."""
+        return replace(self.without(np.ones(self.shape, bool)), reason=reason)
+
     # -- applying ----------------------------------------------------------------------------------------------------
 
     def replacements(self, number: int, *, noise: bool = False, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

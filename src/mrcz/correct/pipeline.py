@@ -114,9 +114,11 @@ class Correction:
 
         ``options`` go to `fit_outliers`; ``method=None`` looks for none. Bad pixels of the gain count as defects.
         With ``events=True`` outliers of single frames are looked for as well (`fit_events`), in one more pass, and
-        taken out of the sum first; those of pixels that are outliers all the time are not reported again.
+        taken out of the sum first; those of pixels that are outliers all the time are not reported again. An image that
+        is left alone because it looks like diffraction or a spectrum keeps its events, too.
         """
         parts = cls(dark=dark, gain=gain, gamma=gamma, koma=koma, noise=noise, seed=seed)
+        ours = not isinstance(events, EventModel)
         if events:
             stack = as_stack(stack)
             n_threads = options.get("n_threads")
@@ -131,8 +133,13 @@ class Correction:
         if parts.bad is not None:
             defects = parts.bad if defects is None else parts.bad | (np.asarray(defects) != 0)
         outliers = fit_outliers(stack, method, dark=parts.dark, gain=parts._factor, defects=defects, **options)
-        return replace(parts, outliers=outliers,
-                       events=None if parts.events is None else parts.events.without(outliers.mask))
+        if parts.events is None:
+            return replace(parts, outliers=outliers)
+        if ours and outliers.structure.get("left_alone"):
+            # Spots of a crystal that turns come and go as events do.
+            looks = outliers.structure["looks_like"]
+            return replace(parts, outliers=outliers, events=parts.events.left_alone(f"the image looks like {looks}"))
+        return replace(parts, outliers=outliers, events=parts.events.without(outliers.mask))
 
     # -- applying ----------------------------------------------------------------------------------------------------
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrcz import ChunkError, FormatError, FormatWarning
+from mrcz import ChunkError, FormatError
 from mrcz import footer as ft
 from mrcz import index as ix
-from mrcz.footer import decode_footer, encode_footer
+from mrcz.footer import UnknownFooter, decode_footer, encode_footer
 from mrcz.index import FrameIndex
 
 _spec = importlib.util.spec_from_file_location("xxh64_plain", Path(__file__).parent / "reference" / "xxh64_plain.py")
@@ -334,8 +334,8 @@ def with_body(body, **changes):
 def test_unknown_version_is_no_footer(change):
     index = make_index(3)
     footer = retrailer(encode_footer(index), **change)
-    with pytest.warns(FormatWarning, match="ignored"):
-        assert decode(footer, index) is None
+    with pytest.raises(UnknownFooter, match="is not known to this version"):
+        decode(footer, index)
 
 
 def test_unknown_names_are_kept():

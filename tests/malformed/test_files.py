@@ -84,6 +84,7 @@ import mrcz, msgpack, zstandard, numpy
 def peak():
     with open("/proc/self/status") as status:  # not ru_maxrss, which a process inherits from the one that started it
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+mrcz.read(sys.argv[2])  # so that all modules are there
 base = peak()
 try:
     mrcz.read(sys.argv[1])
@@ -96,7 +97,7 @@ print(peak() - base)
         bad[at : at + 4] = value.to_bytes(4, "little")
         path = tmp_path / "bad.mrcz"
         path.write_bytes(bad)
-        done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", code, str(path), str(honest)], capture_output=True, text=True)
         assert done.returncode == 0, (at, value, done.stderr)
         assert int(done.stdout) < 8 << 10, (at, value, done.stdout)  # KiB; the honest read takes 0.5 MB and its buffers
 

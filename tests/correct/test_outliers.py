@@ -198,6 +198,15 @@ def test_noise_has_the_spread_of_the_frame_and_a_seed(rng):
     bad[10, 10] = True
     model = defect_model(bad, stack)
     noisy = model.apply(stack, noise=True, seed=5)
+    for kind in ("u1", "<i2", "f4"):  # whatever the layout and byte order of what is filled
+        frame = stack[3].astype(kind)
+        plain = model.apply_frame(frame.copy(), number=3, noise=True, seed=5)
+        into = frame.copy()
+        model.apply_frame(into, into, number=3, noise=True, seed=5)
+        for strided in (np.asfortranarray(frame), frame.astype(np.dtype(kind).newbyteorder(">"))):
+            model.apply_frame(strided, strided, number=3, noise=True, seed=5)
+            assert np.array_equal(strided, into)
+        assert kind != "f4" or np.array_equal(plain, into)
     assert noisy[:, 10, 10].std() == pytest.approx(2, rel=0.2)
     assert noisy[:, 10, 10].mean() == pytest.approx(10, abs=0.5)
     assert np.array_equal(noisy, model.apply(stack, noise=True, seed=5, n_threads=1))

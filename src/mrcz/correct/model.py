@@ -272,11 +272,14 @@ class OutlierModel:
         if out.flags.c_contiguous and dtype.isnative and dtype.name in _BLENDABLE:
             _outlier.blend(out.reshape(-1), self.index, self.weight, self.fill, seed, number, spread)
             return
-        # Other layouts and types: the touched pixels alone pass through float64.
+        # Other layouts pass through a copy of the frame, as chance depends on a pixel's place alone; types the core does
+        # not know (int64, float16) through float64.
+        native = dtype.newbyteorder("=")
         y, x = np.divmod(self.index, self.shape[1])
-        values = out[y, x].astype(np.float64)
-        _outlier.blend(values, np.arange(values.size, dtype=np.int32), self.weight, self.fill, seed, number, spread)
-        if dtype.kind in "iu":
+        copy = np.ascontiguousarray(out, native if native.name in _BLENDABLE else np.float64)
+        _outlier.blend(copy.reshape(-1), self.index, self.weight, self.fill, seed, number, spread)
+        values = copy[y, x]
+        if values.dtype != native and dtype.kind in "iu":
             info = np.iinfo(dtype)
             values = np.clip(np.rint(values), info.min, info.max)
         out[y, x] = values.astype(dtype)

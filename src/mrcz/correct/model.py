@@ -272,8 +272,8 @@ class OutlierModel:
         if out.flags.c_contiguous and dtype.isnative and dtype.name in _BLENDABLE:
             _outlier.blend(out.reshape(-1), self.index, self.weight, self.fill, seed, number, spread)
             return
-        # Other layouts pass through a copy of the frame, as chance depends on a pixel's place alone; types the core does
-        # not know (int64, float16) through float64.
+        # Other layouts pass through a copy of the frame, as chance depends on a pixel's place alone;
+        # types unknown to the core (int64, float16) through float64.
         native = dtype.newbyteorder("=")
         y, x = np.divmod(self.index, self.shape[1])
         copy = np.ascontiguousarray(out, native if native.name in _BLENDABLE else np.float64)

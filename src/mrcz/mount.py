@@ -625,8 +625,9 @@ class Tree:
 
 def _read_further_ahead(mountpoint: str) -> None:
     """Have the kernel fetch more at a time than its 128 KiB, where this process may tell it so (root may)."""
-    # Looked up in the list of mounts: to ask the mount itself for its number would keep others from unmounting it.
-    escaped = os.path.realpath(mountpoint).replace(" ", r"\040")
+    # Looked up in the list of mounts. To ask the mount itself for anything (stat, realpath) would keep others from
+    # unmounting it; and were this process killed meanwhile, the kernel would wait for the answer only it could give.
+    escaped = mountpoint.replace(" ", r"\040")
     try:
         for _ in range(100):
             with open("/proc/self/mountinfo") as file:
@@ -707,7 +708,7 @@ def mount(
     if os.listdir(mountpoint):
         # What is there would be out of reach meanwhile: of a mount over /proc or /home the system suffers.
         raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), os.fspath(mountpoint))
-    folder, mountpoint = os.path.abspath(os.fspath(folder)), os.path.abspath(os.fspath(mountpoint))
+    folder, mountpoint = os.path.abspath(os.fspath(folder)), os.path.realpath(os.fspath(mountpoint))
     if _libfuse:
         _serve_with_libfuse(folder, mountpoint, cache_bytes, foreground)
     elif foreground:

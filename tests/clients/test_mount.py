@@ -389,6 +389,19 @@ def test_unmounted_though_fusermount_does_not(folder, tmp_path, server):
     assert mounted.end(signal.SIGKILL) == -signal.SIGKILL
 
 
+def test_a_server_asks_its_own_mount_for_nothing(monkeypatch):
+    """Killed while it waits for itself, it would never end, nor could anybody unmount what it shows."""
+    import mrcz.mount
+
+    def asked(*args, **kwargs):
+        raise AssertionError(args)
+
+    monkeypatch.setattr(mrcz.mount.time, "sleep", lambda seconds: None)
+    for name in ("stat", "lstat", "statvfs", "readlink", "listdir", "scandir"):
+        monkeypatch.setattr(os, name, asked)
+    mrcz.mount._read_further_ahead("/mnt/of its own")
+
+
 @fuse
 def test_unmounted_from_outside_and_in_the_background(folder, tmp_path):
     point = tmp_path / "plain"

@@ -203,7 +203,9 @@ def test_noise_has_the_spread_of_the_frame_and_a_seed(rng):
         plain = model.apply_frame(frame.copy(), number=3, noise=True, seed=5)
         into = frame.copy()
         model.apply_frame(into, into, number=3, noise=True, seed=5)
-        for strided in (np.asfortranarray(frame), frame.astype(np.dtype(kind).newbyteorder(">"))):
+        odd = np.empty(frame.nbytes + 1, np.uint8)[1:].view(kind).reshape(frame.shape)  # at an odd address
+        odd[...] = frame
+        for strided in (np.asfortranarray(frame), frame.astype(np.dtype(kind).newbyteorder(">")), odd):
             model.apply_frame(strided, strided, number=3, noise=True, seed=5)
             assert np.array_equal(strided, into)
         assert kind != "f4" or np.array_equal(plain, into)

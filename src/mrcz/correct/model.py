@@ -269,14 +269,14 @@ class OutlierModel:
         dtype = out.dtype
         if dtype.kind == "b":
             out = out.view(np.uint8)
-        if out.flags.c_contiguous and dtype.isnative and dtype.name in _BLENDABLE:
+        if out.flags.c_contiguous and out.flags.aligned and dtype.isnative and dtype.name in _BLENDABLE:
             _outlier.blend(out.reshape(-1), self.index, self.weight, self.fill, seed, number, spread)
             return
         # Other layouts pass through a copy of the frame, as chance depends on a pixel's place alone;
         # types unknown to the core (int64, float16) through float64.
         native = dtype.newbyteorder("=")
         y, x = np.divmod(self.index, self.shape[1])
-        copy = np.ascontiguousarray(out, native if native.name in _BLENDABLE else np.float64)
+        copy = np.array(out, native if native.name in _BLENDABLE else np.float64, order="C")
         _outlier.blend(copy.reshape(-1), self.index, self.weight, self.fill, seed, number, spread)
         values = copy[y, x]
         if values.dtype != native and dtype.kind in "iu":

@@ -572,8 +572,10 @@ def test_the_suite_leaves_no_mount_behind(tmp_path, end, server):
     shutil.copy(tests / "conftest.py", inner)
     (inner / "test_inner.py").write_text(
         textwrap.dedent(f"""
-        import subprocess, sys, time
+        import signal, subprocess, sys, time
         from clients.test_mount import Mounted, folder, nothing_stays_mounted
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in the background
 
         def test_inner(folder, tmp_path):
             point = tmp_path / "plain point"  # a name that /proc/mounts escapes

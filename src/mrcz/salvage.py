@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mrcz.header import Header
     from mrcz.reader import Reader
 
-__all__ = ["Left", "decoded", "is_begun_footer", "left_by_a_kill", "measured"]
+__all__ = ["Left", "decoded", "left_by_a_kill", "measured"]
 
 _SCAN = 4 << 20  # bytes looked through at a time for what is not zero
 
@@ -102,7 +102,7 @@ def left_by_a_kill(reader: Reader) -> Left | None:
         return None
     if footer is None:
         # No append of ours writes a frame before there is a footer, only that footer, behind a gap of zeros.
-        if at == size or reader.damage or not is_begun_footer(source, at, size):
+        if at == size or reader.damage or not _is_begun_footer(source, at, size):
             return None
         text = f"its writer was killed before it had added a frame; {size - at} bytes of a footer it had begun are "
         text += "given up"
@@ -110,7 +110,7 @@ def left_by_a_kill(reader: Reader) -> Left | None:
     end = footer.trailer.end
     if at == stop and end == size and known == len(promised):
         return None
-    if not is_begun_footer(source, end, size):
+    if not _is_begun_footer(source, end, size):
         return None
     nbytes = reader.header.frame_nbytes
     sizes, hashes, stats, moments = [], [], [], []
@@ -161,7 +161,7 @@ def _whole_chunk(source: Any, at: int, stop: int, nbytes: int) -> bytes | None:
     return data
 
 
-def is_begun_footer(source: Any, at: int, size: int) -> bool:
+def _is_begun_footer(source: Any, at: int, size: int) -> bool:
     """Whether what stands from a place to the end of the file is nothing, or a footer that was only begun: behind
     zeros, the gap in front of it."""
     while at < size:

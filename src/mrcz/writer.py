@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -25,7 +26,7 @@ from mrcz.index import FOOTER_MARK, FrameIndex
 from mrcz.modes import CODEC_NAMES, PixelFormat, format_for
 from mrcz.names import MRC_SUFFIXES, check_new_name
 from mrcz.reader import Reader
-from mrcz.salvage import is_begun_footer, left_by_a_kill
+from mrcz.salvage import left_by_a_kill
 from mrcz.turns import Turns
 from mrcz.whole import Judge, NewFile, is_same_place, write_all
 from mrcz.writer_metadata import WriterMetadata
@@ -905,11 +906,10 @@ def _foreign_footer(reader: Reader, end: int) -> bytes | None:
     found: bytes = reader.source.read(end, size)
     if not found.startswith(FOOTER_MARK):
         return None
-    stop = len(TRAILER_MAGIC)  # each footer may hold the magic of one that it replaced
-    while (at := found.find(TRAILER_MAGIC, stop)) >= 0:
-        stop = at + len(TRAILER_MAGIC)
-        if is_begun_footer(reader.source, end + stop, reader.file_nbytes):
-            return found[:stop]
+    # Each footer may hold the magic of one that it replaced; behind the last byte comes nothing, or zeros and the mark.
+    for magic in re.finditer(re.escape(TRAILER_MAGIC) + rb"\0*", found):
+        if FOOTER_MARK.startswith(found[magic.end() : magic.end() + len(FOOTER_MARK)]):
+            return found[: magic.start() + len(TRAILER_MAGIC)]
     return None
 
 

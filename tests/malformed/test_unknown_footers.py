@@ -19,6 +19,7 @@ from mrcz.describe import describe
 from mrcz.footer import UnknownFooter, parse_trailer
 from mrcz.index import xxh64
 from mrcz.recover import recover
+from mrcz.source import FileSource
 
 pytestmark = pytest.mark.usefixtures("still")
 STACK = np.random.default_rng(0).poisson(3, (3, 32, 24)).astype("u2")
@@ -233,3 +234,22 @@ def test_one_of_ours_that_was_only_begun_behind_it(later):
     with mrcz.open(path) as reader:
         assert len(reader) == 4 and whole.endswith(reader.footer.extra["replaced_footer"])
     assert mrcz.verify(path).ok
+
+
+def test_one_full_of_ends_is_read_once(later, monkeypatch):
+    """Every eight bytes of it look like the end of a footer: that is no reason to look through it a million times."""
+    path = later({"version": 2})
+    data = path.read_bytes()
+    with pytest.warns(mrcz.FormatWarning), mrcz.open(path) as reader:
+        end = reader.index.end
+    section = MARK + (MAGIC + b"x") * 100_000 + data[end + len(MARK) :]
+    path.write_bytes(data[:end] + section)
+    reads = []
+    real = FileSource.read
+    monkeypatch.setattr(FileSource, "read", lambda source, at, n: (reads.append(n), real(source, at, n))[1])
+    with pytest.warns(mrcz.FormatWarning, match="not known"), mrcz.open(path, "a") as writer:
+        writer.append(STACK[0])
+    assert len(reads) < 50
+    with mrcz.open(path) as reader:
+        assert np.array_equal(reader.read(), np.concatenate([STACK, STACK[:1]]))
+        assert reader.footer.extra["replaced_footer"] == section

@@ -332,13 +332,14 @@ class NewFile:
             with standing(self.path, wait=0.5):
                 pass
         self.temporary: Path | None = None
-        for temporary in (_free_names(self.path) if alone else ()):
-            with contextlib.suppress(FileExistsError):
-                self._begin(temporary)
-                return
+        free = _free_name(self.path) if alone else None
+        try:
+            self._begin(free or temporary_name(self.path))
+        except FileExistsError:
+            if free is None:
+                raise
             # It was free a moment ago: somebody begins this very file now.
-            raise MrczError("another process is writing this file", path=self.path)
-        self._begin(temporary_name(self.path))
+            raise MrczError("another process is writing this file", path=self.path) from None
 
     def _begin(self, temporary: Path) -> None:
         self.temporary = temporary
@@ -477,8 +478,8 @@ def remove_unfinished() -> None:
             _unfinished.pop(path, None)
 
 
-def _free_names(path: Path) -> Iterator[Path]:
-    """The first of the names that everybody who makes this file takes which is free; none if all are taken by what
+def _free_name(path: Path) -> Path | None:
+    """The first of the names that everybody who makes this file takes which is free; None if all are taken by what
     killed writers left, which is nobody's to touch here.
 
     Raises
@@ -493,8 +494,7 @@ def _free_names(path: Path) -> Iterator[Path]:
             free = free or name
         elif _is_held(name):
             raise MrczError("another process is writing this file", path=path)
-    if free is not None:
-        yield free
+    return free
 
 
 def _is_held(path: Path) -> bool:

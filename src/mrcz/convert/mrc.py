@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -57,6 +58,7 @@ __all__ = [
     "original_header",
     "source_name",
 ]
+
 
 class DamagedSourceError(FormatError):
     """The source contradicts itself or its checksums: a copy would not be what it was. ``permissive=True`` makes one of
@@ -226,7 +228,7 @@ def _copy(
     before = os.stat(source)
     replace: bool | Judge = bool(overwrite)
     if overwrite and overwrite != "any":
-        replace = _archive_judge if compressing else _plain_judge
+        replace = partial(_judge, compressing=compressing)
     # What a permissive copy leaves out would be a difference.
     recent = began - before.st_mtime_ns < _tick(before.st_mtime_ns) and not reading["permissive"]
     check = check or remove or recent
@@ -386,21 +388,14 @@ def _resemble(source: os.stat_result, new: NewFile) -> None:
         os.utime(new.fd, ns=(source.st_atime_ns, source.st_mtime_ns))
 
 
-def _archive_judge(there: int, new: NewFile) -> None:
-    """Refuse to replace an archive that is not known to be of the same source as the new one."""
+def _judge(there: int, new: NewFile, *, compressing: bool) -> None:
+    """Refuse to replace an archive that is not known to be of the same source as the new file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FormatWarning)
-        _judge(there, new, compressing=True)
+        _judge_quietly(there, new, compressing)
 
 
-def _plain_judge(there: int, new: NewFile) -> None:
-    """Refuse to replace a compressed file by a plain one."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FormatWarning)
-        _judge(there, new, compressing=False)
-
-
-def _judge(there: int, new: NewFile, compressing: bool) -> None:
+def _judge_quietly(there: int, new: NewFile, compressing: bool) -> None:
     if os.fstat(there).st_size == 0:
         return  # a name that was reserved by a process that died
     reason: str | None = None

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mrcz.convert.origin import Overwrite, replacing
+from mrcz.convert.origin import Overwrite, check_replaceable, replacing
 from mrcz.errors import FormatError, FormatWarning
 from mrcz.footer import Footer, UnknownFooter, find_footer, load_footer
 from mrcz.growth import GrowingFile
@@ -163,6 +163,7 @@ def _recover_plain(
     if n < 1:
         raise FormatError("no frame of this file is whole", path=path)
     if target is not None:
+        check_replaceable(target, overwrite)  # what is refused before any work leaves nothing behind
         _copy_plain(source, header, n, target, overwrite, progress)
     expected, end = max(n, claimed), start + n * nbytes
     lost: tuple[Lost, ...] = ()

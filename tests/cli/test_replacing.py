@@ -30,6 +30,7 @@ COMMANDS = {
     "compress": ["compress", "movie.mrc", "-o", "other.mrcz"],
     "decompress": ["decompress", "movie.mrcz", "-o", "other.mrc"],  # an archive may have any name
     "recover": ["recover", "broken.mrcz", "-o", "other.mrcz"],
+    "recover plain": ["recover", "movie.mrc", "-o", "other.mrcz"],
     "correct": ["correct", "movie.mrc"],
     "correct sum": ["correct", "--sum", "movie.mrc"],
     "gain convert": ["gain", "convert", "gain.mrc", "-o", "other.mrcz"],

@@ -384,6 +384,111 @@ cdef inline double _between(const double[:, ::1] grid, double per_block, Py_ssiz
     return (grid[j, i] * (1 - u) + grid[j, i1] * u) * (1 - v) + (grid[j1, i] * (1 - u) + grid[j1, i1] * u) * v
 
 
+cdef inline void _guess(const Noise *law, double mean, double count, double smooth, double own, double beyond,
+                        View *out) noexcept nogil:
+    # From the mean of `count` neighbours and the smooth image; the range is that point, to begin with.
+    cdef double sigma = _base(law, mean) * own * _relative(law, _level(law, mean))
+    # A mean within 2 of its own σ of the smooth image is that, as far as anyone can tell; beyond, by steps, its own.
+    cdef double off = mean - smooth
+    cdef double by = beyond * sigma * ROOT_OF[<int> max(count, 1.0)]
+    if fabs(off) <= 2 * by:
+        mean = smooth if fabs(off) <= by else smooth + (off - by if off > 0 else off + by)
+    out.level = _level(law, mean)
+    out.relative = _relative(law, out.level)
+    out.sigma = _base(law, mean) * own * out.relative
+    out.middle = out.low = out.high = mean
+
+
+cdef inline void _widen(View *out, double least, double most) noexcept nogil:
+    out.high = least if least > out.high else out.high
+    out.low = most if most < out.low else out.low
+
+
+cdef inline bint _all_there(const uint8_t *bits, Py_ssize_t ny, Py_ssize_t nx, Py_ssize_t y, Py_ssize_t x) noexcept nogil:
+    # Whether all 24 neighbours are in the image and none is left out.
+    cdef Py_ssize_t at, dy
+    cdef unsigned out = 0
+    if y < 2 or x < 2 or y + 2 >= ny or x + 2 >= nx:
+        return False
+    for dy in range(-2, 3):
+        at = (y + dy) * nx + x - 2
+        # Five bits, in one byte or two.
+        out |= ((bits[at >> 3] | <unsigned> bits[(at + 4) >> 3] << 8) >> (at & 7)) & (27 if dy == 0 else 31)
+    return out == 0
+
+
+cdef void _look_whole(const sum_t *image, Py_ssize_t nx, Py_ssize_t y, Py_ssize_t x, double smooth, double own,
+                      const Noise *law, double beyond, View *out) noexcept nogil:
+    # `_look` where all 24 neighbours count, which is nearly everywhere: the numbers of pixels are known, so that of
+    # several sums of as many pixels only the largest and the smallest matter.
+    cdef double[5] v0, v1, v2, v3, v4
+    cdef const sum_t *row = image + (y - 2) * nx + x - 2
+    cdef Py_ssize_t n
+    cdef double a, b, off, by4, by5, by8, most, least, top, bottom
+    cdef double[5] upper
+    cdef double[5] lower
+    for n in range(5):
+        v0[n] = <double> row[n]
+        v1[n] = <double> row[nx + n]
+        v2[n] = <double> row[2 * nx + n]
+        v3[n] = <double> row[3 * nx + n]
+        v4[n] = <double> row[4 * nx + n]
+    v2[2] = 0
+    # Columns of three, above and below.
+    for n in range(5):
+        upper[n] = v0[n] + v1[n] + v2[n]
+        lower[n] = v2[n] + v3[n] + v4[n]
+    a = v2[0] + v2[1] + v2[3] + v2[4]
+    top = upper[0] + upper[1] + upper[2] + upper[3] + upper[4]
+    bottom = lower[0] + lower[1] + lower[2] + lower[3] + lower[4]
+    _guess(law, (top + bottom - a) / 24, 24, smooth, own, beyond, out)
+    by4 = beyond * out.sigma * ROOT_OF[4]
+    by5 = beyond * out.sigma * ROOT_OF[5]
+    by8 = beyond * out.sigma * ROOT_OF[8]
+    # Quadrants and wedges.
+    most = least = upper[0] + upper[1] + upper[2]
+    _extend(upper[2] + upper[3] + upper[4], &least, &most)
+    _extend(lower[0] + lower[1] + lower[2], &least, &most)
+    _extend(lower[2] + lower[3] + lower[4], &least, &most)
+    _extend(upper[0] + v3[0] + v4[0] + v1[1] + v2[1] + v3[1], &least, &most)
+    _extend(upper[4] + v3[4] + v4[4] + v1[3] + v2[3] + v3[3], &least, &most)
+    _extend(v0[0] + v0[1] + v0[2] + v0[3] + v0[4] + v1[1] + v1[2] + v1[3], &least, &most)
+    _extend(v4[0] + v4[1] + v4[2] + v4[3] + v4[4] + v3[1] + v3[2] + v3[3], &least, &most)
+    _widen(out, most / 8 - by8, least / 8 + by8)
+    # Lines across, down, and the two diagonals, each with the two beside it.
+    most = least = v1[0] + v1[1] + v1[2] + v1[3] + v1[4]
+    _extend(v3[0] + v3[1] + v3[2] + v3[3] + v3[4], &least, &most)
+    _widen(out, min(a / 4 - by4, most / 5 - by5), max(a / 4 + by4, least / 5 + by5))
+    a = v0[2] + v1[2] + v3[2] + v4[2]
+    most = least = upper[1] + v3[1] + v4[1]
+    _extend(upper[3] + v3[3] + v4[3], &least, &most)
+    _widen(out, min(a / 4 - by4, most / 5 - by5), max(a / 4 + by4, least / 5 + by5))
+    a = v0[0] + v1[1] + v3[3] + v4[4]
+    most = least = v0[1] + v1[2] + v2[3] + v3[4]
+    _extend(v1[0] + v2[1] + v3[2] + v4[3], &least, &most)
+    _widen(out, min(a, most) / 4 - by4, max(a, least) / 4 + by4)
+    a = v0[4] + v1[3] + v3[1] + v4[0]
+    most = least = v1[4] + v2[3] + v3[2] + v4[1]
+    _extend(v0[3] + v1[2] + v2[1] + v3[0], &least, &most)
+    _widen(out, min(a, most) / 4 - by4, max(a, least) / 4 + by4)
+    # A peak: what the inner ring is above the outer, and whether both halves of the inner are.
+    top += bottom - v2[0] - v2[1] - v2[3] - v2[4]
+    most = v1[2] + v2[1] + v2[3] + v3[2]
+    least = v1[1] + v1[3] + v3[1] + v3[3]
+    a = (most + least) / 8
+    b = (top - most - least) / 16
+    off = 0.4 * (a - b)
+    if min((most / 4 - b) * off, (least / 4 - b) * off) >= off * off:
+        most = a + PEAK * (a - b)
+        by4 = beyond * out.sigma * sqrt((1 + PEAK) * (1 + PEAK) / 8 + PEAK * PEAK / 16)
+        _widen(out, most - by4, most + by4)
+
+
+cdef inline void _extend(double x, double *least, double *most) noexcept nogil:
+    least[0] = x if x < least[0] else least[0]
+    most[0] = x if x > most[0] else most[0]
+
+
 cdef bint _look(const sum_t *image, const float *gain, const uint8_t *bits, Py_ssize_t ny, Py_ssize_t nx,
                 Py_ssize_t y, Py_ssize_t x, double smooth, const Noise *law, double beyond, View *out) noexcept nogil:
     # What surrounds (y, x): the best guess of its mean, and the range its mean may lie in.
@@ -393,7 +498,11 @@ cdef bint _look(const sum_t *image, const float *gain, const uint8_t *bits, Py_s
     cdef int k, n
     cdef double total = 0
     cdef double count = 0
-    cdef double sigma, off, by, a, b, na, nb, side, n_side, own
+    cdef double sigma, off, by, a, b, na, nb, side, n_side
+    cdef double own = 1 if gain is NULL else sqrt(<double> gain[y * nx + x])
+    if _all_there(bits, ny, nx, y, x):
+        _look_whole[sum_t](image, nx, y, x, smooth, own, law, beyond, out)
+        return True
     for k in range(24):
         j = y + DY[k]
         i = x + DX[k]
@@ -412,18 +521,8 @@ cdef bint _look(const sum_t *image, const float *gain, const uint8_t *bits, Py_s
         total = smooth
         if not isfinite(total):
             return False
-    own = 1 if gain is NULL else sqrt(<double> gain[y * nx + x])
-    sigma = _base(law, total) * own * _relative(law, _level(law, total))
-    # A mean within 2 of its own σ of the smooth image is that, as far as anyone can tell; beyond, by steps, its own.
-    off = total - smooth
-    by = beyond * sigma * ROOT_OF[<int> max(count, 1.0)]
-    if fabs(off) <= 2 * by:
-        total = smooth if fabs(off) <= by else smooth + (off - by if off > 0 else off + by)
-    out.level = _level(law, total)
-    out.relative = _relative(law, out.level)
-    sigma = _base(law, total) * own * out.relative
-    out.middle = out.low = out.high = total
-    out.sigma = sigma
+    _guess(law, total, count, smooth, own, beyond, out)
+    sigma = out.sigma
     for k in range(8):
         total = 0
         count = 0
@@ -589,12 +688,12 @@ def judge(const sum_t[:, ::1] image not None, const float[:, ::1] gain, const ui
             uneven = max(fabs(view.level - usual) / 3, ((view.high - view.low) / view.sigma - 0.5) / 2)
             uneven = margin * min(max(uneven, 0.0), 1.0)
             value /= own
-            part = _part(&noise, lattice, view.high / own)
-            z = _deviate(&noise, value - part, view.high / own) / view.relative - uneven
-            if z > 0:
-                out[k] = <float> z
-                continue
-            part = _part(&noise, lattice, view.low / own)
-            z = _deviate(&noise, value + part, view.low / own) / view.relative + uneven
-            if z < 0:
-                out[k] = <float> z
+            # It lies beyond the side of the guess it is on, or beyond neither.
+            if value * own >= view.middle:
+                part = _part(&noise, lattice, view.high / own)
+                z = _deviate(&noise, value - part, view.high / own) / view.relative - uneven
+                out[k] = <float> max(z, 0.0)
+            else:
+                part = _part(&noise, lattice, view.low / own)
+                z = _deviate(&noise, value + part, view.low / own) / view.relative + uneven
+                out[k] = <float> min(z, 0.0)

@@ -105,7 +105,7 @@ def look(image, gain, out, smooth, law, beyond):
 
 def judge(image, gain, out, smooth, law, beyond, lattice, usual, margin):
     """How far every pixel lies outside the range, σ."""
-    _, low, high, sigma, level, relative, known = look(image, gain, out, smooth, law, beyond)
+    middle, low, high, sigma, level, relative, known = look(image, gain, out, smooth, law, beyond)
     own = np.ones(image.shape) if gain is None else gain.astype(np.float64)
     uneven = np.maximum(np.abs(level - usual) / 3, ((high - low) / sigma - 0.5) / 2)
     uneven = margin * np.clip(uneven, 0, 1)
@@ -117,7 +117,7 @@ def judge(image, gain, out, smooth, law, beyond, lattice, usual, margin):
 
     above = law.deviate(x - part(high / own), high / own) / relative - uneven
     below = law.deviate(x + part(low / own), low / own) / relative + uneven
-    z = np.where(above > 0, above, np.where(below < 0, below, 0))
+    z = np.where(x * own >= middle, np.maximum(above, 0), np.minimum(below, 0))
     return np.where(known & np.isfinite(image), z, 0)
 
 

@@ -438,8 +438,17 @@ _BINS, _MOST = 64, 40
 def _distribution(plain: np.ndarray, z: np.ndarray, total: int, limit: float) -> Histogram:
     """The histogram of z: below ``limit`` from the sample's plain deviations, beyond it every pixel."""
     edges = np.arange(-_MOST * _BINS, _MOST * _BINS + 1) / _BINS
-    middle = np.histogram(plain[np.abs(plain) < limit], edges)[0].astype(np.float64)
-    beyond = np.histogram(np.clip(z, -_MOST, _MOST), edges)[0]
+
+    def in_bins(values: np.ndarray) -> np.ndarray:
+        counts = np.zeros(edges.size - 1, np.int64)
+        # In steps whose temporaries stay in cache.
+        for start in range(0, values.size, 1 << 14):
+            place = np.floor(np.clip(values[start : start + (1 << 14)], -_MOST, _MOST) * _BINS).astype(np.intp)
+            counts += np.bincount(np.minimum(place + _MOST * _BINS, counts.size - 1), minlength=counts.size)
+        return counts
+
+    middle = in_bins(plain[np.abs(plain) < limit]).astype(np.float64)
+    beyond = in_bins(z)
     rest = max(total - z.size, 0)
     counts = np.diff(np.rint(np.concatenate(([0], np.cumsum(middle))) * (rest / max(middle.sum(), 1.0))))
     return Histogram(edges, counts.astype(np.int64) + beyond, 0, 0, 0, False)

@@ -264,7 +264,7 @@ def _filled(total: np.ndarray, n_frames: int, found: Found, pixels: Pixels, sett
     _outlier.mark(bad, index, weight)
     n_dark, n_hot = (int(np.count_nonzero((side == which) & (weight < 0.5))) for which in (-1, 1))
     n_bad = int(np.count_nonzero(side == 0))
-    mean = _good_mean(total, bad) / n_frames
+    mean = _good_mean(total, bad, n_threads) / n_frames
     fill = np.empty(index.size, np.float32)
     # The sides are counted; their memory takes what the fill says of clusters.
     clustered = side.view(np.uint8)
@@ -324,17 +324,22 @@ def _kernel(kernel: np.ndarray | float | None) -> np.ndarray:
     return out
 
 
-def _good_mean(total: np.ndarray, bad: np.ndarray) -> float:
+def _good_mean(total: np.ndarray, bad: np.ndarray, n_threads: int) -> float:
     """Mean of the pixels of ``total`` without a bit in ``bad``; of all finite ones, or 0, where there are none."""
     flat = total.reshape(-1)
-    summed, count = 0.0, 0
     step = 1 << 16
-    for start in range(0, flat.size, step):
-        part = flat[start : start + step]
-        good = np.unpackbits(bad[start // 8 : (start + step) // 8], count=part.size, bitorder="little") == 0
-        summed += float(part.sum(dtype=np.float64, where=good))
-        count += int(np.count_nonzero(good))
-    if count:
-        return summed / count
+
+    def work(first: int, last: int) -> list[tuple[float, int]]:
+        parts = []
+        for start in range(first * step, min(last * step, flat.size), step):
+            part = flat[start : start + step]
+            good = np.unpackbits(bad[start // 8 : (start + step) // 8], count=part.size, bitorder="little") == 0
+            parts.append((float(part.sum(dtype=np.float64, where=good)), int(np.count_nonzero(good))))
+        return parts
+
+    # Added in order: as many threads, the same sum.
+    parts = [part for some in in_ranges(-(-flat.size // step), n_threads, work) for part in some]
+    if count := sum(n for _, n in parts):
+        return sum(summed for summed, _ in parts) / count
     finite = np.isfinite(total)
     return float(total.mean(dtype=np.float64, where=finite)) if finite.any() else 0.0

@@ -158,20 +158,22 @@ def _runs(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return run, wide
     for across, along in ((x, y), (y, x)):
         # Ordered along each line; a step of two is a gap of one pixel, which chance leaves in weak lines.
-        order = np.lexsort((along, across))
-        a, b = across[order], along[order]
+        key = across * (int(along.max()) + 2) + along
+        order = np.argsort(key, kind="stable")
+        key, a, b = key[order], across[order], along[order]
         starts = np.flatnonzero(np.concatenate(([True], (np.diff(a) != 0) | (np.diff(b) > 2))))
         length = np.diff(np.append(starts, a.size))
-        where = np.repeat(np.arange(starts.size), length)
-        key = across * (int(along.max(initial=0)) + 2) + along
-        key.sort()
-        beside = np.zeros(a.size, bool)
-        for step in (-1, 1):
-            beside |= _in(key, (a + step) * (int(along.max(initial=0)) + 2) + b)
-        share = np.bincount(where, beside, minlength=starts.size) / length
         long = length >= _RUN
-        run[order] |= long[where]
-        wide[order] |= (long & (share > 0.5))[where]
+        if not long.any():
+            continue
+        in_long = np.flatnonzero(np.repeat(long, length))
+        line = np.repeat(np.arange(np.count_nonzero(long)), length[long])
+        beside = np.zeros(in_long.size, bool)
+        for step in (-1, 1):
+            beside |= _in(key, key[in_long] + step * (int(along.max()) + 2))
+        share = np.bincount(line, beside) / length[long]
+        run[order[in_long]] = True
+        wide[order[in_long]] |= share[line] > 0.5
     return run, wide
 
 

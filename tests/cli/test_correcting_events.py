@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import mrcz
-from mrcz import cli, session
+from mrcz import cli
 from mrcz.correct import Correction, EventModel
+from mrcz.session.correct import correct as session
 from mrcz.simulate import Detector, add_events
 
 SHAPE = (96, 112)

@@ -1,6 +1,6 @@
 """Defect lists as text: RELION's and MotionCor2's ``x y w h``, and SerialEM's ``defects.txt``.
 
-Here they are strings on one side and maps (ny, nx) of bool, True where bad, on the other; `mrcz.correct.references`
+Here they are strings on one side and maps (ny, nx) of bool, True where bad, on the other; `mrcz.session.references`
 reads and writes the files. Row 0 of a map is row 0 of the arrays it is for.
 
 SerialEM counts rows from the top of the image while an MRC file starts at the bottom, so its lists are flipped in Y

@@ -17,7 +17,9 @@ from mrcz.container import index as ix
 from mrcz.container.footer import UnknownFooter, decode_footer, encode_footer
 from mrcz.container.index import FrameIndex
 
-_spec = importlib.util.spec_from_file_location("xxh64_plain", Path(__file__).parents[1] / "reference" / "xxh64_plain.py")
+_spec = importlib.util.spec_from_file_location(
+    "xxh64_plain", Path(__file__).parents[1] / "reference" / "xxh64_plain.py"
+)
 plain = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(plain)
 

@@ -267,7 +267,8 @@ VALUES = {
     "timedelta": dt.timedelta(-1, 2, 3),
     "enum": Axis.Y,
     "int enum": Level.LOW,
-    "flags": Flags.A | Flags.B, "no flags": Flags(0),
+    "flags": Flags.A | Flags.B,
+    "no flags": Flags(0),
 }
 
 

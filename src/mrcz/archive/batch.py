@@ -378,9 +378,7 @@ def plan(
             if action == "compress" and skip_existing and os.fspath(output or "") != destination:
                 old = os.path.join(os.path.dirname(destination), old_compressed_name(os.path.basename(path)))
                 earlier = (old,) if old != destination else ()
-            jobs.append(
-                Job(action, path, destination, dict(options or {}), overwrite, skip_existing, earlier, remove)
-            )
+            jobs.append(Job(action, path, destination, dict(options or {}), overwrite, skip_existing, earlier, remove))
     return Plan(tuple(jobs), tuple(refused), tuple(left_out))
 
 

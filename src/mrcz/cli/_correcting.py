@@ -125,8 +125,8 @@ def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
         }
     if args.gain:
         options["gain"] = fitted_gain(args, shape)
-        options["gamma"] = GammaCurve()(args.dose_rate) if args.dose_rate is not None else (
-            1.0 if args.gamma is None else args.gamma
+        options["gamma"] = (
+            GammaCurve()(args.dose_rate) if args.dose_rate is not None else (1.0 if args.gamma is None else args.gamma)
         )
     if args.dark:
         options["dark"] = load_image(args.dark)

@@ -100,8 +100,11 @@ def run(args: argparse.Namespace) -> int:
 
     output = getattr(args, "output", None)
     written = [name for name in (output, *(getattr(args, name, None) for name in ("offset", "mask"))) if name]
-    sources = [*getattr(args, "flats", []), *getattr(args, "inputs", []),
-               *(getattr(args, name, None) for name in ("gain", "stack", "dark", "state"))]
+    sources = [
+        *getattr(args, "flats", []),
+        *getattr(args, "inputs", []),
+        *(getattr(args, name, None) for name in ("gain", "stack", "dark", "state")),
+    ]
     for number, name in enumerate(written):
         if any(source and is_same_place(name, source) for source in sources):
             raise UsageError(f"{name} is a source itself; the result needs a name of its own")

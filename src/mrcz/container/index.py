@@ -42,7 +42,6 @@ _CHUNK = struct.Struct("<BBBBIII")
 _MAX_CHUNK = 2**31 - 1
 
 
-
 def xxh64(buffer: Any) -> int:
     """XXH64, seed 0, of a contiguous buffer: the checksum used throughout the container."""
     from _cmrcz.chunk import xxh64 as core

@@ -260,9 +260,7 @@ def _copy(
             new.publish()
             size = os.fstat(new.fd).st_size
             # From here to the end of the block the new file is locked: nobody replaces it while the original goes.
-            removed = remove and _remove(
-                reader, source, before, new, lost, recent, reading["permissive"]
-            )
+            removed = remove and _remove(reader, source, before, new, lost, recent, reading["permissive"])
         finally:
             new.abort()
     return Copy(

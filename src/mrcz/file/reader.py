@@ -113,13 +113,19 @@ class Reader(Reductions):
         if n_threads is not None and n_threads < 1:
             raise ValueError(f"n_threads must be at least 1, got {n_threads}")
         self._options: dict[str, Any] = {
-            "permissive": permissive, "n_threads": n_threads, "signed_bytes": signed_bytes, "verify": verify,
-            "storage_options": storage_options, "correction": correction,
+            "permissive": permissive,
+            "n_threads": n_threads,
+            "signed_bytes": signed_bytes,
+            "verify": verify,
+            "storage_options": storage_options,
+            "correction": correction,
         }
         self.n_threads = n_threads
         self.verify = verify
         self.correction = correction
-        self._source: FileSource | ObjectSource | RemoteSource = open_source(path, storage_options, claimed=claimed_nbytes)
+        self._source: FileSource | ObjectSource | RemoteSource = open_source(
+            path, storage_options, claimed=claimed_nbytes
+        )
         self._reopen = None
         if not hasattr(path, "read"):
             self._reopen = path if is_url(path) else os.path.abspath(os.fspath(path))

@@ -249,9 +249,7 @@ class Reductions:
             result = self._each(frames, n_threads, axes, lambda batch: ufunc.reduce(batch, axis=axes))
         return self._finish(result, axes, None, out, keepdims)
 
-    def _finish(
-        self, result: Any, axes: tuple[int, ...], dtype: Any, out: np.ndarray | None, keepdims: bool
-    ) -> Any:
+    def _finish(self, result: Any, axes: tuple[int, ...], dtype: Any, out: np.ndarray | None, keepdims: bool) -> Any:
         if dtype is not None:
             result = np.asarray(result).astype(dtype, copy=False)[()]
         if keepdims and axes:

@@ -77,7 +77,8 @@ def describe(correction: Correction) -> dict[str, Any]:
     one by one, up to `MOST_EVENTS` pixels."""
     state = correction.to_dict(references=False)
     kept: dict[str, Any] = {
-        k: v for k, v in state.items() if k not in ("outliers", "events", "dark", "gain", "koma") and v is not None}
+        k: v for k, v in state.items() if k not in ("outliers", "events", "dark", "gain", "koma") and v is not None
+    }
     if correction.outliers is not None:
         kept["outliers"] = correction.outliers.report()
     if (events := correction.events) is not None:
@@ -167,7 +168,8 @@ class _Normalised:
     def __init__(self, stack: Any, correction: Correction) -> None:
         self._stack = stack
         self._parts = Correction(
-            dark=correction.dark, gain=correction.gain, gamma=correction.gamma, events=correction.events)
+            dark=correction.dark, gain=correction.gain, gamma=correction.gamma, events=correction.events
+        )
         self.shape, self.dtype = stack.shape, np.dtype(np.float32)
 
     def __getitem__(self, i: int) -> np.ndarray:
@@ -183,18 +185,30 @@ def _measure(reader: Any, correction: Correction, fit: Mapping[str, Any]) -> dic
     plain = correction.gain is None and correction.dark is None and correction.events is None
     seen = reader if plain else _Normalised(reader, correction)
     pattern = None if correction.koma is None else np.asarray(correction.koma)
-    return correlation_report(seen, correction.outliers, lambda half: fit_outliers(half, defects=defects, **options),
-                              pattern=pattern)
+    return correlation_report(
+        seen, correction.outliers, lambda half: fit_outliers(half, defects=defects, **options), pattern=pattern
+    )
 
 
-def _write(reader: Any, correction: Correction, outputs: Mapping[str, str], overwrite: bool | Judge,
-           n_threads: int | None, progress: Progress | None, writing: dict[str, Any],
-           mask_style: str | None = None) -> None:
+def _write(
+    reader: Any,
+    correction: Correction,
+    outputs: Mapping[str, str],
+    overwrite: bool | Judge,
+    n_threads: int | None,
+    progress: Progress | None,
+    writing: dict[str, Any],
+    mask_style: str | None = None,
+) -> None:
     n_frames = int(reader.shape[0])
     total: np.ndarray | None = None
     if "stack" in outputs:
-        options: dict[str, Any] = {"dtype": np.float32, "header": reader.header, "metadata":
-                                   {**_dict(reader.metadata), "correction": describe(correction)}, **writing}
+        options: dict[str, Any] = {
+            "dtype": np.float32,
+            "header": reader.header,
+            "metadata": {**_dict(reader.metadata), "correction": describe(correction)},
+            **writing,
+        }
         with Writer(outputs["stack"], overwrite=overwrite, n_threads=n_threads, **options) as writer:
             for number, frame in enumerate(correction.frames(reader)):
                 writer.append(frame)
@@ -277,10 +291,23 @@ def koma_session(
             source = waiting.pop(reference.index)
             tell = None if progress is None else lambda done, total, source=source: progress(source, done, total)
             try:
-                out = correct_file(source, outputs(source), measure=measure, overwrite=overwrite, n_threads=n_threads,
-                                   progress=tell, reading=reading, writing=writing, koma=reference, **fit)
-                extra = {"number": reference.index, "reference_stacks": reference.stacks,
-                         "pattern_factors": reference.factors}
+                out = correct_file(
+                    source,
+                    outputs(source),
+                    measure=measure,
+                    overwrite=overwrite,
+                    n_threads=n_threads,
+                    progress=tell,
+                    reading=reading,
+                    writing=writing,
+                    koma=reference,
+                    **fit,
+                )
+                extra = {
+                    "number": reference.index,
+                    "reference_stacks": reference.stacks,
+                    "pattern_factors": reference.factors,
+                }
                 yield Corrected(source, out.destinations, {**out.report, **extra}, out.correction)
             except (OSError, MrczError, ValueError) as error:
                 yield _failed(source, error)
@@ -344,8 +371,15 @@ def gather_statistics(
         except (OSError, MrczError, ValueError, TypeError) as error:
             yield _failed(source, error)
             continue
-        yield Corrected(source, report={"frames": moments.frames, "shape": list(statistics.shape),
-                                        "n_outliers": model.n_outliers, "mean": model.mean / moments.frames})
+        yield Corrected(
+            source,
+            report={
+                "frames": moments.frames,
+                "shape": list(statistics.shape),
+                "n_outliers": model.n_outliers,
+                "mean": model.mean / moments.frames,
+            },
+        )
 
 
 def _failed(source: str, error: BaseException) -> Corrected:

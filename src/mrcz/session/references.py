@@ -29,8 +29,16 @@ from mrcz.file.reader import Reader, read
 from mrcz.file.writer import write
 from mrcz.storage.whole import Judge, whole_file
 
-__all__ = ["load_gain", "load_image", "load_mask", "load_statistics", "match_shape", "save_image", "save_mask",
-           "save_statistics"]
+__all__ = [
+    "load_gain",
+    "load_image",
+    "load_mask",
+    "load_statistics",
+    "match_shape",
+    "save_image",
+    "save_mask",
+    "save_statistics",
+]
 
 _TIFF = {".tif", ".tiff", ".gain"}
 
@@ -67,8 +75,14 @@ def load_image(path: str | os.PathLike[str]) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def load_gain(path: str | os.PathLike[str], *, shape: tuple[int, int] | None = None,
-              orientation: Orientation | None = None, inverse: bool | None = None, flip_y: bool = False) -> np.ndarray:
+def load_gain(
+    path: str | os.PathLike[str],
+    *,
+    shape: tuple[int, int] | None = None,
+    orientation: Orientation | None = None,
+    inverse: bool | None = None,
+    flip_y: bool = False,
+) -> np.ndarray:
     """A multiplicative gain reference (ny, nx) float32, 0 where a pixel is bad.
 
     Parameters
@@ -125,8 +139,10 @@ def match_shape(gain: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
             return np.where((blocks == 0).any((1, 3)), 0, blocks.mean((1, 3), dtype=np.float64)).astype(np.float32)
         if (gain.shape[0] * factor, gain.shape[1] * factor) == (ny, nx):
             return np.repeat(np.repeat(gain, factor, 0), factor, 1)
-    raise ValueError(f"a gain reference of shape {gain.shape} for frames of {tuple(shape)}: neither the same nor 2 or "
-                     "4 times as large or as small in both directions")
+    raise ValueError(
+        f"a gain reference of shape {gain.shape} for frames of {tuple(shape)}: neither the same nor 2 or "
+        "4 times as large or as small in both directions"
+    )
 
 
 def load_mask(path: str | os.PathLike[str], shape: tuple[int, int], *, flip_y: bool | None = None) -> np.ndarray:
@@ -144,8 +160,14 @@ def load_mask(path: str | os.PathLike[str], shape: tuple[int, int], *, flip_y: b
     return np.ascontiguousarray(mask[::-1]) if flip_y else mask
 
 
-def save_mask(path: str | os.PathLike[str], mask: np.ndarray, *, style: str | None = None,
-              flip_y: bool | None = None, overwrite: bool | Judge = False) -> None:
+def save_mask(
+    path: str | os.PathLike[str],
+    mask: np.ndarray,
+    *,
+    style: str | None = None,
+    flip_y: bool | None = None,
+    overwrite: bool | Judge = False,
+) -> None:
     """Write a map (ny, nx), non-zero where bad, as uint8 0 and 1 in MRC or TIFF, or as text.
 
     ``.txt`` is RELION's list, or SerialEM's with ``style="serialem"`` or for the name ``defects.txt``. Raises
@@ -167,8 +189,9 @@ def save_mask(path: str | os.PathLike[str], mask: np.ndarray, *, style: str | No
     save_image(path, (bad[::-1] if flip_y else bad).astype(np.uint8), overwrite=overwrite)
 
 
-def save_image(path: str | os.PathLike[str], image: np.ndarray, *, pixel_size: float | None = None,
-               overwrite: bool | Judge = False) -> None:
+def save_image(
+    path: str | os.PathLike[str], image: np.ndarray, *, pixel_size: float | None = None, overwrite: bool | Judge = False
+) -> None:
     """Write one image (ny, nx) as MRC or MRCZ, TIFF or ``.npy``, by suffix; whole or not at all.
 
     Raises ValueError for any other suffix, FileExistsError for a file that is there, unless `overwrite`.
@@ -191,8 +214,9 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray, *, pixel_size: f
         write(path, image[None], kind="image", overwrite=overwrite, **options)
 
 
-def save_statistics(path: str | os.PathLike[str], statistics: SessionStatistics, *, sources: Iterable[str] = (),
-                    overwrite: bool = False) -> None:
+def save_statistics(
+    path: str | os.PathLike[str], statistics: SessionStatistics, *, sources: Iterable[str] = (), overwrite: bool = False
+) -> None:
     """Write the statistics of a session as an MRCZ or MRC stack of its maps; whole or not at all.
 
     The frames are float32, in the order of ``SessionStatistics.maps``, so that any viewer shows them; the numbers, and
@@ -204,8 +228,13 @@ def save_statistics(path: str | os.PathLike[str], statistics: SessionStatistics,
         raise ValueError(f"{path}: statistics are written as .mrcz or .mrc")
     state = statistics.to_dict()
     maps = np.stack([np.asarray(image, np.float32) for image in state.pop("maps").values()])
-    write(path, maps, kind="stack", overwrite=overwrite,
-               metadata={"session_statistics": state, "sources": [str(name) for name in sources]})
+    write(
+        path,
+        maps,
+        kind="stack",
+        overwrite=overwrite,
+        metadata={"session_statistics": state, "sources": [str(name) for name in sources]},
+    )
 
 
 def load_statistics(path: str | os.PathLike[str]) -> tuple[SessionStatistics, list[str]]:

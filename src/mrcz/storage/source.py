@@ -252,4 +252,3 @@ def open_source(
     file.close()
     check = None if claimed is None else lambda head: claimed(head, name)
     return FileSource(open_plain(name, check=check), name, wrapper=wrapper)
-

@@ -8,7 +8,7 @@ import pytest
 import mrcz
 from mrcz import cli
 from mrcz.correct import Correction, EventModel
-from mrcz.session.correct import correct as session
+from mrcz.session import correct as session
 from mrcz.simulate import Detector, add_events
 
 SHAPE = (96, 112)

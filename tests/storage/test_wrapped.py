@@ -8,7 +8,7 @@ import os
 import pytest
 import zstandard
 
-from mrcz.convert import streams
+from mrcz.storage import wrapped as streams
 from mrcz.errors import FormatError
 
 PACKERS = {

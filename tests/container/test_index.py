@@ -60,13 +60,13 @@ def reader(data, calls=None):
 
 def test_xxh64_known_values():
     # The empty input's value is in the specification's test vectors.
-    assert ix.xxh64(b"") == 0xEF46DB3751D8E999
+    assert xxh64(b"") == 0xEF46DB3751D8E999
     assert plain.xxh64(b"") == 0xEF46DB3751D8E999
 
 
 @given(st.binary(max_size=200))
 def test_xxh64_agrees_with_the_plain_one(data):
-    assert ix.xxh64(data) == plain.xxh64(data)
+    assert xxh64(data) == plain.xxh64(data)
 
 
 # --- index -------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def test_index_check_names_the_frame():
 def test_plans_cover_what_is_wanted_and_no_more(sizes, frames, max_gap, max_size):
     index = FrameIndex.from_sizes(sizes, 1024)
     frames = [frame % len(index) for frame in frames]
-    plan = ix.plan_reads(index, frames, max_gap, max_size)
+    plan = plan_reads(index, frames, max_gap, max_size)
     assert sorted(frame for part in plan for frame in part.frames) == sorted(set(frames))
     for part in plan:
         first, last = part.frames[0], part.frames[-1]
@@ -160,16 +160,16 @@ def test_plans_cover_what_is_wanted_and_no_more(sizes, frames, max_gap, max_size
 
 def test_plan_of_everything_is_one_read():
     index = make_index(9)
-    assert ix.plan_reads(index) == [(1024, index.end, tuple(range(9)))]
-    assert ix.plan_reads(index, []) == []
+    assert plan_reads(index) == [(1024, index.end, tuple(range(9)))]
+    assert plan_reads(index, []) == []
     for frame in (-1, 9):
         with pytest.raises(IndexError):
-            ix.plan_reads(index, [frame])
+            plan_reads(index, [frame])
 
 
 def test_plan_follows_the_file_not_the_frame_numbers():
     index = FrameIndex([2000, 1024, 1500], [100, 476, 500])
-    assert ix.plan_reads(index) == [(1024, 2100, (1, 2, 0))]
+    assert plan_reads(index) == [(1024, 2100, (1, 2, 0))]
 
 
 # --- walking -----------------------------------------------------------------------------------------------------
@@ -179,19 +179,19 @@ def test_plan_follows_the_file_not_the_frame_numbers():
 def test_walk_finds_every_chunk(read_ahead):
     sizes = [40, 16, 200, 33]
     data = bytes(1024) + b"".join(chunk(100, size) for size in sizes) + encode_footer(make_index(0))
-    walk = ix.walk_chunks(reader(data), 1024, len(data), 4, nbytes=100, read_ahead=read_ahead)
+    walk = walk_chunks(reader(data), 1024, len(data), 4, nbytes=100, read_ahead=read_ahead)
     assert walk.index == FrameIndex.from_sizes(sizes, 1024) and walk.defect is None and walk.end == 1024 + sum(sizes)
     # Without a number of frames the footer ends it.
-    assert ix.walk_chunks(reader(data), 1024, len(data), read_ahead=read_ahead).index == walk.index
+    assert walk_chunks(reader(data), 1024, len(data), read_ahead=read_ahead).index == walk.index
 
 
 def test_walk_reads_one_header_a_chunk():
     data = bytes(1024) + b"".join(chunk(100, 60) for _ in range(10))
     calls = []
-    ix.walk_chunks(reader(data, calls), 1024, len(data), 10)
+    walk_chunks(reader(data, calls), 1024, len(data), 10)
     assert calls == [(1024 + 60 * i, 16) for i in range(10)]
     calls.clear()
-    ix.walk_chunks(reader(data, calls), 1024, len(data), 10, read_ahead=1 << 16)
+    walk_chunks(reader(data, calls), 1024, len(data), 10, read_ahead=1 << 16)
     assert len(calls) == 1
 
 
@@ -199,11 +199,11 @@ def test_walk_keeps_what_is_whole():
     data = bytes(1024) + chunk(100, 60) + chunk(100, 50)
     for cut in range(1, 110):
         part = data[:-cut]
-        walk = ix.walk_chunks(reader(part), 1024, len(part), 2)
+        walk = walk_chunks(reader(part), 1024, len(part), 2)
         whole = 1 if cut <= 50 else 0
         assert len(walk.index) == whole and walk.end == 1024 + 60 * whole
         assert (walk.defect.frame, walk.defect.offset) == (whole, walk.end)
-    walk = ix.walk_chunks(reader(data[:-1]), 1024, len(data) - 1, 2)
+    walk = walk_chunks(reader(data[:-1]), 1024, len(data) - 1, 2)
     assert str(walk.defect) == "frame 1, offset 1084: chunk claims 50 bytes, 49 remain"
 
 
@@ -221,7 +221,7 @@ def test_walk_keeps_what_is_whole():
 )
 def test_walk_reports_what_is_no_chunk(bad, message):
     data = bytes(1024) + chunk() + bad
-    walk = ix.walk_chunks(reader(data), 1024, len(data), 2, nbytes=100, first_frame=10)
+    walk = walk_chunks(reader(data), 1024, len(data), 2, nbytes=100, first_frame=10)
     assert len(walk.index) == 1 and walk.defect.frame == 11 and walk.defect.offset == 1064
     assert message in str(walk.defect)
 
@@ -242,7 +242,7 @@ def test_footer_round_trip(n, compress):
     )  # fmt: skip
     back = decode(footer, index)
     assert back.index == index
-    assert (back.header_hash, back.extended_header_hash) == (ix.xxh64(header), ix.xxh64(b""))
+    assert (back.header_hash, back.extended_header_hash) == (xxh64(header), xxh64(b""))
     assert (back.header_copy, back.source_header) == (header, header[::-1])
     assert back.writer == "test 1" and back.extra == {"later": [1, 2]}
     assert back.metadata() == META
@@ -318,16 +318,16 @@ def retrailer(footer, **changes):
     names = ("start", "stored", "raw", "hash", "frames", "version", "flags", "size")
     values = dict(zip(names, struct.unpack("<QQQQQHHI", footer[-64:-16]), strict=True)) | changes
     raw = struct.pack("<QQQQQHHI", *values.values())
-    return footer[:-64] + raw + struct.pack("<Q", ix.xxh64(raw)) + footer[-8:]
+    return footer[:-64] + raw + struct.pack("<Q", xxh64(raw)) + footer[-8:]
 
 
 def with_body(body, **changes):
     """A footer with the given body and right checksums."""
     raw = body if isinstance(body, bytes) else msgpack.packb(body)
-    footer = ix.FOOTER_MARK + raw + bytes(56) + ft.TRAILER_MAGIC
+    footer = FOOTER_MARK + raw + bytes(56) + ft.TRAILER_MAGIC
     frames = body.get("frames", 0) if isinstance(body, dict) else 0
     fields = dict(
-        start=1024, stored=len(raw), raw=len(raw), hash=ix.xxh64(raw), frames=frames, version=1, flags=0, size=64
+        start=1024, stored=len(raw), raw=len(raw), hash=xxh64(raw), frames=frames, version=1, flags=0, size=64
     )
     return retrailer(footer, **(fields | changes))
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mrcz import FormatError
+from mrcz.container.extended import FEI1_DTYPE, FEI2_DTYPE, ExtendedHeader, decode_extended
 from mrcz.container.header.header import Header
-from mrcz.container.metadata import FEI1_DTYPE, FEI2_DTYPE, ExtendedHeader, decode_extended, encode_json, pack, unpack
+from mrcz.container.metadata import encode_json, pack, unpack
 from mrcz.container.modes import format_of_mode
 
 

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrcz.container.chunks import FOOTER_MARK
 from mrcz.container.header.build import NOT_COMPUTED, exttyp_bytes, set_labels, three_sizes
 from mrcz.container.header.header import Header
 from mrcz.container.header.layout import FIXED, HEADER_DTYPE, KINDS, LABEL_PATTERN, STAMPS, default_mz, writable
-from mrcz.container.index import FOOTER_MARK
 from mrcz.errors import FormatError, MrczError
 from mrcz.file.growing import GrowingFile
 from mrcz.storage.whole import Disk, check_regular, lock

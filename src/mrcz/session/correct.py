@@ -65,7 +65,7 @@ class Corrected:
 
 def destination(source: str, product: str, folder: str | None = None, suffix: str | None = None) -> str:
     """Where ``product`` of ``source`` goes: beside it or into ``folder``, ``movie.mrcz`` → ``movie_sum.mrc``."""
-    from mrcz.storage.wrapped import plain_name
+    from mrcz.filetypes import plain_name
 
     stem = os.path.splitext(plain_name(os.path.basename(source)))[0]
     base, usual = os.path.splitext(PRODUCTS[product])

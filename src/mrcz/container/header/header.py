@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from mrcz.container.chunks import FRAME_MAX
 from mrcz.container.header.build import (
     NOT_COMPUTED,
     add_labels,
@@ -28,19 +29,18 @@ from mrcz.container.header.build import (
 )
 from mrcz.container.header.fields import Fields
 from mrcz.container.header.layout import (
-    CHUNK_MAX,
     DTYPES,
     FIXED,
     HEADER_DTYPE,
     HEADER_NBYTES,
     KINDS,
     MRCZ_LABEL,
-    identify,
     writable,
 )
 from mrcz.container.header.parse import RULE_ARGUMENT, Parser
 from mrcz.container.modes import PixelFormat, mode_word
 from mrcz.errors import FormatWarning, HeaderError
+from mrcz.filetypes import identify
 
 __all__ = ["HEADER_DTYPE", "HEADER_NBYTES", "KINDS", "MRCZ_LABEL", "Header", "claimed_nbytes"]
 
@@ -276,8 +276,8 @@ class Header(Fields):
         word = mode_word(pixel_format.mode, codec)
         compressed = word >= 1000
         frame_nbytes = pixel_format.frame_nbytes(ny, nx)
-        if compressed and frame_nbytes > CHUNK_MAX:
-            raise ValueError(f"a frame of {frame_nbytes} bytes is too large to compress: one chunk takes {CHUNK_MAX}")
+        if compressed and frame_nbytes > FRAME_MAX:
+            raise ValueError(f"a frame of {frame_nbytes} bytes is too large to compress: one chunk takes {FRAME_MAX}")
         order = build_order(byteorder, pixel_format, like)
         record = np.zeros((), DTYPES[order])
         if like is not None:

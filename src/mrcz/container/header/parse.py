@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from mrcz.container.chunks import CHUNK_HEADER_SIZE, CHUNK_MAX
 from mrcz.container.header.fields import Fields
 from mrcz.container.header.layout import (
-    CHUNK_MAX,
     DTYPES,
     HEADER_NBYTES,
     IMOD_4BIT,
@@ -19,7 +19,6 @@ from mrcz.container.header.layout import (
     IMOD_STAMP,
     STAMPS,
     axes_plausible,
-    identify,
     mend_mixed_order,
     mode_known,
     mrcz_version,
@@ -29,11 +28,9 @@ from mrcz.container.header.layout import (
 )
 from mrcz.container.modes import format_of_mode, split_mode_word
 from mrcz.errors import FormatError, FormatWarning, HeaderError
+from mrcz.filetypes import identify
 
 _EXTTYPS = (b"CCP4", b"MRCO", b"SERI", b"AGAR", b"FEI1", b"FEI2", b"HDF5", b"json")
-
-# The least a chunk can take: its header.
-_CHUNK_HEADER = 16
 
 # What the super-resolution frames of K2 and K3 measure; SerialEM stores them with the columns halved.
 _SUPER_RESOLUTION = ((7676, 7420), (7680, 7424), (11520, 8184))
@@ -199,7 +196,7 @@ class Parser:
         if room is not None and not self.compressed and nz > 0 and nz * frame == room and self.nsymbt:
             self.defect("nsymbt", self.nsymbt, 0, f"{nz} frames of {frame} bytes fill the file from byte 1024 on")
             self.nsymbt = 0
-        here = None if room is None else (room - self.nsymbt) // (_CHUNK_HEADER if self.compressed else frame)
+        here = None if room is None else (room - self.nsymbt) // (CHUNK_HEADER_SIZE if self.compressed else frame)
         if nz < 1:
             self.defect("nz", nz, "at least 1")
             self.nz = 0 if here is None else here

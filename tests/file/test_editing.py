@@ -18,7 +18,7 @@ from mrcz.container.header.layout import FIXED, MEANINGS
 from mrcz.container.modes import format_for
 from mrcz.file.editing import changed_header, edit_header
 from mrcz.file.growing import GrowingFile
-from mrcz.storage.whole import Disk
+from mrcz.storage.disk import Disk
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from mrcz.file.growing import GrowingFile
 from mrcz.filetypes import MRC_SUFFIXES
 from mrcz.session.correct import correct_file
 from mrcz.session.references import save_image, save_mask
-from mrcz.storage.whole import Disk
+from mrcz.storage.disk import Disk
 
 mrcfile = pytest.importorskip("mrcfile")
 

@@ -377,7 +377,7 @@ def plan(
 
 def _in_the_way(destination: str, may_exist: bool | str) -> str | None:
     """Why no file can be made there."""
-    from mrcz.storage.whole import check_place
+    from mrcz.storage.disk import check_place
 
     try:
         check_place(destination)

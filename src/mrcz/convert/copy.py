@@ -41,7 +41,8 @@ from mrcz.file.original import Counter, Progress, blocks, original_header, reada
 from mrcz.file.reader import Reader
 from mrcz.file.writer import Writer
 from mrcz.filetypes import plain_name
-from mrcz.storage.whole import Judge, NewFile, copy_permissions, is_same_place, remove_unchanged
+from mrcz.storage.disk import copy_permissions, is_same_place
+from mrcz.storage.whole import Judge, NewFile, remove_unchanged
 from mrcz.storage.wrapped import open_plain
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from mrcz.file.reader import Reader
-from mrcz.storage.whole import is_same_place, whole_file
+from mrcz.storage.disk import is_same_place
+from mrcz.storage.whole import whole_file
 
 __all__ = ["references", "write_references"]
 

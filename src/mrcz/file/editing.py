@@ -25,7 +25,7 @@ from mrcz.container.header.header import Header
 from mrcz.container.header.layout import FIXED, HEADER_DTYPE, KINDS, LABEL_PATTERN, STAMPS, default_mz, writable
 from mrcz.errors import FormatError, MrczError
 from mrcz.file.growing import GrowingFile
-from mrcz.storage.whole import Disk, check_regular, lock
+from mrcz.storage.disk import Disk, check_regular, lock
 
 if TYPE_CHECKING:
     from mrcz.container.footer import Footer

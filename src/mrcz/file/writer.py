@@ -33,7 +33,8 @@ from mrcz.file.salvage import left_by_a_kill
 from mrcz.file.turns import Turns
 from mrcz.file.wrong_names import WRITER, right_keywords, right_name
 from mrcz.filetypes import MRC_SUFFIXES
-from mrcz.storage.whole import Judge, NewFile, is_same_place, write_all
+from mrcz.storage.disk import is_same_place, write_all
+from mrcz.storage.whole import Judge, NewFile
 from mrcz.threads import default_threads
 
 __all__ = ["Writer", "write"]

@@ -26,7 +26,8 @@ from mrcz.errors import MrczError
 from mrcz.file.reader import Reader
 from mrcz.file.writer import Writer
 from mrcz.session.references import save_image, save_mask
-from mrcz.storage.whole import Judge, is_same_place
+from mrcz.storage.disk import is_same_place
+from mrcz.storage.whole import Judge
 
 __all__ = ["PRODUCTS", "Corrected", "correct_file", "describe", "destination", "gather_statistics", "koma_session"]
 

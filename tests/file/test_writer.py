@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from wrong_arguments import WRONG_PIXEL_SIZES
 
 import mrcz
 from mrcz.convert.zarr import write_references
@@ -260,3 +261,14 @@ def test_a_mask_is_not_dropped_in_silence(tmp_path):
     with pytest.raises(TypeError, match="no place for a mask"), mrcz.Writer(tmp_path / "a.mrc") as writer:
         writer.append(masked[0])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wrong", WRONG_PIXEL_SIZES, ids=str)
+def test_pixel_sizes_that_are_none(tmp_path, wrong):
+    """Told at once, not at the first frame, and before a file is begun."""
+    says = r"pixel_size is .*, expected one or three \(x, y, z\) numbers in Å, 0 or more"
+    with pytest.raises(ValueError, match=says):
+        mrcz.open(tmp_path / "a.mrc", "w", pixel_size=wrong)
+    with pytest.raises(ValueError, match=says):
+        mrcz.write(tmp_path / "a.mrcz", np.zeros((2, 4, 4), "f4"), pixel_size=wrong)
+    assert os.listdir(tmp_path) == []

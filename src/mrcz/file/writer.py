@@ -19,6 +19,7 @@ import numpy as np
 
 from mrcz.container.chunks import FOOTER_MARK, FRAME_MAX
 from mrcz.container.footer import TRAILER_MAGIC
+from mrcz.container.header.build import three_sizes
 from mrcz.container.header.header import Header
 from mrcz.container.index import FrameIndex
 from mrcz.container.modes import CODEC_NAMES, PIXEL_TYPES, PixelFormat, format_for
@@ -190,6 +191,8 @@ class Writer:
         self._sync = sync
         order = byteorder or (header.byteorder if header is not None else "<")
         self._byteorder = order
+        if pixel_size is not None:
+            pixel_size = three_sizes(pixel_size)  # told now, not at the first frame
         self._build: dict[str, Any] = {
             "pixel_size": pixel_size, "kind": kind, "like": header, "byteorder": order, "voltage": voltage, "c3": c3,
             "gain": gain, "labels": tuple(labels), "slices": slices, "whole_cell": whole_cell, "mz": mz,

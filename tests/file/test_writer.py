@@ -5,14 +5,15 @@ import os
 
 import numpy as np
 import pytest
+from wrong_arguments import WRONG_PIXEL_SIZES
 
 import mrcz
-from mrcz.container.names import MRC_SUFFIXES
 from mrcz.convert.zarr import write_references
 from mrcz.file.growing import GrowingFile
+from mrcz.filetypes import MRC_SUFFIXES
 from mrcz.session.correct import correct_file
 from mrcz.session.references import save_image, save_mask
-from mrcz.storage.whole import Disk
+from mrcz.storage.disk import Disk
 
 mrcfile = pytest.importorskip("mrcfile")
 
@@ -235,7 +236,7 @@ def test_a_full_disk_while_pixels_are_written_again(tmp_path, rng, monkeypatch, 
 @pytest.mark.parametrize("pack", [False, "auto"])
 def test_pixels_that_would_make_a_chunk_too_large(tmp_path, rng, monkeypatch, pack):
     """Bytes of more than a gigabyte a frame fit a chunk, as uint16 they do not: known before anything is written."""
-    monkeypatch.setattr("mrcz.file.writer._LARGEST_CHUNK", 200 if pack else 300)
+    monkeypatch.setattr("mrcz.file.writer.FRAME_MAX", 200 if pack else 300)
     path = tmp_path / "a.mrcz"
     frames = rng.integers(0, 15, (3, 16, 16)).astype("u1")
     with mrcz.open(path, "w", pack=pack) as writer:
@@ -260,3 +261,14 @@ def test_a_mask_is_not_dropped_in_silence(tmp_path):
     with pytest.raises(TypeError, match="no place for a mask"), mrcz.Writer(tmp_path / "a.mrc") as writer:
         writer.append(masked[0])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wrong", WRONG_PIXEL_SIZES, ids=str)
+def test_pixel_sizes_that_are_none(tmp_path, wrong):
+    """Told at once, not at the first frame, and before a file is begun."""
+    says = r"pixel_size is .*, expected one or three \(x, y, z\) numbers in Å, 0 or more"
+    with pytest.raises(ValueError, match=says):
+        mrcz.open(tmp_path / "a.mrc", "w", pixel_size=wrong)
+    with pytest.raises(ValueError, match=says):
+        mrcz.write(tmp_path / "a.mrcz", np.zeros((2, 4, 4), "f4"), pixel_size=wrong)
+    assert os.listdir(tmp_path) == []

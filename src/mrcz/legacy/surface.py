@@ -17,15 +17,17 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from mrcz.container.extended import ExtendedHeader
 from mrcz.container.header.header import Header
-from mrcz.container.metadata import ExtendedHeader, encode_json, json_part
+from mrcz.container.metadata import encode_json, json_part
 from mrcz.container.modes import format_for
 from mrcz.errors import HeaderError
-from mrcz.file.codec import Codec, default_threads
+from mrcz.file.codec import Codec
 from mrcz.file.reader import Reader
 from mrcz.file.writer import Writer
 from mrcz.legacy.background import background_thread
 from mrcz.legacy.sections import insert
+from mrcz.threads import default_threads
 
 logger = logging.getLogger("MRCZ")  # configured by the program that uses us, never here
 

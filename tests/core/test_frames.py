@@ -184,7 +184,8 @@ def test_reading_after_fork(tmp_path, rng):
 
 def test_blocks_that_end_inside_a_pixel(tmp_path, rng):
     """No writer we know makes them; they decode all the same."""
-    blosc = pytest.importorskip("blosc")
+    import blosc
+
     stack = rng.normal(size=(3, 50, 70)).astype("f4")
     path = tmp_path / "m.mrcz"
     mrcz.write(path, stack, sync=False)

@@ -81,7 +81,6 @@ def test_recurrence_counts_what_comes_back():
 
 
 def test_figures(recorded, tmp_path):
-    pytest.importorskip("matplotlib")
     from mrcz.correct import plots
 
     stack, _, _ = recorded("1.2 x 40", 0)

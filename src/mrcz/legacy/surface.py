@@ -1,6 +1,7 @@
 """The surface of mrcz 0.x over the new one: same calls, same return values. Nothing else depends on it.
 
-Where 0.6.0 was wrong this is right; docs/differences.md lists each case.
+Where 0.6.0 was wrong this is right; docs/differences.md lists each case. `readMRC` and `writeMRC` are long because more
+than half of each says what the arguments of 0.x mean.
 """
 
 from __future__ import annotations

@@ -218,7 +218,7 @@ def test_disk_that_fills_up(tmp_path, movie, monkeypatch, after):
         assert np.array_equal(reader.read(), expected[: len(reader)])
     new = tmp_path / "b.mrcz"
     monkeypatch.setattr(GrowingFile, "disk", FullDisk(after % 4))
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="No space left"):
         mrcz.write(new, movie, metadata=META)
     assert not new.exists() and not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*"))
 

@@ -132,9 +132,6 @@ def test_zarr_refuses_what_it_cannot_say(tmp_path, movie):
         mrcz.write(tmp_path / name, movie, **options)
         says = "Zarr reads Blosc 1" if options.get("backend") else "no Zarr equivalent"
         with mrcz.open(tmp_path / name) as reader, pytest.raises(ValueError, match=says):
-            mrcz.open(tmp_path / name) as reader,
-            pytest.raises(ValueError, match=r"Zarr reads Blosc 1|no Zarr equivalent"),
-        ):
             references(reader)
     mrcz.write(tmp_path / "c.mrcz", movie)
     with mrcz.open(tmp_path / "c.mrcz") as reader, pytest.raises(ValueError, match="zarr_format"):

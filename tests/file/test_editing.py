@@ -176,7 +176,8 @@ def test_what_is_not_set_says_why(file, name):
 )  # fmt: skip
 def test_values_that_are_none(file, changes):
     before = file.read_bytes()
-    with pytest.raises((ValueError, TypeError)):
+    says = r"expected|is no image|needs mz=|^nothing to change|makes a volume of a stack"
+    with pytest.raises((ValueError, TypeError), match=says):
         mrcz.edit_header(file, **changes)
     assert file.read_bytes() == before
 
@@ -472,7 +473,7 @@ def test_assigning_to_a_header_names_the_way(name):
         header[name] = 3
     with pytest.raises(AttributeError, match=r"header.replace|mrcz.edit_header"):
         delattr(header, name)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="does not support item assignment"):
         header["label"][0] = b"x"
     assert header.tobytes() == before
 

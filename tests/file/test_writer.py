@@ -3,6 +3,7 @@
 import errno
 import os
 
+import mrcfile
 import numpy as np
 import pytest
 from wrong_arguments import WRONG_PIXEL_SIZES
@@ -14,8 +15,6 @@ from mrcz.filetypes import MRC_SUFFIXES
 from mrcz.session.correct import correct_file
 from mrcz.session.references import save_image, save_mask
 from mrcz.storage.disk import Disk
-
-mrcfile = pytest.importorskip("mrcfile")
 
 
 @pytest.mark.parametrize("suffix", (".mrc", ".mrcz"))
@@ -91,8 +90,6 @@ MAKERS = {
 def test_no_file_is_replaced_unasked(tmp_path, kind):
     name, make = MAKERS[kind]
     path = tmp_path / name
-    if kind == "tiff":
-        pytest.importorskip("tifffile")
     path.write_bytes(b"precious")
     path.chmod(0o640)
     with pytest.raises(FileExistsError, match=rf"{name} exists; pass overwrite=True to replace it"):

@@ -161,7 +161,7 @@ def _load(args: argparse.Namespace, folders: dict[str, str | None]) -> tuple[Any
     try:
         with open(args.state, "rb") as file:
             state = unpack(file.read(), limit=1 << 40)
-        koma = Koma.from_state(state["koma"], n_threads=args.threads)
+        koma = Koma.from_dict(state["koma"], n_threads=args.threads)
         waiting = {int(number): path for number, (path, _) in state["waiting"].items()}
         folders.update({path: folder for path, folder in state["waiting"].values()})
         done = list(state["done"])
@@ -177,7 +177,7 @@ def _save(path: str, koma: Any, waiting: dict[int, tuple[str, str | None]], done
     from mrcz.storage.whole import whole_file
 
     state = {
-        "koma": koma.state(),
+        "koma": koma.to_dict(),
         "waiting": {
             number: (os.path.abspath(name), None if folder is None else os.path.abspath(folder))
             for number, (name, folder) in waiting.items()

@@ -180,8 +180,8 @@ def _measure(reader: Any, correction: Correction, fit: Mapping[str, Any]) -> dic
     keys = ("method", "alpha", "n_sigma", "steepness", "relax", "fallback", "background", "super_resolution", "kernel")
     options = {k: fit[k] for k in keys if k in fit}
     defects = fit.get("defects")
-    if correction.bad is not None:
-        defects = correction.bad if defects is None else correction.bad | (np.asarray(defects) != 0)
+    if correction.unusable is not None:
+        defects = correction.unusable if defects is None else correction.unusable | (np.asarray(defects) != 0)
     plain = correction.gain is None and correction.dark is None and correction.events is None
     seen = reader if plain else _Normalised(reader, correction)
     pattern = None if correction.koma is None else np.asarray(correction.koma)

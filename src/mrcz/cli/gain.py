@@ -297,7 +297,7 @@ def _session(args: argparse.Namespace) -> int:
             raise ValueError(f"{args.dark}: {wrong}")
     bar = Progress(len(paths), quiet=args.quiet)
     kept = time.monotonic()
-    for result in gather_statistics(paths, statistics, n_threads=args.threads, reading=reading, **references):
+    for result in gather_statistics(paths, statistics, n_threads=args.threads, **reading, **references):
         bar.clear()
         results.append(result)
         show(result, args.json)

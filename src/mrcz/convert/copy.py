@@ -185,13 +185,11 @@ def compress(
     ValueError
         `source` and `destination` are the same file; a URL is to be removed; or a `Codec` is given and what it says.
     """
-    choices = {"level": level, "profile": profile, "filter": filter, "blocksize": blocksize, "pack": pack}
     if isinstance(codec, Codec):
-        usual = {"level": None, "profile": "balanced", "filter": "auto", "blocksize": None, "pack": False}
-        if said := [name for name, value in choices.items() if value != usual[name]]:
-            raise ValueError(f"{said[0]} is given, and a Codec, which says it too")
+        if (level, profile, filter, blocksize, pack) != (None, "balanced", "auto", None, False):
+            raise ValueError("a Codec says level, profile, filter, blocksize and pack itself: give them to it")
     else:
-        codec = Codec(codec, **choices)
+        codec = Codec(codec, level=level, profile=profile, filter=filter, blocksize=blocksize, pack=pack)
     reading = _Reading(permissive, signed_bytes, n_threads, storage_options)
     return _copy(_Task(source, destination, overwrite, codec, reading, check, remove), progress)
 

@@ -30,6 +30,7 @@ class Plan:
     left_out: tuple[LeftOut, ...] = ()
 
 
+# Longer than 60 lines: half of it are its words.
 def plan(
     action: str,
     inputs: Iterable[str | os.PathLike],
@@ -96,17 +97,14 @@ def plan(
         if output is not None and folder is None:
             destination = os.fspath(output)
         else:
-            name = _new_name(action, path, relative, suffix)
-            beside = os.path.join(os.path.dirname(path), os.path.basename(name))
-            destination = beside if folder is None else os.path.join(folder, name)
+            destination = _new_name(action, path, relative, suffix, folder)
         if (refusal := places.take(path, destination)) is not None:
             refused.append(Result(action, path, destination, "refused", *refusal))
             continue
-        earlier: tuple[str, ...] = ()
+        job = replace(template, source=path, destination=destination)
         if action == "compress" and skip_existing and os.fspath(output or "") != destination:
-            old = os.path.join(os.path.dirname(destination), old_compressed_name(os.path.basename(path)))
-            earlier = (old,) if old != destination else ()
-        jobs.append(replace(template, source=path, destination=destination, earlier=earlier))
+            job = replace(job, earlier=_old_name(job))
+        jobs.append(job)
     return Plan(tuple(jobs), tuple(refused), tuple(left_out))
 
 
@@ -183,15 +181,22 @@ def _output_folder(output: str | os.PathLike | None, *, several: bool) -> str | 
     return None
 
 
-def _new_name(action: str, path: str, relative: str, suffix: str | None) -> str:
-    folder, name = os.path.split(relative)
+def _new_name(action: str, path: str, relative: str, suffix: str | None, folder: str | None) -> str:
+    """What becomes of a file that gets a name by rule: beside it, or at the same place below a folder."""
+    below, name = os.path.split(relative)
     if action == "compress":
         new = compressed_name(name)
     else:
         new = restored_name(name, _source_name(path) if suffix is None else None)
     if suffix is not None:
         new = os.path.splitext(new)[0] + suffix
-    return os.path.join(folder, new)
+    return os.path.join(os.path.dirname(path), new) if folder is None else os.path.join(folder, below, new)
+
+
+def _old_name(job: Job) -> tuple[str, ...]:
+    """Where else it may be that a destination holds already: under the name that older versions gave it."""
+    old = os.path.join(os.path.dirname(job.destination), old_compressed_name(os.path.basename(job.source)))
+    return () if old == job.destination else (old,)
 
 
 def _source_name(path: str) -> str | None:

@@ -76,7 +76,7 @@ def expand(
             if not stat.S_ISDIR(mode):
                 yield name, os.path.basename(name), _special(mode)
             elif not recursive:
-                yield name, os.path.basename(name), "is a directory; recursive (-r) takes the files in it"
+                yield name, os.path.basename(name), "is a directory; -r takes the files in it"
             else:
                 empty = True
                 for path, problem in walk(name, partial(_taken, suffixes, [] if left_out is None else left_out)):

@@ -393,9 +393,19 @@ class _Recovering:
             offset += _SCAN
         return None
 
+    def _new_header(self, found: list[_Frame], packed_bytes: int) -> Header:
+        """The header of the new file: NZ, MZ and statistics of the frames that are in it."""
+        from mrcz.container.statistics import total_stats
+
+        n = len(found)
+        if n == int(self.header["nz"]):
+            return self.header.replace(packed_bytes=packed_bytes)
+        stats = total_stats(np.array([frame.moments for frame in found])) or (0, -1, -2, -1)
+        fields: dict[str, Any] = dict(zip(("dmin", "dmax", "dmean", "rms"), stats, strict=True))
+        return _with_sections(self.header, {**fields, "packed_bytes": packed_bytes}, n)
+
     def _write(self, target: str, extended: bytes, found: list[_Frame]) -> None:
         from mrcz._version import __version__
-        from mrcz.container.statistics import total_stats
         from mrcz.file.metadata import choose_frames
 
         footer = self.footer
@@ -426,21 +436,26 @@ class _Recovering:
             for frame in found:
                 data = self.source.read(frame.offset, frame.size)
                 new.append(data, xxh64(data), frame.row)
-            n = len(found)
-            fields_now: dict[str, Any] = {"nz": n, "packed_bytes": new.index.nbytes}
-            stats = total_stats(np.array([frame.moments for frame in found]))
-            for name, value in zip(("dmin", "dmax", "dmean", "rms"), stats or (0, -1, -2, -1), strict=True):
-                fields_now[name] = value
-            if self.header.kind == "volume" and int(self.header["mz"]) == int(self.header["nz"]):
-                fields_now["mz"] = n
-            if n == int(self.header["nz"]):
-                fields_now = {"packed_bytes": new.index.nbytes}
-            new.finish(self.header.replace(**fields_now).tobytes())
+            new.finish(self._new_header(found, new.index.nbytes).tobytes())
             new.publish()
         except BaseException:
             new.abort()
             raise
         new.release()
+
+
+def _with_sections(header: Header, fields: dict[str, Any], n: int) -> Header:
+    """A header with these fields and n sections of the same pixel size; a volume that was its whole cell is that
+    again."""
+    if header.kind == "volume" and header.mz == int(header["nz"]):
+        kept = "mrcz_mz" if int(header["mrcz_mz"]) > 0 else "mz" if int(header["mz"]) > 0 else None
+        fields |= {} if kept is None else {kept: n}
+    new = header.replace(**fields, nz=n)
+    before, after = header.pixel_size[2], new.pixel_size[2]
+    if before > 0 and after > 0 and before != after:
+        x, y, z = header["cella"]  # its edge was that of all sections
+        new = new.replace(cella=(x, y, z * before / after))
+    return new
 
 
 _GROWING = ("nz", "mz", "dmin", "dmax", "dmean", "rms", "packed_bytes", "cella", "mrcz_mz")

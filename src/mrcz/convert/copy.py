@@ -10,20 +10,19 @@ name, may the original go.
 
 from __future__ import annotations
 
-import io
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mrcz.check.compare import Comparison, compare, compare_readers
+from mrcz.check.compare import Comparison, compare
 from mrcz.check.origin import (
     Origin,
     OtherSourceError,
@@ -39,6 +38,7 @@ from mrcz.check.origin import (
 from mrcz.check.result import Result
 from mrcz.container.header.header import Header
 from mrcz.container.names import check_new_name
+from mrcz.convert.proof import check_copy
 from mrcz.errors import FormatError, FormatWarning, MrczError
 from mrcz.file.codec import Codec
 from mrcz.file.original import Counter, Progress, blocks, original_header, restored, source_name
@@ -46,7 +46,6 @@ from mrcz.file.reader import Reader
 from mrcz.file.writer import Writer
 from mrcz.storage.remote import is_url
 from mrcz.storage.whole import Judge, NewFile, copy_permissions, is_same_place, remove_unchanged
-from mrcz.storage.wrapped import open_plain
 
 __all__ = [
     "Comparison",
@@ -270,7 +269,7 @@ def _copy(task: _Task, progress: Progress | None) -> Copy:
             new = _write(reader, original, task, tell)
         try:
             if check:
-                _check(reader, task.source, new, tell)
+                check_copy(reader, task.source, new, tell)
             if before.changed(reader):
                 raise MrczError("it changed while it was read, and nothing was written", path=task.source)
             lost = () if task.codec.is_compressed else _lost(reader, new)
@@ -503,7 +502,7 @@ def _remove(reader: Reader, task: _Task, before: _Before, new: NewFile, lost: tu
             return False
         if before.recent and path != Path(source):  # compared once more
             try:
-                _check(reader, path, new, lambda n: None)
+                check_copy(reader, path, new, lambda n: None)
             except MrczError:
                 return False
         return True
@@ -533,79 +532,6 @@ def _lost(reader: Reader, new: NewFile) -> tuple[str, ...]:
         return ()
     with opened(new.fd, new.path) as copy:
         return tuple(str(name) for name in metadata if name not in copy.metadata)
-
-
-# --- the proof ---------------------------------------------------------------------------------------------------
-
-
-def _check(reader: Reader, source: str | os.PathLike, new: NewFile, tell: Callable) -> None:
-    """Read the new file back, by the descriptor that will get the name; MrczError unless it holds what `reader` does,
-    bit for bit."""
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(new.fd, 0, 0, os.POSIX_FADV_DONTNEED)  # what the disk has, not what memory still holds of it
-    try:
-        with opened(new.fd, new.path, n_threads=reader.n_threads) as copy:
-            # Where one of them can become the other byte for byte, the bytes themselves are compared with the file.
-            if not reader.is_compressed and (original := original_header(copy)) is not None:
-                with _plain_bytes(reader, source) as plain:
-                    difference = _same_bytes(plain, restored(copy, original, tell))
-            elif not copy.is_compressed and (original := original_header(reader)) is not None:
-                with os.fdopen(os.dup(new.fd), "rb") as plain:
-                    plain.seek(0)
-                    difference = _same_bytes(plain, restored(reader, original, tell))
-            else:
-                found = compare_readers(reader, copy, tell)
-                difference = None if found.ok else found.differences[0]
-                if reader.is_compressed and copy.is_compressed and original_header(reader) != original_header(copy):
-                    difference = "the header of the original file differs"
-    except FormatError as error:
-        difference = str(error)
-    if difference is not None:
-        raise MrczError(f"the copy is not the same ({difference}), and nothing was written", path=source)
-
-
-def _plain_bytes(reader: Reader, source: str | os.PathLike) -> BinaryIO:
-    """The plain file itself, as it lies on the disk by now, or comes from its server."""
-    if not is_url(source):
-        return open_plain(source)
-    return io.BufferedReader(_Remote(reader), buffer_size=4 << 20)
-
-
-class _Remote(io.RawIOBase):
-    """A file at a URL, from front to back."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader, self._position = reader, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        left = self._reader.file_nbytes - self._position
-        data = self._reader.source.read(self._position, min(len(buffer), left)) if left > 0 else b""
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-
-def _same_bytes(plain: BinaryIO, pieces: Iterator[Any]) -> str | None:
-    """Compare a file with the bytes it should have; what differs, or None."""
-    position = 0
-    buffer = np.empty(1 << 20, np.uint8)
-    for piece in pieces:
-        wanted = np.frombuffer(piece, np.uint8)
-        for start in range(0, wanted.size, buffer.size):
-            part = wanted[start : start + buffer.size]
-            found = buffer[: plain.readinto(buffer[: part.size])]  # type: ignore[attr-defined]
-            different = found != part[: found.size]
-            if different.any():
-                return f"byte {position + int(np.argmax(different))} differs"
-            if found.size < part.size:
-                return f"it ends at byte {position + found.size}"
-            position += part.size
-    if plain.read(1):
-        return f"bytes follow after byte {position}"
-    return None
 
 
 def _refuse_half_bytes(reader: Reader, source: str | os.PathLike) -> None:

@@ -46,6 +46,20 @@ def test_the_same_words_in_the_same_order_with_the_same_defaults(function):
     assert {name: words[name] for name in words if name in COMMON}.items() <= COMMON.items()
 
 
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_urls_and_their_options_wherever_paths_are(function, tmp_path):
+    """The file system of the URL gets the options: this one refuses a wrong one by its name, before it asks anybody."""
+    url, more = "http://127.0.0.1:9/a.mrcz", []
+    if function is compare:
+        more = [url]
+    elif function is correct_file:
+        more = [{}]
+    elif "destination" in inspect.signature(function).parameters:
+        more = [tmp_path / "b.mrc"]
+    with pytest.raises(TypeError, match="redirects must be a whole number"):
+        function(url, *more, storage_options={"redirects": "many"})
+
+
 @pytest.fixture
 def results(tmp_path, rng):
     """One result of each kind, of a file without fault."""

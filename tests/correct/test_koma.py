@@ -333,3 +333,26 @@ def test_plain_counts_stay_as_they_are(capsys, tmp_path):
     reports = [json.loads(line) for line in capsys.readouterr().out.splitlines()[:-1]]
     assert len(reports) == 4 and all(r["n_outliers"] <= 1e-3 * 128**2 for r in reports)
     assert all(set(r["pattern_factors"]) == {"light", "columns", "rows", "pixels"} for r in reports)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kept"),
+    [
+        ("b1", "i4"), ("i1", "i4"), ("i2", "i4"), ("i4", "i4"), ("u1", "i4"), ("u2", "i4"), ("u4", "f8"), ("i8", "f8"),
+        ("u8", "f8"), ("f2", "f4"), ("f4", "f4"), (">f4", "f4"), ("f8", "f8"),
+    ],
+)  # fmt: skip
+def test_what_a_mean_is_kept_as(dtype, kept):
+    """In the smallest type that holds every value of it: sums stay exact, and two means take no more than they need."""
+    dtype = np.dtype(dtype)
+    if dtype.kind in "iu":
+        mean = np.array([[np.iinfo(dtype).min, np.iinfo(dtype).max >> (dtype.itemsize == 8) * 11, 1, 0]], dtype)
+    else:
+        mean = np.array([[0, 1, 1, 0]], dtype)
+    koma = Koma(1)
+    koma.push(mean)
+    (stored,) = koma.to_dict()["means"]
+    assert stored.dtype == np.dtype(kept) and stored.dtype.isnative
+    assert np.array_equal(stored, mean.astype(stored.dtype))
+    if dtype.kind in "iu":
+        assert [int(value) for value in stored[0]] == [int(value) for value in mean[0]]

@@ -20,7 +20,8 @@ from mrcz.correct import (
     orient,
     session_references,
 )
-from mrcz.session.correct import correct_file, destination, koma_session
+from mrcz.session.correct import correct_file, destination
+from mrcz.session.koma import koma_session
 from mrcz.session.references import load_gain, load_mask, load_statistics
 from mrcz.simulate import Detector
 

@@ -30,7 +30,7 @@ def test_options_that_make_no_sense_leave_the_file_as_it_was(tmp_path, options, 
 
 @pytest.mark.parametrize("shape", ((3,), (2, 2, 2, 2), (0, 4, 4), (2, 0, 4)))
 def test_shapes_that_are_no_stack_are_not_written(tmp_path, shape):
-    with pytest.raises(ValueError, match="2-D or 3-D|has no pixels"):
+    with pytest.raises(ValueError, match=r"2-D or 3-D|has no pixels"):
         mrcz.writeMRC(np.zeros(shape, "u1"), str(tmp_path / "a.mrc"))
     assert list(tmp_path.iterdir()) == []
 

@@ -148,7 +148,7 @@ def test_what_is_written(tmp_path, dtype, order, kind):
 
 @pytest.mark.parametrize(
     "options",
-    [{"pack": True}, {"mode": 0}, {"mode": 3}, {"mode": 16}, {"backend": "blosc2"}, {"metadata_codec": "lz4"},
+    [{"pack": True}, {"mrc_mode": 0}, {"mrc_mode": 3}, {"mrc_mode": 16}, {"backend": "blosc2"}, {"metadata_codec": "lz4"},
      {"metadata_codec": None}, {"codec": "lz4hc"}, {"codec": "blosclz"}, {"slices": 1}, {"whole_cell": True}],
     ids=str,
 )  # fmt: skip

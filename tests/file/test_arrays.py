@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import mrcz
+from mrcz.file.decoding import Decoder
 
 
 @pytest.fixture
@@ -66,13 +67,13 @@ def test_xarray(path, movie):
 def test_xarray_is_lazy(path, monkeypatch):
     xarray = pytest.importorskip("xarray", reason="needs mrcz[xarray]")
     decoded = []
-    original = mrcz.Reader._decode
+    original = Decoder.decode
 
     def decode(self, numbers, *rest, **keys):
         decoded.extend(numbers.tolist())
         return original(self, numbers, *rest, **keys)
 
-    monkeypatch.setattr(mrcz.Reader, "_decode", decode)
+    monkeypatch.setattr(Decoder, "decode", decode)
     with xarray.open_dataset(path, engine="mrcz", chunks=None) as dataset:
         assert decoded == []
         dataset["data"][2].values.sum()

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrcz.errors import ChunkError, FormatError, FormatWarning
-from mrcz.file.codec import default_threads
 from mrcz.file.reader import Reader
+from mrcz.threads import default_threads
 
 if TYPE_CHECKING:
     from mrcz.container.index import ReadRange

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
 from mrcz.container.modes import PixelFormat
 
-__all__ = ["CODECS", "FILTERS", "PROFILES", "Codec", "default_threads"]
+__all__ = ["CODECS", "FILTERS", "PROFILES", "Codec"]
 
 #: codecs that can be written, "none" for a plain MRC file
 CODECS = ("none", "zstd", "lz4", "lz4hc", "zlib", "blosclz")
@@ -20,14 +19,6 @@ _LEVELS = {"zstd": (1, 22), "lz4": (1, 9), "lz4hc": (1, 12), "zlib": (1, 9), "bl
 _DEFAULT_LEVELS = {"lz4": 9, "lz4hc": 9, "zlib": 1, "blosclz": 9}
 # C-Blosc2's own numbers, for backend="blosc2"
 _BLOSC2 = {"blosclz": 0, "lz4": 1, "lz4hc": 2, "zlib": 4, "zstd": 5}
-
-
-def default_threads() -> int:
-    """Processors this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows have no affinity call
-        return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,12 @@ from mrcz.container.header.header import Header
 from mrcz.container.metadata import ExtendedHeader, encode_json, json_part
 from mrcz.container.modes import format_for
 from mrcz.errors import HeaderError
-from mrcz.file.codec import Codec, default_threads
+from mrcz.file.codec import Codec
 from mrcz.file.reader import Reader
 from mrcz.file.writer import Writer
 from mrcz.legacy.background import background_thread
 from mrcz.legacy.sections import insert
+from mrcz.threads import default_threads
 
 logger = logging.getLogger("MRCZ")  # configured by the program that uses us, never here
 
@@ -483,7 +484,7 @@ def writeMRC(
         byteorder=order,
         voltage=voltage or 0.0,
         c3=C3 or 0.0,
-        gain=gain or 1.0,
+        counts_per_electron=gain or 1.0,
         n_threads=threads,
         slices=slices,
         whole_cell=not codec.is_compressed,

@@ -38,8 +38,8 @@ from mrcz.container.header.header import Header
 from mrcz.container.names import restored_name
 from mrcz.convert.copy import original_header, source_name
 from mrcz.errors import FormatError, FormatWarning, MissingDependencyError, MrczError
-from mrcz.file.codec import default_threads
 from mrcz.file.reader import Reader
+from mrcz.threads import default_threads
 
 __all__ = ["FrameCache", "PlainFile", "Tree", "mount"]
 

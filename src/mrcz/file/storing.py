@@ -104,7 +104,7 @@ def _encode(
     sizes: np.ndarray,
     hashes: np.ndarray,
 ) -> np.ndarray | None:
-    """Let the core encode frames, and fill in where each is, its size and checksum. Moments; None if one is too large."""
+    """Let the core encode frames; fills in where each is, size and checksum. Moments; None if a pixel is too large."""
     from _cmrcz import frames as core
     from _cmrcz.status import RANGE, CoreError
 

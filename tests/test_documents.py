@@ -159,7 +159,7 @@ def test_what_is_asked_for(tmp_path, name, options):
         frames = np.random.default_rng(0).integers(0, 255, (3, 10, 13, 3)).astype("u1")
     else:
         frames = STACK.clip(0, 15).astype("c8" if options.get("mrc_mode") == 3 else "u1")
-        frames += 100 if "mode" in options else 0
+        frames += 100 if "mrc_mode" in options else 0
     path = tmp_path / name
     mrcz.write(path, frames, pixel_size=1.25, sync=False, **options)
     same(path)

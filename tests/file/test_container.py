@@ -17,7 +17,7 @@ from mrcz.check.verify import verify
 from mrcz.container.footer import encode_footer, load_footer
 from mrcz.container.index import FrameIndex
 from mrcz.file.growing import GrowingFile
-from mrcz.storage.whole import Disk
+from mrcz.storage.disk import Disk
 
 META = {"dose": 1.5, "gain": np.arange(6, dtype="f4").reshape(2, 3), "nested": {"raw": b"\0\xff"}}
 

@@ -19,7 +19,7 @@ from mrcz.container.modes import format_for
 from mrcz.file.changing import changed_header
 from mrcz.file.editing import edit_header
 from mrcz.file.growing import GrowingFile
-from mrcz.storage.whole import Disk
+from mrcz.storage.disk import Disk
 
 
 @pytest.fixture

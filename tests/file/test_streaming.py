@@ -12,7 +12,7 @@ import mrcz
 from mrcz.check.recover import recover
 from mrcz.file.growing import GrowingFile
 from mrcz.file.metadata import WriterMetadata, frames_of
-from mrcz.storage.whole import Disk
+from mrcz.storage.disk import Disk
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import mrcz
-from mrcz.container.names import MRC_SUFFIXES
 from mrcz.convert.zarr import write_references
 from mrcz.file.growing import GrowingFile
+from mrcz.filetypes import MRC_SUFFIXES
 from mrcz.session.correct import correct_file
 from mrcz.session.references import save_image, save_mask
-from mrcz.storage.whole import Disk
+from mrcz.storage.disk import Disk
 
 mrcfile = pytest.importorskip("mrcfile")
 
@@ -235,7 +235,7 @@ def test_a_full_disk_while_pixels_are_written_again(tmp_path, rng, monkeypatch, 
 @pytest.mark.parametrize("pack", [False, "auto"])
 def test_pixels_that_would_make_a_chunk_too_large(tmp_path, rng, monkeypatch, pack):
     """Bytes of more than a gigabyte a frame fit a chunk, as uint16 they do not: known before anything is written."""
-    monkeypatch.setattr("mrcz.file.encoding._LARGEST_CHUNK", 200 if pack else 300)
+    monkeypatch.setattr("mrcz.file.encoding.FRAME_MAX", 200 if pack else 300)
     path = tmp_path / "a.mrcz"
     frames = rng.integers(0, 15, (3, 16, 16)).astype("u1")
     with mrcz.open(path, "w", pack=pack) as writer:

@@ -13,7 +13,7 @@ import pytest
 
 import mrcz
 from mrcz import MissingDependencyError
-from mrcz.container.index import xxh64
+from mrcz.container.chunks import xxh64
 
 fsspec = pytest.importorskip("fsspec", reason="URLs need mrcz[remote]")
 pytest.importorskip("aiohttp", reason="URLs need mrcz[remote]")

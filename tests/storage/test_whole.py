@@ -12,15 +12,8 @@ import pytest
 
 import mrcz
 from mrcz import MrczError
-from mrcz.storage.whole import (
-    Disk,
-    NewFile,
-    copy_permissions,
-    remove_unchanged,
-    remove_unfinished,
-    standing,
-    whole_file,
-)
+from mrcz.storage.disk import Disk, copy_permissions, standing
+from mrcz.storage.whole import NewFile, remove_unchanged, remove_unfinished, whole_file
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -530,7 +523,7 @@ def test_an_original_that_is_replaced_while_it_goes_stays(tmp_path, disk):
 
 
 def test_an_original_in_use_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr("mrcz.storage.whole._WAIT", 0.05)
+    monkeypatch.setattr("mrcz.storage.disk.WAIT", 0.05)
     path = tmp_path / "a.mrc"
     mrcz.write(path, np.zeros((2, 8, 8), "i2"))
     with mrcz.open(path, "a") as writer:

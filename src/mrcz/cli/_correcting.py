@@ -230,8 +230,9 @@ def _is_own(path: str) -> bool:
 
     import mrcz
     from mrcz.errors import FormatWarning, MrczError
+    from mrcz.filetypes import plain_name
     from mrcz.session.correct import PRODUCTS
-    from mrcz.storage.wrapped import is_wrapped, plain_name
+    from mrcz.storage.wrapped import is_wrapped
 
     if os.path.splitext(plain_name(path))[0].endswith(tuple(os.path.splitext(name)[0] for name in PRODUCTS.values())):
         return True

@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     """Run this command."""
     from mrcz.check.origin import check_replaceable
     from mrcz.errors import FormatError, MrczError
-    from mrcz.storage.whole import is_same_place
+    from mrcz.storage.disk import is_same_place
 
     output = getattr(args, "output", None)
     written = [name for name in (output, *(getattr(args, name, None) for name in ("offset", "mask"))) if name]
@@ -241,7 +241,7 @@ def _gamma(args: argparse.Namespace) -> None:
 def _movies(args: argparse.Namespace, results: list[Any], done: list[str]) -> list[str]:
     """The movies to add: not those that are in the statistics, and none of the references read or written here."""
     from mrcz.session.correct import Corrected
-    from mrcz.storage.whole import is_same_place
+    from mrcz.storage.disk import is_same_place
 
     ours = [name for name in (args.output, args.offset, args.mask, args.state, args.gain, args.dark) if name]
     seen, paths = set(done), []

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from mrcz.container.chunks import FOOTER_MARK
 from mrcz.container.footer import TRAILER_MAGIC
 from mrcz.container.header.header import Header
-from mrcz.container.index import FOOTER_MARK, FrameIndex
+from mrcz.container.index import FrameIndex
 from mrcz.container.modes import CODEC_NAMES
 from mrcz.container.statistics import moments_of, total_stats
 from mrcz.errors import FormatWarning, MrczError

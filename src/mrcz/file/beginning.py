@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mrcz._version import __version__
+from mrcz.container.header.build import three_sizes
 from mrcz.container.names import check_new_name
 from mrcz.file.codec import Codec
 from mrcz.file.encoding import Encoding, Wishes
@@ -100,6 +101,8 @@ def new_file(path: Any, options: WriteOptions) -> Beginning:
         "voltage": options.voltage, "c3": options.c3, "gain": options.counts_per_electron,
         "labels": tuple(options.labels), "slices": options.slices, "whole_cell": options.whole_cell, "mz": options.mz,
     }  # fmt: skip
+    if build["pixel_size"] is not None:
+        build["pixel_size"] = three_sizes(build["pixel_size"])  # told now, not at the first frame
     extended = _extended(options.extended_header, metadata, codec)
     return Beginning(
         name,

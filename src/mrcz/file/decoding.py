@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from mrcz.container.chunks import xxh64
 from mrcz.container.header.header import Header
-from mrcz.container.index import FrameIndex, plan_reads, xxh64
+from mrcz.container.index import FrameIndex
+from mrcz.container.modes import PACKED, PIXEL_TYPES
+from mrcz.container.ranges import plan_reads
 from mrcz.errors import ChunkError, FormatError
 from mrcz.file.claims import doubtful, prove
 from mrcz.file.options import ReadOptions
@@ -19,12 +22,10 @@ from mrcz.storage.remote import RemoteSource
 from mrcz.storage.source import FileSource, ObjectSource
 from mrcz.threads import count_threads
 
-__all__ = ["BATCH", "PACKED", "PIXEL_TYPES", "Decoder", "Source"]
+__all__ = ["BATCH", "CutPixels", "Decoder", "Source", "whole_pixels"]
 
 _REQUESTS = 8  # ranges fetched at once
 BATCH = 32 << 20  # bytes of pixels converted at a time where a conversion needs memory of its own
-PIXEL_TYPES = {"i1": 0, "u1": 1, "i2": 2, "u2": 3, "i4": 4, "u4": 5, "f2": 6, "f4": 7}
-PACKED = 8
 
 Source = FileSource | ObjectSource | RemoteSource
 Window = tuple[int, int, int, int]  # (y0, y1, x0, x1)

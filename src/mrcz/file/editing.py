@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrcz.container.chunks import FOOTER_MARK
 from mrcz.container.header.header import Header
 from mrcz.container.header.layout import HEADER_DTYPE
-from mrcz.container.index import FOOTER_MARK
 from mrcz.errors import FormatError, MrczError
 from mrcz.file.changing import MICROSCOPE, changed_header, check_names, plain_value, shown_value
 from mrcz.file.growing import GrowingFile
-from mrcz.storage.whole import Disk, check_regular, lock
+from mrcz.storage.disk import Disk, check_regular, lock
 
 if TYPE_CHECKING:
     from mrcz.container.footer import Footer
@@ -234,7 +234,7 @@ def _changes(old: Header, new: Header) -> tuple[Change, ...]:
     return tuple(
         Change(name, fields[name][1], old[name], new[name])
         for name in HEADER_DTYPE.names or ()
-        if old._record[name].tobytes() != new._record[name].tobytes()  # not by value: NaN is no change
+        if old.record[name].tobytes() != new.record[name].tobytes()  # not by value: NaN is no change
     )
 
 

@@ -13,14 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from mrcz.container.chunks import FRAME_MAX
 from mrcz.container.header.header import Header
-from mrcz.container.modes import PixelFormat, format_for
+from mrcz.container.modes import PIXEL_TYPES, PixelFormat, format_for
 from mrcz.file.codec import Codec
-from mrcz.file.decoding import PIXEL_TYPES
 
 __all__ = ["Encoding", "Stored", "Wishes", "round_to", "settle"]
-
-_LARGEST_CHUNK = 2**31 - 1 - 65536  # bytes it can hold: Blosc counts them in 31 bits, and has headers of its own
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,7 @@ class Encoding:
         )  # fmt: skip
 
     def _fits_chunk(self) -> bool:
-        return not self.codec.is_compressed or self.frame_nbytes <= _LARGEST_CHUNK
+        return not self.codec.is_compressed or self.frame_nbytes <= FRAME_MAX
 
 
 def settle(frame: np.ndarray, wishes: Wishes) -> Encoding:

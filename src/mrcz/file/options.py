@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrcz.container.header.header import Header
-from mrcz.container.names import MRC_SUFFIXES
 from mrcz.file.codec import Codec
+from mrcz.filetypes import MRC_SUFFIXES
 from mrcz.threads import check_threads
 
 if TYPE_CHECKING:

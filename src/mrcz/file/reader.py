@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from mrcz.container.chunks import xxh64
 from mrcz.container.header.header import claimed_nbytes
-from mrcz.container.index import xxh64
 from mrcz.container.modes import CODEC_NAMES
 from mrcz.errors import FormatWarning, MrczError
 from mrcz.file.correcting import FrameCorrection, check_correction, read_corrected
@@ -230,8 +230,8 @@ class Reader(MrcfileNames, Reductions):
 
     @property
     def extended_header(self) -> Any:
-        """The extended header (`mrcz.container.metadata.ExtendedHeader`): ``raw`` bytes, ``type`` and ``decoded``."""
-        from mrcz.container.metadata import ExtendedHeader
+        """The extended header (`mrcz.container.extended.ExtendedHeader`): ``raw`` bytes, ``type`` and ``decoded``."""
+        from mrcz.container.extended import ExtendedHeader
 
         return ExtendedHeader(self.extended_bytes, self.header.exttyp, self.header)
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from mrcz.container.modes import PACKED, PIXEL_TYPES
 from mrcz.container.statistics import frame_moments, frame_stats
 from mrcz.errors import MrczError
 from mrcz.file.encoding import Encoding, Stored
 from mrcz.file.growing import FULL, GrowingFile
-from mrcz.storage.whole import write_all
+from mrcz.storage.disk import write_all
 from mrcz.threads import count_threads
 
 __all__ = ["copy_frames", "store"]
@@ -171,10 +172,11 @@ def copy_frames(file: GrowingFile, encoding: Encoding) -> Iterator[np.ndarray]:
 
     index, pixels, (ny, nx) = file.index, encoding.pixels, encoding.shape[:2]
     row = pixels.frame_nbytes(1, nx)
+    code, raw = PACKED if pixels.packed else PIXEL_TYPES["u1"], not encoding.codec.is_compressed
     for k in range(len(index)):
         frame = np.empty((1, ny, nx), np.uint8)
         core.read(
             file.fd, index.offsets[k : k + 1], index.sizes[k : k + 1], frame, stored=ny * row,
-            pixel_type=8 if pixels.packed else 1, nx=nx, row_bytes=row, raw=not encoding.codec.is_compressed,
+            pixel_type=code, nx=nx, row_bytes=row, raw=raw,
         )  # fmt: skip
         yield frame

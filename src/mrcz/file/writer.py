@@ -30,7 +30,8 @@ from mrcz.file.reader import Reader
 from mrcz.file.storing import copy_frames, store
 from mrcz.file.turns import Turns
 from mrcz.file.wrong_names import WRITER, right_keywords, right_name
-from mrcz.storage.whole import Judge, NewFile, is_same_place
+from mrcz.storage.disk import is_same_place
+from mrcz.storage.whole import Judge, NewFile
 
 __all__ = ["Writer"]
 

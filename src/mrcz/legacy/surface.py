@@ -17,8 +17,9 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from mrcz.container.extended import ExtendedHeader
 from mrcz.container.header.header import Header
-from mrcz.container.metadata import ExtendedHeader, encode_json, json_part
+from mrcz.container.metadata import encode_json, json_part
 from mrcz.container.modes import format_for
 from mrcz.errors import HeaderError
 from mrcz.file.codec import Codec

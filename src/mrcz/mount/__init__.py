@@ -39,6 +39,7 @@ from mrcz.container.names import restored_name
 from mrcz.convert.copy import original_header, source_name
 from mrcz.errors import FormatError, FormatWarning, MissingDependencyError, MrczError
 from mrcz.file.reader import Reader
+from mrcz.filetypes import WRAPPER_SUFFIXES
 from mrcz.threads import default_threads
 
 __all__ = ["FrameCache", "PlainFile", "Tree", "mount"]
@@ -322,7 +323,7 @@ def _candidates(name: str) -> list[str]:
     """Names of compressed files that may be shown as *name*; the first of them that is there is."""
     stem = os.path.splitext(name)[0]
     names = [name + ".mrcz", name + ".MRCZ", stem + ".mrcz", stem + ".MRCZ"]
-    return names + [f"{name}{wrapper}.mrcz" for wrapper in (".gz", ".bz2", ".xz", ".zst")]
+    return names + [f"{name}{wrapper}.mrcz" for wrapper in WRAPPER_SUFFIXES]
 
 
 @dataclass(frozen=True)

@@ -318,7 +318,7 @@ def _write(
     """The same frames through a Writer, without their name yet; the footer of a compressed file says what they were."""
     header = reader.header
     # Neither dtype says what these hold: complex integers are read as complex64, RGB as three bytes.
-    options = {**options, "mode": header.mode if header.mode in (3, 16) else None}
+    options = {**options, "mrc_mode": header.mode if header.mode in (3, 16) else None}
     plain = None
     if options["codec"] != "none":
         options["metadata"] = _footer_metadata(reader)

@@ -134,7 +134,7 @@ def test_compressed_anew_without_an_original(capsys, tmp_path, kind, rng):
     given = {"array": stack, "list": list(stack), "volumes": list(stack.reshape(3, 2, 20, 31))}.get(kind)
     first, again, plain, direct = (tmp_path / name for name in ("first.mrcz", "again.mrcz", "plain.mrc", "direct.mrc"))
     if given is None:
-        mrcz.write(first, np.stack([stack] * 3, axis=-1), mode=16, pixel_size=(1, 2, 3))
+        mrcz.write(first, np.stack([stack] * 3, axis=-1), mrc_mode=16, pixel_size=(1, 2, 3))
     else:
         mrcz.writeMRC(given, first, compressor="zstd", pixelsize=[3, 2, 1])
     assert run(capsys, "compress", "--check", first, "-c", "lz4", "-o", again)[0] == 0
@@ -529,7 +529,7 @@ def test_info_of_every_mode(capsys, tmp_path, rng):
     for mode, pixels in images.items():
         for suffix in (".mrc", ".mrcz"):
             path = tmp_path / f"{mode}{suffix}"
-            mrcz.write(path, pixels, mode=mode if mode in (3, 16) else None, pack=mode == 101)
+            mrcz.write(path, pixels, mrc_mode=mode if mode in (3, 16) else None, pack=mode == 101)
             code, out, err = run(capsys, "info", path)
             assert code == 0 and err == "" and f"(mode {mode}, " in out and "2 frames of 8 x 6" in out
 

@@ -115,7 +115,7 @@ def test_readers_that_only_walk_see_every_frame(tmp_path, movie):
 
 
 def test_append_keeps_what_is_there(tmp_path, movie):
-    path = make(tmp_path / "a.mrcz", movie, voltage=300.0, gain=2.0)
+    path = make(tmp_path / "a.mrcz", movie, voltage=300.0, counts_per_electron=2.0)
     with mrcz.open(path, "a", metadata={"more": 1}, codec="lz4") as writer:
         writer.append(movie[0])
     with mrcz.open(path) as reader:
@@ -352,9 +352,9 @@ def test_verify_where_frames_have_no_statistics(tmp_path, movie):
     for name, frames, options in (
         ("nan", odd, {}),
         ("complex", movie.astype("c8"), {}),
-        ("pairs", movie.astype("c8"), {"mode": 3}),
+        ("pairs", movie.astype("c8"), {"mrc_mode": 3}),
         ("packed", movie, {"pack": True}),
-        ("rgb", np.stack([movie] * 3, axis=-1), {"mode": 16}),
+        ("rgb", np.stack([movie] * 3, axis=-1), {"mrc_mode": 16}),
     ):
         found = verify(make(tmp_path / f"{name}.mrcz", frames, **options))
         assert found.ok and found.checksums, (name, found.faults)
@@ -488,10 +488,10 @@ def test_recover_a_plain_file_cut_short(tmp_path, movie, dtype):
 def test_recover_keeps_the_mode_of_a_plain_file(tmp_path, movie, kind):
     frames, options = {
         "packed": (movie, {"pack": True}),
-        "rgb": (np.stack([movie] * 3, axis=-1), {"mode": 16}),
-        "pairs": (movie.astype("c8"), {"mode": 3}),
+        "rgb": (np.stack([movie] * 3, axis=-1), {"mrc_mode": 16}),
+        "pairs": (movie.astype("c8"), {"mrc_mode": 3}),
         "volume": (movie, {"kind": "volume"}),
-        "bytes": (movie + 200, {"mode": 0}),
+        "bytes": (movie + 200, {"mrc_mode": 0}),
     }[kind]
     path, new = tmp_path / "a.mrc", tmp_path / "b.mrc"
     mrcz.write(path, frames, **options)

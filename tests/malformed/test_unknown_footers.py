@@ -165,7 +165,7 @@ def test_an_append_that_ends_badly(later, wrong):
 def test_one_that_is_too_large_to_be_kept(later, monkeypatch):
     path = later({"version": 2})
     whole = path.read_bytes()
-    monkeypatch.setattr("mrcz.file.writer._LARGEST_KEPT", 100)
+    monkeypatch.setattr("mrcz.file.appending._LARGEST_KEPT", 100)
     with pytest.warns(mrcz.FormatWarning), pytest.raises(mrcz.MrczError, match="too large to be kept"):
         mrcz.open(path, "a")
     assert path.read_bytes() == whole

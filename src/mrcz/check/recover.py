@@ -200,7 +200,7 @@ def _copy_plain(
     with Writer(
         target, codec="none", pack=pixels.packed, header=header, extended_header=extended,
         overwrite=replacing(overwrite),
-        mode=header.mode if header.mode in (0, 3, 16) and not pixels.packed else None,
+        mrc_mode=header.mode if header.mode in (0, 3, 16) and not pixels.packed else None,
         mz=header.mz if volumes else None,
     ) as writer:  # fmt: skip
         for k in range(n):

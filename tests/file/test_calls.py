@@ -1,4 +1,4 @@
-"""`mrcz.open`, `read` and `write`: the same words, in the same order, with the same defaults, wherever a file is opened."""
+"""`mrcz.open`, `read` and `write`: the same words, in the same order, with the same defaults, as the classes."""
 
 import inspect
 import types

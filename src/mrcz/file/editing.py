@@ -74,7 +74,7 @@ class HeaderEdit:
 
 
 def edit_header(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     pixel_size: float | Sequence[float] | None = None,
     origin: Sequence[float] | None = None,

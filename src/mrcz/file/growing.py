@@ -61,7 +61,7 @@ class GrowingFile:
 
     def __init__(
         self,
-        path: str | os.PathLike,
+        path: str | os.PathLike[str],
         fd: int,
         *,
         new: NewFile | None = None,
@@ -95,7 +95,7 @@ class GrowingFile:
     @classmethod
     def create(
         cls,
-        path: str | os.PathLike,
+        path: str | os.PathLike[str],
         header: bytes,
         extended: bytes = b"",
         *,
@@ -136,7 +136,7 @@ class GrowingFile:
     @classmethod
     def reopen(
         cls,
-        path: str | os.PathLike,
+        path: str | os.PathLike[str],
         header: bytes,
         extended: bytes,
         index: FrameIndex,

@@ -73,6 +73,7 @@ class HeaderEdit:
         return {**asdict(self), "changes": changes}
 
 
+# Long because every keyword is spelt out and explained.
 def edit_header(
     path: str | os.PathLike[str],
     *,

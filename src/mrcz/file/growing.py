@@ -133,6 +133,7 @@ class GrowingFile:
             raise
         return file
 
+    # Long because what stands in the file is given and explained piece by piece.
     @classmethod
     def reopen(
         cls,

@@ -320,6 +320,7 @@ class Reader(MrcfileNames, Reductions):
             array = read_corrected(self._frames, self.correction, frames)[:, y0:y1, x0:x1]
         return array[rest]
 
+    # Half of it is signature and explanation; the work is in `_fill`.
     def read(
         self,
         frames: int | slice | Sequence[int] | np.ndarray | None = None,

@@ -27,6 +27,7 @@ class Reductions:
     read: Callable[..., np.ndarray]
     _frame_sum: Callable[..., np.ndarray]
 
+    # Long by its explanation.
     def sum(
         self,
         axis: _Axis = 0,

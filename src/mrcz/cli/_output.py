@@ -125,7 +125,7 @@ def streams() -> Iterator[_Stream]:
     """Standard output (which is yielded) and error, guarded, as long as a command runs."""
     before = sys.stdout, sys.stderr
     out = _Stream(before[0])
-    sys.stdout, sys.stderr = out, _Stream(before[1])  # type: ignore[assignment]
+    sys.stdout, sys.stderr = out, _Stream(before[1])
     try:
         yield out
     finally:

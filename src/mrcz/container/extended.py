@@ -291,7 +291,7 @@ def _decode_seri(data: bytes, header: Fields) -> np.ndarray | None:
         return None
     count = _sections(header, data, size)
     shorts = np.ndarray((count, size // 2), header.byteorder + "i2", buffer=data, strides=(size, 2))
-    table = np.zeros(count, np.dtype([(name, dtype) for _, _, name, dtype in present if name]))  # type: ignore[misc]
+    table = np.zeros(count, np.dtype([(name, dtype) for _, _, name, dtype in present if name]))
     at = 0
     for _, nbytes, name, _ in present:
         stored = shorts[:, at : at + nbytes // 2].astype(np.float64)

@@ -399,7 +399,7 @@ def _write(reader: Reader, original: Header | None, task: _Task, tell: Callable[
             codec=task.codec,
             header=header,
             # Neither dtype says what these hold: complex integers are read as complex64, RGB as three bytes.
-            mode=header.mode if header.mode in (3, 16) else None,
+            mrc_mode=header.mode if header.mode in (3, 16) else None,
             extended_header=reader.extended_header,
             slices=header.slices or 0,
             n_threads=reader.n_threads,

@@ -73,8 +73,9 @@ class HeaderEdit:
         return {**asdict(self), "changes": changes}
 
 
+# Long because every keyword is spelt out and explained.
 def edit_header(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     pixel_size: float | Sequence[float] | None = None,
     origin: Sequence[float] | None = None,

@@ -61,7 +61,7 @@ class GrowingFile:
 
     def __init__(
         self,
-        path: str | os.PathLike,
+        path: str | os.PathLike[str],
         fd: int,
         *,
         new: NewFile | None = None,
@@ -95,7 +95,7 @@ class GrowingFile:
     @classmethod
     def create(
         cls,
-        path: str | os.PathLike,
+        path: str | os.PathLike[str],
         header: bytes,
         extended: bytes = b"",
         *,
@@ -133,10 +133,11 @@ class GrowingFile:
             raise
         return file
 
+    # Long because what stands in the file is given and explained piece by piece.
     @classmethod
     def reopen(
         cls,
-        path: str | os.PathLike,
+        path: str | os.PathLike[str],
         header: bytes,
         extended: bytes,
         index: FrameIndex,

@@ -19,7 +19,7 @@ FRAMES = "frame_metadata"
 _LARGEST = 256 << 20  # bytes of packed metadata of all frames; readers take 1 GiB of everything together
 
 
-class WriterMetadata(MutableMapping):
+class WriterMetadata(MutableMapping[str, Any]):
     """A dict that refuses at once what the file could not keep.
 
     Parameters

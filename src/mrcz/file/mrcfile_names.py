@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +19,15 @@ class MrcfileNames:
     """The part of a Reader that speaks as mrcfile does."""
 
     header: Header
-    kind: Any
     _data: np.ndarray | None
     _mappable: Any
-    memmap: Any
-    read: Any
+    memmap: Callable[..., np.ndarray]
+    read: Callable[..., np.ndarray]
+
+    @property
+    def kind(self) -> str:
+        """``"image"``, ``"stack"``, ``"volume"`` or ``"volume stack"``."""
+        return self.header.kind
 
     @property
     def data(self) -> np.ndarray:
@@ -31,15 +36,17 @@ class MrcfileNames:
         Decoded once and kept until the Reader is closed; a memory map if the file is not compressed. Not to be written
         to, as that would change no file.
         """
-        if self._data is None:
-            self._data = self._squeezed(self.memmap() if self._mappable else self.read())
-            self._data.flags.writeable = False
-        return self._data
+        data = self._data
+        if data is None:
+            self._data = data = self._squeezed(self.memmap() if self._mappable else self.read())
+            data.flags.writeable = False
+        return data
 
     def _squeezed(self, data: np.ndarray) -> np.ndarray:
         """The file's pixels as mrcfile shapes them."""
         if self.kind == "image" and data.shape[0] == 1:
-            return data[0]
+            image: np.ndarray = data[0]
+            return image
         mz = self.header.mz
         if self.kind == "volume stack" and mz > 0 and data.shape[0] % mz == 0:
             return data.reshape(data.shape[0] // mz, mz, *data.shape[1:])

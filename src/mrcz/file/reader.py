@@ -176,11 +176,6 @@ class Reader(MrcfileNames, Reductions):
         return self.shape[0]
 
     @property
-    def kind(self) -> str:
-        """``"image"``, ``"stack"``, ``"volume"`` or ``"volume stack"``."""
-        return self.header.kind
-
-    @property
     def is_compressed(self) -> bool:
         return self.header.compressed
 
@@ -300,7 +295,10 @@ class Reader(MrcfileNames, Reductions):
         with file:
             if mode == "r+" and not self._source.same_file(str(self._reopen)):
                 raise MrczError("another file has this name now", path=self.path)
-            return np.memmap(file, self.dtype, mode, self.header.data_offset, self.shape)  # type: ignore[call-overload]
+            mapped: np.memmap = np.memmap(  # type: ignore[call-overload]
+                file, self.dtype, mode, self.header.data_offset, self.shape
+            )
+            return mapped
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for k in range(len(self)):
@@ -322,6 +320,7 @@ class Reader(MrcfileNames, Reductions):
             array = read_corrected(self._frames, self.correction, frames)[:, y0:y1, x0:x1]
         return array[rest]
 
+    # Half of it is signature and explanation; the work is in `_fill`.
     def read(
         self,
         frames: int | slice | Sequence[int] | np.ndarray | None = None,
@@ -498,7 +497,7 @@ class Reader(MrcfileNames, Reductions):
         if source is not None:
             source.close()
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         if self._reopen is None:
             raise TypeError("a Reader of a file object cannot be pickled; open it by path")
         return (_reopen, (type(self), self._reopen, self.options, self.correction))

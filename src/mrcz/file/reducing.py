@@ -27,6 +27,7 @@ class Reductions:
     read: Callable[..., np.ndarray]
     _frame_sum: Callable[..., np.ndarray]
 
+    # Long by its explanation.
     def sum(
         self,
         axis: _Axis = 0,
@@ -186,7 +187,7 @@ class Reductions:
 
     # ---- NumPy ---------------------------------------------------------------------------------------------------
 
-    def __array_function__(self, func: Any, types: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def __array_function__(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """``numpy.sum(reader)`` and the like as NumPy means them, without reading the file whole; all other functions
         of NumPy get it as an array."""
         if func in (np.shape, np.ndim, np.size) and args and args[0] is self and len(args) == 1 and not kwargs:

@@ -81,6 +81,7 @@ def measured(header: Header, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return (np.full(4, np.nan) if stats is None else stats[0]), moments[0]
 
 
+# Long because it is one walk in the order of the bytes: each step needs what the one before has found.
 def left_by_a_kill(reader: Reader) -> Left | None:
     """What stands behind the frames of a compressed file, if a writer of ours was killed there.
 

@@ -30,7 +30,7 @@ class Selection(NamedTuple):
 
     frames: np.ndarray
     window: tuple[int, int, int, int]
-    key: tuple
+    key: tuple[Any, ...]
 
 
 def select(key: Any, shape: tuple[int, ...]) -> Selection:

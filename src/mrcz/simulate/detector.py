@@ -13,7 +13,9 @@ so that ``(raw − cmos) · gain^γ(δ)`` is flat, as in McLeod et al. 2017, bio
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -216,7 +218,7 @@ class Detector:
     def _rng(self, *purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *purpose])
 
-    def _once(self, name: str, make):
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
         # The cached maps are a function of the frozen parameters, so keeping them does not make the detector mutable.
         if name not in self._made:
             value = make()

@@ -47,7 +47,7 @@ class MrczBackend(BackendEntrypoint):
     description = "MRC and compressed MRCZ files of electron microscopy"
     open_dataset_parameters = ("filename_or_obj", "drop_variables", "n_threads", "storage_options")
 
-    def open_dataset(  # type: ignore[override]
+    def open_dataset(
         self,
         filename_or_obj: Any,
         *,

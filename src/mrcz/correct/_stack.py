@@ -35,7 +35,7 @@ def clip_threads(n_threads: int | None) -> int:
     return int(n_threads)
 
 
-def in_ranges(n: int, n_threads: int, work: Callable[[int, int], Any], *, least: int = 1) -> list:
+def in_ranges(n: int, n_threads: int, work: Callable[[int, int], Any], *, least: int = 1) -> list[Any]:
     """Call ``work(start, stop)`` on consecutive ranges covering ``range(n)``, one a thread; results in order."""
     parts = max(1, min(n_threads, n // max(1, least)))
     edges = [n * i // parts for i in range(parts + 1)]

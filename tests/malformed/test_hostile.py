@@ -67,9 +67,9 @@ def check(path, *, pixels: bool | None = None) -> str:
             faults = mrcz.verify(saved).faults
             assert all("json extended header" in fault.message for fault in faults), faults  # is kept as it was
             kept = mrcz.read(saved)
-            assert len(kept) == len(recovery.frames)
-            if all(n is not None and n < 3 for n in recovery.frames) and kept.shape[1:] == STACK.shape[1:]:
-                assert np.array_equal(kept, STACK[list(recovery.frames)]) or pixels is False
+            assert len(kept) == recovery.n_frames
+            if all(n is not None and n < 3 for n in recovery.numbers) and kept.shape[1:] == STACK.shape[1:]:
+                assert np.array_equal(kept, STACK[list(recovery.numbers)]) or pixels is False
     return told
 
 

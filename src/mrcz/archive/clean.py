@@ -66,7 +66,7 @@ class Leftover(Result):
 
 
 def clean(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     *,
     recursive: bool = False,
     older_than: float = DAY,

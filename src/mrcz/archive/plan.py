@@ -33,9 +33,9 @@ class Plan:
 # Longer than 60 lines: half of it are its words.
 def plan(
     action: str,
-    inputs: Iterable[str | os.PathLike],
+    inputs: Iterable[str | os.PathLike[str]],
     *,
-    output: str | os.PathLike | None = None,
+    output: str | os.PathLike[str] | None = None,
     recursive: bool = False,
     overwrite: Overwrite = False,
     skip_existing: bool = False,
@@ -168,7 +168,7 @@ def _key(path: str) -> str:
     return os.path.normcase(os.path.realpath(path))
 
 
-def _output_folder(output: str | os.PathLike | None, *, several: bool) -> str | None:
+def _output_folder(output: str | os.PathLike[str] | None, *, several: bool) -> str | None:
     if output is None:
         return None
     name = os.fspath(output)

@@ -34,7 +34,7 @@ class LeftOut:
 
 
 def expand(
-    inputs: Iterable[str | os.PathLike],
+    inputs: Iterable[str | os.PathLike[str]],
     *,
     recursive: bool = False,
     suffixes: tuple[str, ...] = MRC_SUFFIXES,

@@ -42,8 +42,8 @@ class Comparison(Result):
 
 
 def compare(
-    path: str | os.PathLike,
-    other: str | os.PathLike,
+    path: str | os.PathLike[str],
+    other: str | os.PathLike[str],
     *,
     permissive: bool = False,
     signed_bytes: bool | None = None,
@@ -72,7 +72,7 @@ def compare(
         One of them is damaged.
     """
 
-    def opened(name: str | os.PathLike) -> Reader:
+    def opened(name: str | os.PathLike[str]) -> Reader:
         return Reader(
             name,
             permissive=permissive,

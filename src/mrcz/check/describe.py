@@ -147,7 +147,7 @@ class Description(Result):
 
 
 def describe(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     pixels: bool = True,
     strict: bool = False,

@@ -90,7 +90,7 @@ def origin(reader: Reader) -> Origin | None:
 
 
 def is_archive_of(
-    archive: str | os.PathLike, source: str | os.PathLike, *, check: bool = False, **reading: Any
+    archive: str | os.PathLike[str], source: str | os.PathLike[str], *, check: bool = False, **reading: Any
 ) -> str | None:
     """Whether a compressed file holds `source`: None if it does, else why not.
 
@@ -132,7 +132,7 @@ def is_archive_of(
         return other_source(old, Origin(name, entries["source_size"], entries["source_xxh64"]), mine)
 
 
-def file_name(source: str | os.PathLike) -> str:
+def file_name(source: str | os.PathLike[str]) -> str:
     """What a file is called, without folders, server and wrapper: ``https://host/a/movie.mrc?token=1`` →
     ``movie.mrc``."""
     name = os.fspath(source)
@@ -158,7 +158,7 @@ def other_source(old: Reader, mine: Origin | None, reader: Reader) -> str | None
     return f"holds something else{what}: {found.differences[0] if found.differences else 'its name differs'}"
 
 
-def opened(fd: int, name: str | os.PathLike, **options: Any) -> Reader:
+def opened(fd: int, name: str | os.PathLike[str], **options: Any) -> Reader:
     """A Reader of an open file, whatever name it has by now."""
     return Reader(FileSource(os.fdopen(os.dup(fd), "rb"), os.fspath(name)), **options)
 
@@ -171,7 +171,7 @@ def replacing(overwrite: Overwrite) -> bool | Judge:
     return _archives_stay if overwrite else False
 
 
-def check_replaceable(path: str | os.PathLike, overwrite: Overwrite) -> None:
+def check_replaceable(path: str | os.PathLike[str], overwrite: Overwrite) -> None:
     """Refuse before any work what `replacing` would refuse after it.
 
     Raises
@@ -191,7 +191,7 @@ def _archives_stay(there: int, new: NewFile) -> None:
     _refuse_archive(there, new.fd, new.path)
 
 
-def _refuse_archive(there: int, made: int | None, path: str | os.PathLike) -> None:
+def _refuse_archive(there: int, made: int | None, path: str | os.PathLike[str]) -> None:
     """OtherSourceError if the open file `there` was compressed from another one, unless `made` holds the same, and as
     many frames at least: recovered once more."""
     if os.fstat(there).st_size == 0:

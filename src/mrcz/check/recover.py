@@ -93,8 +93,8 @@ class Recovery(Result):
 
 
 def recover(
-    source: str | os.PathLike,
-    destination: str | os.PathLike | None,
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str] | None,
     *,
     overwrite: Overwrite = False,
     progress: Progress | None = None,
@@ -164,7 +164,7 @@ def _plain_header(source: Any) -> Header | None:
 
 
 def _recover_plain(
-    source: Any, header: Header, path: str, target: str | os.PathLike | None, overwrite: Overwrite,
+    source: Any, header: Header, path: str, target: str | os.PathLike[str] | None, overwrite: Overwrite,
     progress: Progress | None,
 ) -> Recovery:  # fmt: skip
     """Every whole frame of a plain MRC file that is cut short, or whose writer was killed."""
@@ -189,7 +189,7 @@ def _recover_plain(
 
 
 def _copy_plain(
-    source: Any, header: Header, n: int, target: str | os.PathLike, overwrite: Overwrite,
+    source: Any, header: Header, n: int, target: str | os.PathLike[str], overwrite: Overwrite,
     progress: Progress | None,
 ) -> None:  # fmt: skip
     from mrcz.file.writer import Writer
@@ -232,7 +232,7 @@ class _Recovering:
         # would otherwise take the square of its size.
         self.tries = 64 * self.size + (256 << 20)
 
-    def run(self, target: str | os.PathLike | None) -> Recovery:
+    def run(self, target: str | os.PathLike[str] | None) -> Recovery:
         self.target = target
         self.footer = self._find_footer()
         self.header = self._read_header()
@@ -387,7 +387,8 @@ class _Recovering:
                         return None
                     frame, size = self._chunk_at(offset + at - 4, None)
                     if not isinstance(frame, str):
-                        return offset + at - 4
+                        result: int | None = offset + at - 4
+                        return result
                     self.tries -= size + CHUNK_HEADER_SIZE
                 at = block.find(pattern, at + 1)
             offset += _SCAN

@@ -53,7 +53,7 @@ class Validation(Result):
 
 
 def validate(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     pixels: bool = True,
     n_threads: int | None = None,

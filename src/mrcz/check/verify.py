@@ -94,7 +94,7 @@ class Verification(Result):
 
 # Longer than 60 lines: half of it are its words.
 def verify(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     fast: bool = False,
     n_threads: int | None = None,
@@ -165,7 +165,7 @@ def verify(
 
 
 def _opened(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     faults: list[Fault],
     n_threads: int | None,
     storage_options: dict[str, Any] | None,

@@ -122,8 +122,8 @@ class Copy(Result):
 
 # Longer than 60 lines: its words are most of it.
 def compress(
-    source: str | os.PathLike,
-    destination: str | os.PathLike,
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
     *,
     overwrite: Overwrite = False,
     codec: str | Codec = "zstd",
@@ -195,8 +195,8 @@ def compress(
 
 
 def decompress(
-    source: str | os.PathLike,
-    destination: str | os.PathLike,
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
     *,
     overwrite: Overwrite = False,
     check: bool = False,
@@ -233,8 +233,8 @@ class _Reading(NamedTuple):
 class _Task:
     """One copy as it was asked for."""
 
-    source: str | os.PathLike
-    destination: str | os.PathLike
+    source: str | os.PathLike[str]
+    destination: str | os.PathLike[str]
     overwrite: Overwrite
     codec: Codec
     reading: _Reading
@@ -305,7 +305,7 @@ class _Before:
     ``recent``: it was written to so shortly before that its time would not show it to be written to once more.
     """
 
-    source: str | os.PathLike
+    source: str | os.PathLike[str]
     status: os.stat_result | None
     recent: bool
 
@@ -535,7 +535,7 @@ def _lost(reader: Reader, new: NewFile) -> tuple[str, ...]:
         return tuple(str(name) for name in metadata if name not in copy.metadata)
 
 
-def _refuse_half_bytes(reader: Reader, source: str | os.PathLike) -> None:
+def _refuse_half_bytes(reader: Reader, source: str | os.PathLike[str]) -> None:
     """Rows of an odd number of 4-bit pixels end in half a byte, which is no pixel; compressed files have none."""
     header = reader.header
     if not header.pixel_format.packed or header.nx % 2 == 0 or reader.is_compressed:
@@ -547,7 +547,7 @@ def _refuse_half_bytes(reader: Reader, source: str | os.PathLike) -> None:
             raise TrailingBytesError(f"{what}, which would be lost", path=source)
 
 
-def _refuse_trailing(reader: Reader, source: str | os.PathLike) -> None:
+def _refuse_trailing(reader: Reader, source: str | os.PathLike[str]) -> None:
     """A compressed file has no place for bytes after the last frame; losing them must be asked for."""
     for oddity in reader.oddities:
         if oddity.endswith("after the last frame"):

@@ -21,7 +21,7 @@ from mrcz.storage.wrapped import open_plain
 __all__ = ["check_copy"]
 
 
-def check_copy(reader: Reader, source: str | os.PathLike, new: NewFile, tell: Callable) -> None:
+def check_copy(reader: Reader, source: str | os.PathLike[str], new: NewFile, tell: Callable[[int], None]) -> None:
     """Read the new file back, by the descriptor that will get the name; MrczError unless it holds what `reader` does,
     bit for bit."""
     if hasattr(os, "posix_fadvise"):
@@ -47,7 +47,7 @@ def check_copy(reader: Reader, source: str | os.PathLike, new: NewFile, tell: Ca
         raise MrczError(f"the copy is not the same ({difference}), and nothing was written", path=source)
 
 
-def _plain_bytes(reader: Reader, source: str | os.PathLike) -> BinaryIO:
+def _plain_bytes(reader: Reader, source: str | os.PathLike[str]) -> BinaryIO:
     """The plain file itself, as it lies on the disk by now, or comes from its server."""
     if not is_url(source):
         return open_plain(source)

@@ -121,8 +121,8 @@ def _axes(reader: Reader) -> list[str]:
 
 
 def write_references(
-    source: str | os.PathLike,
-    destination: str | os.PathLike,
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
     *,
     overwrite: bool = False,
     url: str | None = None,

@@ -208,7 +208,8 @@ class Surroundings:
 
     def spread(self, level: np.ndarray) -> np.ndarray:
         """Standard deviation of a sum over time of this level."""
-        return np.sqrt(self.n_frames * self.noise.variance(level / self.n_frames))
+        result: np.ndarray = np.sqrt(self.n_frames * self.noise.variance(level / self.n_frames))
+        return result
 
     def mean(self, pixel: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         """Mean sum of the pixels at ``offsets`` (k, 2) of each ``pixel``, what stands out among them cut off: hot
@@ -238,7 +239,8 @@ class Surroundings:
         own = others / weight
         hotter = own > around + _STANDS_OUT * self.spread(around) / np.sqrt(weight) + self.noise.unit
         n = np.where(hotter, 0, len(_NEAR))
-        return self.noise.chance(x, others + n * around, share, weight + n)
+        result: np.ndarray = self.noise.chance(x, others + n * around, share, weight + n)
+        return result
 
     def chance_moving(
         self, x: np.ndarray, pixel: np.ndarray, share: np.ndarray, chance: np.ndarray, enough: float

@@ -37,7 +37,8 @@ def spread_out(blocks: np.ndarray, edge: int, shape: tuple[int, int]) -> np.ndar
     """An array of blocks as an image of ``shape``, every block ``edge`` wide, the last repeated to the border."""
     rows = np.minimum(np.arange(shape[0]) // edge, blocks.shape[0] - 1)
     columns = np.minimum(np.arange(shape[1]) // edge, blocks.shape[1] - 1)
-    return blocks[rows[:, None], columns]
+    result: np.ndarray = blocks[rows[:, None], columns]
+    return result
 
 
 def take_light(values: np.ndarray, weights: np.ndarray, degree: int = 3) -> np.ndarray:

@@ -59,7 +59,8 @@ class Parts:
                 out[here] += bands[band] + np.repeat(pieces[here], widths, axis=1)
                 out[here] += y[here] @ smooth @ x.T
         out -= np.float32(out.mean(dtype=np.float64))
-        return out
+        result: np.ndarray = out
+        return result
 
 
 # Squares of values beyond 1e154 are infinite: such a part gets the factor 0, and no warning.

@@ -24,7 +24,7 @@ __all__ = [
 _KERNEL_TYPES = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "float16", "float32", "float64"}
 
 
-def in_ranges(n: int, n_threads: int, work: Callable[[int, int], Any], *, least: int = 1) -> list:
+def in_ranges(n: int, n_threads: int, work: Callable[[int, int], Any], *, least: int = 1) -> list[Any]:
     """Call ``work(start, stop)`` on consecutive ranges covering ``range(n)``, one a thread; results in order."""
     parts = max(1, min(n_threads, n // max(1, least)))
     edges = [n * i // parts for i in range(parts + 1)]

@@ -220,7 +220,8 @@ def _as_mask(mask: np.ndarray) -> np.ndarray:
     mask = np.asarray(mask)
     if mask.ndim != 2:
         raise ValueError(f"a defect map is one image (ny, nx), not {mask.shape}")
-    return mask != 0
+    result: np.ndarray = mask != 0
+    return result
 
 
 def _lines(text: str) -> list[str]:

@@ -148,7 +148,8 @@ class EventModel:
         if out is stack:
             for number in np.unique(self.frame):
                 self.apply_frame(out[number], out[number], number=int(number), noise=noise, seed=seed)
-            return out
+            result: np.ndarray = out
+            return result
         if out.shape != tuple(stack.shape):
             raise ValueError(f"out has shape {out.shape}, the stack {tuple(stack.shape)}")
         for number, frame in enumerate(frames_of(stack)):
@@ -250,4 +251,5 @@ def components(frame: np.ndarray, pixel: np.ndarray, shape: tuple[int, int]) -> 
 
     first, second = link(frame, pixel, shape)
     graph = coo_array((np.ones(first.size, np.int8), (first, second)), (frame.size, frame.size))
-    return connected_components(graph, directed=False)
+    result: tuple[int, np.ndarray] = connected_components(graph, directed=False)
+    return result

@@ -304,7 +304,8 @@ class _Looking:
         z = -ndtri(np.maximum(chance, 1e-300))
         start, stop = (-float(ndtri(level)) for level in (self.first, middle))
         slope = max(np.log(weak / further) / (stop - start), 0.1)
-        return np.maximum(chance, np.minimum(weak / n_all * np.exp(-slope * (z - start)), 1.0))
+        result: np.ndarray = np.maximum(chance, np.minimum(weak / n_all * np.exp(-slope * (z - start)), 1.0))
+        return result
 
     def _grown(
         self, frame: np.ndarray, pixel: np.ndarray, chance: np.ndarray, shape: tuple[int, int], alpha: float, n_all: int

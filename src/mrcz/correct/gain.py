@@ -86,7 +86,8 @@ def as_map(defects: Any, shape: tuple[int, ...]) -> np.ndarray:
     defects = np.asarray(defects) != 0
     if defects.shape != shape:
         raise ValueError(f"a map of bad pixels of shape {defects.shape} for an image of {shape}")
-    return defects
+    result: np.ndarray = defects
+    return result
 
 
 def power(gain: np.ndarray, gamma: float) -> np.ndarray:
@@ -105,7 +106,8 @@ def finite_dark(dark: Any, shape: tuple[int, ...], dtype: Any = np.float64) -> n
         raise ValueError(f"a dark reference of shape {dark.shape} for an image of {shape}")
     if not np.isfinite(dark).all():
         raise ValueError("a dark reference with pixels that are not finite")
-    return dark
+    result: np.ndarray = dark
+    return result
 
 
 def make_gain(flat: np.ndarray, *, dark: np.ndarray | None = None, defects: np.ndarray | None = None) -> np.ndarray:
@@ -239,4 +241,5 @@ def _usual(image: np.ndarray) -> np.ndarray:
         return np.zeros(image.shape, bool)
     middle = np.median(finite)
     spread = 1.4826 * np.median(np.abs(finite - middle))
-    return np.abs(image - middle) <= 6 * spread if spread > 0 else np.isfinite(image)
+    result: np.ndarray = np.abs(image - middle) <= 6 * spread if spread > 0 else np.isfinite(image)
+    return result

@@ -46,7 +46,8 @@ class KomaReference:
     def pattern(self) -> np.ndarray:
         """What is subtracted from each frame, (ny, nx) float32, mean 0: the parts of the reference by their factors."""
         if self.parts is None:
-            return (self.image - self.image.dtype.type(self.mean)).astype(np.float32)
+            result: np.ndarray = (self.image - self.image.dtype.type(self.mean)).astype(np.float32)
+            return result
         return self.parts.pattern(self.image)
 
     @property
@@ -60,7 +61,8 @@ class KomaReference:
         if stack.shape[-2:] != self.image.shape:
             raise ValueError(f"frames of shape {stack.shape[-2:]} for a reference of {self.image.shape}")
         out = np.empty(stack.shape, np.float32) if out is None else out
-        return np.subtract(stack, self.pattern, out=out, casting="same_kind", dtype=np.float32)
+        result: np.ndarray = np.subtract(stack, self.pattern, out=out, casting="same_kind", dtype=np.float32)
+        return result
 
 
 def contrast_score(mean: np.ndarray, block: int = 32) -> float:

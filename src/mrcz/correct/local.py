@@ -89,7 +89,8 @@ class Law:
     def noise(self, mean: np.ndarray) -> np.ndarray:
         """σ of a pixel of the image (in its values) by its mean."""
         counts = np.ones_like(mean) if self.kind == _LINEAR else np.maximum(mean / self.unit, 0.3)
-        return self.unit * self.width * np.sqrt(counts)
+        result: np.ndarray = self.unit * self.width * np.sqrt(counts)
+        return result
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,8 @@ def _near(changed: np.ndarray, index: np.ndarray, shape: tuple[int, ...]) -> np.
         for dx in range(-2, 3):
             place = changed + np.int32(dy * shape[1] + dx)
             _outlier.mark(marked, place, np.zeros(place.size, np.float32))
-    return (marked[index >> 3] >> (index & 7) & 1).astype(bool)
+    result: np.ndarray = (marked[index >> 3] >> (index & 7) & 1).astype(bool)
+    return result
 
 
 def _law(image: np.ndarray, gain: np.ndarray | None, histogram: Histogram, counted: bool) -> Law | None:

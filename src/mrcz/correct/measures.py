@@ -78,7 +78,8 @@ class _Half:
     def __getitem__(self, i: int) -> np.ndarray:
         if not 0 <= i < self.shape[0]:
             raise IndexError(i)
-        return self._stack[self._start + i]
+        result: np.ndarray = self._stack[self._start + i]
+        return result
 
 
 def _halves(stack: Any) -> tuple[Any, Any]:
@@ -121,7 +122,7 @@ def correlation_report(
     fit: Callable[[Any], OutlierModel] | None = None,
     *,
     pattern: np.ndarray | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """R of a stack before, after in-sample and held out, and the shift in-sample R owes to clipping itself.
 
     ``model`` None: nothing is filtered and nothing held out. ``pattern``: see `held_out_correlation`; it belongs to

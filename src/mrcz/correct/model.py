@@ -27,7 +27,8 @@ def psf_kernel(p: float = 0.173236) -> np.ndarray:
     y, x = np.mgrid[-2:3, -2:3]
     kernel = p ** np.hypot(y, x)
     kernel[2, 2] = 0
-    return kernel
+    result: np.ndarray = kernel
+    return result
 
 
 @dataclass(frozen=True, eq=False)

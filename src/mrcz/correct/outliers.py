@@ -377,7 +377,8 @@ def _without_dark(total: np.ndarray, dark: np.ndarray, gain: np.ndarray | None, 
     offset = level * np.float32(n_frames)
     if gain is not None:
         offset *= np.asarray(gain, np.float32)
-    return np.subtract(total, offset, dtype=np.float32, casting="unsafe")
+    result: np.ndarray = np.subtract(total, offset, dtype=np.float32, casting="unsafe")
+    return result
 
 
 def _kernel(kernel: np.ndarray | float | None) -> np.ndarray:
@@ -410,6 +411,7 @@ def _good_mean(total: np.ndarray, bad: np.ndarray, n_threads: int) -> float:
     # Added in order: as many threads, the same sum.
     parts = [part for some in in_ranges(-(-flat.size // step), n_threads, work) for part in some]
     if count := sum(n for _, n in parts):
-        return sum(summed for summed, _ in parts) / count
+        result: float = sum(summed for summed, _ in parts) / count
+        return result
     finite = np.isfinite(total)
     return float(total.mean(dtype=np.float64, where=finite)) if finite.any() else 0.0

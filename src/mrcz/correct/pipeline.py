@@ -104,7 +104,8 @@ class Correction:
         for name in _PARTS:
             part = getattr(self, name)
             if part is not None:
-                return part.shape
+                result: tuple[int, int] | None = part.shape
+                return result
         return None
 
     @classmethod

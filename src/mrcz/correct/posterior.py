@@ -64,7 +64,8 @@ class SessionReferences:
     @property
     def defects(self) -> np.ndarray:
         """All defects, (ny, nx) bool."""
-        return self.dark | self.hot | self.unstable
+        result: np.ndarray = self.dark | self.hot | self.unstable
+        return result
 
     def report(self) -> dict[str, Any]:
         """The numbers without the maps, as plain values."""
@@ -241,7 +242,8 @@ def _local(image: np.ndarray, good: np.ndarray) -> np.ndarray:
     known = share > 0.5 / _AROUND**2
     np.divide(sums, share, out=sums, where=known)
     sums[~known] = everywhere
-    return sums
+    result: np.ndarray = sums
+    return result
 
 
 def _surroundings(image: np.ndarray, good: np.ndarray) -> tuple[np.ndarray, float]:

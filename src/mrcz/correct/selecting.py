@@ -333,4 +333,5 @@ def without_background(total: np.ndarray, stabilise: bool) -> np.ndarray:
         middle = 2 * float(np.sqrt(middle + 0.375))
     filled = np.where(finite, image, image.dtype.type(middle))
     slow = uniform_filter(median_filter(filled, 5, mode="nearest"), 15, mode="nearest")
-    return image - slow + image.dtype.type(middle)
+    result: np.ndarray = image - slow + image.dtype.type(middle)
+    return result

@@ -151,7 +151,8 @@ def raised_around(
         error = noise(outer) * np.sqrt(1 / n_inner + 1 / n_outer)
         rise = inner - outer
         raised = (rise > 3 * error) & (rise > 0.2 * (image.reshape(-1)[place] - outer))
-    return float(np.count_nonzero(raised & (n_inner >= 4) & (n_outer >= 8))) / place.size
+    result: float = float(np.count_nonzero(raised & (n_inner >= 4) & (n_outer >= 8))) / place.size
+    return result
 
 
 def _runs(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,7 +183,8 @@ def _runs(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _in(ordered: np.ndarray, keys: np.ndarray) -> np.ndarray:
     at = np.minimum(np.searchsorted(ordered, keys), max(ordered.size - 1, 0))
-    return ordered[at] == keys
+    result: np.ndarray = ordered[at] == keys
+    return result
 
 
 def _groups(y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -201,7 +203,8 @@ def _groups(y: np.ndarray, x: np.ndarray) -> np.ndarray:
         pairs.append((there, order[at[there]]))
     first, second = (np.concatenate(part) for part in zip(*pairs, strict=True))
     graph = coo_matrix((np.ones(first.size, bool), (first, second)), shape=(key.size, key.size))
-    return connected_components(graph, directed=False)[1]
+    result: np.ndarray = connected_components(graph, directed=False)[1]
+    return result
 
 
 def _longest(y: np.ndarray, x: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -209,7 +212,8 @@ def _longest(y: np.ndarray, x: np.ndarray, group: np.ndarray) -> np.ndarray:
     order = np.argsort(group, kind="stable")
     starts = np.searchsorted(group[order], np.arange(int(group.max()) + 1))
     spans = (np.maximum.reduceat(a[order], starts) - np.minimum.reduceat(a[order], starts) for a in (y, x))
-    return np.maximum(*spans) + 1
+    result: np.ndarray = np.maximum(*spans) + 1
+    return result
 
 
 def _region(y: np.ndarray, x: np.ndarray, hot: np.ndarray, group: np.ndarray, size: np.ndarray) -> str:
@@ -220,7 +224,8 @@ def _region(y: np.ndarray, x: np.ndarray, hot: np.ndarray, group: np.ndarray, si
     n = size[large]
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return np.bincount(members, values, minlength=size.size)[large] / n
+        result: np.ndarray = np.bincount(members, values, minlength=size.size)[large] / n
+        return result
 
     vv, uu, vu = mean(v * v) - mean(v) ** 2, mean(u * u) - mean(u) ** 2, mean(v * u) - mean(v) * mean(u)
     middle, off = (vv + uu) / 2, np.hypot((vv - uu) / 2, vu)

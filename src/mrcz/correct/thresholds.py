@@ -161,7 +161,8 @@ class Scale:
         """Map values (float64) to the scale of the fit."""
         x = np.asarray(x, np.float64)
         if self.kind == "anscombe":
-            return 2 * np.sqrt(np.maximum(x, 0) / self.parameter + 0.375)
+            result: np.ndarray = 2 * np.sqrt(np.maximum(x, 0) / self.parameter + 0.375)
+            return result
         if self.kind == "poisson":
             from scipy.special import gammainc, gammaincc, ndtri
 
@@ -170,7 +171,8 @@ class Scale:
             upper = gammainc(a, self.parameter)
             hot = -ndtri(np.maximum(upper, 1e-300))
             dark = ndtri(np.maximum(gammaincc(a, self.parameter), 1e-300))
-            return np.where(upper < 0.5, hot, dark)
+            result = np.where(upper < 0.5, hot, dark)
+            return result
         return x
 
     def backward(self, level: float) -> float:

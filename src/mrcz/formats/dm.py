@@ -210,7 +210,8 @@ class _Walk:
         return start
 
     def number(self, form: str) -> int:
-        return struct.unpack_from(form, self.view, self.take(struct.calcsize(form)))[0]
+        result: int = struct.unpack_from(form, self.view, self.take(struct.calcsize(form)))[0]
+        return result
 
     def group(self) -> int:
         """The head of a group; the number of its entries."""

@@ -48,7 +48,7 @@ class KomaSession:
     done: list[str] = field(default_factory=list)
 
     @classmethod
-    def load(cls, path: str | os.PathLike, *, n_threads: int | None = None) -> KomaSession:
+    def load(cls, path: str | os.PathLike[str], *, n_threads: int | None = None) -> KomaSession:
         """The session that `save` wrote. Raises FormatError for anything else."""
         try:
             with open(path, "rb") as file:
@@ -60,7 +60,7 @@ class KomaSession:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise FormatError(f"is no state of mrcz koma: {error}", path=path) from None
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a file, whole or not at all; what stands there is replaced."""
         waiting = {}
         for number, source in self.waiting.items():

@@ -265,7 +265,8 @@ def _read_tiff(path: Path) -> np.ndarray:
     try:
         # By content whatever the suffix: a .gain is a TIFF.
         with tifffile.TiffFile(path) as file:
-            return file.asarray()
+            result: np.ndarray = file.asarray()
+            return result
     except OSError:
         raise
     except Exception as error:

@@ -29,6 +29,15 @@ def test_names(tree):
     assert info.value.errno == errno.EROFS
 
 
+def test_only_what_is_called_compressed_is_opened(tree, folder, monkeypatch):
+    """To list an archive of a hundred thousand pictures and texts costs a look at each name, and no file is read."""
+    (folder / "folder.mrcz").mkdir()
+    asked, plain = set(), tree.plain
+    monkeypatch.setattr(tree, "plain", lambda real: (asked.add(os.path.relpath(real, folder)), plain(real))[1])
+    shown(tree)
+    assert asked == {"movie.mrcz", "broken.mrcz", os.path.join("sub", "copy.mrcz")}
+
+
 def test_what_is_decoded_and_what_is_passed_on(tree):
     packed, plain = tree.open("/movie.mrcs", os.O_RDONLY), tree.open("/notes.txt", os.O_RDONLY)
     assert tree.decoded(packed) is True and tree.decoded(plain) is False

@@ -454,6 +454,10 @@ def test_a_file_system_that_gives_the_whole_file(away, folder, monkeypatch):
     assert source.read_ranges([(0, 5), (50, 60)]) == [data[:5], data[50:60]] and len(given) == 1
     source.close()
     source = RemoteSource(away)
+    source._limits = Limits(whole_bytes=len(data))
+    assert source.read(10, 20) == data[10:30]
+    source.close()
+    source = RemoteSource(away)
     source._limits = Limits(whole_bytes=len(data) - 1)
     with pytest.raises(RemoteError, match=rf"the whole file came, {len(data)} bytes.*download it"):
         source.read(10, 20)

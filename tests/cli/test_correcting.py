@@ -1,16 +1,15 @@
 """``mrcz correct``, ``gain`` and ``koma`` as a user calls them."""
 
 import errno
-import json
 import os
 import shutil
 
 import numpy as np
 import pytest
+from cli.running import records, run
 from odd_images import ODD
 
 import mrcz
-from mrcz import cli
 from mrcz.correct import (
     Correction,
     Koma,
@@ -28,19 +27,6 @@ from mrcz.session.references import load_gain, load_mask, load_statistics
 from mrcz.simulate import Detector
 
 SHAPE = (96, 112)
-
-
-def run(capsys, *args):
-    code = cli.main([str(arg) for arg in args])
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def records(out):
-    """What --json printed, without the summary at its end."""
-    *found, last = [json.loads(line) for line in out.splitlines()]
-    assert last["record"] == "summary" and last["exit_code"] in (0, 1, 3)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ def test_the_header_comes_last_and_once(tmp_path, rng):
 def test_what_could_not_be_added_is_not_there(tmp_path, rng):
     path = tmp_path / "a.mrc"
     stack = rng.normal(size=(3, 4, 5)).astype("f4")
-    for fail_at in (1, 2, 3):  # at a section, at the next, at their fsync
+    for fail_at in (1, 2, 3, 4, 5):  # at a section, at the next, at their fsync, at the header, at its fsync
         mrcz.write(path, stack, overwrite=True)
         before = path.read_bytes()
         with pytest.raises(OSError, match=r"No space|Input/output"):

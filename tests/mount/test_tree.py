@@ -29,6 +29,24 @@ def test_names(tree):
     assert info.value.errno == errno.EROFS
 
 
+def test_only_what_is_called_compressed_is_opened(tree, folder, monkeypatch):
+    """To list an archive of a hundred thousand pictures and texts costs a look at each name, and no file is read."""
+    (folder / "folder.mrcz").mkdir()
+    asked, plain = set(), tree.plain
+    monkeypatch.setattr(tree, "plain", lambda real: (asked.add(os.path.relpath(real, folder)), plain(real))[1])
+    shown(tree)
+    assert asked == {"movie.mrcz", "broken.mrcz", os.path.join("sub", "copy.mrcz")}
+
+
+def test_what_is_decoded_and_what_is_passed_on(tree):
+    packed, plain = tree.open("/movie.mrcs", os.O_RDONLY), tree.open("/notes.txt", os.O_RDONLY)
+    assert tree.decoded(packed) is True and tree.decoded(plain) is False
+    assert tree.version(packed) is not None and tree.version(plain) is None
+    assert tree.cache.limit == 512 << 20  # as `mount` and `mrcz mount --cache` have it
+    for handle in (packed, plain):
+        tree.release("", handle)
+
+
 @pytest.mark.parametrize("step", [100, 1 << 17, 10**7])
 def test_bytes(tree, folder, tmp_path, step):
     assert whole(tree, "/sub/copy.map", step) == (folder / "sub" / "map.map").read_bytes()

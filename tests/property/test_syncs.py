@@ -3,6 +3,7 @@
 `tests/mutation/mutate.py --matching 'fsync|sync_folder|_barrier'` takes each of them away in turn.
 """
 
+import contextlib
 import os
 import random
 
@@ -138,3 +139,19 @@ def test_sections_added_in_place(tmp_path):
             assert data[: len(before)] == before
         seen.add(data[:1024])
     assert seen == {before[:1024], wanted[:1024]}
+
+
+@pytest.mark.parametrize("fail_at", range(1, 8))  # three sections, their fsync, the header, its fsync; none
+def test_sections_that_the_disk_refuses_and_then_the_power(tmp_path, fail_at):
+    path, frames = tmp_path / "a.mrc", FRAMES.astype("f4")
+    mrcz.write(path, frames[:2])
+    before = path.read_bytes()
+    ledger = Ledger([path])
+    ledger.fail_at = fail_at
+    with pytest.raises(OSError, match="Input/output") if fail_at < 7 else contextlib.nullcontext():
+        insert(path, frames[2:5], 2, dtype=frames.dtype, disk=ledger)
+    for _, outcome in ledger.after_power_loss(random.Random(fail_at), 100):
+        data = outcome[str(path)]
+        nz = int.from_bytes(data[8:12], "little")
+        assert nz in (2, 5) and data[: len(before)][1024:] == before[1024:]
+        assert nz == 2 or data[len(before) :] == frames[2:5].tobytes()

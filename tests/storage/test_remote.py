@@ -21,6 +21,7 @@ import mrcz
 from mrcz import MissingDependencyError
 from mrcz.container.chunks import xxh64
 from mrcz.errors import RemoteError
+from mrcz.storage.http import Limits
 from mrcz.storage.remote import RemoteSource
 
 HERE = str(Path(__file__).parents[1])
@@ -426,3 +427,38 @@ def test_a_server_that_never_says_how_large_the_file_is(folder):
         source.close()
         with pytest.raises(ValueError, match="is closed"):
             source.read(0, 1)
+
+
+def test_ranges_of_nothing_cost_no_request(servers, folder):
+    data = (folder / "a.mrcz").read_bytes()
+    with servers.RangeServer(folder) as server:
+        source = RemoteSource(f"{server.url}/a.mrcz")
+        assert source.read(5, 0) == b"" and source.read_ranges([(7, 7), (9, 3)]) == [b"", b""]
+        assert source.read_ranges([]) == [] and not server.requests
+        assert source.read_ranges([(5, 5), (10, 20), (30, 30)]) == [b"", data[10:20], b""]
+        assert len(server.requests) == 1
+        source.close()
+
+
+def test_a_file_system_that_gives_the_whole_file(away, folder, monkeypatch):
+    """It is kept, so that it comes once; one that is too large is refused."""
+    data, given = (folder / "a.mrcz").read_bytes(), []
+
+    def everything(self, path, start=None, end=None, **kwargs):
+        given.append((start, end))
+        return data
+
+    monkeypatch.setattr(Away, "cat_file", everything)
+    source = RemoteSource(away)
+    assert source.read(10, 20) == data[10:30] and source.size == len(data)
+    assert source.read_ranges([(0, 5), (50, 60)]) == [data[:5], data[50:60]] and len(given) == 1
+    source.close()
+    source = RemoteSource(away)
+    source._limits = Limits(whole_bytes=len(data))
+    assert source.read(10, 20) == data[10:30]
+    source.close()
+    source = RemoteSource(away)
+    source._limits = Limits(whole_bytes=len(data) - 1)
+    with pytest.raises(RemoteError, match=rf"the whole file came, {len(data)} bytes.*download it"):
+        source.read(10, 20)
+    source.close()

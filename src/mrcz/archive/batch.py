@@ -9,7 +9,7 @@ from mrcz.archive.jobs import Job, Result, error_text
 from mrcz.archive.plan import Plan, plan
 from mrcz.archive.run import run, run_job
 from mrcz.archive.walk import SET_ASIDE, UNFINISHED, LeftOut, expand
-from mrcz.container.names import MRC_SUFFIXES
+from mrcz.filetypes import MRC_SUFFIXES
 
 __all__ = [
     "MRC_SUFFIXES",

@@ -12,7 +12,7 @@ from typing import Any
 from mrcz.archive.jobs import Job, Result
 from mrcz.archive.walk import LeftOut, expand
 from mrcz.check.origin import Overwrite
-from mrcz.container.names import MRC_SUFFIXES, compressed_name, old_compressed_name, restored_name
+from mrcz.filetypes import MRC_SUFFIXES, compressed_name, old_compressed_name, restored_name
 from mrcz.errors import FormatWarning, MrczError
 from mrcz.file.original import source_name
 from mrcz.file.reader import Reader

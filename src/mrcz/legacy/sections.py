@@ -3,7 +3,9 @@
 Only the 0.x surface does this: a new file is whole or absent, these cannot be. What is added goes behind the sections
 there are, is on disk before the header that counts it, and is cut off again if something fails, so that the file has
 the old sections or all of the new ones at every instant. What is replaced is written over: a section that was being
-replaced when the power failed may be half of each, and the statistics in the header those from before.
+replaced when the power failed may be half of each, and the statistics in the header those from before. To be safe it
+would have to be a copy of the file, which whoever replaces one section of many gigabytes does not want: `mrcz.write`
+makes one.
 """
 
 from __future__ import annotations
@@ -93,7 +95,7 @@ def _insert(
             _stored(frame, dtype, shape, header)
     known = _known_moments(header) if first == nz else None
     collected = [] if known is None else [known]
-    size = os.fstat(fd).st_size
+    size, old = os.fstat(fd).st_size, header.tobytes()
     offset = header.data_offset + first * header.frame_nbytes
     total = nz
     try:
@@ -112,8 +114,16 @@ def _insert(
     if known is None and not pixels.is_complex:
         collected = [_moments(fd, header, number) for number in range(total)]
     stats = total_stats(np.array(collected)) if collected else None
-    write_all(disk, fd, memoryview(_header(header, total, stats)), 0)
-    disk.fsync(fd)
+    try:
+        write_all(disk, fd, memoryview(_header(header, total, stats)), 0)
+        disk.fsync(fd)
+    except BaseException:
+        with suppress(OSError):
+            # The old count is on disk before the sections go that it does not count.
+            write_all(disk, fd, memoryview(old), 0)
+            disk.fsync(fd)
+            disk.truncate(fd, size)
+        raise
 
 
 def _header(old: Header, nz: int, stats: tuple[float, ...] | None) -> bytes:

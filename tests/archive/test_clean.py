@@ -13,7 +13,6 @@ import pytest
 import mrcz
 from mrcz import cli
 from mrcz.archive.clean import DAY, clean
-from mrcz.container.names import unfinished_name
 from mrcz.storage import whole
 
 OLD = 3 * DAY
@@ -44,24 +43,16 @@ def what(folder, **options):
     return [(found.status, found.reason) for found in clean(folder, **options)]
 
 
-def test_names():
-    assert unfinished_name(".movie.mrcz.1f2e3d4c.part") == "movie.mrcz"
-    assert unfinished_name(".a\nb.mrcz.1f2e3d4c.tmp") == "a\nb.mrcz"
-    for name in ("movie.mrcz.1f2e3d4c.part", ".movie.mrcz.part", ".movie.mrcz.1F2E3D4C.part", ".1f2e3d4c.part",
-                 ".movie.mrcz.1f2e3d4.part", ".movie.mrcz.1f2e3d4c.partial", ".x.1f2e3d4c.part.mrc"):  # fmt: skip
-        assert unfinished_name(name) is None
-
-
 def test_frames_that_may_be_nowhere_else_are_kept(part, tmp_path):
     (found,) = clean(tmp_path)
-    assert found.status == "kept" and "nowhere else" in found.reason and found.frames and part.exists()
+    assert found.status == "kept" and "nowhere else" in found.reason and found.n_frames and part.exists()
     mrcz.write(tmp_path / "movie.mrcz", np.zeros((1, 8, 8), "i1"))  # made since, of other frames
     (found,) = clean(tmp_path)
-    assert found.status == "kept" and found.frames == 8 and part.exists()
+    assert found.status == "kept" and found.n_frames == 8 and part.exists()
     frames = np.stack([np.full((16, 16), i, "i2") for i in range(8)])
     mrcz.write(tmp_path / "movie.mrcz", frames[:7], overwrite=True)
     (found,) = clean(tmp_path)
-    assert found.status == "kept" and found.frames == 1 and part.exists()
+    assert found.status == "kept" and found.n_frames == 1 and part.exists()
     mrcz.write(tmp_path / "movie.mrcz", frames, overwrite=True)
     assert what(tmp_path, dry_run=True) == [("planned", None)] and part.exists()
     assert what(tmp_path) == [("removed", None)] and not part.exists()
@@ -84,7 +75,7 @@ def test_plain_frames_are_compared_by_their_bytes(tmp_path, rng):
     age(left)
     mrcz.write(tmp_path / "movie.mrc", frames[:2])
     (found,) = clean(tmp_path)
-    assert found.status == "kept" and found.frames == 1
+    assert found.status == "kept" and found.n_frames == 1
     mrcz.write(tmp_path / "movie.mrc", frames, overwrite=True)
     assert what(tmp_path) == [("removed", None)]
 

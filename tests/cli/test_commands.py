@@ -190,7 +190,7 @@ def test_remove(capsys, movie, tmp_path):
 @pytest.mark.parametrize("place", [5, 1023, 1024 + 7 * 50 * 61 - 1], ids=["header", "label", "last pixel"])
 def test_an_original_is_kept_when_the_copy_differs(capsys, movie, tmp_path, monkeypatch, place):
     """The original changes while it is compressed, in one byte: the read-back sees it, whatever byte it is."""
-    real = convert_mrc._check
+    real = convert_mrc.check_copy
 
     def change_first(reader, source, destination, tell):
         whole = bytearray(movie.read_bytes())
@@ -198,20 +198,20 @@ def test_an_original_is_kept_when_the_copy_differs(capsys, movie, tmp_path, monk
         movie.write_bytes(whole)
         real(reader, source, destination, tell)
 
-    monkeypatch.setattr(convert_mrc, "_check", change_first)
+    monkeypatch.setattr(convert_mrc, "check_copy", change_first)
     code, _, err = run(capsys, "compress", "--remove", movie)
     assert code == 1 and "not the same" in err and f"byte {place} differs" in err
     assert names(tmp_path) == ["movie.mrc"]
 
 
 def test_an_original_is_kept_when_the_copy_is_damaged_on_disk(capsys, movie, tmp_path, monkeypatch):
-    real = convert_mrc._check
+    real = convert_mrc.check_copy
 
     def damage(reader, source, new, tell):
         os.pwrite(new.fd, bytes([os.pread(new.fd, 1, 1024 + 300)[0] ^ 64]), 1024 + 300)
         real(reader, source, new, tell)
 
-    monkeypatch.setattr(convert_mrc, "_check", damage)
+    monkeypatch.setattr(convert_mrc, "check_copy", damage)
     code, _, err = run(capsys, "compress", "--remove", movie)
     assert code == 1 and "not the same" in err and names(tmp_path) == ["movie.mrc"]
 

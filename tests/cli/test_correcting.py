@@ -1,6 +1,8 @@
 """``mrcz correct``, ``gain`` and ``koma`` as a user calls them."""
 
+import errno
 import json
+import os
 import shutil
 
 import numpy as np
@@ -20,7 +22,8 @@ from mrcz.correct import (
     orient,
     session_references,
 )
-from mrcz.session.correct import correct_file, destination, koma_session
+from mrcz.session.correct import correct_file, destination
+from mrcz.session.koma import koma_session
 from mrcz.session.references import load_gain, load_mask, load_statistics
 from mrcz.simulate import Detector
 
@@ -125,7 +128,6 @@ def test_correct_goes_on_after_a_bad_file(capsys, movie, tmp_path):
 def test_correct_dry_run_and_plots(capsys, movie, tmp_path):
     code, out, _ = run(capsys, "correct", movie, "--dry-run")
     assert code == 0 and "movie_corrected.mrcz" in out and not (tmp_path / "movie_corrected.mrcz").exists()
-    pytest.importorskip("matplotlib")
     assert run(capsys, "correct", movie, "--report", "--plot", tmp_path / "figures")[0] == 0
     assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["movie_outliers.png", "movie_patch.png"]
 
@@ -139,7 +141,6 @@ def test_figures_that_cannot_be_made_are_said_before_the_work(capsys, movie, tmp
 
 
 def test_figures_of_a_session(capsys, session, tmp_path):
-    pytest.importorskip("matplotlib")
     files = [session / f"s{k}.mrcz" for k in range(3)]
     assert run(capsys, "correct", *files, "--report", "--plot", tmp_path / "a")[0] == 0
     assert {"session.png", "recurrence.png", "s1_patch.png"} <= {p.name for p in (tmp_path / "a").iterdir()}
@@ -527,3 +528,24 @@ def test_koma_wrong_names_and_places(capsys, session, tmp_path):
     assert run(capsys, "koma", *first, "--sum", "-o", tmp_path / "o")[0] == 0
     code, _, err = run(capsys, "koma", *first, "--sum", "-o", tmp_path / "o")
     assert code == 1 and err.count("_sum.mrc exists; --force replaces it\n") == len(err.splitlines()) == 2
+
+
+def test_a_figure_is_whole_or_the_earlier_one(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    from mrcz.cli._correcting import save_figure
+    from mrcz.storage.disk import Disk
+
+    def full(self, fd):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    save_figure(Figure(), str(tmp_path), "a")
+    before = (tmp_path / "a.png").read_bytes()
+    assert before.startswith(b"\x89PNG")
+    other = Figure(figsize=(1, 1))
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        patched.setattr(Disk, "fsync", full)
+        save_figure(other, str(tmp_path), "a")
+    assert os.listdir(tmp_path) == ["a.png"] and (tmp_path / "a.png").read_bytes() == before
+    save_figure(other, str(tmp_path), "a")
+    assert (tmp_path / "a.png").read_bytes() != before

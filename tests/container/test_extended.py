@@ -54,7 +54,8 @@ def test_fei2_of_a_real_scan(data_dir):
 
 
 def test_fei_agrees_with_mrcfile(data_dir):
-    mrcfile = pytest.importorskip("mrcfile")
+    import mrcfile
+
     for name in ("fei/fei-extended.mrc", "rsciio-mrc/HAADFscan.mrc"):
         with mrcfile.open(data_dir / name, header_only=True) as file:
             theirs = file.indexed_extended_header

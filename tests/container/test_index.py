@@ -15,9 +15,9 @@ def test_index_slices_and_ends():
     assert index[-1].sizes.tolist() == [index.sizes[4]]
     assert index[[3, 0]].hashes.tolist() == [index.hashes[3], index.hashes[0]]
     assert index[::2].stats.shape == (3, 4) and not index[::2].is_contiguous
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="frame 5 of 5"):
         index[5]
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="read-only"):
         index.offsets[0] = 3
     assert FrameIndex([], []).end == 0 and FrameIndex([], []).is_contiguous
 

@@ -204,7 +204,7 @@ def test_what_cannot_be_stored():
         pack(lambda: 0)
     loop: list = []
     loop.append(loop)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="recursion limit"):
         pack(loop)
     deep: tuple = ()
     for _ in range(100):
@@ -214,7 +214,7 @@ def test_what_cannot_be_stored():
 
 
 def test_failed_pack_leaves_nothing_behind():
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="metadata of type object cannot be stored"):
         pack({"x": [(1, object())]})
     assert unpack(pack({"x": [(1, 2)]})) == {"x": [(1, 2)]}
 

@@ -41,7 +41,7 @@ def test_plan_of_everything_is_one_read():
     assert plan_reads(index) == [(1024, index.end, tuple(range(9)))]
     assert plan_reads(index, []) == []
     for frame in (-1, 9):
-        with pytest.raises(IndexError):
+        with pytest.raises(IndexError, match=rf"frames {frame}\.\.{frame} of 9"):
             plan_reads(index, [frame])
 
 

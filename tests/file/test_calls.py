@@ -1,4 +1,4 @@
-"""`mrcz.open`, `read` and `write`: the same words, in the same order, with the same defaults, as the classes."""
+"""`mrcz.open`, `read` and `write`: the same words, order and defaults wherever a file is opened."""
 
 import inspect
 import types

@@ -3,8 +3,10 @@
 import errno
 import os
 
+import mrcfile
 import numpy as np
 import pytest
+from wrong_arguments import WRONG_PIXEL_SIZES
 
 import mrcz
 from mrcz.convert.zarr import write_references
@@ -13,8 +15,6 @@ from mrcz.filetypes import MRC_SUFFIXES
 from mrcz.session.correct import correct_file
 from mrcz.session.references import save_image, save_mask
 from mrcz.storage.disk import Disk
-
-mrcfile = pytest.importorskip("mrcfile")
 
 
 @pytest.mark.parametrize("suffix", (".mrc", ".mrcz"))
@@ -90,8 +90,6 @@ MAKERS = {
 def test_no_file_is_replaced_unasked(tmp_path, kind):
     name, make = MAKERS[kind]
     path = tmp_path / name
-    if kind == "tiff":
-        pytest.importorskip("tifffile")
     path.write_bytes(b"precious")
     path.chmod(0o640)
     with pytest.raises(FileExistsError, match=rf"{name} exists; pass overwrite=True to replace it"):
@@ -260,3 +258,14 @@ def test_a_mask_is_not_dropped_in_silence(tmp_path):
     with pytest.raises(TypeError, match="no place for a mask"), mrcz.Writer(tmp_path / "a.mrc") as writer:
         writer.append(masked[0])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wrong", WRONG_PIXEL_SIZES, ids=str)
+def test_pixel_sizes_that_are_none(tmp_path, wrong):
+    """Told at once, not at the first frame, and before a file is begun."""
+    says = r"pixel_size is .*, expected one or three \(x, y, z\) numbers in Å, 0 or more"
+    with pytest.raises(ValueError, match=says):
+        mrcz.open(tmp_path / "a.mrc", "w", pixel_size=wrong)
+    with pytest.raises(ValueError, match=says):
+        mrcz.write(tmp_path / "a.mrcz", np.zeros((2, 4, 4), "f4"), pixel_size=wrong)
+    assert os.listdir(tmp_path) == []

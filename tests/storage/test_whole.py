@@ -12,7 +12,7 @@ import pytest
 
 import mrcz
 from mrcz import MrczError
-from mrcz.storage.disk import Disk, copy_permissions, standing
+from mrcz.storage.disk import Disk, standing
 from mrcz.storage.whole import NewFile, remove_unchanged, remove_unfinished, whole_file
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -355,21 +355,6 @@ def test_the_copy_of_a_private_file_is_private_from_its_first_byte(tmp_path, mon
     finally:
         os.umask(before)
     assert len(modes) >= 2 and set(modes) == {0o600}
-
-
-def test_a_group_that_cannot_be_given_gets_nothing(tmp_path, monkeypatch):
-    path = tmp_path / "a"
-    path.write_bytes(b"")
-    path.chmod(0o640)
-    wanted = os.stat_result([*path.stat()[:5], 4711, *path.stat()[6:]])  # of another group
-
-    def refuse(fd, user, group):
-        raise PermissionError(errno.EPERM, "no")
-
-    monkeypatch.setattr(os, "fchown", refuse, raising=False)
-    with open(path, "rb") as file:
-        assert copy_permissions(path.stat(), file.fileno()) == 0o640
-        assert copy_permissions(wanted, file.fileno()) == 0o600
 
 
 def test_names_as_long_as_names_may_be(tmp_path):

@@ -8,14 +8,13 @@ from typing import Any
 
 from mrcz.cli import _text
 from mrcz.cli._output import say, talk
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, UsageError, emit
+from mrcz.cli._shared import UsageError, emit, mrc_files
 
 __all__ = [
     "OWN",
     "add_fitting",
     "add_orientation",
     "check_folders",
-    "exit_code",
     "fitted_gain",
     "fitting",
     "inputs",
@@ -208,13 +207,10 @@ def inputs(args: argparse.Namespace) -> tuple[list[tuple[str, str, str | None]],
     wrote beside its stacks. If that is named itself its problem is `OWN`."""
     from mrcz.archive import batch
 
-    others: list[batch.LeftOut] = []
-    suffixes = (*batch.MRC_SUFFIXES, ".mrcz")
+    files, others = mrc_files(args)
     named = set(args.inputs)
     found: list[tuple[str, str, str | None]] = []
-    for path, relative, problem in batch.expand(
-        args.inputs, recursive=args.recursive, suffixes=suffixes, left_out=others
-    ):
+    for path, relative, problem in files:
         if problem is None and _is_own(path):
             if path not in named:
                 others.append(batch.LeftOut(path, OWN))
@@ -247,13 +243,6 @@ def _is_own(path: str) -> bool:
         return False  # whoever corrects it will say what is wrong
 
 
-def exit_code(results: list[Any]) -> int:
-    """Damage outweighs failure outweighs success."""
-    if any(result.damaged for result in results):
-        return EXIT_DAMAGED
-    return EXIT_OK if all(result.ok for result in results) else EXIT_FAILED
-
-
 def check_folders(args: argparse.Namespace) -> None:
     """Refuse files where ``-o`` and ``--plot`` want directories, before any work is done."""
     for option in ("output", "plot"):
@@ -273,6 +262,9 @@ def check_plots(args: argparse.Namespace) -> None:
 
 
 def save_figure(figure: Any, folder: str, name: str) -> None:
-    """Save a figure as PNG in ``folder``, made if need be."""
+    """Save a figure as PNG in ``folder``, made if need be, in the place of an earlier one."""
+    from mrcz.storage.whole import whole_file
+
     os.makedirs(folder, exist_ok=True)
-    figure.savefig(os.path.join(folder, name + ".png"), dpi=120)
+    with whole_file(os.path.join(folder, name + ".png"), overwrite=True) as file:
+        figure.savefig(file, format="png", dpi=120)

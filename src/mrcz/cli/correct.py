@@ -14,21 +14,20 @@ import argparse
 import os
 import time
 import warnings
+from dataclasses import replace
 
 from mrcz.cli._correcting import (
     OWN,
     add_fitting,
     check_folders,
     check_plots,
-    exit_code,
     fitting,
     inputs,
     save_figure,
     show,
 )
-from mrcz.cli._output import talk
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import UsageError, add_force, add_inputs, add_reading, left_out, overwriting
+from mrcz.cli._shared import UsageError, add_force, add_inputs, add_reading, exit_code, overwriting, tell_left_out
 
 HELP = "replace hot and dead pixels, apply gain and dark"
 
@@ -101,10 +100,9 @@ def run(args: argparse.Namespace) -> int:
                 _plot(path, result, args)
         bar.clear()
         # What is shown needs no arrays, and a long list of files would keep them all.
-        results.append(Corrected(result.source, result.destinations, result.report, None, result.error, result.damaged))
+        results.append(replace(result, correction=None))
         show(result, args.json, status, time.perf_counter() - started)
-    if left := left_out(others, args):
-        talk(f"mrcz: {left}")
+    tell_left_out(others, args)
     if args.plot and len(figures) > 1:
         from mrcz.correct import recurrence
         from mrcz.correct.plots import plot_recurrence, plot_session
@@ -132,7 +130,7 @@ def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Prog
             warnings.simplefilter("ignore", StructureWarning)
             return correct_file(
                 path, outputs, measure=args.measure, mask_style="serialem" if args.serialem else None,
-                overwrite=overwriting(args), n_threads=args.threads, reading=reading,
+                overwrite=overwriting(args), n_threads=args.threads, **reading,
                 progress=lambda done, total: bar.update(path, done, total), **options,
             )  # fmt: skip
     except (OSError, MrczError, ValueError, TypeError) as error:

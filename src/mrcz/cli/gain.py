@@ -20,7 +20,6 @@ from mrcz.cli import _text
 from mrcz.cli._correcting import (
     OWN,
     add_orientation,
-    exit_code,
     fitted_gain,
     inputs,
     orientation,
@@ -38,9 +37,11 @@ from mrcz.cli._shared import (
     add_inputs,
     add_reading,
     emit,
+    error_code,
     error_line,
-    left_out,
+    exit_code,
     overwriting,
+    tell_left_out,
     threads,
 )
 
@@ -95,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
     from mrcz.check.origin import check_replaceable
-    from mrcz.errors import FormatError, MrczError
+    from mrcz.errors import MrczError
     from mrcz.storage.disk import is_same_place
 
     output = getattr(args, "output", None)
@@ -122,18 +123,18 @@ def run(args: argparse.Namespace) -> int:
             return _session(args)
         {"make": _make, "orient": _orient, "gamma": _gamma, "convert": _convert}[args.action](args)
     except (OSError, MrczError, ValueError, MemoryError) as error:
-        return _failed(args, error_line(error, output), damaged=isinstance(error, FormatError))
+        return _failed(args, error_line(error, output), error_code(error))
     return EXIT_OK
 
 
-def _failed(args: argparse.Namespace, text: str, *, damaged: bool = False) -> int:
+def _failed(args: argparse.Namespace, text: str, code: int = EXIT_FAILED) -> int:
     if args.json:
         path = args.gain
         if args.action != "orient" and args.action != "convert":
             path = (args.inputs if args.action == "session" else args.flats)[0]
-        emit({"path": path, "error": text, "damaged": damaged})
+        emit({"path": path, "error": text, "damaged": code == EXIT_DAMAGED})
     talk(f"mrcz: {text}")
-    return EXIT_DAMAGED if damaged else EXIT_FAILED
+    return code
 
 
 def _mean(path: str, args: argparse.Namespace) -> tuple[Any, int]:
@@ -164,7 +165,7 @@ def _make(args: argparse.Namespace) -> None:
         warnings.simplefilter("ignore", StructureWarning)  # whatever stands out of a flat is the detector's
         bad = fit_outliers(flat, "sigma", n_sigma=8, surroundings=False, background=True).mask
     try:
-        gain = make_gain(flat, dark=load_image(args.dark) if args.dark else None, bad=bad)
+        gain = make_gain(flat, dark=load_image(args.dark) if args.dark else None, defects=bad)
     except ValueError as error:
         raise ValueError(f"{', '.join(args.flats)}: {error}") from error
     save_image(args.output, gain, overwrite=replacing(overwriting(args)))
@@ -254,8 +255,7 @@ def _movies(args: argparse.Namespace, results: list[Any], done: list[str]) -> li
             show(Corrected(path, report={"reason": OWN}), args.json, "skipped")
         elif os.path.abspath(path) not in seen:
             paths.append(path)
-    if left := left_out(others, args):
-        talk(f"mrcz: {left}")
+    tell_left_out(others, args)
     return paths
 
 
@@ -297,7 +297,7 @@ def _session(args: argparse.Namespace) -> int:
             raise ValueError(f"{args.dark}: {wrong}")
     bar = Progress(len(paths), quiet=args.quiet)
     kept = time.monotonic()
-    for result in gather_statistics(paths, statistics, n_threads=args.threads, reading=reading, **references):
+    for result in gather_statistics(paths, statistics, n_threads=args.threads, **reading, **references):
         bar.clear()
         results.append(result)
         show(result, args.json)

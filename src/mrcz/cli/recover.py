@@ -18,7 +18,7 @@ import time
 from mrcz.cli import _text
 from mrcz.cli._output import say, talk
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, add_force, emit, error_line, overwriting
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_OK, add_force, emit, error_code, error_line, overwriting
 
 HELP = "save the whole frames of a broken file"
 
@@ -61,17 +61,18 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             emit({"path": args.input, "destination": None, "error": text, "damaged": damaged})
         talk(f"mrcz: {text}")
-        return EXIT_DAMAGED if damaged else EXIT_FAILED
+        return error_code(error)
     bar.clear()
     if args.json:
-        fields = {**found.asdict(), "seconds": time.perf_counter() - started, "damaged": not found.complete}
+        fields = {**found.asdict(), "seconds": time.perf_counter() - started, "damaged": not found.ok}
+        names = {"source": "path", "ok": "complete", "numbers": "frames", "n_expected": "expected"}
         status = "planned" if args.dry_run else "done"
-        emit({**fields, "destination": fields.pop("target"), "status": status})
+        emit({**{names.get(name, name): value for name, value in fields.items()}, "status": status})
     else:
         verb = "can be saved" if args.dry_run else f"saved to {output}"
         say(
-            f"{args.input}: {_text.plural(len(found.frames), 'frame')} {verb}",
+            f"{args.input}: {_text.plural(found.n_frames, 'frame')} {verb}",
             *(f"  lost: {lost}" for lost in found.lost),
             *(f"  {note}" for note in found.notes),
         )
-    return EXIT_OK if found.complete else EXIT_DAMAGED
+    return EXIT_OK if found.ok else EXIT_DAMAGED

@@ -17,7 +17,7 @@ from typing import Any
 from mrcz.cli import _text
 from mrcz.cli._output import say, talk
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, add_inputs, emit, left_out, threads
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, add_inputs, emit, failed, left_out, mrc_files, threads
 
 HELP = "check files for damage, or compare two"
 
@@ -33,16 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
-    from mrcz.archive import batch
-
     started = time.perf_counter()
-    others: list[batch.LeftOut] = []
-    suffixes = (*batch.MRC_SUFFIXES, ".mrcz")
-    found = list(batch.expand(args.inputs, recursive=args.recursive, suffixes=suffixes, left_out=others))
+    files, others = mrc_files(args)
+    found = list(files)
     bar = Progress(len(found), quiet=args.quiet)
     codes: Counter[int] = Counter()
     for path, _, problem in found:
-        codes[_missing(path, problem, args) if problem is not None else _verify(path, args, bar)] += 1
+        codes[failed(path, problem, args, faults=[]) if problem is not None else _verify(path, args, bar)] += 1
     code = max(codes, default=EXIT_OK)
     named = [path for path, _, problem in found if problem is None]
     if code == EXIT_OK and len(named) == 2 == len(args.inputs) and not (args.each or args.fast):
@@ -58,13 +55,6 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _missing(path: str, problem: str, args: argparse.Namespace) -> int:
-    if args.json:
-        emit({"path": path, "error": problem, "faults": []})
-    talk(f"mrcz: {path}: {problem}")
-    return EXIT_FAILED
-
-
 def _verify(path: str, args: argparse.Namespace, bar: Progress) -> int:
     from mrcz.archive import batch
     from mrcz.check.verify import verify
@@ -76,11 +66,13 @@ def _verify(path: str, args: argparse.Namespace, bar: Progress) -> int:
         )
     except (OSError, MrczError, MemoryError) as error:
         bar.clear()
-        return _missing(path, batch.error_text(error, path), args)
+        return failed(path, batch.error_text(error, path), args, faults=[])
     bar.clear()
     if args.json:
         fault = None if found.ok else str(found.faults[0])
-        emit({**found.asdict(), "error": fault, "damaged": not found.ok})
+        fields = {**found.asdict(), "error": fault, "damaged": not found.ok}
+        fields["frames"] = fields.pop("n_frames")
+        emit(fields)
     elif found.ok:
         say(f"{path}: ok  {_what(found)}", *(f"  note: {note}" for note in found.notes))
     else:
@@ -95,13 +87,12 @@ def _what(found: Any) -> str:
     how = "checksums compared" if found.checksums else "no checksums in this file"
     if not found.fast:
         how += ", every frame read"
-    return (
-        f"{_text.plural(found.frames, 'frame')}, {_text.size(found.file_bytes)}, {how}, {_text.duration(found.seconds)}"
-    )
+    frames = _text.plural(found.n_frames, "frame")
+    return f"{frames}, {_text.size(found.file_bytes)}, {how}, {_text.duration(found.seconds)}"
 
 
 def _compare(first: str, second: str, args: argparse.Namespace, bar: Progress) -> int:
-    from mrcz.convert.copy import compare
+    from mrcz.check.compare import compare
     from mrcz.errors import MrczError
 
     try:
@@ -110,13 +101,14 @@ def _compare(first: str, second: str, args: argparse.Namespace, bar: Progress) -
         )
     except (OSError, MrczError, MemoryError) as error:
         bar.clear()
-        return _missing(first, str(error), args)
+        return failed(first, str(error), args, faults=[])
     bar.clear()
     if args.json:
-        status = "done" if found.same else "failed"
-        emit({"record": "comparison", "path": first, "other": second, "status": status, **found.asdict()})
-    elif found.same:
+        fields = {"record": "comparison", "path": first, "other": second, **found.asdict()}
+        fields |= {"status": "done" if found.ok else "failed", "same": found.ok, "pixels": fields.pop("n_pixels")}
+        emit(fields)
+    elif found.ok:
         say(f"{first} and {second}: the same pixels, header and extended header")
     else:
         say(f"{first} and {second} differ", *(f"  {difference}" for difference in found.differences))
-    return EXIT_OK if found.same else EXIT_DAMAGED
+    return EXIT_OK if found.ok else EXIT_DAMAGED

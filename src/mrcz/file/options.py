@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrcz.container.header.build import three_sizes
 from mrcz.container.header.header import Header
 from mrcz.file.codec import Codec
 from mrcz.filetypes import MRC_SUFFIXES
@@ -128,6 +129,8 @@ class WriteOptions:
 
     def __post_init__(self) -> None:
         check_threads(self.n_threads)
+        if self.pixel_size is not None:
+            three_sizes(self.pixel_size)  # told now, not at the first frame
         if self.round_to is not None and not (self.round_to > 0 and math.isfinite(self.round_to)):
             raise ValueError(f"round_to must be positive, got {self.round_to}")
         if self.metadata is not None and not isinstance(self.metadata, Mapping):

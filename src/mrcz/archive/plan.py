@@ -12,11 +12,12 @@ from typing import Any
 from mrcz.archive.jobs import Job, Result
 from mrcz.archive.walk import LeftOut, expand
 from mrcz.check.origin import Overwrite
-from mrcz.filetypes import MRC_SUFFIXES, compressed_name, old_compressed_name, restored_name
+from mrcz.container.names import compressed_name, old_compressed_name, restored_name
 from mrcz.errors import FormatWarning, MrczError
 from mrcz.file.original import source_name
 from mrcz.file.reader import Reader
-from mrcz.storage.whole import check_place
+from mrcz.filetypes import MRC_SUFFIXES
+from mrcz.storage.disk import check_place
 
 __all__ = ["Plan", "exists", "plan"]
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from mrcz.filetypes import MRC_SUFFIXES, original_name, unfinished_name
+from mrcz.container.names import original_name, unfinished_name
 from mrcz.errors import system_error
-from mrcz.filetypes import plain_name
+from mrcz.filetypes import MRC_SUFFIXES, plain_name
 from mrcz.storage.remote import is_url
 
 __all__ = ["SET_ASIDE", "UNFINISHED", "LeftOut", "expand", "walk"]

@@ -332,6 +332,7 @@ cdef int share_out(const Stored *f, const Delivery *d, int n_threads, int *by_bl
     return <int> min(threads, f.nbytes // (2 * SMALL) + 1 if by_block[0] else f.frames)
 
 
+# Above 60 lines for its docstring; what it does is the usual length.
 def read(source, const int64_t[::1] offsets not None, const int64_t[::1] sizes not None, out, *, int64_t stored,
          int pixel_type, int64_t nx, int64_t row_bytes, int n_threads=1, const uint64_t[::1] hashes=None,
          bint raw=False, bint verify=True, bint to_float=False, const float[::1] gain=None, Steps correction=None,

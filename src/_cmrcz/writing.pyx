@@ -429,6 +429,7 @@ cdef int take_frames(Writing job, frames, int64_t need) except -1:
     return 0
 
 
+# Above 60 lines for its docstring; what it does is the usual length.
 def write(int fd, frames, int64_t offset, int64_t[::1] offsets not None, int64_t[::1] sizes not None,
           uint64_t[::1] hashes not None, double[:, ::1] stats not None, *, int64_t ny, int64_t nx, int64_t stored,
           int pixel_type, bint pack=False, bint raw=False, int codec=6, int level=1, int profile=1, int filter=-1,

@@ -127,10 +127,10 @@ def test_other_bloscs_and_zstds_in_the_process(order):
 
 @pytest.mark.parametrize("name", ("bogus", "AVX2", " ", "c ", "avx512\xe9", "x" * 5000))
 def test_unknown_kernels_are_an_import_error_that_says_what_there_is(name):
-    """Each module takes its kernels by itself: one that forgets to look dies at its first pixel."""
+    """One module chooses the kernels, and every other that needs them stands or falls with it."""
     code = """
 import os
-for module in ("chunk", "correcting", "frames", "pixels", "outlier"):
+for module in ("kernel_table", "chunk", "correcting", "decode", "encode", "frames", "hashing", "pixels", "outlier"):
     try:
         __import__("_cmrcz." + module)
     except ImportError as error:
@@ -155,10 +155,10 @@ with tempfile.TemporaryDirectory() as folder:
 def test_no_codec_symbol_is_exported():
     import ctypes
 
-    from _cmrcz import chunk
+    from _cmrcz import streams
 
-    library = ctypes.CDLL(chunk.__file__)
-    assert library.PyInit_chunk
+    library = ctypes.CDLL(streams.__file__)
+    assert library.PyInit_streams
     for name in ("ZSTD_compress2", "LZ4_decompress_safe", "zng_uncompress", "blosc2_init", "blosclz_decompress"):
         with pytest.raises(AttributeError):
             getattr(library, name)

@@ -1,13 +1,19 @@
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from _cmrcz.hashing import XXH64 as XXH64
+from _cmrcz.hashing import xxh64 as xxh64
+from _cmrcz.header import FORMAT_NAMES as FORMAT_NAMES
+from _cmrcz.header import parse as parse
+from _cmrcz.streams import versions as versions
+
 _Bytes: TypeAlias = NDArray[np.uint8] | bytes | bytearray | memoryview
 _BytesOut: TypeAlias = NDArray[np.uint8] | bytearray | memoryview
 
-def versions() -> dict[str, Any]: ...
-def parse(head: _Bytes) -> dict[str, Any]: ...
+CODEC_NUMBERS: dict[str, int]
+
 def decode(data: _Bytes, out: _BytesOut, verify: bool = True) -> int: ...
 def encode(
     data: _Bytes,
@@ -24,9 +30,3 @@ def encode(
 def encode_blosc2(
     data: _Bytes, *, codec: int = 5, level: int = 1, filter: int = 1, typesize: int = 1, blocksize: int = 0
 ) -> bytes: ...
-def xxh64(data: _Bytes, seed: int = 0) -> int: ...
-
-class XXH64:
-    def __init__(self, seed: int = 0) -> None: ...
-    def update(self, data: _Bytes) -> None: ...
-    def intdigest(self) -> int: ...

@@ -3,9 +3,11 @@
 What `mrcz.correct.Correction.apply_frame` does to a whole frame in memory, step after step, is done here to a few
 thousand pixels at a time, all steps in turn, so that each pixel is written to memory once. The same bits come out.
 """
-from _cmrcz.kernels cimport MZ_F32, MZ_I8, MZ_U4, MZ_U8, MZ_U16, MZ_I16, MZ_F16, kernels_in_use, mz_kernels
+from _cmrcz.kernel_table cimport kernels
+from _cmrcz.kernels cimport MZ_F32, MZ_U4, mz_kernels
+from _cmrcz.pixel_types cimport pixel_bits, pixel_code
 
-cdef const mz_kernels *K = kernels_in_use()
+cdef const mz_kernels *K = kernels()
 
 cdef extern from * nogil:
     """
@@ -137,14 +139,6 @@ cdef void subtract_and_multiply(float *x, const float *y, const float *z, int64_
         x[i] = (x[i] - y[i]) * z[i]
 
 
-cdef int64_t half_bytes(int pixel_type) noexcept nogil:
-    if pixel_type == MZ_U4:
-        return 1
-    if pixel_type == MZ_I8 or pixel_type == MZ_U8:
-        return 2
-    return 4 if pixel_type == MZ_I16 or pixel_type == MZ_U16 or pixel_type == MZ_F16 else 8
-
-
 cdef void between(const Correcting *plan, int pixel_type, const uint8_t *p, int64_t first, int64_t n, float *out,
                   const Touched *outliers, const Touched *events) noexcept nogil:
     """Pixels times gain past the caches, those touched on the way: the cache lines they are in are made apart.
@@ -152,7 +146,7 @@ cdef void between(const Correcting *plan, int pixel_type, const uint8_t *p, int6
     Otherwise they would come back from memory one by one.
     """
     cdef float[LINE] line
-    cdef int64_t at = first, end = first + n, start, m, k = 0, e = 0, halves = half_bytes(pixel_type)
+    cdef int64_t at = first, end = first + n, start, m, k = 0, e = 0, bits = pixel_bits(pixel_type)
     while at < end:
         start = end
         if k < outliers.n:
@@ -163,11 +157,11 @@ cdef void between(const Correcting *plan, int pixel_type, const uint8_t *p, int6
             start = max(at, start - (MZ_INTO_LINE(out + start) & ~1))
             start -= (start - first) & 1    # whole bytes, if two pixels share one
         if start > at:
-            K.to_float(pixel_type, p + (at - first) * halves // 2, plan.gain + at if plan.gain is not NULL else NULL,
+            K.to_float(pixel_type, p + (at - first) * bits // 8, plan.gain + at if plan.gain is not NULL else NULL,
                        out + at, start - at, 2)
         if start < end:
             m = min(<int64_t> LINE, end - start)
-            K.to_float(pixel_type, p + (start - first) * halves // 2,
+            K.to_float(pixel_type, p + (start - first) * bits // 8,
                        plan.gain + start if plan.gain is not NULL else NULL, line, m, 0)
             e = replace(events, e, start, m, line)
             k = replace(outliers, k, start, m, line)
@@ -185,7 +179,7 @@ cdef void correct_pixels(const Correcting *plan, const Touched *events, int pixe
     cdef float[PIECE] spare
     cdef float *x
     cdef Touched here, now
-    cdef int64_t a = 0, m, at, halves = half_bytes(pixel_type)
+    cdef int64_t a = 0, m, at, bits = pixel_bits(pixel_type)
     cdef int64_t k = first_from(&plan.outliers, first), e = first_from(events, first)
     while a < n:
         at = first + a
@@ -194,11 +188,11 @@ cdef void correct_pixels(const Correcting *plan, const Touched *events, int pixe
         k = part(&plan.outliers, k, at + m, &here)
         e = part(events, e, at + m, &now)
         if stream and plan.dark is NULL and plan.pattern is NULL and (here.n + now.n) * RARE < m:
-            between(plan, pixel_type, p + a * halves // 2, at, m, out, &here, &now)
+            between(plan, pixel_type, p + a * bits // 8, at, m, out, &here, &now)
         else:
             # Not past the caches, where the next step wants them; those of a misplaced array cannot be touched.
             x = &spare[0] if MZ_MISPLACED(out) else out + at
-            K.to_float(pixel_type, p + a * halves // 2, plan.gain + at if plan.dark is NULL and plan.gain is not NULL
+            K.to_float(pixel_type, p + a * bits // 8, plan.gain + at if plan.dark is NULL and plan.gain is not NULL
                        else NULL, x, m, 0)
             if plan.dark is not NULL and plan.gain is not NULL:
                 subtract_and_multiply(x, plan.dark + at, plan.gain + at, m)
@@ -230,8 +224,7 @@ def correct(pixels, Steps steps not None, float[::1] out not None, *, int64_t fi
     events : (index, fill), optional
         (k,) int32 and float32: pixels of this frame alone, ascending, and their values.
     """
-    codes = {"i1": 0, "u1": 1, "i2": 2, "u2": 3, "i4": 4, "u4": 5, "f2": 6, "f4": 7}
-    cdef int code = codes[pixels.dtype.str[1:]] if packed is None else MZ_U4
+    cdef int code = pixel_code(pixels.dtype.str[1:] if packed is None else "packed")
     cdef const uint8_t[::1] flat = memoryview(pixels).cast("B")
     cdef int64_t n = pixels.shape[0] if packed is None else packed
     cdef const int32_t[::1] index
@@ -240,7 +233,7 @@ def correct(pixels, Steps steps not None, float[::1] out not None, *, int64_t fi
     touched.n = 0
     touched.weight = NULL
     if out.shape[0] != steps.pixels or not 0 <= first <= steps.pixels - n or n < 0 or not pixels.dtype.isnative \
-            or flat.shape[0] * 2 < n * half_bytes(code) or (code == MZ_U4 and first % 2):
+            or flat.shape[0] * 8 < n * pixel_bits(code) or (code == MZ_U4 and first % 2):
         raise ValueError(f"{n} pixels from {first} on, of a frame of {steps.pixels}, into {out.shape[0]}")
     if events is not None and len(events[0]):
         index, fill = events

@@ -3,28 +3,11 @@
 As in `outlier`, every function works on a range of pixels and releases the GIL: the caller decides on threads.
 """
 from libc.math cimport sqrt
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-ctypedef fused sum_t:
-    uint16_t
-    int16_t
-    uint32_t
-    int32_t
-    int64_t
-    float
-    double
-
-ctypedef fused pixel_t:
-    uint8_t
-    int8_t
-    uint16_t
-    int16_t
-    uint32_t
-    int32_t
-    float
-    double
+from _cmrcz.fused cimport pixel_t, sum_t
 
 cdef enum:
     TILE = 16384
@@ -62,10 +45,8 @@ def candidates(const pixel_t[:, ::1] frames not None, int first, const uint16_t[
     Frame numbers (from ``first`` on), pixels and values go where they fit; returns how many there are. NaN is never
     above. Tile by tile through all frames: the thresholds of a tile are looked up once a level and then stay in cache.
     """
-    cdef Py_ssize_t nz = frames.shape[0]
-    cdef Py_ssize_t npix = frames.shape[1]
-    cdef Py_ssize_t n_levels = limits.shape[0]
-    cdef Py_ssize_t n_bins = limits.shape[1]
+    cdef Py_ssize_t nz = frames.shape[0], npix = frames.shape[1]
+    cdef Py_ssize_t n_levels = limits.shape[0], n_bins = limits.shape[1]
     cdef Py_ssize_t room = frame.shape[0]
     cdef Py_ssize_t n = 0
     cdef Py_ssize_t a, b, c, t, i, m, lev

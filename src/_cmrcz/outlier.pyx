@@ -8,39 +8,14 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, u
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from _cmrcz.kernels cimport (
-    MZ_F16, MZ_F32, MZ_F64, MZ_I8, MZ_I16, MZ_I32, MZ_U8, MZ_U16, MZ_U32, kernels_in_use, mz_kernels
-)
+from _cmrcz.fused cimport image_t, pixel_t, reference_t, sum_t
+from _cmrcz.kernel_table cimport kernels
+from _cmrcz.kernels cimport MZ_F16, MZ_F32, MZ_F64, MZ_I8, mz_kernels
+from _cmrcz.pixel_types cimport pixel_bits, pixel_code
 
-cdef const mz_kernels *_K = kernels_in_use()
+cdef const mz_kernels *_K = kernels()
 
 cdef double TWO_PI = 6.283185307179586
-
-ctypedef fused sum_t:
-    uint16_t
-    int16_t
-    uint32_t
-    int32_t
-    int64_t
-    float
-    double
-
-ctypedef fused pixel_t:
-    uint8_t
-    int8_t
-    uint16_t
-    int16_t
-    uint32_t
-    int32_t
-    float
-    double
-
-cdef int _code(str name) except -1:
-    codes = {"int8": MZ_I8, "uint8": MZ_U8, "int16": MZ_I16, "uint16": MZ_U16, "int32": MZ_I32, "uint32": MZ_U32,
-             "float16": MZ_F16, "float32": MZ_F32, "float64": MZ_F64}
-    if name not in codes:
-        raise TypeError(f"no sum for pixels of type {name}")
-    return codes[name]
 
 
 # ---- sum over time -------------------------------------------------------------------------------------------------
@@ -103,8 +78,8 @@ def time_sum(str dtype not None, const uint8_t[:, ::1] stack not None, const flo
     ``stack`` is the (nz, ny·nx) stack seen as bytes; ``gain``, or None, multiplies each pixel in float32 first. The
     caller chooses a type for ``out`` that holds the sum.
     """
-    cdef int pt = _code(dtype)
-    cdef int itemsize = int(dtype.lstrip("abcdefghijklmnopqrstuvwxyz")) // 8
+    cdef int pt = pixel_code(dtype[0] + str(int(dtype.lstrip("abcdefghijklmnopqrstuvwxyz") or 0) // 8))
+    cdef int itemsize = pixel_bits(pt) // 8
     cdef Py_ssize_t npix = out.shape[0]
     cdef Py_ssize_t nz = stack.shape[0]
     if stack.shape[1] != npix * itemsize or not 0 <= start <= stop <= npix:
@@ -470,17 +445,7 @@ def blend(pixel_t[::1] frame not None, const int32_t[::1] index not None, const 
 
 
 # ---- moving average ------------------------------------------------------------------------------------------------
-ctypedef fused mean_t:
-    int32_t
-    float
-    double
-
-ctypedef fused reference_t:
-    float
-    double
-
-
-def knock_out(const mean_t[::1] knocked not None, const mean_t[::1] new, const mean_t[::1] old,
+def knock_out(const image_t[::1] knocked not None, const image_t[::1] new, const image_t[::1] old,
               double[::1] total not None, const double[::1] weights not None, double scale, Py_ssize_t start,
               Py_ssize_t stop, reference_t[::1] out not None):
     """One step of a moving weighted sum without its middle, in a single pass over pixels ``start:stop``.

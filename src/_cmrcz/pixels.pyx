@@ -10,25 +10,23 @@ from libc.stdlib cimport free, malloc
 
 import sys
 
+from _cmrcz.kernel_table cimport kernels, kernels_named
 from _cmrcz.kernels cimport (
-    MZ_F16, MZ_F32, MZ_F64, MZ_I8, MZ_I16, MZ_I32, MZ_U4, MZ_U8, MZ_U16, MZ_U32,
-    kernels_in_use, mz_kernels, mz_kernels_named, mz_stats, mz_zplan, mz_zread, mz_zwork,
+    MZ_F16, MZ_F32, MZ_F64, MZ_I8, MZ_U4, MZ_U8, mz_kernels, mz_stats, mz_zplan, mz_zread, mz_zwork
 )
+from _cmrcz.pixel_types cimport pixel_code
 
-cdef const mz_kernels *_K = kernels_in_use()
+cdef const mz_kernels *_K = kernels()
 
-# struct format character -> pixel type of kernels.h
-cdef dict _PIXEL_TYPES = {
-    "b": MZ_I8, "B": MZ_U8, "?": MZ_U8, "h": MZ_I16, "H": MZ_U16, "i": MZ_I32, "I": MZ_U32,
-    "e": MZ_F16, "f": MZ_F32, "d": MZ_F64,
-}
+# struct format characters -> kinds of dtypes
+cdef dict _KINDS = {**dict.fromkeys("bhil", "i"), **dict.fromkeys("?BHIL", "u"), **dict.fromkeys("efd", "f")}
 cdef str _NATIVE = "@=<" if sys.byteorder == "little" else "@=>!"
 
 
 cdef const mz_kernels *_kernels(variant) except NULL:
     cdef const mz_kernels *k = _K
     if variant is not None:
-        k = mz_kernels_named(variant.encode())
+        k = kernels_named(variant.encode())
         if k is NULL:
             raise ValueError(f"no kernel variant {variant!r} here; there are {', '.join(variants())}")
     return k
@@ -48,11 +46,9 @@ cdef class _Pixels:
         if len(code) == 2 and code[0] in _NATIVE:
             code = code[1]
         # the size settles what "l" and "i" are on this platform
-        if code in "lL" and self.view.itemsize == 4:
-            code = "i" if code == "l" else "I"
-        if code not in _PIXEL_TYPES:
+        if code not in _KINDS or code in "lL" and self.view.itemsize != 4:
             raise TypeError(f"pixels of buffer format {code!r}: expected native 8, 16 or 32 bit integers or floats")
-        self.type = _PIXEL_TYPES[code]
+        self.type = pixel_code(f"{_KINDS[code]}{self.view.itemsize}")
         self.n = self.view.len // self.view.itemsize
         if packed is not None:
             if self.view.itemsize != 1:
@@ -80,56 +76,52 @@ def simd() -> str:
 
 def variants() -> tuple:
     """Names of the kernel variants this processor can run."""
-    return tuple(v for v in ("c", "avx2", "avx512") if mz_kernels_named(v.encode()) is not NULL)
+    return tuple(v for v in ("c", "avx2", "avx512") if kernels_named(v.encode()) is not NULL)
+
+
+cdef int _bit_filter(void (*kernel)(const uint8_t *, uint8_t *, size_t) noexcept nogil, const uint8_t[::1] data,
+                     uint8_t[::1] out) except -1:
+    cdef size_t n = data.shape[0]
+    _same(out.shape[0], n, "bytes of out")
+    if n % 8:
+        raise ValueError(f"bit transpose of {n} bytes: expected a multiple of 8")
+    if n:
+        with nogil:
+            kernel(&data[0], &out[0], n)
+    return 0
+
+
+cdef int _byte_filter(void (*kernel)(size_t, const uint8_t *, uint8_t *, size_t) noexcept nogil, size_t size,
+                      const uint8_t[::1] data, uint8_t[::1] out) except -1:
+    cdef size_t n = data.shape[0]
+    _same(out.shape[0], n, "bytes of out")
+    if size == 0:
+        raise ValueError("elements of 0 bytes")
+    if n:
+        with nogil:
+            kernel(size, &data[0], &out[0], n)
+    return 0
 
 
 def bit_transpose(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, variant=None):
     """Split ``data`` (n bytes, n a multiple of 8) into eight planes of n / 8 bytes, bit 0 first, into ``out``."""
-    cdef const mz_kernels *k = _kernels(variant)
-    cdef size_t n = data.shape[0]
-    _same(out.shape[0], n, "bytes of out")
-    if n % 8:
-        raise ValueError(f"bit transpose of {n} bytes: expected a multiple of 8")
-    if n:
-        with nogil:
-            k.bit_transpose(&data[0], &out[0], n)
+    _bit_filter(_kernels(variant).bit_transpose, data, out)
 
 
 def bit_untranspose(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, variant=None):
     """Undo :func:`bit_transpose`."""
-    cdef const mz_kernels *k = _kernels(variant)
-    cdef size_t n = data.shape[0]
-    _same(out.shape[0], n, "bytes of out")
-    if n % 8:
-        raise ValueError(f"bit transpose of {n} bytes: expected a multiple of 8")
-    if n:
-        with nogil:
-            k.bit_untranspose(&data[0], &out[0], n)
+    _bit_filter(_kernels(variant).bit_untranspose, data, out)
 
 
 def shuffle(const uint8_t[::1] data not None, uint8_t[::1] out not None, size_t size, *, variant=None):
     """Blosc's byte shuffle of elements of ``size`` bytes: byte 0 of every element first, then byte 1, …; bytes that
     make no whole element are copied at the end."""
-    cdef const mz_kernels *k = _kernels(variant)
-    cdef size_t n = data.shape[0]
-    _same(out.shape[0], n, "bytes of out")
-    if size == 0:
-        raise ValueError("elements of 0 bytes")
-    if n:
-        with nogil:
-            k.shuffle(size, &data[0], &out[0], n)
+    _byte_filter(_kernels(variant).shuffle, size, data, out)
 
 
 def unshuffle(const uint8_t[::1] data not None, uint8_t[::1] out not None, size_t size, *, variant=None):
     """Undo :func:`shuffle`."""
-    cdef const mz_kernels *k = _kernels(variant)
-    cdef size_t n = data.shape[0]
-    _same(out.shape[0], n, "bytes of out")
-    if size == 0:
-        raise ValueError("elements of 0 bytes")
-    if n:
-        with nogil:
-            k.unshuffle(size, &data[0], &out[0], n)
+    _byte_filter(_kernels(variant).unshuffle, size, data, out)
 
 
 def byteswap(const uint8_t[::1] data not None, uint8_t[::1] out not None, size_t size, *, variant=None):

@@ -3,30 +3,13 @@
 Every function works on a range of pixels or rows and releases the GIL, so that the caller decides how many threads
 share an image. No function keeps anything between calls.
 """
-from libc.stdint cimport int8_t, int16_t, int32_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
-ctypedef fused pixel_t:
-    uint8_t
-    int8_t
-    uint16_t
-    int16_t
-    uint32_t
-    int32_t
-    float
-    double
+from _cmrcz.fused cimport image_t, pixel_t, reference_t
 
 ctypedef fused whole_t:
     uint32_t
-    double
-
-ctypedef fused image_t:
-    int32_t
-    float
-    double
-
-ctypedef fused reference_t:
-    float
     double
 
 

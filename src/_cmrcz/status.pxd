@@ -1,5 +1,6 @@
 # cython: language_level=3
-"""Status codes of the kernels that run without the GIL. 0 is success."""
+"""Status codes of what runs without the GIL, 0 for success, and the numbers that tell a failure's story."""
+from libc.stdint cimport int64_t
 
 cdef enum Status:
     OK = 0
@@ -25,3 +26,15 @@ cdef enum Status:
     UNALIGNED = 20          # blocks end inside a pixel: such a frame must be decoded whole
     BAD_FILTER = 21         # a Blosc 2 filter that is not undone here
     TOO_SHORT = 22          # no codec makes so many pixels of so few bytes
+
+
+# What a failure found and what was expected: the numbers in its message.
+cdef struct Finding:
+    int64_t found
+    int64_t expected
+
+
+cdef inline int fail(Finding *why, int status, int64_t found, int64_t expected) noexcept nogil:
+    why.found = found
+    why.expected = expected
+    return status

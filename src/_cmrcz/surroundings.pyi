@@ -1,19 +1,7 @@
 import numpy as np
 
-def candidates(
-    image: np.ndarray,
-    law: int,
-    unit: float,
-    centre: float,
-    beyond: float,
-    strong: float,
-    clip: float,
-    start: int,
-    stop: int,
-    out: np.ndarray,
-    columns: np.ndarray,
-    rows: np.ndarray,
-) -> int: ...
+from _cmrcz.screening import candidates as candidates
+
 def sample(
     image: np.ndarray,
     gain: np.ndarray | None,

@@ -1,0 +1,13 @@
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Bytes: TypeAlias = NDArray[np.uint8] | bytes | bytearray | memoryview
+
+def xxh64(data: _Bytes, seed: int = 0) -> int: ...
+
+class XXH64:
+    def __init__(self, seed: int = 0) -> None: ...
+    def update(self, data: _Bytes) -> None: ...
+    def intdigest(self) -> int: ...

@@ -1,0 +1,1 @@
+PIXEL_TYPES: dict[str, int]

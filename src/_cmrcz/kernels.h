@@ -4,7 +4,7 @@
  * writes nothing beyond its output. The variants agree to the last bit. */
 #ifndef MZ_KERNELS_H
 #define MZ_KERNELS_H
-#include "zstd_frame.h"
+#include "simd/zstd.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,7 +32,7 @@ typedef struct {
     /* adds to h[256] */
     void (*histogram8)(const uint8_t *in, size_t n, uint32_t *h);
     /* Adds n pixels of type pt to s. Sums of integers are exact while below 2^53; those of floats are accumulated in
-     * float64 in a fixed order (kernels_impl.h), so that they depend on how the pixels are divided between calls, but
+     * float64 in a fixed order (simd/stats_impl.h), so that they depend on how the pixels are divided between calls, but
      * not on the variant. */
     void (*stats)(int pt, const void *in, size_t n, mz_stats *s);
     /* out[i] = (float)in[i], times gain[i] if gain is not NULL: one float32 multiplication, as NumPy does it.

@@ -252,7 +252,7 @@ def zstd_frame(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, s
     """Encode ``data`` (at least 1 byte) as one zstd frame into ``out``; its length, or 0 if it does not fit.
 
     ``plane`` bytes belong together, 0 for all; with ``stable=False`` another thread may change ``data`` meanwhile,
-    which is then one plane; see ``mz_zplan`` in zstd_frame.h for the rest. All variants write the same bytes.
+    which is then one plane; see ``mz_zplan`` in simd/zstd.h for the rest. All variants write the same bytes.
     """
     cdef const mz_kernels *k = _kernels(variant)
     cdef mz_zplan plan

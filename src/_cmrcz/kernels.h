@@ -32,11 +32,11 @@ typedef struct {
     /* adds to h[256] */
     void (*histogram8)(const uint8_t *in, size_t n, uint32_t *h);
     /* Adds n pixels of type pt to s. Sums of integers are exact while below 2^53; those of floats are accumulated in
-     * float64 in a fixed order (simd/stats_impl.h), so that they depend on how the pixels are divided between calls, but
-     * not on the variant. */
+     * float64 in a fixed order (simd/stats_impl.h), so that they depend on how the pixels are divided between calls,
+     * but not on the variant. */
     void (*stats)(int pt, const void *in, size_t n, mz_stats *s);
-    /* out[i] = (float)in[i], times gain[i] if gain is not NULL: one float32 multiplication, as NumPy does it.
-     * MZ_U4: starts at the low nibble of in[0]. stream 1: may use non-temporal stores (out is not read again soon); 2: the
+    /* out[i] = (float)in[i], times gain[i] if gain is not NULL: one float32 multiplication, as NumPy does it. MZ_U4:
+     * starts at the low nibble of in[0]. stream 1: may use non-temporal stores (out is not read again soon); 2: the
      * same, and a call with 1 is to follow, which waits until all are seen by others. */
     void (*to_float)(int pt, const void *in, const float *gain, float *out, size_t n, int stream);
     /* acc[i] += in[i], for integer pt of 1 byte (or MZ_U4) into uint16/int16; the caller keeps it from overflowing */
@@ -52,8 +52,8 @@ typedef struct {
     /* reverses the bytes of n elements of 2, 4 or 8 bytes; out may be in itself */
     void (*byteswap)(size_t size, const uint8_t *in, uint8_t *out, size_t n);
     uint64_t (*xxh64)(const uint8_t *p, size_t n, uint64_t seed);
-    /* The same bit by bit: start, then whole stripes of 32 bytes as they come (how many bytes those were is returned), then
-     * the n bytes that are left of `total`. */
+    /* The same bit by bit: start, then whole stripes of 32 bytes as they come (how many bytes those were is returned),
+     * then the n bytes that are left of `total`. */
     void (*xxh_start)(uint64_t v[4], uint64_t seed);
     size_t (*xxh_stripes)(const uint8_t *p, size_t n, uint64_t v[4]);
     uint64_t (*xxh_end)(const uint8_t *p, size_t n, uint64_t total, uint64_t seed, uint64_t v[4]);
@@ -66,8 +66,8 @@ typedef struct {
 } mz_kernels;
 
 /* The table in use. Chosen once, at first call, by the processor and the environment variable MRCZ_SIMD
- * ("c", "avx2", "avx512"; an unknown or unsupported name is an error reported as NULL, which kernels_in_use of kernels.pxd
- * makes an ImportError). */
+ * ("c", "avx2", "avx512", "neon"; an unknown or unsupported name is an error reported as NULL, which kernels_in_use of
+ * kernels.pxd makes an ImportError). */
 const mz_kernels *mz_get_kernels(void);
 /* A named variant, or NULL if this processor or build has none. */
 const mz_kernels *mz_kernels_named(const char *name);

@@ -60,7 +60,8 @@ cdef inline const mz_kernels *kernels_in_use() except NULL:
     cdef const mz_kernels *k = mz_get_kernels()
     if k is NULL:
         import os
-        there = ", ".join([name for name in ("c", "avx2", "avx512") if mz_kernels_named(name.encode()) is not NULL])
+        names = ("c", "avx2", "avx512", "neon")
+        there = ", ".join([name for name in names if mz_kernels_named(name.encode()) is not NULL])
         asked = os.environ.get("MRCZ_SIMD")
         raise ImportError(f"the environment variable MRCZ_SIMD is {asked!r}, which names no kernels that this processor"
                           f" and build can run: there are {there}; set it to one of them, or unset it")

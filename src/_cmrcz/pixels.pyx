@@ -1,7 +1,7 @@
 """Pixels to pixels: thin, size-checked wrappers of the SIMD kernels.
 
 Every function takes contiguous buffers, writes into memory the caller allocated, releases the GIL and keeps no state.
-``variant`` names a kernel variant ("c", "avx2", "avx512") for tests; ``None`` is the one chosen at import.
+``variant`` names a kernel variant ("c", "avx2", "avx512", "neon") for tests; ``None`` is the one chosen at import.
 """
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
@@ -74,13 +74,13 @@ cdef int _same(size_t got, size_t expected, str what) except -1:
 
 
 def simd() -> str:
-    """Name of the kernel variant in use: ``"c"``, ``"avx2"`` or ``"avx512"``."""
+    """Name of the kernel variant in use: ``"c"``, ``"avx2"``, ``"avx512"`` or ``"neon"``."""
     return (<bytes> _K.name).decode()
 
 
 def variants() -> tuple:
     """Names of the kernel variants this processor can run."""
-    return tuple(v for v in ("c", "avx2", "avx512") if mz_kernels_named(v.encode()) is not NULL)
+    return tuple(v for v in ("c", "avx2", "avx512", "neon") if mz_kernels_named(v.encode()) is not NULL)
 
 
 def bit_transpose(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, variant=None):

@@ -37,7 +37,9 @@ static inline uint64_t zeros64(const uint8_t *in) { return is_zero(LD(in)) | (ui
 static inline size_t zeros_of_64(const uint8_t *in) { return (size_t)_mm_popcnt_u64(zeros64(in)); }
 static inline uint64_t nonzero_of_64(const uint8_t *in) { return ~zeros64(in); }
 /* count + 1 in the bytes where v is value */
-static inline vec v_count_equal(vec count, vec v, vec value) { return _mm256_sub_epi8(count, _mm256_cmpeq_epi8(v, value)); }
+static inline vec v_count_equal(vec count, vec v, vec value) {
+    return _mm256_sub_epi8(count, _mm256_cmpeq_epi8(v, value));
+}
 
 /* Sums of what a vector holds, kept in parts until v_total. Of bytes, and of their squares: */
 static inline vec v_add_sums8(vec sums, vec v) { return _mm256_add_epi64(sums, _mm256_sad_epu8(v, v_zero())); }
@@ -49,7 +51,8 @@ static inline vec v_add_squares8(vec sums, vec v) {
 static inline vec v_add_sums16(vec sums, vec v) { return _mm256_add_epi32(sums, _mm256_madd_epi16(v, v_set16(1))); }
 static inline vec v_add_squares16(vec sums, vec v) {
     vec s = _mm256_madd_epi16(v, v);
-    return _mm256_add_epi64(sums, _mm256_add_epi64(v_and(s, _mm256_set1_epi64x(0xffffffffLL)), _mm256_srli_epi64(s, 32)));
+    return _mm256_add_epi64(sums,
+                            _mm256_add_epi64(v_and(s, _mm256_set1_epi64x(0xffffffffLL)), _mm256_srli_epi64(s, 32)));
 }
 static inline int64_t v_total64(vec v) {
     __m128i s = _mm_add_epi64(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
@@ -142,7 +145,8 @@ static inline vec pack_nibbles(const uint8_t *in, vec *all) {
     const vec low = v_set8(15), weights = v_set16(0x1001);
     vec a = load_halves(in, in + 32), b = load_halves(in + 16, in + 48);
     *all = v_or(*all, v_or(a, b));
-    return _mm256_packus_epi16(_mm256_maddubs_epi16(v_and(a, low), weights), _mm256_maddubs_epi16(v_and(b, low), weights));
+    return _mm256_packus_epi16(_mm256_maddubs_epi16(v_and(a, low), weights),
+                               _mm256_maddubs_epi16(v_and(b, low), weights));
 }
 /* BYTES / 2 bytes, each in 16 bits */
 static inline vec load_widened(const uint8_t *in) { return _mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)in)); }

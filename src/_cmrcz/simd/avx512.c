@@ -55,7 +55,8 @@ static inline vec v_add_squares8(vec sums, vec v) {
 static inline vec v_add_sums16(vec sums, vec v) { return _mm512_add_epi32(sums, _mm512_madd_epi16(v, v_set16(1))); }
 static inline vec v_add_squares16(vec sums, vec v) {
     vec s = _mm512_madd_epi16(v, v);
-    return _mm512_add_epi64(sums, _mm512_add_epi64(v_and(s, _mm512_set1_epi64(0xffffffffLL)), _mm512_srli_epi64(s, 32)));
+    return _mm512_add_epi64(sums,
+                            _mm512_add_epi64(v_and(s, _mm512_set1_epi64(0xffffffffLL)), _mm512_srli_epi64(s, 32)));
 }
 #define v_total64 _mm512_reduce_add_epi64
 #define v_total32 _mm512_reduce_add_epi32
@@ -65,7 +66,8 @@ static inline vec v_add_squares16(vec sums, vec v) {
 
 #define OCT(a, step) a, a + step, a + 2 * step, a + 3 * step, a + 4 * step, a + 5 * step, a + 6 * step, a + 7 * step
 /* out byte 8 p + q = in byte 8 q + p */
-static const uint8_t bytes_8x8[64] = {OCT(0, 8), OCT(1, 8), OCT(2, 8), OCT(3, 8), OCT(4, 8), OCT(5, 8), OCT(6, 8), OCT(7, 8)};
+static const uint8_t bytes_8x8[64] = {OCT(0, 8), OCT(1, 8), OCT(2, 8), OCT(3, 8),
+                                      OCT(4, 8), OCT(5, 8), OCT(6, 8), OCT(7, 8)};
 /* the same with each row of eight then reversed, the order in which GFNI numbers the rows of its bit matrix */
 static const uint8_t bytes_8x8_reversed[64] = {OCT(56, -8), OCT(57, -8), OCT(58, -8), OCT(59, -8),
                                                OCT(60, -8), OCT(61, -8), OCT(62, -8), OCT(63, -8)};
@@ -73,15 +75,18 @@ static const uint8_t bytes_8x8_reversed[64] = {OCT(56, -8), OCT(57, -8), OCT(58,
 static const uint8_t bytes_reversed[64] = {OCT(7, -1),  OCT(15, -1), OCT(23, -1), OCT(31, -1),
                                            OCT(39, -1), OCT(47, -1), OCT(55, -1), OCT(63, -1)};
 /* out byte 16 p + q = in byte 4 q + p, and back */
-static const uint8_t bytes_16x4[64] = {OCT(0, 4), OCT(32, 4), OCT(1, 4), OCT(33, 4), OCT(2, 4), OCT(34, 4), OCT(3, 4), OCT(35, 4)};
+static const uint8_t bytes_16x4[64] = {OCT(0, 4), OCT(32, 4), OCT(1, 4), OCT(33, 4),
+                                       OCT(2, 4), OCT(34, 4), OCT(3, 4), OCT(35, 4)};
 #define QUAD2(a) a, a + 16, a + 32, a + 48, a + 1, a + 17, a + 33, a + 49
-static const uint8_t bytes_4x16[64] = {QUAD2(0), QUAD2(2), QUAD2(4), QUAD2(6), QUAD2(8), QUAD2(10), QUAD2(12), QUAD2(14)};
+static const uint8_t bytes_4x16[64] = {QUAD2(0), QUAD2(2),  QUAD2(4),  QUAD2(6),
+                                       QUAD2(8), QUAD2(10), QUAD2(12), QUAD2(14)};
 /* even bytes of a pair of vectors; odd ones are one further */
 static const uint8_t bytes_even[64] = {OCT(0, 2),  OCT(16, 2), OCT(32, 2), OCT(48, 2),
                                        OCT(64, 2), OCT(80, 2), OCT(96, 2), OCT(112, 2)};
 /* first half of two vectors interleaved; the second half is 32 further */
 #define PAIR4(a) a, a + 64, a + 1, a + 65, a + 2, a + 66, a + 3, a + 67
-static const uint8_t bytes_zip[64] = {PAIR4(0), PAIR4(4), PAIR4(8), PAIR4(12), PAIR4(16), PAIR4(20), PAIR4(24), PAIR4(28)};
+static const uint8_t bytes_zip[64] = {PAIR4(0),  PAIR4(4),  PAIR4(8),  PAIR4(12),
+                                      PAIR4(16), PAIR4(20), PAIR4(24), PAIR4(28)};
 
 #define BITS_IDENTITY _mm512_set1_epi64((long long)0x8040201008040201ULL)
 
@@ -116,7 +121,6 @@ static inline void transpose_quarters(vec r[4]) {
     r[2] = _mm512_shuffle_i64x2(b, d, 0x88);
     r[3] = _mm512_shuffle_i64x2(b, d, 0xdd);
 }
-
 
 /* BYTES elements of N bytes <-> N vectors, one for each byte of the element */
 static inline void load_planes2(const uint8_t *in, vec r[2]) {

@@ -1,4 +1,5 @@
-/* What AVX-512 alone does for zstd frames: XXH64's products, closing up bytes, and Huffman's codes of 64 bytes at once. */
+/* What AVX-512 alone does for zstd frames: XXH64's products, closing up bytes, and Huffman's codes of 64 bytes at
+ * once. */
 
 /* XXH64's four lanes at once. AMD multiplies 64-bit lanes in one step; where that takes three, plain C is faster. */
 static inline __m256i xxh_stripe(__m256i acc, __m256i x) {
@@ -15,8 +16,8 @@ static size_t simd_xxh_stripes(const uint8_t *p, size_t n, uint64_t v[4]) {
     _mm256_storeu_si256((void *)v, acc);
     return i;
 }
-static size_t simd_count_and_hash(const uint8_t *p, size_t n, uint64_t v[4], size_t *zeros,
-                                  const uint8_t *ahead, size_t step, uint8_t *copy) {
+static size_t simd_count_and_hash(const uint8_t *p, size_t n, uint64_t v[4], size_t *zeros, const uint8_t *ahead,
+                                  size_t step, uint8_t *copy) {
     size_t i = 0, c = 0;
     if (!__builtin_cpu_is("amd")) return 0;
     __m256i acc = _mm256_loadu_si256((const void *)v);
@@ -59,9 +60,9 @@ static inline void join(vec code, vec length, vec *joined, vec *bits) {
     *bits = _mm512_add_epi64(_mm512_and_si512(both, low32), later);
 }
 /* Four streams side by side, 64 bytes of each at a time, from their ends: the first three are `quarter` bytes long, the
- * fourth `last`. Returns how many bytes of each are done. */
-static size_t simd_huffman_streams(const uint8_t *x, size_t quarter, size_t last, const uint8_t *low, const uint8_t *high,
-                                   mz_bits b[4]) {
+ * fourth `last`. Returns how many bytes of each are done. In one piece, so that all four stay in registers. */
+static size_t simd_huffman_streams(const uint8_t *x, size_t quarter, size_t last, const uint8_t *low,
+                                   const uint8_t *high, mz_bits b[4]) {
     const vec three = _mm512_set1_epi8(7), four = _mm512_set1_epi8(15), zero = _mm512_setzero_si512();
     vec lows[4], highs[4], t;
     size_t done = 0;
@@ -73,14 +74,14 @@ static size_t simd_huffman_streams(const uint8_t *x, size_t quarter, size_t last
         lows[k] = LD(low + 64 * k);
         highs[k] = LD(high + 64 * k);
     }
-#define TAKE(s, k, i)                         \
-    {                                         \
-        s.acc |= joined[k][i] << s.bits;      \
-        s.bits += bits[k][i];                 \
-        memcpy(s.p, &s.acc, 8);               \
-        s.p += s.bits >> 3;                   \
-        s.acc >>= s.bits & 56;                \
-        s.bits &= 7;                          \
+#define TAKE(s, k, i)                    \
+    {                                    \
+        s.acc |= joined[k][i] << s.bits; \
+        s.bits += bits[k][i];            \
+        memcpy(s.p, &s.acc, 8);          \
+        s.p += s.bits >> 3;              \
+        s.acc >>= s.bits & 56;           \
+        s.bits &= 7;                     \
     }
 #define TAKE4(i) TAKE(s0, 0, i) TAKE(s1, 1, i) TAKE(s2, 2, i) TAKE(s3, 3, i)
     for (; done + 64 <= last; done += 64) {
@@ -95,7 +96,8 @@ static size_t simd_huffman_streams(const uint8_t *x, size_t quarter, size_t last
             join(_mm512_unpackhi_epi8(l, h), _mm512_unpackhi_epi8(t, zero), &hi[k], &hi_bits[k]);
             if (!eights) continue;
             /* two fours become an eight; the eights are in the order of the bytes */
-            vec first = _mm512_unpacklo_epi64(lo_bits[k], hi_bits[k]), then = _mm512_unpackhi_epi64(lo_bits[k], hi_bits[k]);
+            vec first = _mm512_unpacklo_epi64(lo_bits[k], hi_bits[k]),
+                then = _mm512_unpackhi_epi64(lo_bits[k], hi_bits[k]);
             vec both = _mm512_add_epi64(first, then);
             wide |= _mm512_cmpgt_epu64_mask(both, _mm512_set1_epi64(56));
             ST(joined[k], _mm512_or_si512(_mm512_sllv_epi64(_mm512_unpacklo_epi64(lo[k], hi[k]), then),

@@ -1,5 +1,9 @@
 /* Byte order: elements of 2, 4 or 8 bytes reversed. */
 
+static void byteswap(size_t size, const uint8_t *in, uint8_t *out, size_t n) {
+    switch (size) {
+    case 2:
+        for (size_t i = 0; i < n; i++) {
             uint16_t v;
             memcpy(&v, in + 2 * i, 2);
             v = (uint16_t)(v << 8 | v >> 8);

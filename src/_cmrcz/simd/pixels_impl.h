@@ -24,15 +24,15 @@ static inline float float_of_half(uint16_t h) {
 #if defined(MZ_SIMD) && !defined(MZ_OWN_TO_FLOAT)
 static size_t simd_to_float(int pt, const uint8_t *in, const float *gain, float *out, size_t n, int stream) {
     size_t i = 0;
-#define CONVERT(size, VECTOR)                      \
-    for (; i + FLOATS <= n; i += FLOATS) {         \
-        vf v = VECTOR(in + i * size);              \
+#define CONVERT(size, VECTOR)                       \
+    for (; i + FLOATS <= n; i += FLOATS) {          \
+        vf v = VECTOR(in + i * size);               \
         if (gain) v = vf_mul(v, vf_load(gain + i)); \
-        if (stream)                                \
-            vf_stream(out + i, v);                 \
-        else                                       \
-            vf_store(out + i, v);                  \
-    }                                              \
+        if (stream)                                 \
+            vf_stream(out + i, v);                  \
+        else                                        \
+            vf_store(out + i, v);                   \
+    }                                               \
     break;
     switch (pt) {
     case MZ_I8: CONVERT(1, vf_of_i8)
@@ -50,23 +50,23 @@ static size_t simd_to_float(int pt, const uint8_t *in, const float *gain, float 
     return i;
 }
 #endif
-static void to_float_range(int pt, const uint8_t *MZ_RESTRICT in, const float *MZ_RESTRICT gain,
-                              float *MZ_RESTRICT out, size_t begin, size_t end) {
-#define CONVERT(T, AS)                                                            \
-    if (gain)                                                                     \
-        for (size_t i = begin; i < end; i++) {                                    \
-            MZ_GET(T, v, in, i)                                                   \
-            MZ_GET(float, g, gain, i)                                             \
-            float f = (float)AS(v);                                               \
-            f *= g;                                                               \
-            MZ_PUT(float, f, out, i)                                              \
-        }                                                                         \
-    else                                                                          \
-        for (size_t i = begin; i < end; i++) {                                    \
-            MZ_GET(T, v, in, i)                                                   \
-            float f = (float)AS(v);                                               \
-            MZ_PUT(float, f, out, i)                                              \
-        }                                                                         \
+static void to_float_range(int pt, const uint8_t *MZ_RESTRICT in, const float *MZ_RESTRICT gain, float *MZ_RESTRICT out,
+                           size_t begin, size_t end) {
+#define CONVERT(T, AS)                         \
+    if (gain)                                  \
+        for (size_t i = begin; i < end; i++) { \
+            MZ_GET(T, v, in, i)                \
+            MZ_GET(float, g, gain, i)          \
+            float f = (float)AS(v);            \
+            f *= g;                            \
+            MZ_PUT(float, f, out, i)           \
+        }                                      \
+    else                                       \
+        for (size_t i = begin; i < end; i++) { \
+            MZ_GET(T, v, in, i)                \
+            float f = (float)AS(v);            \
+            MZ_PUT(float, f, out, i)           \
+        }                                      \
     break;
     switch (pt) {
     case MZ_I8: CONVERT(int8_t, MZ_AS_IS)

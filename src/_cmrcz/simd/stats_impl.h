@@ -64,8 +64,8 @@ static size_t simd_stats_i16(const uint8_t *in, size_t n, int64_t t[4]) { return
 static size_t simd_stats_u16(const uint8_t *in, size_t n, int64_t t[4]) { return stats16(in, n, t, 0); }
 
 /* Sixteen pixels a turn, summed in as many vectors of float64 as they fill: the lanes below. V is vf or vd, the pixels'
- * own vectors, in which the extremes are kept; V_min and V_max give their second argument where the first is NaN, and for
- * two zeros, as the plain C does. */
+ * own vectors, in which the extremes are kept; V_min and V_max give their second argument where the first is NaN, and
+ * for two zeros, as the plain C does. */
 #define MZ_STATS_VECTORS(name, V, PIXELS)                                                                              \
     static size_t simd_stats_##name(const uint8_t *in, size_t n, double *lo, double *hi, double *sum, double *squares, \
                                     size_t *nan) {                                                                     \
@@ -106,37 +106,37 @@ MZ_STATS_VECTORS(f64, vd, DOUBLES)
 
 /* 8 and 16 bits: exact integers over a block, t = min, max, sum, sum of squares; only the totals are rounded. A block
  * is small enough for 32-bit sums of pixels, and of squares of 8-bit pixels. */
-#define MZ_STATS_INTEGER(name, T, square_t)                                   \
-    static void stats_##name(const uint8_t *in, size_t n, mz_stats *s) {   \
-        const size_t block = 16384;                                           \
-        for (size_t a = 0; a < n; a += block) {                               \
-            const uint8_t *x = in + a * sizeof(T);                            \
-            size_t e = MZ_MIN(n - a, block);                                  \
-            int64_t t[4] = {INT32_MAX, INT32_MIN, 0, 0};                      \
-            size_t i = SIMD(stats_##name, (x, e, t));                         \
-            if (i < e) {                                                      \
-                MZ_GET(T, lo, x, i)                                           \
-                T hi = lo;                                                    \
-                int32_t sum = 0;                                              \
-                square_t squares = 0;                                         \
-                for (; i < e; i++) {                                          \
-                    MZ_GET(T, v, x, i)                                        \
-                    lo = v < lo ? v : lo;                                     \
-                    hi = v > hi ? v : hi;                                     \
-                    sum += v;                                                 \
-                    squares += (uint32_t)((int32_t)v * (int64_t)v);           \
-                }                                                             \
-                t[0] = MZ_MIN(t[0], lo);                                      \
-                t[1] = t[1] > hi ? t[1] : hi;                                 \
-                t[2] += sum;                                                  \
-                t[3] += (int64_t)squares;                                     \
-            }                                                                 \
-            if ((double)t[0] < s->min) s->min = (double)t[0];                 \
-            if ((double)t[1] > s->max) s->max = (double)t[1];                 \
-            s->sum += (double)t[2];                                           \
-            s->sumsq += (double)t[3];                                         \
-            s->n += e;                                                        \
-        }                                                                     \
+#define MZ_STATS_INTEGER(name, T, square_t)                              \
+    static void stats_##name(const uint8_t *in, size_t n, mz_stats *s) { \
+        const size_t block = 16384;                                      \
+        for (size_t a = 0; a < n; a += block) {                          \
+            const uint8_t *x = in + a * sizeof(T);                       \
+            size_t e = MZ_MIN(n - a, block);                             \
+            int64_t t[4] = {INT32_MAX, INT32_MIN, 0, 0};                 \
+            size_t i = SIMD(stats_##name, (x, e, t));                    \
+            if (i < e) {                                                 \
+                MZ_GET(T, lo, x, i)                                      \
+                T hi = lo;                                               \
+                int32_t sum = 0;                                         \
+                square_t squares = 0;                                    \
+                for (; i < e; i++) {                                     \
+                    MZ_GET(T, v, x, i)                                   \
+                    lo = v < lo ? v : lo;                                \
+                    hi = v > hi ? v : hi;                                \
+                    sum += v;                                            \
+                    squares += (uint32_t)((int32_t)v * (int64_t)v);      \
+                }                                                        \
+                t[0] = MZ_MIN(t[0], lo);                                 \
+                t[1] = t[1] > hi ? t[1] : hi;                            \
+                t[2] += sum;                                             \
+                t[3] += (int64_t)squares;                                \
+            }                                                            \
+            if ((double)t[0] < s->min) s->min = (double)t[0];            \
+            if ((double)t[1] > s->max) s->max = (double)t[1];            \
+            s->sum += (double)t[2];                                      \
+            s->sumsq += (double)t[3];                                    \
+            s->n += e;                                                   \
+        }                                                                \
     }
 MZ_STATS_INTEGER(i8, int8_t, uint32_t)
 MZ_STATS_INTEGER(u8, uint8_t, uint32_t)
@@ -164,32 +164,32 @@ static void add_lanes(float_lanes *l, size_t n, mz_stats *s) {
     s->sumsq += l->squares[0];
     s->n += n - l->nan;
 }
-#define MZ_LANE(T, k, i)                            \
-    {                                               \
-        MZ_GET(T, x, in, i)                         \
-        double v = x, w = v == v ? v : 0;           \
-        l.lo[k] = v < l.lo[k] ? v : l.lo[k];        \
-        l.hi[k] = v > l.hi[k] ? v : l.hi[k];        \
-        l.sum[k] += w;                              \
-        l.squares[k] += w * w;                      \
-        nan += v != v;                              \
+#define MZ_LANE(T, k, i)                     \
+    {                                        \
+        MZ_GET(T, x, in, i)                  \
+        double v = x, w = v == v ? v : 0;    \
+        l.lo[k] = v < l.lo[k] ? v : l.lo[k]; \
+        l.hi[k] = v > l.hi[k] ? v : l.hi[k]; \
+        l.sum[k] += w;                       \
+        l.squares[k] += w * w;               \
+        nan += v != v;                       \
     }
-#define MZ_STATS_FLOAT(name, T)                                                                        \
-    static void stats_##name(const uint8_t *in, size_t n, mz_stats *s) {                            \
-        float_lanes l;                                                                                    \
-        size_t i = 0, nan = 0;                                                                         \
-        for (int k = 0; k < 16; k++) {                                                                 \
-            l.lo[k] = INFINITY;                                                                        \
-            l.hi[k] = -INFINITY;                                                                       \
-            l.sum[k] = l.squares[k] = 0;                                                               \
-        }                                                                                              \
-        l.nan = 0;                                                                                     \
-        i = SIMD(stats_##name, (in, n, l.lo, l.hi, l.sum, l.squares, &l.nan));                         \
-        for (; i + 16 <= n; i += 16)                                                                   \
-            for (int k = 0; k < 16; k++) MZ_LANE(T, k, i + k)                                          \
-        for (int k = 0; i < n; i++, k++) MZ_LANE(T, k, i)                                              \
-        l.nan += nan;                                                                                  \
-        add_lanes(&l, n, s);                                                                           \
+#define MZ_STATS_FLOAT(name, T)                                                \
+    static void stats_##name(const uint8_t *in, size_t n, mz_stats *s) {       \
+        float_lanes l;                                                         \
+        size_t i = 0, nan = 0;                                                 \
+        for (int k = 0; k < 16; k++) {                                         \
+            l.lo[k] = INFINITY;                                                \
+            l.hi[k] = -INFINITY;                                               \
+            l.sum[k] = l.squares[k] = 0;                                       \
+        }                                                                      \
+        l.nan = 0;                                                             \
+        i = SIMD(stats_##name, (in, n, l.lo, l.hi, l.sum, l.squares, &l.nan)); \
+        for (; i + 16 <= n; i += 16)                                           \
+            for (int k = 0; k < 16; k++) MZ_LANE(T, k, i + k)                  \
+        for (int k = 0; i < n; i++, k++) MZ_LANE(T, k, i)                      \
+        l.nan += nan;                                                          \
+        add_lanes(&l, n, s);                                                   \
     }
 MZ_STATS_FLOAT(f32, float)
 MZ_STATS_FLOAT(f64, double)

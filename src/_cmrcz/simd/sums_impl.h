@@ -1,23 +1,23 @@
 /* Sums of frames: plain loops, which compilers turn into the vectors of the variant. */
 
-#define MZ_ADD(T, A)                   \
-    for (size_t i = 0; i < n; i++) {   \
-        MZ_GET(T, v, in, i)            \
-        MZ_GET(A, a, acc, i)           \
-        a = (A)(a + (A)v);             \
-        MZ_PUT(A, a, acc, i)           \
-    }                                  \
+#define MZ_ADD(T, A)                 \
+    for (size_t i = 0; i < n; i++) { \
+        MZ_GET(T, v, in, i)          \
+        MZ_GET(A, a, acc, i)         \
+        a = (A)(a + (A)v);           \
+        MZ_PUT(A, a, acc, i)         \
+    }                                \
     break;
 /* RUN(a, e) for 4-bit pixels a to a + e, unpacked in t */
-#define MZ_UNPACKED(RUN)                                      \
-    {                                                         \
-        uint8_t t[MZ_CHUNK];                                  \
-        for (size_t a = 0; a < n; a += MZ_CHUNK) {            \
-            size_t e = MZ_MIN(n - a, MZ_CHUNK);               \
-            unpack4((const uint8_t *)in + a / 2, t, e);    \
-            RUN;                                              \
-        }                                                     \
-        break;                                                \
+#define MZ_UNPACKED(RUN)                                \
+    {                                                   \
+        uint8_t t[MZ_CHUNK];                            \
+        for (size_t a = 0; a < n; a += MZ_CHUNK) {      \
+            size_t e = MZ_MIN(n - a, MZ_CHUNK);         \
+            unpack4((const uint8_t *)in + a / 2, t, e); \
+            RUN;                                        \
+        }                                               \
+        break;                                          \
     }
 static void add_u16(int pt, const void *MZ_RESTRICT in, uint16_t *MZ_RESTRICT acc, size_t n) {
     switch (pt) {
@@ -38,25 +38,25 @@ static void add_i64(int pt, const void *MZ_RESTRICT in, int64_t *MZ_RESTRICT acc
     }
 }
 static void add_f64(int pt, const void *MZ_RESTRICT in, double weight, const float *MZ_RESTRICT gain,
-                       double *MZ_RESTRICT acc, size_t n) {
-#define ADD(T)                                \
-    if (gain)                                 \
-        for (size_t i = 0; i < n; i++) {      \
-            MZ_GET(T, v, in, i)               \
-            MZ_GET(float, g, gain, i)         \
-            MZ_GET(double, a, acc, i)         \
-            float f = (float)v;               \
-            f *= g;                           \
-            a += weight * (double)f;          \
-            MZ_PUT(double, a, acc, i)         \
-        }                                     \
-    else                                      \
-        for (size_t i = 0; i < n; i++) {      \
-            MZ_GET(T, v, in, i)               \
-            MZ_GET(double, a, acc, i)         \
-            a += weight * (double)v;          \
-            MZ_PUT(double, a, acc, i)         \
-        }                                     \
+                    double *MZ_RESTRICT acc, size_t n) {
+#define ADD(T)                           \
+    if (gain)                            \
+        for (size_t i = 0; i < n; i++) { \
+            MZ_GET(T, v, in, i)          \
+            MZ_GET(float, g, gain, i)    \
+            MZ_GET(double, a, acc, i)    \
+            float f = (float)v;          \
+            f *= g;                      \
+            a += weight * (double)f;     \
+            MZ_PUT(double, a, acc, i)    \
+        }                                \
+    else                                 \
+        for (size_t i = 0; i < n; i++) { \
+            MZ_GET(T, v, in, i)          \
+            MZ_GET(double, a, acc, i)    \
+            a += weight * (double)v;     \
+            MZ_PUT(double, a, acc, i)    \
+        }                                \
     break;
     switch (pt) {
     case MZ_I8: ADD(int8_t)

@@ -1,17 +1,17 @@
 /* Transposes: the bits of bytes as bit planes, the bytes of elements as byte planes (Blosc's shuffle), and back. */
 
-/* ---- with vectors: the loops; load_planes and store_planes are the variant's --------------------------------------- */
+/* ---- with vectors: the loops; load_planes and store_planes are the variant's ------------------------------------ */
 
 #ifdef MZ_SIMD
 #ifndef MZ_OWN_BIT_PLANES
 /* Bit i of byte j of r[p] <-> bit p of byte j of r[i]: an 8 x 8 bit matrix for every byte position, transposed by
  * exchanging 4 x 4, 2 x 2, then single bits between vectors. */
 static inline void vectors_transpose_bits(vec r[8]) {
-#define EXCHANGE(a, b, shift, mask)                          \
-    {                                                        \
-        vec t = v_and(v_xor(v_shr16(a, shift), b), mask);    \
-        b = v_xor(b, t);                                     \
-        a = v_xor(a, v_shl16(t, shift));                     \
+#define EXCHANGE(a, b, shift, mask)                       \
+    {                                                     \
+        vec t = v_and(v_xor(v_shr16(a, shift), b), mask); \
+        b = v_xor(b, t);                                  \
+        a = v_xor(a, v_shl16(t, shift));                  \
     }
     const vec m4 = v_set8(0x0f), m2 = v_set8(0x33), m1 = v_set8(0x55);
     for (int i = 0; i < 4; i++) EXCHANGE(r[i], r[i + 4], 4, m4)
@@ -47,24 +47,24 @@ static size_t simd_bit_untranspose(const uint8_t *in, uint8_t *out, size_t plane
     }
     return j;
 }
-#define MZ_SHUFFLE_VECTORS(size)                                                          \
-    static size_t simd_shuffle##size(const uint8_t *in, uint8_t *out, size_t n) {         \
-        size_t i = 0;                                                                     \
-        for (; i + BYTES <= n; i += BYTES) {                                              \
-            vec r[size];                                                                  \
-            load_planes##size(in + size * i, r);                                          \
-            for (int p = 0; p < size; p++) ST(out + p * n + i, r[p]);                     \
-        }                                                                                 \
-        return i;                                                                         \
-    }                                                                                     \
-    static size_t simd_unshuffle##size(const uint8_t *in, uint8_t *out, size_t n) {       \
-        size_t i = 0;                                                                     \
-        for (; i + BYTES <= n; i += BYTES) {                                              \
-            vec r[size];                                                                  \
-            for (int p = 0; p < size; p++) r[p] = LD(in + p * n + i);                     \
-            store_planes##size(out + size * i, r);                                        \
-        }                                                                                 \
-        return i;                                                                         \
+#define MZ_SHUFFLE_VECTORS(size)                                                    \
+    static size_t simd_shuffle##size(const uint8_t *in, uint8_t *out, size_t n) {   \
+        size_t i = 0;                                                               \
+        for (; i + BYTES <= n; i += BYTES) {                                        \
+            vec r[size];                                                            \
+            load_planes##size(in + size * i, r);                                    \
+            for (int p = 0; p < size; p++) ST(out + p * n + i, r[p]);               \
+        }                                                                           \
+        return i;                                                                   \
+    }                                                                               \
+    static size_t simd_unshuffle##size(const uint8_t *in, uint8_t *out, size_t n) { \
+        size_t i = 0;                                                               \
+        for (; i + BYTES <= n; i += BYTES) {                                        \
+            vec r[size];                                                            \
+            for (int p = 0; p < size; p++) r[p] = LD(in + p * n + i);               \
+            store_planes##size(out + size * i, r);                                  \
+        }                                                                           \
+        return i;                                                                   \
     }
 MZ_SHUFFLE_VECTORS(2)
 MZ_SHUFFLE_VECTORS(4)
@@ -74,11 +74,11 @@ MZ_SHUFFLE_VECTORS(8)
 /* ---- between words: an 8 x 8 bit matrix in 64 bits, byte k in bits 8 k to 8 k + 7 ------------------------------ */
 
 /* exchanges the masked bits of b with those of a, shift higher */
-#define MZ_EXCHANGE(a, b, shift, mask)           \
-    {                                            \
+#define MZ_EXCHANGE(a, b, shift, mask)                  \
+    {                                                   \
         uint64_t t = (((a) >> (shift)) ^ (b)) & (mask); \
-        (b) ^= t;                                \
-        (a) ^= t << (shift);                     \
+        (b) ^= t;                                       \
+        (a) ^= t << (shift);                            \
     }
 static inline uint64_t bits8x8(uint64_t x) {
     uint64_t t = (x ^ (x >> 7)) & 0x00aa00aa00aa00aaULL;
@@ -101,10 +101,10 @@ static inline void words_transpose_bits(uint64_t r[8]) {
         for (int k = i; k < i + 2; k++) MZ_EXCHANGE(r[k], r[k + 2], 2, 0x3333333333333333ULL)
     for (int i = 0; i < 8; i += 2) MZ_EXCHANGE(r[i], r[i + 1], 1, 0x5555555555555555ULL)
 }
-static void bit_transpose(const uint8_t *in, uint8_t *out, size_t n) {
 
 /* ---- bit planes ------------------------------------------------------------------------------------------------ */
 
+static void bit_transpose(const uint8_t *in, uint8_t *out, size_t n) {
     size_t plane = n / 8, j = SIMD(bit_transpose, (in, out, plane));
     for (; j + 8 <= plane; j += 8) {
         uint64_t r[8];
@@ -136,15 +136,17 @@ static void bit_untranspose(const uint8_t *in, uint8_t *out, size_t n) {
 
 /* ---- byte shuffle ---------------------------------------------------------------------------------------------- */
 
+/* ---- byte planes ----------------------------------------------------------------------------------------------- */
+
 /* For a constant number of bytes an element; i elements are done. */
-#define MZ_SHUFFLE(size)                                                                               \
-    static void shuffle##size(const uint8_t *MZ_RESTRICT in, uint8_t *MZ_RESTRICT out, size_t n) {  \
-        for (size_t i = SIMD(shuffle##size, (in, out, n)); i < n; i++)                                 \
-            for (int p = 0; p < size; p++) out[p * n + i] = in[size * i + p];                          \
-    }                                                                                                  \
+#define MZ_SHUFFLE(size)                                                                             \
+    static void shuffle##size(const uint8_t *MZ_RESTRICT in, uint8_t *MZ_RESTRICT out, size_t n) {   \
+        for (size_t i = SIMD(shuffle##size, (in, out, n)); i < n; i++)                               \
+            for (int p = 0; p < size; p++) out[p * n + i] = in[size * i + p];                        \
+    }                                                                                                \
     static void unshuffle##size(const uint8_t *MZ_RESTRICT in, uint8_t *MZ_RESTRICT out, size_t n) { \
-        for (size_t i = SIMD(unshuffle##size, (in, out, n)); i < n; i++)                               \
-            for (int p = 0; p < size; p++) out[size * i + p] = in[p * n + i];                          \
+        for (size_t i = SIMD(unshuffle##size, (in, out, n)); i < n; i++)                             \
+            for (int p = 0; p < size; p++) out[size * i + p] = in[p * n + i];                        \
     }
 MZ_SHUFFLE(2)
 MZ_SHUFFLE(4)
@@ -202,7 +204,3 @@ static void unshuffle(size_t size, const uint8_t *in, uint8_t *out, size_t nbyte
     }
     if (nbytes > whole) memcpy(out + whole, in + whole, nbytes - whole);
 }
-static void byteswap(size_t size, const uint8_t *in, uint8_t *out, size_t n) {
-    switch (size) {
-    case 2:
-        for (size_t i = 0; i < n; i++) {

@@ -7,9 +7,9 @@
  *   vf, FLOATS; vd, DOUBLES     vectors of float32 and float64
  *   load_planes, store_planes   the transposes, which every processor does in its own way
  *
- * A template has its loop over vectors first, simd_X, which returns how far it came, and then X, in plain C, which does what
- * is left: all of it in plain.c. What a variant has no code for it defines as 0. All functions are static, so that the
- * variants' names do not meet. */
+ * A template has its loop over vectors first, simd_X, which returns how far it came, and then X, in plain C, which does
+ * what is left: all of it in plain.c. What a variant has no code for it defines as 0. All functions are static, so that
+ * the variants' names do not meet. */
 #include "kernels.h"
 #include <math.h>
 #include <string.h>
@@ -52,7 +52,7 @@
 #include "zstd_decode_impl.h"
 
 const mz_kernels MZ_CAT(mz_kernels_, MZ_NAME) = {
-    MZ_STR(MZ_NAME), bit_transpose, bit_untranspose, pack4,    unpack4,     count_zero, nonzero_mask, histogram8,
-    stats,           to_float,      add_u16,         add_i64,  add_f64,     shuffle,    unshuffle,    byteswap,
-    xxh64,           xxh_start,     xxh_stripes,     xxh_end,  zstd_encode, zstd_decode,
+    MZ_STR(MZ_NAME), bit_transpose, bit_untranspose, pack4,   unpack4,     count_zero,  nonzero_mask, histogram8,
+    stats,           to_float,      add_u16,         add_i64, add_f64,     shuffle,     unshuffle,    byteswap,
+    xxh64,           xxh_start,     xxh_stripes,     xxh_end, zstd_encode, zstd_decode,
 };

@@ -55,11 +55,11 @@ static uint64_t xxh64(const uint8_t *p, size_t n, uint64_t seed) {
     xxh_start(v, seed);
     return xxh_end(p, n, n, seed, v);
 }
-/* How many of the n bytes at p are 0; whole stripes of them go into v, *hashed counts their bytes. A hash waits for its sums
- * most of the time: meanwhile the zeros are counted, `step` bytes for each of these are fetched from ahead, and all are
- * copied, if copy is not NULL: then it is the copy that is counted and hashed. */
+/* How many of the n bytes at p are 0; whole stripes of them go into v, *hashed counts their bytes. A hash waits for its
+ * sums most of the time: meanwhile the zeros are counted, `step` bytes for each of these are fetched from ahead, and
+ * all are copied, if copy is not NULL: then it is the copy that is counted and hashed. */
 static size_t count_and_hash(const uint8_t *p, size_t n, uint64_t v[4], size_t *hashed, const uint8_t *ahead,
-                                size_t step, uint8_t *copy) {
+                             size_t step, uint8_t *copy) {
     (void)ahead, (void)step; /* plain C has no use for them */
     size_t zeros = 0, i = SIMD(count_and_hash, (p, n, v, &zeros, ahead, step, copy));
     if (copy) {

@@ -38,8 +38,7 @@ static void nonzero_mask(const uint8_t *in, uint64_t *out, size_t n) {
         uint64_t m = 0;
         size_t e = n - i < 64 ? n - i : 64, k = 0;
         /* the product gathers the eight flags in the top byte, in order */
-        for (; k + 8 <= e; k += 8)
-            m |= ((nonzero8(load8(in + i + k)) >> 7) * 0x0102040810204080ULL >> 56) << k;
+        for (; k + 8 <= e; k += 8) m |= ((nonzero8(load8(in + i + k)) >> 7) * 0x0102040810204080ULL >> 56) << k;
         for (; k < e; k++) m |= (uint64_t)(in[i + k] != 0) << k;
         out[i / 64] = m;
     }

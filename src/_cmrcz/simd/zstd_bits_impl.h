@@ -46,6 +46,4 @@ static inline uint32_t reader_take(bit_reader *s, unsigned n) {
     return (uint32_t)v;
 }
 /* Bits that are left; below 0 if more were taken than there are. */
-static inline int64_t reader_left(const bit_reader *s) {
-    return 8 * (s->p - s->start) + 64 - (int64_t)ctz(s->b);
-}
+static inline int64_t reader_left(const bit_reader *s) { return 8 * (s->p - s->start) + 64 - (int64_t)ctz(s->b); }

@@ -1,12 +1,12 @@
 /* The decoder of zstd.h: frames and their blocks (RFC 8878, 3.1.1).
  *
- * Every length and table is checked as strictly as libzstd does: what is not understood, or wrong, is left to it. Streams
- * of bits are read from their ends; the 8 bytes before a stream may be read too, as they are always inside the frame:
- * its headers come first. */
+ * Every length and table is checked as strictly as libzstd does: what is not understood, or wrong, is left to it.
+ * Streams of bits are read from their ends; the 8 bytes before a stream may be read too, as they are always inside the
+ * frame: its headers come first. */
 
 /* A compressed block; its decoded length, 0 if it is not for us. */
 static size_t decode_block(mz_zread *w, const uint8_t *p, const uint8_t *end, uint8_t *out, size_t room, size_t before,
-                            size_t *repeat) {
+                           size_t *repeat) {
     size_t count, stored, n;
     int header, log[3];
     const uint8_t *q = read_literals_header(p, end, &count, &stored, &header), *literals_end = q;
@@ -27,7 +27,8 @@ static size_t decode_block(mz_zread *w, const uint8_t *p, const uint8_t *end, ui
     int modes = *q++;
     if (modes & 3) return 0;
     if (!read_code_table(modes >> 6, &q, end, 36, 9, ll_expected, 6, ll_base, ll_bits, w->ll, &log[0]) ||
-        !read_code_table(modes >> 4 & 3, &q, end, modes >> 4 & 3 ? 32 : 29, 8, of_expected, 5, of_base, of_bits, w->of, &log[1]) ||
+        !read_code_table(modes >> 4 & 3, &q, end, modes >> 4 & 3 ? 32 : 29, 8, of_expected, 5, of_base, of_bits, w->of,
+                         &log[1]) ||
         !read_code_table(modes >> 2 & 3, &q, end, 53, 9, ml_expected, 6, ml_base, ml_bits, w->ml, &log[2]) ||
         !decode_literals(w, p, literals_end, header, count, w->literals))
         return 0;

@@ -1,8 +1,9 @@
 /* Finite state entropy, the decoder's half (RFC 8878, 4.1). */
 
-/* A table's description: norm[s] for the symbols up to *symbols, -1 for less than one. Returns its end, NULL if wrong. */
+/* A table's description: norm[s] for the symbols up to *symbols, -1 for less than one. Returns its end, NULL if
+ * wrong. */
 static const uint8_t *fse_read_counts(const uint8_t *p, const uint8_t *end, int most_log, int *symbols, int *log,
-                                    int16_t *norm) {
+                                      int16_t *norm) {
     int most = *symbols, n = 0, at = 4;
     if (p >= end) return NULL;
     *log = (*p & 15) + 5;
@@ -44,7 +45,7 @@ static const uint8_t *fse_read_counts(const uint8_t *p, const uint8_t *end, int 
     return p <= end ? p : NULL;
 }
 static void fse_decoder(const int16_t *norm, int symbols, int log, const uint32_t *base, const uint8_t *extra,
-                              mz_step *table) {
+                        mz_step *table) {
     uint8_t at[1 << MZ_FSE_MAX];
     uint16_t next[64];
     int size = 1 << log, step = (size >> 1) + (size >> 3) + 3, position = 0, top = size - 1;

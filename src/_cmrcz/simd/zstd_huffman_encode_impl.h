@@ -1,20 +1,15 @@
 /* Huffman codes, the encoder's half (RFC 8878, 4.2): lengths from counts, the tree's description, the streams. */
 
-/* Code lengths from counts (at least two of them not 0): Huffman's, limited to 11 bits. */
-static void huffman_lengths(const uint32_t *count, uint8_t *length, mz_huffman *h) {
-    uint32_t a[256], b[256], weight[512];
-    uint16_t parent[512];
-    uint8_t depth[512];
+/* The bytes that have a count, rarest first, as count << 8 | byte; how many there are. */
+static int sort_counts(const uint32_t *count, uint32_t a[256]) {
+    uint32_t b[256], most = 0;
     int n = 0;
-    uint32_t most = 0;
     for (int s = 0; s < 256; s++) {
-        length[s] = 0;
         if (!count[s]) continue;
         a[n++] = count[s] << 8 | (uint32_t)s;
         most |= count[s];
-        h->last = s;
     }
-    for (int shift = 8; shift < 32 && most >> (shift - 8); shift += 8) { /* radix sort, rarest first */
+    for (int shift = 8; shift < 32 && most >> (shift - 8); shift += 8) { /* radix sort */
         uint32_t at[256] = {0}, sum = 0;
         for (int i = 0; i < n; i++) at[a[i] >> shift & 255]++;
         for (int i = 0; i < 256; i++) {
@@ -25,8 +20,14 @@ static void huffman_lengths(const uint32_t *count, uint8_t *length, mz_huffman *
         for (int i = 0; i < n; i++) b[at[a[i] >> shift & 255]++] = a[i];
         memcpy(a, b, (size_t)n * sizeof *a);
     }
+    return n;
+}
+/* Huffman's lengths, cut to MZ_HUF_MAX bits: how many codes there are of each. weight: n in rising order, and room for
+ * n. */
+static void cut_huffman(uint32_t weight[512], int n, uint16_t count_of[MZ_HUF_MAX + 1]) {
+    uint16_t parent[512];
+    uint8_t depth[512];
     /* Leaves 0 to n - 1 and inner nodes n to 2 n - 2 are both in order of weight: two queues. */
-    for (int i = 0; i < n; i++) weight[i] = a[i] >> 8;
     for (int leaf = 0, inner = n, made = n; made < 2 * n - 1; made++) {
         weight[made] = 0;
         for (int k = 0; k < 2; k++) {
@@ -35,48 +36,61 @@ static void huffman_lengths(const uint32_t *count, uint8_t *length, mz_huffman *
             parent[take] = (uint16_t)made;
         }
     }
-    memset(h->count_of, 0, sizeof h->count_of);
+    memset(count_of, 0, (MZ_HUF_MAX + 1) * sizeof *count_of);
     depth[2 * n - 2] = 0;
     for (int i = 2 * n - 3; i >= 0; i--) {
         depth[i] = (uint8_t)(depth[parent[i]] + 1);
-        if (i < n) h->count_of[depth[i] < MZ_HUF_MAX ? depth[i] : MZ_HUF_MAX]++;
+        if (i < n) count_of[depth[i] < MZ_HUF_MAX ? depth[i] : MZ_HUF_MAX]++;
     }
-    /* Codes that were cut take too much room (Kraft's sum, in units of the longest code): lengthen others, each time
-     * where a unit costs least. The bytes of each length stand together in order of count, so that only the rarest of
-     * each length is worth looking at. */
+}
+/* Codes that were cut take too much room (Kraft's sum, in units of the longest code): lengthen others, each time where
+ * a unit costs least. The bytes of each length stand together in order of count, so that only the rarest of each length
+ * is worth looking at. */
+static void fit_lengths(const uint32_t *weight, uint16_t count_of[MZ_HUF_MAX + 1]) {
     int excess = -(1 << MZ_HUF_MAX);
-    for (int l = 1; l <= MZ_HUF_MAX; l++) excess += h->count_of[l] << (MZ_HUF_MAX - l);
+    for (int l = 1; l <= MZ_HUF_MAX; l++) excess += count_of[l] << (MZ_HUF_MAX - l);
     while (excess > 0) {
         uint64_t least = UINT64_MAX;
         int best = 0;
-        for (int l = MZ_HUF_MAX - 1, rarest = h->count_of[MZ_HUF_MAX]; l > 0; rarest += h->count_of[l--]) {
+        for (int l = MZ_HUF_MAX - 1, rarest = count_of[MZ_HUF_MAX]; l > 0; rarest += count_of[l--]) {
             int freed = 1 << (MZ_HUF_MAX - 1 - l);
-            if (!h->count_of[l]) continue;
+            if (!count_of[l]) continue;
             /* in 2048ths, which all of these divide */
             uint64_t cost = ((uint64_t)weight[rarest] << MZ_HUF_MAX) / (uint32_t)(freed < excess ? freed : excess);
             if (cost < least) least = cost, best = l;
         }
-        h->count_of[best]--;
-        h->count_of[best + 1]++;
+        count_of[best]--;
+        count_of[best + 1]++;
         excess -= 1 << (MZ_HUF_MAX - 1 - best);
     }
     while (excess < 0) { /* more was freed than needed: the most frequent of some length may have a shorter code */
         uint64_t most = 0;
         int best = MZ_HUF_MAX;
-        for (int l = MZ_HUF_MAX, above = h->count_of[l]; l > 1; above += h->count_of[--l]) {
-            if (!h->count_of[l] || 1 << (MZ_HUF_MAX - l) > -excess) continue;
+        for (int l = MZ_HUF_MAX, above = count_of[l]; l > 1; above += count_of[--l]) {
+            if (!count_of[l] || 1 << (MZ_HUF_MAX - l) > -excess) continue;
             uint64_t gain = ((uint64_t)weight[above - 1] << MZ_HUF_MAX) >> (MZ_HUF_MAX - l);
             if (gain > most) most = gain, best = l;
         }
-        h->count_of[best]--;
-        h->count_of[best - 1]++;
+        count_of[best]--;
+        count_of[best - 1]++;
         excess += 1 << (MZ_HUF_MAX - best);
     }
+}
+/* Code lengths from counts (at least two of them not 0): Huffman's, limited to 11 bits. */
+static void huffman_lengths(const uint32_t *count, uint8_t *length, mz_huffman *h) {
+    uint32_t sorted[256], weight[512];
+    int n = sort_counts(count, sorted);
+    for (int i = 0; i < n; i++) weight[i] = sorted[i] >> 8;
+    cut_huffman(weight, n, h->count_of);
+    fit_lengths(weight, h->count_of);
     h->longest = MZ_HUF_MAX;
     while (!h->count_of[h->longest]) h->longest--;
+    h->last = 255;
+    while (!count[h->last]) h->last--;
+    memset(length, 0, 256);
     for (int i = 0, l = h->longest, left = h->count_of[l]; i < n; i++) {
         while (!left) left = h->count_of[--l];
-        length[a[i] & 255] = (uint8_t)l;
+        length[sorted[i] & 255] = (uint8_t)l;
         left--;
     }
 }
@@ -152,24 +166,24 @@ static uint8_t *huffman_stream(const uint8_t *x, size_t n, const mz_huffman *h, 
 /* Two streams side by side, 4 bytes of each at a time, from their ends x and y back: one alone waits for its last sum,
  * and four have too many numbers for the registers. Returns how many of the n bytes are done. entry: a code in the top
  * bits, its length in the low 6. */
-#define MZ_TAKE(e, f)            \
+#define MZ_TAKE(e, f)              \
     one = one >> ((e) & 63) | (e); \
     two = two >> ((f) & 63) | (f); \
-    sum1 += (e);                 \
+    sum1 += (e);                   \
     sum2 += (f);
 /* What was added last is at the top of one and two; what was flushed drops out below. The low bits
  * of the sums are how many bits were added. */
-#define MZ_STORE                                 \
-    bits1 += sum1 & 63;                          \
-    bits2 += sum2 & 63;                          \
-    store8(p, one >> ((64 - bits1) & 63));    \
-    store8(q, two >> ((64 - bits2) & 63));    \
-    p += bits1 >> 3;                             \
-    q += bits2 >> 3;                             \
-    bits1 &= 7;                                  \
+#define MZ_STORE                           \
+    bits1 += sum1 & 63;                    \
+    bits2 += sum2 & 63;                    \
+    store8(p, one >> ((64 - bits1) & 63)); \
+    store8(q, two >> ((64 - bits2) & 63)); \
+    p += bits1 >> 3;                       \
+    q += bits2 >> 3;                       \
+    bits1 &= 7;                            \
     bits2 &= 7;
-#define MZ_STREAMS                                                  \
-    *b = (mz_bits){bits1 ? one >> (64 - bits1) : 0, bits1, p};      \
+#define MZ_STREAMS                                             \
+    *b = (mz_bits){bits1 ? one >> (64 - bits1) : 0, bits1, p}; \
     *c = (mz_bits){bits2 ? two >> (64 - bits2) : 0, bits2, q};
 static size_t huffman_two(const uint8_t *x, const uint8_t *y, size_t n, const uint64_t *entry, mz_bits *b, mz_bits *c) {
     uint64_t one = 0, two = 0, bits1 = 0, bits2 = 0;
@@ -186,8 +200,10 @@ static size_t huffman_two(const uint8_t *x, const uint8_t *y, size_t n, const ui
     MZ_STREAMS
     return done;
 }
-/* The same for bytes below 32, two of them by one entry of a table for pairs: the first in the low 5 bits of its index. */
-static size_t huffman_pairs(const uint8_t *x, const uint8_t *y, size_t n, const uint64_t *entry, mz_bits *b, mz_bits *c) {
+/* The same for bytes below 32, two of them by one entry of a table for pairs: the first in the low 5 bits of its
+ * index. */
+static size_t huffman_pairs(const uint8_t *x, const uint8_t *y, size_t n, const uint64_t *entry, mz_bits *b,
+                            mz_bits *c) {
     uint64_t one = 0, two = 0, bits1 = 0, bits2 = 0;
     uint8_t *p = b->p, *q = c->p;
     size_t done = n & ~(size_t)3;
@@ -206,8 +222,8 @@ static size_t huffman_pairs(const uint8_t *x, const uint8_t *y, size_t n, const 
 #undef MZ_TAKE
 #undef MZ_STORE
 #undef MZ_STREAMS
-/* 4.2.2: four streams behind the sizes of the first three; their end. Writes up to 11/8 n + 160 bytes: the four are made
- * at once, and moved together. */
+/* 4.2.2: four streams behind the sizes of the first three; their end. Writes up to 11/8 n + 160 bytes: the four are
+ * made at once, and moved together. */
 static uint8_t *huffman_streams(const uint8_t *x, size_t n, const mz_huffman *h, uint8_t *out) {
     size_t quarter = (n + 3) / 4, room = quarter * MZ_HUF_MAX / 8 + 32, left[4];
     uint8_t *p = out + 6;

@@ -1,7 +1,8 @@
 /* A block's literals, the decoder's half (RFC 8878, 3.1.1.3.1). */
 
 /* Where the literals section ends, how many literals it holds; NULL if wrong. */
-static const uint8_t *read_literals_header(const uint8_t *p, const uint8_t *end, size_t *count, size_t *stored, int *header) {
+static const uint8_t *read_literals_header(const uint8_t *p, const uint8_t *end, size_t *count, size_t *stored,
+                                           int *header) {
     uint64_t v = 0;
     for (int k = 0; k < 5 && p + k < end; k++) v |= (uint64_t)p[k] << 8 * k;
     int type = v & 3, form = v >> 2 & 3;

@@ -18,7 +18,8 @@ static uint8_t *write_literals_header(int type, size_t n, size_t stored, uint8_t
         return out + bytes;
     }
     int streams = n < 1024 ? 0 : n < 16384 ? 2 : 3, bits = streams == 0 ? 10 : streams == 2 ? 14 : 18;
-    put_bytes(out, (unsigned)type | (uint64_t)streams << 2 | (uint64_t)n << 4 | (uint64_t)stored << (4 + bits), (2 * bits + 4 + 7) / 8);
+    put_bytes(out, (unsigned)type | (uint64_t)streams << 2 | (uint64_t)n << 4 | (uint64_t)stored << (4 + bits),
+              (2 * bits + 4 + 7) / 8);
     return out + (2 * bits + 4 + 7) / 8;
 }
 static uint8_t *write_literals_raw(const uint8_t *x, size_t n, uint8_t *out) {
@@ -26,9 +27,9 @@ static uint8_t *write_literals_raw(const uint8_t *x, size_t n, uint8_t *out) {
     if (n) memcpy(out, x, n);
     return out + n;
 }
-/* Counts of bytes to make codes by. sample: where there are many, a quarter of them in strips, spread unevenly so that no
- * period in the pixels is met by all; and every byte that those strips had not, so that each byte that is there has a
- * count. Not with many zeros: then many bytes are rare, and all their counts matter. */
+/* Counts of bytes to make codes by. sample: where there are many, a quarter of them in strips, spread unevenly so that
+ * no period in the pixels is met by all; and every byte that those strips had not, so that each byte that is there has
+ * a count. Not with many zeros: then many bytes are rare, and all their counts matter. */
 static void count_bytes(mz_zwork *w, const uint8_t *x, size_t n, int sample, uint32_t *count) {
     enum { STRIP = 1024, EVERY = 4 * STRIP };
     size_t sampled = 0;
@@ -61,7 +62,8 @@ static void count_bytes(mz_zwork *w, const uint8_t *x, size_t n, int sample, uin
 }
 /* The literals section; *gained tells whether they became smaller. The codes of the literals before serve again where
  * that is smaller than describing new ones. */
-static uint8_t *encode_literals(mz_zwork *w, const uint8_t *x, size_t n, int sample, int min_gain, uint8_t *out, int *gained) {
+static uint8_t *encode_literals(mz_zwork *w, const uint8_t *x, size_t n, int sample, int min_gain, uint8_t *out,
+                                int *gained) {
     uint32_t count[256];
     uint8_t length[256];
     mz_huffman h;

@@ -10,9 +10,9 @@ and the byte 1 repeats a byte; a chunk may be a single value. Plug-in codecs and
 blocks of different lengths are C-Blosc2's, and stay there: it is not even linked, so that nothing in a file can make it
 load them. `chunk_parse` takes what it knows and refuses the rest.
 
-zstd's frames are made by zstd_frame_impl.h where pixels are counts or noise, which is what makes the files small and
-quick to write (docs/codec.md), and by libzstd where searching gains. zstd_decode_impl.h reads such frames quicker than
-libzstd, which reads all others and judges what is damaged.
+zstd's frames are made by simd/zstd_encode_impl.h where pixels are counts or noise, which is what makes the files small
+and quick to write (docs/codec.md), and by libzstd where searching gains. simd/zstd_decode_impl.h reads such frames
+quicker than libzstd, which reads all others and judges what is damaged.
 """
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -268,7 +268,7 @@ cdef int stream_decode(int codec, const uint8_t *p, size_t n, uint8_t *out, size
                 s.zread = <mz_zread *> malloc(sizeof(mz_zread))
                 if s.zread is NULL:
                     return NO_MEMORY
-            if K.zstd_read(p, n, out, length, verify, s.zread):
+            if K.zstd_decode(p, n, out, length, verify, s.zread):
                 return OK
             s.foreign = FOREIGN
         if s.dctx is NULL:
@@ -453,7 +453,7 @@ cdef int64_t stream_encode(const uint8_t *x, size_t n, const Params *p, const Pl
     cdef int64_t r
     if p.codec == 6:
         if not plan.search:
-            return <int64_t> K.zstd_frame(x, n, planes, s.zwork, out, cap)
+            return <int64_t> K.zstd_encode(x, n, planes, s.zwork, out, cap)
         got = ZSTD_compress2(s.search, out, cap, x, n)
         return 0 if ZSTD_isError(got) else <int64_t> got
     if p.codec == 2:

@@ -58,11 +58,11 @@ typedef struct {
     size_t (*xxh_stripes)(const uint8_t *p, size_t n, uint64_t v[4]);
     uint64_t (*xxh_end)(const uint8_t *p, size_t n, uint64_t total, uint64_t seed, uint64_t v[4]);
     /* n bytes as one zstd frame; its length, or 0 if that is more than cap. Any cap is safe. */
-    size_t (*zstd_frame)(const uint8_t *x, size_t n, const mz_zplan *plan, mz_zwork *w, uint8_t *out, size_t cap);
+    size_t (*zstd_encode)(const uint8_t *x, size_t n, const mz_zplan *plan, mz_zwork *w, uint8_t *out, size_t cap);
     /* The zstd frame of n bytes at p to exactly length bytes: 1 if that was done, 0 if the frame is wrong or not of the
-     * kind that zstd_frame makes; what libzstd reads otherwise. verify: compare the content checksum, if it has one.
+     * kind that zstd_encode makes; what libzstd reads otherwise. verify: compare the content checksum, if it has one.
      * Any input is safe. */
-    int (*zstd_read)(const uint8_t *p, size_t n, uint8_t *out, size_t length, int verify, mz_zread *w);
+    int (*zstd_decode)(const uint8_t *p, size_t n, uint8_t *out, size_t length, int verify, mz_zread *w);
 } mz_kernels;
 
 /* The table in use. Chosen once, at first call, by the processor and the environment variable MRCZ_SIMD

@@ -48,8 +48,8 @@ cdef extern from "kernels.h" nogil:
         void (*xxh_start)(uint64_t *, uint64_t) noexcept nogil
         size_t (*xxh_stripes)(const uint8_t *, size_t, uint64_t *) noexcept nogil
         uint64_t (*xxh_end)(const uint8_t *, size_t, uint64_t, uint64_t, uint64_t *) noexcept nogil
-        size_t (*zstd_frame)(const uint8_t *, size_t, const mz_zplan *, mz_zwork *, uint8_t *, size_t) noexcept nogil
-        int (*zstd_read)(const uint8_t *, size_t, uint8_t *, size_t, int, mz_zread *) noexcept nogil
+        size_t (*zstd_encode)(const uint8_t *, size_t, const mz_zplan *, mz_zwork *, uint8_t *, size_t) noexcept nogil
+        int (*zstd_decode)(const uint8_t *, size_t, uint8_t *, size_t, int, mz_zread *) noexcept nogil
 
     const mz_kernels *mz_get_kernels()
     const mz_kernels *mz_kernels_named(const char *)

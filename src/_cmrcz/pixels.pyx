@@ -247,8 +247,8 @@ def xxh64(const uint8_t[::1] data not None, uint64_t seed=0, *, variant=None):
     return h
 
 
-def zstd_frame(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, size_t plane=0, bint sample=False,
-               int planes_per_byte=0, bint checksum=True, int min_gain=64, bint stable=True, variant=None):
+def zstd_encode(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, size_t plane=0, bint sample=False,
+                int planes_per_byte=0, bint checksum=True, int min_gain=64, bint stable=True, variant=None):
     """Encode ``data`` (at least 1 byte) as one zstd frame into ``out``; its length, or 0 if it does not fit.
 
     ``plane`` bytes belong together, 0 for all; with ``stable=False`` another thread may change ``data`` meanwhile,
@@ -276,13 +276,13 @@ def zstd_frame(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, s
     if work is NULL:
         raise MemoryError
     with nogil:
-        size = k.zstd_frame(&data[0], data.shape[0], &plan, work, &out[0], out.shape[0])
+        size = k.zstd_encode(&data[0], data.shape[0], &plan, work, &out[0], out.shape[0])
     free(work)
     return size
 
 
-def zstd_read(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, bint verify=True, variant=None) -> bool:
-    """Decode ``data``, a zstd frame as `zstd_frame` makes them, which fills ``out`` (at least 1 byte) exactly.
+def zstd_decode(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, bint verify=True, variant=None) -> bool:
+    """Decode ``data``, a zstd frame as `zstd_encode` makes them, which fills ``out`` (at least 1 byte) exactly.
 
     Returns False, with anything in ``out``, if the frame is damaged or of another kind: libzstd decides then. With
     ``verify`` the content checksum is compared, if there is one.
@@ -297,7 +297,7 @@ def zstd_read(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, bi
     if work is NULL:
         raise MemoryError
     with nogil:
-        done = k.zstd_read(p, data.shape[0], &out[0], out.shape[0], verify, work)
+        done = k.zstd_decode(p, data.shape[0], &out[0], out.shape[0], verify, work)
     free(work)
     return bool(done)
 

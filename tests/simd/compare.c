@@ -179,11 +179,11 @@ static void compare_zstd(const mz_kernels *plain, const mz_kernels *other) {
     for (int v = 0; v < 2; v++) {
         uint8_t *o = v ? right : left;
         memset(o + cap, 0xa7, GUARD);
-        lengths[at++] = (v ? other : plain)->zstd_frame(in, n, &plan, &work, o, cap);
+        lengths[at++] = (v ? other : plain)->zstd_encode(in, n, &plan, &work, o, cap);
         for (size_t i = 0; i < GUARD; i++)
             if (o[cap + i] != 0xa7) differ("what stands beyond the output", n);
     }
-    now = "zstd_frame";
+    now = "zstd_encode";
     if (lengths[0] != lengths[1]) differ("the length", n);
     if (memcmp(left, right, lengths[0])) differ("the frame", n);
     compared++;
@@ -195,10 +195,10 @@ static void compare_zstd(const mz_kernels *plain, const mz_kernels *other) {
     for (int damaged = 0; damaged < 2; damaged++) {
         int said[2];
         if (damaged) frame[below(length)] ^= (uint8_t)(1 << below(8));
-        now = "zstd_read";
+        now = "zstd_decode";
         memset(left, 0, n), memset(right, 0, n);
-        said[0] = plain->zstd_read(frame, length, left, n, 1, &read);
-        said[1] = other->zstd_read(frame, length, right, n, 1, &read);
+        said[0] = plain->zstd_decode(frame, length, left, n, 1, &read);
+        said[1] = other->zstd_decode(frame, length, right, n, 1, &read);
         if (said[0] != said[1]) differ("whether it is a good frame", n);
         if (said[0] && memcmp(left, right, n)) differ("what was decoded", n);
         if (!damaged && said[1] && memcmp(right, in, n)) differ("what was decoded and what was encoded", n);

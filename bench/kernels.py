@@ -36,16 +36,16 @@ def cases(n, rate, rng):
     yield "xxh64", n, lambda v: pixels.xxh64(noise, variant=v)
     frame, planes = np.zeros(2 * n, np.uint8), np.zeros(n, np.uint8)
     pixels.bit_transpose(data, planes)
-    yield "zstd frame, bytes", n, lambda v: pixels.zstd_frame(data, frame, variant=v)
+    yield "zstd frame, bytes", n, lambda v: pixels.zstd_encode(data, frame, variant=v)
     yield (
         "zstd frame, bit planes",
         n,
-        lambda v: pixels.zstd_frame(planes, frame, plane=n // 8, sample=True, variant=v),
+        lambda v: pixels.zstd_encode(planes, frame, plane=n // 8, sample=True, variant=v),
     )
     for name, source, plane in (("bytes", data, 0), ("bit planes", planes, n // 8)):
         whole = np.zeros(2 * n, np.uint8)
-        stored = whole[: pixels.zstd_frame(source, whole, plane=plane, sample=True)].copy()
-        yield f"zstd read, {name}", n, lambda v, s=stored: pixels.zstd_read(s, out, verify=False, variant=v)
+        stored = whole[: pixels.zstd_encode(source, whole, plane=plane, sample=True)].copy()
+        yield f"zstd read, {name}", n, lambda v, s=stored: pixels.zstd_decode(s, out, verify=False, variant=v)
     for size in (2, 3, 4, 8, 16):
         yield f"shuffle {size}", n, lambda v, size=size: pixels.shuffle(data, out, size, variant=v)
         yield f"unshuffle {size}", n, lambda v, size=size: pixels.unshuffle(data, out, size, variant=v)

@@ -4,7 +4,7 @@
  * writes nothing beyond its output. The variants agree to the last bit. */
 #ifndef MZ_KERNELS_H
 #define MZ_KERNELS_H
-#include "zstd_frame.h"
+#include "simd/zstd.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,11 +32,11 @@ typedef struct {
     /* adds to h[256] */
     void (*histogram8)(const uint8_t *in, size_t n, uint32_t *h);
     /* Adds n pixels of type pt to s. Sums of integers are exact while below 2^53; those of floats are accumulated in
-     * float64 in a fixed order (kernels_impl.h), so that they depend on how the pixels are divided between calls, but
-     * not on the variant. */
+     * float64 in a fixed order (simd/stats_impl.h), so that they depend on how the pixels are divided between calls,
+     * but not on the variant. */
     void (*stats)(int pt, const void *in, size_t n, mz_stats *s);
-    /* out[i] = (float)in[i], times gain[i] if gain is not NULL: one float32 multiplication, as NumPy does it.
-     * MZ_U4: starts at the low nibble of in[0]. stream 1: may use non-temporal stores (out is not read again soon); 2: the
+    /* out[i] = (float)in[i], times gain[i] if gain is not NULL: one float32 multiplication, as NumPy does it. MZ_U4:
+     * starts at the low nibble of in[0]. stream 1: may use non-temporal stores (out is not read again soon); 2: the
      * same, and a call with 1 is to follow, which waits until all are seen by others. */
     void (*to_float)(int pt, const void *in, const float *gain, float *out, size_t n, int stream);
     /* acc[i] += in[i], for integer pt of 1 byte (or MZ_U4) into uint16/int16; the caller keeps it from overflowing */
@@ -52,22 +52,22 @@ typedef struct {
     /* reverses the bytes of n elements of 2, 4 or 8 bytes; out may be in itself */
     void (*byteswap)(size_t size, const uint8_t *in, uint8_t *out, size_t n);
     uint64_t (*xxh64)(const uint8_t *p, size_t n, uint64_t seed);
-    /* The same bit by bit: start, then whole stripes of 32 bytes as they come (how many bytes those were is returned), then
-     * the n bytes that are left of `total`. */
+    /* The same bit by bit: start, then whole stripes of 32 bytes as they come (how many bytes those were is returned),
+     * then the n bytes that are left of `total`. */
     void (*xxh_start)(uint64_t v[4], uint64_t seed);
     size_t (*xxh_stripes)(const uint8_t *p, size_t n, uint64_t v[4]);
     uint64_t (*xxh_end)(const uint8_t *p, size_t n, uint64_t total, uint64_t seed, uint64_t v[4]);
     /* n bytes as one zstd frame; its length, or 0 if that is more than cap. Any cap is safe. */
-    size_t (*zstd_frame)(const uint8_t *x, size_t n, const mz_zplan *plan, mz_zwork *w, uint8_t *out, size_t cap);
+    size_t (*zstd_encode)(const uint8_t *x, size_t n, const mz_zplan *plan, mz_zwork *w, uint8_t *out, size_t cap);
     /* The zstd frame of n bytes at p to exactly length bytes: 1 if that was done, 0 if the frame is wrong or not of the
-     * kind that zstd_frame makes; what libzstd reads otherwise. verify: compare the content checksum, if it has one.
+     * kind that zstd_encode makes; what libzstd reads otherwise. verify: compare the content checksum, if it has one.
      * Any input is safe. */
-    int (*zstd_read)(const uint8_t *p, size_t n, uint8_t *out, size_t length, int verify, mz_zread *w);
+    int (*zstd_decode)(const uint8_t *p, size_t n, uint8_t *out, size_t length, int verify, mz_zread *w);
 } mz_kernels;
 
 /* The table in use. Chosen once, at first call, by the processor and the environment variable MRCZ_SIMD
- * ("c", "avx2", "avx512"; an unknown or unsupported name is an error reported as NULL, which kernels_in_use of kernels.pxd
- * makes an ImportError). */
+ * ("c", "avx2", "avx512", "neon"; an unknown or unsupported name is an error reported as NULL, which kernels_in_use of
+ * kernels.pxd makes an ImportError). */
 const mz_kernels *mz_get_kernels(void);
 /* A named variant, or NULL if this processor or build has none. */
 const mz_kernels *mz_kernels_named(const char *name);

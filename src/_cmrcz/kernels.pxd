@@ -48,8 +48,8 @@ cdef extern from "kernels.h" nogil:
         void (*xxh_start)(uint64_t *, uint64_t) noexcept nogil
         size_t (*xxh_stripes)(const uint8_t *, size_t, uint64_t *) noexcept nogil
         uint64_t (*xxh_end)(const uint8_t *, size_t, uint64_t, uint64_t, uint64_t *) noexcept nogil
-        size_t (*zstd_frame)(const uint8_t *, size_t, const mz_zplan *, mz_zwork *, uint8_t *, size_t) noexcept nogil
-        int (*zstd_read)(const uint8_t *, size_t, uint8_t *, size_t, int, mz_zread *) noexcept nogil
+        size_t (*zstd_encode)(const uint8_t *, size_t, const mz_zplan *, mz_zwork *, uint8_t *, size_t) noexcept nogil
+        int (*zstd_decode)(const uint8_t *, size_t, uint8_t *, size_t, int, mz_zread *) noexcept nogil
 
     const mz_kernels *mz_get_kernels()
     const mz_kernels *mz_kernels_named(const char *)
@@ -60,7 +60,8 @@ cdef inline const mz_kernels *kernels_in_use() except NULL:
     cdef const mz_kernels *k = mz_get_kernels()
     if k is NULL:
         import os
-        there = ", ".join([name for name in ("c", "avx2", "avx512") if mz_kernels_named(name.encode()) is not NULL])
+        names = ("c", "avx2", "avx512", "neon")
+        there = ", ".join([name for name in names if mz_kernels_named(name.encode()) is not NULL])
         asked = os.environ.get("MRCZ_SIMD")
         raise ImportError(f"the environment variable MRCZ_SIMD is {asked!r}, which names no kernels that this processor"
                           f" and build can run: there are {there}; set it to one of them, or unset it")

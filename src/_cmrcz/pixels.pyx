@@ -1,7 +1,7 @@
 """Pixels to pixels: thin, size-checked wrappers of the SIMD kernels.
 
 Every function takes contiguous buffers, writes into memory the caller allocated, releases the GIL and keeps no state.
-``variant`` names a kernel variant ("c", "avx2", "avx512") for tests; ``None`` is the one chosen at import.
+``variant`` names a kernel variant ("c", "avx2", "avx512", "neon") for tests; ``None`` is the one chosen at import.
 """
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
@@ -70,13 +70,13 @@ cdef int _same(size_t got, size_t expected, str what) except -1:
 
 
 def simd() -> str:
-    """Name of the kernel variant in use: ``"c"``, ``"avx2"`` or ``"avx512"``."""
+    """Name of the kernel variant in use: ``"c"``, ``"avx2"``, ``"avx512"`` or ``"neon"``."""
     return (<bytes> _K.name).decode()
 
 
 def variants() -> tuple:
     """Names of the kernel variants this processor can run."""
-    return tuple(v for v in ("c", "avx2", "avx512") if kernels_named(v.encode()) is not NULL)
+    return tuple(v for v in ("c", "avx2", "avx512", "neon") if kernels_named(v.encode()) is not NULL)
 
 
 cdef int _bit_filter(void (*kernel)(const uint8_t *, uint8_t *, size_t) noexcept nogil, const uint8_t[::1] data,
@@ -239,12 +239,12 @@ def xxh64(const uint8_t[::1] data not None, uint64_t seed=0, *, variant=None):
     return h
 
 
-def zstd_frame(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, size_t plane=0, bint sample=False,
-               int planes_per_byte=0, bint checksum=True, int min_gain=64, bint stable=True, variant=None):
+def zstd_encode(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, size_t plane=0, bint sample=False,
+                int planes_per_byte=0, bint checksum=True, int min_gain=64, bint stable=True, variant=None):
     """Encode ``data`` (at least 1 byte) as one zstd frame into ``out``; its length, or 0 if it does not fit.
 
     ``plane`` bytes belong together, 0 for all; with ``stable=False`` another thread may change ``data`` meanwhile,
-    which is then one plane; see ``mz_zplan`` in zstd_frame.h for the rest. All variants write the same bytes.
+    which is then one plane; see ``mz_zplan`` in simd/zstd.h for the rest. All variants write the same bytes.
     """
     cdef const mz_kernels *k = _kernels(variant)
     cdef mz_zplan plan
@@ -268,13 +268,13 @@ def zstd_frame(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, s
     if work is NULL:
         raise MemoryError
     with nogil:
-        size = k.zstd_frame(&data[0], data.shape[0], &plan, work, &out[0], out.shape[0])
+        size = k.zstd_encode(&data[0], data.shape[0], &plan, work, &out[0], out.shape[0])
     free(work)
     return size
 
 
-def zstd_read(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, bint verify=True, variant=None) -> bool:
-    """Decode ``data``, a zstd frame as `zstd_frame` makes them, which fills ``out`` (at least 1 byte) exactly.
+def zstd_decode(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, bint verify=True, variant=None) -> bool:
+    """Decode ``data``, a zstd frame as `zstd_encode` makes them, which fills ``out`` (at least 1 byte) exactly.
 
     Returns False, with anything in ``out``, if the frame is damaged or of another kind: libzstd decides then. With
     ``verify`` the content checksum is compared, if there is one.
@@ -289,7 +289,7 @@ def zstd_read(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, bi
     if work is NULL:
         raise MemoryError
     with nogil:
-        done = k.zstd_read(p, data.shape[0], &out[0], out.shape[0], verify, work)
+        done = k.zstd_decode(p, data.shape[0], &out[0], out.shape[0], verify, work)
     free(work)
     return bool(done)
 

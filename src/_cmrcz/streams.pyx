@@ -1,7 +1,7 @@
 """One stream of a block through its codec. This module alone carries the codec library.
 
-zstd's frames are made by zstd_frame_impl.h where pixels are counts or noise, which is what makes the files small and
-quick to write (docs/codec.md), and by libzstd where searching gains. zstd_decode_impl.h reads such frames quicker than
+zstd's frames are made by simd/zstd_encode_impl.h where pixels are counts or noise, which is what makes the files small and
+quick to write (docs/codec.md), and by libzstd where searching gains. simd/zstd_decode_impl.h reads such frames quicker than
 libzstd, which reads all others and judges what is damaged.
 """
 from libc.stdint cimport int64_t, uint8_t
@@ -83,7 +83,7 @@ cdef int decompress_zstd(Decompressor *d, const uint8_t *p, size_t n, uint8_t *o
             d.zread = <mz_zread *> malloc(sizeof(mz_zread))
             if d.zread is NULL:
                 return NO_MEMORY
-        if K.zstd_read(p, n, out, length, verify, d.zread):
+        if K.zstd_decode(p, n, out, length, verify, d.zread):
             return OK
         d.foreign = FOREIGN
     if d.dctx is NULL:
@@ -140,7 +140,7 @@ cdef int64_t compress(Compressor *c, int codec, int level, const uint8_t *x, siz
     cdef int64_t r
     if codec == ZSTD:
         if planes is not NULL:
-            return <int64_t> K.zstd_frame(x, n, planes, c.zwork, out, cap)
+            return <int64_t> K.zstd_encode(x, n, planes, c.zwork, out, cap)
         got = ZSTD_compress2(c.search, out, cap, x, n)
         return 0 if ZSTD_isError(got) else <int64_t> got
     if codec == LZ4:

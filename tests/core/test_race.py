@@ -35,8 +35,8 @@ room, back = np.empty(2 * n, "u1"), np.empty(n, "u1")
 try:
     while time.time() - begun < 1.0:
         if way == "frame":
-            size = pixels.zstd_frame(array, room, sample=bool(made & 1), stable=False, variant=variant)
-            assert pixels.zstd_read(room[:size], back, variant=variant), "the checksum is not of what was encoded"
+            size = pixels.zstd_encode(array, room, sample=bool(made & 1), stable=False, variant=variant)
+            assert pixels.zstd_decode(room[:size], back, variant=variant), "the checksum is not of what was encoded"
         else:
             codec, filter, profile, typesize = (int(v) for v in way.split(","))
             packed = chunk.encode(array, codec=codec, filter=filter, profile=profile, typesize=typesize)

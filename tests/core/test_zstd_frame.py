@@ -21,7 +21,7 @@ def encode(data, variant, cap=None, **options):
     """The frame as bytes, empty if it does not fit; nothing beyond `cap` is touched."""
     cap = len(data) + 3 * (len(data) // 256 + 8) + 64 if cap is None else cap
     out = np.full(cap + 64, GUARD, np.uint8)
-    size = pixels.zstd_frame(data, out[:cap], variant=variant, **options)
+    size = pixels.zstd_encode(data, out[:cap], variant=variant, **options)
     assert size <= cap and (out[cap:] == GUARD).all()
     return out[:size].tobytes()
 
@@ -29,7 +29,7 @@ def encode(data, variant, cap=None, **options):
 def decode(frame, size, variant=None, verify=True):
     """What the decoder here makes of a frame, None if it leaves it to libzstd; nothing beyond `size` is touched."""
     out = np.full(size + 64, GUARD, np.uint8)
-    done = pixels.zstd_read(np.frombuffer(frame, np.uint8), out[:size], verify=verify, variant=variant)
+    done = pixels.zstd_decode(np.frombuffer(frame, np.uint8), out[:size], verify=verify, variant=variant)
     assert (out[size:] == GUARD).all()
     return out[:size].tobytes() if done else None
 
@@ -230,7 +230,7 @@ def test_no_frame_at_all(variant):
     for wrong in (b"", b"\x28", b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfd\x20", bytes(9), b"\xff" * 40):
         assert decode(wrong, 1, variant) is None
     assert decode(b"\x28\xb5\x2f\xfd\x20\x01" + b"\x09\x00\x00" + b"x", 1, variant) == b"x"
-    assert not pixels.zstd_read(np.zeros(9, np.uint8), np.zeros(0, np.uint8), variant=variant)
+    assert not pixels.zstd_decode(np.zeros(9, np.uint8), np.zeros(0, np.uint8), variant=variant)
 
 
 @each_variant
@@ -263,6 +263,6 @@ def test_nonsense_is_refused():
     some, room = np.ones(8, np.uint8), np.empty(100, np.uint8)
     for wrong in ({"min_gain": 0}, {"planes_per_byte": 7}, {"variant": "mmx"}):
         with pytest.raises(ValueError, match=r"no kernel variant|must be positive, planes_per_byte 0 or 8"):
-            pixels.zstd_frame(some, room, **wrong)
+            pixels.zstd_encode(some, room, **wrong)
     with pytest.raises(ValueError, match="0 bytes"):
-        pixels.zstd_frame(some[:0], room)
+        pixels.zstd_encode(some[:0], room)

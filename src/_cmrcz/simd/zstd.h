@@ -18,12 +18,13 @@ enum { MZ_HUF_MAX = 11 };
 typedef struct {
     uint8_t low[256], high[256];
     uint16_t count_of[MZ_HUF_MAX + 1]; /* codes of each length */
-    int longest, last; /* the longest code's length, the last byte that has a code */
+    int longest, last;                 /* the longest code's length, the last byte that has a code */
 } mz_huffman;
 
 /* Memory of one encoder, about half a MB; what is in it does not matter between calls. */
 typedef struct {
-    uint64_t nonzero[MZ_ZBLOCK / 64 + 1]; /* a bit a byte; one word more, so that a run can be looked at beyond its word */
+    /* a bit a byte; one word more, so that a run can be looked at beyond its word */
+    uint64_t nonzero[MZ_ZBLOCK / 64 + 1];
     uint64_t matched[MZ_ZBLOCK / 64];
     uint32_t starts[MZ_ZBLOCK / 4 + 64]; /* of matches, and where they end */
     uint32_t ends[MZ_ZBLOCK / 4 + 64];
@@ -33,11 +34,11 @@ typedef struct {
     mz_huffman tree; /* of the literals before, if has_tree */
     int has_tree;
     uint8_t spare[3 * MZ_ZBLOCK + 4096]; /* a block is made here where it might not fit what is left of the output */
-    uint8_t copy[MZ_ZBLOCK]; /* of a block, if plan.stable is 0 */
+    uint8_t copy[MZ_ZBLOCK];             /* of a block, if plan.stable is 0 */
 } mz_zwork;
 
-/* A state of a decoder of finite state entropy: what its value begins at and how many bits are added to that; the same for
- * the state after it. */
+/* A state of a decoder of finite state entropy: what its value begins at and how many bits are added to that; the same
+ * for the state after it. */
 typedef struct {
     uint32_t base;
     uint16_t next;
@@ -49,7 +50,7 @@ typedef struct {
     /* Codes looked up several at a time, by 11 bits, if has_many: up to 4 bytes; then, a byte each, how many bits were
      * taken and how many bytes are valid. */
     uint64_t many[1 << MZ_HUF_MAX];
-    uint8_t one[1 << MZ_HUF_MAX][2]; /* one at a time, by `log` bits: the code's length, and its byte */
+    uint8_t one[1 << MZ_HUF_MAX][2];   /* one at a time, by `log` bits: the code's length, and its byte */
     mz_step ll[512], ml[512], of[256]; /* of literals' lengths, matches' lengths and offsets */
     uint8_t literals[MZ_ZBLOCK + 64];
     int log, length; /* the longest code's length; the mean over the table, << log */
@@ -63,16 +64,16 @@ typedef struct {
 
 /* How a frame is to be encoded. */
 typedef struct {
-    size_t plane;  /* bytes that belong together: each plane is a zstd block of its own, or several if above 128 KiB */
-    int sample; /* codes may be made by counting a quarter of the bytes, which costs a thousandth of the size */
+    size_t plane; /* bytes that belong together: each plane is a zstd block of its own, or several if above 128 KiB */
+    int sample;   /* codes may be made by counting a quarter of the bytes, which costs a thousandth of the size */
     /* 8 for bit planes of items longer than a byte: there the top plane of the byte before is often empty, and a match
      * into it needs no zero of its own before it. Else 0. */
     int planes_per_byte;
     int checksum;
     int min_gain; /* literals are compressed only if that saves at least 1/min_gain of them */
-    /* Nobody writes to the bytes meanwhile. If 0, other threads may (they are an array of the user's): each is then read
-     * once, and what was read becomes a frame that is right; all are one plane. Codes made of one look at bytes and used
-     * on another would not even stay within the output. */
+    /* Nobody writes to the bytes meanwhile. If 0, other threads may (they are an array of the user's): each is then
+     * read once, and what was read becomes a frame that is right; all are one plane. Codes made of one look at bytes
+     * and used on another would not even stay within the output. */
     int stable;
     /* What will be read after this, or NULL, and how many bytes of it for each byte here: it may be fetched into the
      * caches while the checksum waits for its sums. */

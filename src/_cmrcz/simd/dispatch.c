@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The SIMD variants are built with GCC and Clang only (see meson.build), so that their builtins are there. */
+/* The variants for x86-64 are built with GCC and Clang only (see meson.build), so that their builtins are there. */
 #if defined(MZ_HAVE_AVX2) || defined(MZ_HAVE_AVX512)
 #include <cpuid.h>
 #define MZ_X86_64 1
@@ -16,10 +16,14 @@ extern const mz_kernels mz_kernels_avx2;
 #ifdef MZ_HAVE_AVX512
 extern const mz_kernels mz_kernels_avx512;
 #endif
+#ifdef MZ_HAVE_NEON
+extern const mz_kernels mz_kernels_neon;
+#endif
 
 #ifdef MZ_X86_64
-/* Every flag meson.build compiles with is asked for. The builtin also knows whether the system saves the registers; what
- * older compilers' builtin does not know is F16C. Virtual machines take microseconds for a cpuid: once is enough. */
+/* Every flag meson.build compiles with is asked for. The builtin also knows whether the system saves the registers;
+ * what older compilers' builtin does not know is F16C. Virtual machines take microseconds for a cpuid: once is
+ * enough. */
 static int has_f16c(void) {
     static int known; /* 0: not asked yet, 1: no, 2: yes */
     int k = __atomic_load_n(&known, __ATOMIC_RELAXED);
@@ -53,19 +57,23 @@ const mz_kernels *mz_kernels_named(const char *name) {
 #ifdef MZ_HAVE_AVX512
     if (!strcmp(name, "avx512") && has_avx512()) return &mz_kernels_avx512;
 #endif
+#ifdef MZ_HAVE_NEON
+    if (!strcmp(name, "neon")) return &mz_kernels_neon; /* every 64-bit ARM processor has it */
+#endif
     return NULL;
 }
 
 static const mz_kernels *choose(void) {
+    static const char *const best_first[] = {"avx512", "avx2", "neon", "c"};
     const char *forced = getenv("MRCZ_SIMD");
     if (forced && *forced) return mz_kernels_named(forced);
-    const mz_kernels *k = mz_kernels_named("avx512");
-    if (!k) k = mz_kernels_named("avx2");
-    return k ? k : &mz_kernels_c;
+    const mz_kernels *k = NULL;
+    for (int i = 0; !k; i++) k = mz_kernels_named(best_first[i]);
+    return k;
 }
 
-/* No lock: threads that race here store the same pointer, to constants, and the store is atomic. An extension that calls
- * this while it is imported reads the environment before threads of its own could be changing it. */
+/* No lock: threads that race here store the same pointer, to constants, and the store is atomic. An extension that
+ * calls this while it is imported reads the environment before threads of its own could be changing it. */
 const mz_kernels *mz_get_kernels(void) {
 #if defined(__GNUC__) || defined(__clang__)
     static const mz_kernels *chosen;

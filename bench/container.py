@@ -226,7 +226,7 @@ def metadata_rows(megabytes: float, repeats: int) -> list[dict[str, Any]]:
     import lz4.block
     import zstandard
 
-    from mrcz.metadata import pack, unpack
+    from mrcz.container.metadata import pack, unpack
 
     data = dictionary(megabytes)
     encoders: dict[str, tuple[Callable[[Any], bytes], Callable[[bytes], Any]]] = {

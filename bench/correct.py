@@ -225,11 +225,21 @@ def speed(args):
             return plain.apply(stack, model.weights, fills)
 
         slow, _ = best(in_numpy, 1)
-        rows.append({"what": f"sum, fit, mask, fill in place, {np.dtype(dtype).name}", "seconds": seconds,
-                     "ten_frames": short, "ten_frames_numpy": slow, "peak_frames": peak})
-        print(f"{args.frames} × {args.size}² {np.dtype(dtype).name}, {args.method}: {seconds:.3f} s; of its first 10, "
-              f"plain NumPy {slow:.2f} s against {short:.3f} s ({slow / short:.1f} ×); peak beyond the stack "
-              f"{peak:.2f} frames of its type", flush=True)
+        rows.append(
+            {
+                "what": f"sum, fit, mask, fill in place, {np.dtype(dtype).name}",
+                "seconds": seconds,
+                "ten_frames": short,
+                "ten_frames_numpy": slow,
+                "peak_frames": peak,
+            }
+        )
+        print(
+            f"{args.frames} × {args.size}² {np.dtype(dtype).name}, {args.method}: {seconds:.3f} s; of its first 10, "
+            f"plain NumPy {slow:.2f} s against {short:.3f} s ({slow / short:.1f} ×); peak beyond the stack "
+            f"{peak:.2f} frames of its type",
+            flush=True,
+        )
         del few, model, again, whole, in_numpy
     koma = Koma(2, n_frames=40, n_threads=args.threads)
     sums = [np.random.default_rng(k).poisson(48, (args.size, args.size)).astype(np.int32) for k in range(6)]

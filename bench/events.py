@@ -43,8 +43,12 @@ def whole_pixels(stack):
     return np.broadcast_to(fit_outliers(stack).mask, stack.shape)
 
 
-TESTS = {"events": ours, "leave one out, Poisson": leave_one_out, "leave one out, exact": exact,
-         "whole pixels (fdr)": whole_pixels}
+TESTS = {
+    "events": ours,
+    "leave one out, Poisson": leave_one_out,
+    "leave one out, exact": exact,
+    "whole pixels (fdr)": whole_pixels,
+}
 
 
 def judge(found, events, shape):
@@ -62,8 +66,11 @@ def table(title, rows):
     print(f"\n| {title} | found, one frame | three frames | good pixel-frames lost |\n|---|---|---|---|")
     for name, found in rows.items():
         one, three, lost = (np.sum([f[key] for f in found], 0) for key in ("one", "three", "lost"))
-        print(f"| {name} | {one[0] / max(1, one[1]):.3f} | {three[0] / max(1, three[1]):.3f} | "
-              f"{lost[0]} of {lost[1]:.2g}: {lost[0] / lost[1]:.1e} |", flush=True)
+        print(
+            f"| {name} | {one[0] / max(1, one[1]):.3f} | {three[0] / max(1, three[1]):.3f} | "
+            f"{lost[0]} of {lost[1]:.2g}: {lost[0] / lost[1]:.1e} |",
+            flush=True,
+        )
 
 
 def accuracy(args):
@@ -119,8 +126,15 @@ def speed(args):
         peak = tracemalloc.get_traced_memory()[1] / stack[0].nbytes
         tracemalloc.stop()
         wall, cpu = min(times)
-        out.append({"events": events, "seconds": wall, "processor_seconds": cpu, "peak_frames": peak,
-                    "found": correction.events.n_pixels if events else None})
+        out.append(
+            {
+                "events": events,
+                "seconds": wall,
+                "processor_seconds": cpu,
+                "peak_frames": peak,
+                "found": correction.events.n_pixels if events else None,
+            }
+        )
         print(json.dumps(out[-1]), flush=True)
     return out
 

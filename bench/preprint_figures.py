@@ -141,8 +141,12 @@ def figure_12(size):
             values = []
             for k, frames, model in zip((-1, 0, 1), judged, models, strict=True):
                 pattern = references[middle + k].pattern
-                values.append(correlation(frames[half:], lambda frame, number, p=pattern, m=model:
-                                          (frame if m is None else m.apply_frame(frame)) - p))
+                values.append(
+                    correlation(
+                        frames[half:],
+                        lambda frame, number, p=pattern, m=model: (frame if m is None else m.apply_frame(frame)) - p,
+                    )
+                )
             reached.append(np.mean(values))
         print(label + ":", ", ".join(f"a = {a} {value:.5f}" for a, value in zip(radii, reached, strict=True)))
         axis.plot(radii, reached, style, color=colour, label=label)

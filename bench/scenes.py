@@ -57,8 +57,7 @@ def measure(rules, name, args):
                 mask = find(seen)
             row["said"] += [str(warning.message) for warning in said]
             row["counts"].append(rules.counts(seen, mask))
-            row["median"].append(rules.median_at_recall(
-                seen, rules.divide([row["counts"][-1]["recall of 3σ"]]), score))
+            row["median"].append(rules.median_at_recall(seen, rules.divide([row["counts"][-1]["recall of 3σ"]]), score))
             row["sums"].append(rules.sums(seen, rules.defect_model(mask, seen.stack, gain=seen.gain)))
             if seed == 0:
                 with warnings.catch_warnings():
@@ -69,10 +68,21 @@ def measure(rules, name, args):
     for rule, row in found.items():
         kinds = {kind: rules.divide(pair[kind] for pair in row["counts"]) for kind in row["counts"][0]}
         filtered, true = np.sum(row["sums"], 0)
-        out.append({"scene": name, "rule": rule, "size": args.size, "seeds": args.seeds, "dose": args.dose, **kinds,
-                    "said": row["said"],
-                    "median_at_recall": rules.divide(row["median"]), "R_held_out": row["R"][0][0],
-                    "R_residual": row["R"][0][1], "sum_error": filtered / true - 1 if true else 0.0})
+        out.append(
+            {
+                "scene": name,
+                "rule": rule,
+                "size": args.size,
+                "seeds": args.seeds,
+                "dose": args.dose,
+                **kinds,
+                "said": row["said"],
+                "median_at_recall": rules.divide(row["median"]),
+                "R_held_out": row["R"][0][0],
+                "R_residual": row["R"][0][1],
+                "sum_error": filtered / true - 1 if true else 0.0,
+            }
+        )
     return out
 
 
@@ -97,8 +107,11 @@ def tables(rows):
         ("R held out × 1000, high-passed frames", rules, lambda row: f"{1e3 * row['R_held_out']:.2f}"),
         ("R held out × 1000, frames minus the true image", rules, lambda row: f"{1e3 * row['R_residual']:.2f}"),
         ("Sum over beads and bars, % off", judged, lambda row: f"{100 * row['sum_error']:+.2f}"),
-        ("Clean specimen pixels the 5 × 5 median flags at the same recall", judged[:2],
-         lambda row: few(row["median_at_recall"])),
+        (
+            "Clean specimen pixels the 5 × 5 median flags at the same recall",
+            judged[:2],
+            lambda row: few(row["median_at_recall"]),
+        ),
     ):
         print(f"\n**{title}**\n\n| scene | {' | '.join(shown)} |\n|---|{'---|' * len(shown)}")
         for name in names:

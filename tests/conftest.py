@@ -36,7 +36,7 @@ def some_data_dir() -> Path:
 @pytest.fixture
 def still(monkeypatch) -> None:
     """Files of this test do not change while they are opened: no need to look at thousands of damaged ones twice."""
-    monkeypatch.setattr("mrcz.opening._PAUSES", ())
+    monkeypatch.setattr("mrcz.file.opening._PAUSES", ())
 
 
 @pytest.fixture

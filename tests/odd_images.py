@@ -32,6 +32,7 @@ ODD = {
     "bimodal": BIMODAL.astype(np.uint8),
     "gradient": N.poisson(np.linspace(1, 60, 64), (6, 64, 64)).astype(np.uint8),
     "sparse": N.poisson(0.001, (6, 64, 64)).astype(np.uint8),
-    "dead rows and columns": np.where((np.arange(64) % 16 == 0) | (np.arange(64) % 21 == 0)[:, None], 0,
-                                      N.poisson(9, (6, 64, 64))).astype(np.uint8),
+    "dead rows and columns": np.where(
+        (np.arange(64) % 16 == 0) | (np.arange(64) % 21 == 0)[:, None], 0, N.poisson(9, (6, 64, 64))
+    ).astype(np.uint8),
 }

@@ -13,7 +13,7 @@ import pytest
 
 import mrcz
 from mrcz import cli
-from mrcz.convert.streams import is_wrapped, open_plain
+from mrcz.storage.wrapped import is_wrapped, open_plain
 
 COLLECTION = Path(os.environ.get("MRCZ_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 ROOT = COLLECTION if COLLECTION.is_dir() else Path(__file__).with_name("data")  # a part of it comes with the tests

@@ -20,7 +20,7 @@ from reference import documented
 from reference.xxh64_plain import xxh64
 
 import mrcz
-from mrcz.metadata import pack
+from mrcz.container.metadata import pack
 
 pytest.importorskip("blosc")
 
@@ -175,7 +175,7 @@ def test_the_old_calls(tmp_path):
 
 
 def test_a_file_that_grows_and_one_that_was_recovered(tmp_path):
-    from mrcz.recover import recover
+    from mrcz.check.recover import recover
 
     path = tmp_path / "a.mrcz"
     with mrcz.open(path, "w", pixel_size=(1.0, 2.0, 3.0)) as writer:
@@ -265,7 +265,7 @@ def test_the_array_of_the_example():
 
 
 def test_every_extension_type_is_in_the_table():
-    from mrcz.metadata import _DECODERS
+    from mrcz.container.metadata import _DECODERS
 
     page = (ROOT.parent / "docs" / "header.md").read_text()
     table = page[page.index("| code | value | payload |") :].split("\n\n")[0]

@@ -11,8 +11,8 @@ from malformed.footers import join, split
 
 import mrcz
 from mrcz import cli
-from mrcz.index import xxh64
-from mrcz.whole import NewFile
+from mrcz.container.index import xxh64
+from mrcz.storage.whole import NewFile
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "security.md").read_text()
@@ -30,7 +30,7 @@ def test_every_row_has_its_test():
 
 
 def test_limits_are_as_the_page_says():
-    from mrcz.remote_http import Limits
+    from mrcz.storage.http import Limits
 
     for name, value in re.findall(r"`(connect_timeout|read_timeout|total_timeout|least_rate)` (\d+)", PAGE):
         assert getattr(Limits(), name) == int(value)
@@ -48,7 +48,7 @@ def test_a_recorded_name_leads_nowhere(tmp_path, name, capsys):
     folder.mkdir(parents=True)
     mrcz.write(
         folder / "a.mrcz", np.zeros((2, 8, 8), "i2"), source_name=name, source_header=mrcz.Header.build(
-            (2, 8, 8), mrcz.modes.format_for(np.dtype("i2")), stats=None
+            (2, 8, 8), mrcz.container.modes.format_for(np.dtype("i2")), stats=None
         ).tobytes(),
     )  # fmt: skip
     before = {path for path in tmp_path.rglob("*")}
@@ -91,7 +91,7 @@ def test_a_plain_file_has_no_checksums(tmp_path, rng):
 
 def test_a_temporary_name_is_never_somebody_elses(tmp_path, monkeypatch):
     """Neither one of those that all makers of a file derive from its name, nor one by chance."""
-    monkeypatch.setattr("mrcz.whole.secrets.token_hex", lambda n: "00" * n)
+    monkeypatch.setattr("mrcz.storage.whole.secrets.token_hex", lambda n: "00" * n)
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (tmp_path / ".a.mrc.00000000.part").symlink_to(victim)

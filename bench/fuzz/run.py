@@ -100,13 +100,13 @@ class Trial:
             if not isinstance(found, Exception):
                 str(found), json.dumps(found.asdict(), default=str)
         elif choice == 1:
-            from mrcz.describe import describe
+            from mrcz.check.describe import describe
 
             found = attempt(lambda: describe(self.path, n_threads=1))
             if not isinstance(found, Exception):
                 json.dumps(found.asdict(), default=str)
         elif choice == 2:
-            from mrcz.recover import recover
+            from mrcz.check.recover import recover
 
             attempt(lambda: recover(self.path, None))
 
@@ -131,7 +131,7 @@ def worker(numbers: range, place, path: str, seeds: list[Seed], findings, until:
     """Files by their numbers; place: the number at work, when it began, how many are done."""
     import resource
 
-    from mrcz import opening
+    from mrcz.file import opening
 
     opening._PAUSES = ()  # nobody writes these files: what is wrong with them stays so
     if sys.platform == "linux":  # a fuzzer that is killed leaves no workers

@@ -12,12 +12,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from mrcz._version import __version__
+
 if TYPE_CHECKING:
     from mrcz import ioDM as ioDM
     from mrcz import ioMRC as ioMRC
-    from mrcz.codec import Codec
-    from mrcz.convert.mrc import compress, decompress
-    from mrcz.edit import edit_header
+    from mrcz.check.validate import validate
+    from mrcz.check.verify import verify
+    from mrcz.container.header.header import Header
+    from mrcz.convert.copy import compress, decompress
     from mrcz.errors import (
         ChunkError,
         FormatError,
@@ -26,10 +29,12 @@ if TYPE_CHECKING:
         MissingDependencyError,
         MrczError,
     )
-    from mrcz.header import Header
-    from mrcz.integrity import verify
+    from mrcz.file.codec import Codec
+    from mrcz.file.editing import edit_header
+    from mrcz.file.reader import Reader, read
+    from mrcz.file.writer import Writer, write
     from mrcz.ioDM import async_read_dm4, asyncReadDM4, read_dm4, readDM4
-    from mrcz.legacy import (
+    from mrcz.legacy.surface import (
         BLOSC2_PRESENT,
         BLOSC_PRESENT,
         CAN_COMPRESS,
@@ -51,11 +56,6 @@ if TYPE_CHECKING:
         writeMRC,
         writeMRCHeader,
     )
-    from mrcz.reader import Reader, read
-    from mrcz.validation import validate
-    from mrcz.writer import Writer, write
-
-__version__ = "1.0.0.dev0"
 
 __all__ = [
     "BLOSC2_PRESENT",
@@ -120,12 +120,12 @@ def open(path: Any, mode: str = "r", **options: Any) -> Reader | Writer:
     **options
         Of `Reader` or `Writer`.
     """
-    from mrcz.reader import Reader
+    from mrcz.file.reader import Reader
 
     if mode == "r":
         return Reader(path, **options)
-    from mrcz.writer import Writer
-    from mrcz.wrong_names import MODES
+    from mrcz.file.writer import Writer
+    from mrcz.file.wrong_names import MODES
 
     if mode == "w":
         return Writer(path, **options)
@@ -139,17 +139,17 @@ _LAZY = {
         ("ChunkError", "FormatError", "FormatWarning", "HeaderError", "MissingDependencyError", "MrczError"),
         "mrcz.errors",
     ),
-    "Codec": "mrcz.codec",
-    "Header": "mrcz.header",
-    "Reader": "mrcz.reader",
-    "Writer": "mrcz.writer",
-    "read": "mrcz.reader",
-    "write": "mrcz.writer",
-    "compress": "mrcz.convert.mrc",
-    "decompress": "mrcz.convert.mrc",
-    "edit_header": "mrcz.edit",
-    "validate": "mrcz.validation",
-    "verify": "mrcz.integrity",
+    "Codec": "mrcz.file.codec",
+    "Header": "mrcz.container.header.header",
+    "Reader": "mrcz.file.reader",
+    "Writer": "mrcz.file.writer",
+    "read": "mrcz.file.reader",
+    "write": "mrcz.file.writer",
+    "compress": "mrcz.convert.copy",
+    "decompress": "mrcz.convert.copy",
+    "edit_header": "mrcz.file.editing",
+    "validate": "mrcz.check.validate",
+    "verify": "mrcz.check.verify",
 }
 
 
@@ -162,10 +162,10 @@ if not TYPE_CHECKING:  # a type checker should not take every name for one of ou
         elif name in ("ioDM", "ioMRC"):
             value = importlib.import_module(f"mrcz.{name}")
         elif name in __all__ or name in ("_asyncExecutor", "_setAsyncWorkers"):
-            module = importlib.import_module("mrcz.ioDM" if name.lower().endswith("dm4") else "mrcz.legacy")
+            module = importlib.import_module("mrcz.ioDM" if name.lower().endswith("dm4") else "mrcz.legacy.surface")
             value = getattr(module, name)
         else:
-            from mrcz.wrong_names import MODULE, right_name
+            from mrcz.file.wrong_names import MODULE, right_name
 
             raise AttributeError(right_name("module 'mrcz'", name, MODULE))
         globals()[name] = value

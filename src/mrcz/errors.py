@@ -131,7 +131,7 @@ class ChunkError(FormatError):
     """The stored bytes of one frame are damaged.
 
     ``frame`` is its number (None if unknown), ``offset`` the byte of the file where its chunk starts; ``recoverable``:
-    other frames may be whole (`mrcz.recover`).
+    other frames may be whole (`mrcz.check.recover`).
     """
 
     def __init__(

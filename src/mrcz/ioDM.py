@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mrcz.background import background_thread
-from mrcz.convert import dm
+from mrcz.formats import dm
+from mrcz.legacy.background import background_thread
 
 __all__ = ["DMImage", "asyncReadDM4", "async_read_dm4", "readDM4", "read_dm4"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-from mrcz.legacy import (
+from mrcz.legacy.surface import (
     BLOSC2_PRESENT,
     BLOSC_PRESENT,
     CAN_COMPRESS,

@@ -12,7 +12,7 @@ import pytest
 
 import mrcz
 from mrcz import cli
-from mrcz.convert import mrc as convert_mrc
+from mrcz.convert import copy as convert_mrc
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_an_original_with_more_in_it_than_the_copy_stays(capsys, tmp_path, rng):
 _SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background has it ignored
-import mrcz.convert.mrc as m, mrcz.convert.original as original
+import mrcz.convert.copy as m, mrcz.file.original as original
 blocks = m.blocks
 original._BLOCK = 1
 def slow(reader):

@@ -20,8 +20,8 @@ from mrcz.correct import (
     orient,
     session_references,
 )
-from mrcz.correct.references import load_gain, load_mask, load_statistics
-from mrcz.session import correct_file, destination, koma_session
+from mrcz.session.correct import correct_file, destination, koma_session
+from mrcz.session.references import load_gain, load_mask, load_statistics
 from mrcz.simulate import Detector
 
 SHAPE = (96, 112)
@@ -240,8 +240,15 @@ def test_gain_gamma(capsys, tmp_path):
 
 def test_gain_of_a_session(capsys, session, tmp_path, detector):
     np.save(tmp_path / "g.npy", detector.gain)
-    places = {name: tmp_path / file for name, file in
-              (("-o", "better.npy"), ("--offset", "offset.mrc"), ("--mask", "defects.txt"), ("--state", "s.mrcz"))}
+    places = {
+        name: tmp_path / file
+        for name, file in (
+            ("-o", "better.npy"),
+            ("--offset", "offset.mrc"),
+            ("--mask", "defects.txt"),
+            ("--state", "s.mrcz"),
+        )
+    }
     options = [part for pair in places.items() for part in pair]
     code, out, err = run(capsys, "gain", "session", "-r", session, "--gain", tmp_path / "g.npy", *options, "--json")
     *stacks, last = records(out)
@@ -329,8 +336,9 @@ def test_gain_session_wrong_usage(capsys, session, tmp_path, options, monkeypatc
 def corrected_by_hand(session, radius):
     stacks = [mrcz.read(session / f"s{k}.mrcz") for k in range(7)]
     fits = [Correction.fit(stack) for stack in stacks]
-    means = [f.correct_sum(s.sum(0, dtype=np.int64), len(s)) / np.float32(len(s)) for f, s in
-             zip(fits, stacks, strict=True)]
+    means = [
+        f.correct_sum(s.sum(0, dtype=np.int64), len(s)) / np.float32(len(s)) for f, s in zip(fits, stacks, strict=True)
+    ]
     references = koma_references(means, radius, frames=[len(stack) for stack in stacks])
     return [Correction(outliers=f.outliers, koma=r).apply(s) for f, r, s in zip(fits, references, stacks, strict=True)]
 

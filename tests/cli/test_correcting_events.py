@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import mrcz
-from mrcz import cli, session
+from mrcz import cli
 from mrcz.correct import Correction, EventModel
+from mrcz.session import correct as session
 from mrcz.simulate import Detector, add_events
 
 SHAPE = (96, 112)
@@ -52,8 +53,11 @@ def test_correct_replaces_events_and_says_so(capsys, movie, tmp_path):
         np.testing.assert_allclose(total, applied.sum(0), rtol=1e-5, atol=1e-3)
     # Without outliers of all frames.
     assert run(capsys, "correct", movie, "--events", "--method", "none", "--sum", "-o", tmp_path / "n")[0] == 0
-    np.testing.assert_allclose(mrcz.read(tmp_path / "n" / "movie_sum.mrc")[0],
-                               Correction.fit(recorded(), None, events=True).sum(recorded()), rtol=1e-5)
+    np.testing.assert_allclose(
+        mrcz.read(tmp_path / "n" / "movie_sum.mrc")[0],
+        Correction.fit(recorded(), None, events=True).sum(recorded()),
+        rtol=1e-5,
+    )
 
 
 def test_json_counts_events_apart(capsys, movie):
@@ -92,5 +96,8 @@ def test_koma_takes_events(capsys, tmp_path):
     raw = recorded(1)
     frame, pixel = events["frame"], events["pixel"]
     np.testing.assert_array_equal(events["value"], raw.reshape(24, -1)[frame, pixel])
-    assert corrected.reshape(24, -1)[frame, pixel].max() < 20 <= EventModel.from_dict(
-        Correction.fit(raw, events=True).events.to_dict()).value.max()
+    assert (
+        corrected.reshape(24, -1)[frame, pixel].max()
+        < 20
+        <= EventModel.from_dict(Correction.fit(raw, events=True).events.to_dict()).value.max()
+    )

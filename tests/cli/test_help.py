@@ -121,8 +121,7 @@ def script(shell, folder):
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 def test_bash(here):
     asking = (
-        "source %s; ask() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _mrcz; "
-        "printf '%%s\\n' \"${COMPREPLY[@]}\"; }; "
+        'source %s; ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _mrcz; printf \'%%s\\n\' "${COMPREPLY[@]}"; }; '
     )
     for line, expected in QUESTIONS.items():
         words = " ".join(f"'{word}'" for word in line.split(" "))

@@ -140,9 +140,9 @@ def test_small_shapes(tmp_path, rng, capsys, shape):
 
 
 def test_more_frames_than_one_block(tmp_path, rng, capsys, monkeypatch):
-    monkeypatch.setattr("mrcz.convert.original._BLOCK", 3 * 84)
-    monkeypatch.setattr("mrcz.integrity._PART", 3 * 84)
-    monkeypatch.setattr("mrcz.convert.original._LARGE_BLOCK", 84)
+    monkeypatch.setattr("mrcz.file.original._BLOCK", 3 * 84)
+    monkeypatch.setattr("mrcz.check.verify._PART", 3 * 84)
+    monkeypatch.setattr("mrcz.file.original._LARGE_BLOCK", 84)
     raw_file(tmp_path / "a.mrc", 1, rng.bytes(84 * 11), shape=(11, 6, 7))
     there_and_back(tmp_path)
 

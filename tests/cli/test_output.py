@@ -14,8 +14,8 @@ import pytest
 import mrcz
 from mrcz import cli
 from mrcz.cli import _output
+from mrcz.container.footer import encode_footer, load_footer
 from mrcz.errors import ChunkError, FormatError, FormatWarning, printable
-from mrcz.footer import encode_footer, load_footer
 
 # A title that types, colours, a C1 sequence, a newline that forges a line, text from right to left, and an invisible.
 EVIL = "\x1b]0;pwn\x07\x1b[31m\x9b2J\r\nmrcz: ok\u202egnp\u2066\u200b\x7f"
@@ -189,7 +189,7 @@ def test_an_error_nobody_expected_is_no_traceback(capsys, tmp_path, monkeypatch)
     def fail(*args, **options):
         raise RuntimeError(f"no {EVIL}")
 
-    monkeypatch.setattr("mrcz.describe.describe", fail)
+    monkeypatch.setattr("mrcz.check.describe.describe", fail)
     mrcz.write(tmp_path / "a.mrc", np.zeros((1, 8, 8), "i1"))
     code, _, err = run(capsys, "info", tmp_path / "a.mrc")
     assert code == 1 and err.count("\n") == 1 and "RuntimeError: no \\x1b" in err and "test_output.py, line" in err
@@ -254,7 +254,7 @@ def test_results_on_a_full_disk(many, as_json):
 
 def test_a_full_disk_is_named(capsys, many, monkeypatch):
     """Errors of writing do not say what they wrote; which folder is full is said all the same."""
-    from mrcz.whole import Disk
+    from mrcz.storage.whole import Disk
 
     def full(self, fd, data, offset):
         raise OSError(28, os.strerror(28))

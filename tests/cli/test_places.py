@@ -13,7 +13,7 @@ import pytest
 
 import mrcz
 from mrcz import cli
-from mrcz.names import MRC_SUFFIXES
+from mrcz.container.names import MRC_SUFFIXES
 
 MOVIE = np.random.default_rng(0).poisson(1.0, (3, 20, 30)).astype(np.uint8)
 
@@ -134,7 +134,7 @@ sys.meta_path.insert(0, Finder())
 runpy.run_module("mrcz", run_name="__main__", alter_sys=True)
 """
 MODULES = ["mrcz.cli", "argparse", "mrcz.errors", "mrcz.cli._shared", "mrcz.cli.koma", "numpy", "numpy.linalg",
-           "mrcz.reader", "mrcz.modes"]  # fmt: skip
+           "mrcz.file.reader", "mrcz.container.modes"]  # fmt: skip
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import mrcz
+from mrcz.check.recover import recover
 from mrcz.cli import main
 from mrcz.errors import OtherSourceError
-from mrcz.recover import recover
-from mrcz.session import correct_file
+from mrcz.session.correct import correct_file
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_an_archive_that_comes_while_the_work_is_done_stays(folder, monkeypatch)
     """What counts is what stands there when the new file takes its name."""
     archive = (folder / "other.mrcz").read_bytes()
     target = folder / "made.mrcz"
-    real = mrcz.whole.NewFile.publish
+    real = mrcz.storage.whole.NewFile.publish
 
     def late(new):
         if not target.exists():
@@ -99,7 +99,7 @@ def test_an_archive_that_comes_while_the_work_is_done_stays(folder, monkeypatch)
 
     target.write_bytes(b"")
     target.unlink()
-    monkeypatch.setattr("mrcz.whole.NewFile.publish", late)
+    monkeypatch.setattr("mrcz.storage.whole.NewFile.publish", late)
     for work in (
         lambda: recover(folder / "broken.mrcz", target, overwrite=True),
         lambda: correct_file(folder / "movie.mrc", {"sum": str(target)}, overwrite=True),

@@ -11,8 +11,9 @@ import pytest
 from malformed.footers import join, split
 
 import mrcz
-from mrcz import batch, cli
-from mrcz.convert import mrc as convert_mrc
+from mrcz import cli
+from mrcz.archive import batch
+from mrcz.convert import copy as convert_mrc
 
 SUFFIXES = ("st", "ali", "rec", "mrc")
 
@@ -295,7 +296,7 @@ def test_a_signal_that_python_drops_is_not_forgotten(folder, tmp_path):
     """What is raised in a destructor is printed and lost; the signal was meant all the same."""
     script = f"""
 import os, signal, sys
-import mrcz.batch as batch
+import mrcz.archive.batch as batch
 from mrcz.cli import main
 run = batch.run_job
 class Dropped:
@@ -364,7 +365,7 @@ def test_an_original_that_may_not_be_removed_is_said_to_be(capsys, folder, monke
     def refuse(self, source, target):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("mrcz.whole.Disk.replace", refuse)
+    monkeypatch.setattr("mrcz.storage.whole.Disk.replace", refuse)
     code, _, err = run(capsys, "compress", "--remove", folder / "TS_01.mrc")
     assert code == 1 and "could not be removed (Permission denied)" in err and "stays beside TS_01.mrcz" in err
     assert (folder / "TS_01.mrc").exists() and (folder / "TS_01.mrcz").exists()

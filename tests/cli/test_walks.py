@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import mrcz
-from mrcz import batch, cli
+from mrcz import cli
+from mrcz.archive import batch
 
 
 def run(capsys, *args):

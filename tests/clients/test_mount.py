@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 
 import mrcz
-from mrcz.convert.mrc import compress
+from mrcz.convert.copy import compress
 from mrcz.errors import FormatError
-from mrcz.fuse import Nodes
 from mrcz.mount import FrameCache, PlainFile, Tree, mount
+from mrcz.mount.fuse import Nodes
 
 
 @pytest.fixture

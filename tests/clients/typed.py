@@ -6,9 +6,9 @@ import numpy as np
 
 import mrcz
 from _cmrcz import chunk
-from mrcz.edit import HeaderEdit
-from mrcz.integrity import Verification
-from mrcz.validation import Validation
+from mrcz.check.validate import Validation
+from mrcz.check.verify import Verification
+from mrcz.file.editing import HeaderEdit
 
 with mrcz.open("a.mrcz", permissive=True) as reader:
     assert_type(reader, mrcz.Reader)

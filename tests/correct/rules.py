@@ -58,6 +58,7 @@ def physical(image, up):
 
 def by_rule(rule):
     """``find(seen, frames) → mask (ny, nx)`` of a rule of `RULES`."""
+
     def find(seen, frames=slice(None)):
         mask = rule(normalised(seen, frames))
         up = seen.super_resolution
@@ -68,6 +69,7 @@ def by_rule(rule):
 
 def ours(method, **options):
     """``find(seen, frames) → mask`` of `fit_outliers`."""
+
     def find(seen, frames=slice(None)):
         return model_of(seen, method, frames, **options).mask
 
@@ -153,8 +155,10 @@ def held_out(seen, find, width=2.0, ways=2):
             return model.apply_frame(np.asarray(frame * gain, np.float32), number=number)
 
         frames = np.stack([filtered(frame, number) for number, frame in enumerate(seen.stack[judged])])
-        out.append([
-            correlation(frames, lambda frame, _: frame - gaussian_filter(frame, width, mode="nearest")),
-            correlation(frames, lambda frame, _: frame - truth),
-        ])
+        out.append(
+            [
+                correlation(frames, lambda frame, _: frame - gaussian_filter(frame, width, mode="nearest")),
+                correlation(frames, lambda frame, _: frame - truth),
+            ]
+        )
     return tuple(np.mean(out, 0).tolist())

@@ -148,8 +148,9 @@ USES = {
     "correction": lambda gain: Correction.fit(STACK, gain=gain).apply(STACK),
     "correction without filter": lambda gain: Correction.fit(STACK, None, gain=gain).apply(STACK),
     "its sum": lambda gain: Correction.fit(STACK, gain=gain).sum(STACK),
-    "gamma": lambda gain: fit_gamma(np.where(np.arange(64) < 32, 9.0, 11.0) / np.ones(SHAPE),
-                                    np.where(np.arange(64) < 32, 1.1, 0.9) * gain),
+    "gamma": lambda gain: fit_gamma(
+        np.where(np.arange(64) < 32, 9.0, 11.0) / np.ones(SHAPE), np.where(np.arange(64) < 32, 1.1, 0.9) * gain
+    ),
     "orientation": lambda gain: [s for _, s in search_orientation(STACK.mean(0), gain)],
 }
 

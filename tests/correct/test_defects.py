@@ -16,8 +16,8 @@ from mrcz.correct.defects import (
     parse_relion,
     parse_serialem,
 )
-from mrcz.correct.references import load_gain, load_image, load_mask, match_shape, save_image, save_mask
 from mrcz.errors import FormatError
+from mrcz.session.references import load_gain, load_image, load_mask, match_shape, save_image, save_mask
 
 MASKS = arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.booleans())
 

@@ -232,7 +232,7 @@ def test_frames_that_differ_as_a_whole_and_large_areas_are_left_alone():
     rng = np.random.default_rng(8)
     stack = flat(rng, shape=(20, 128, 128))
     stack[5, 40:52, 30:42] += 30  # a block of 144
-    stack[9, 5:9, 5:5 + 3] += 30
+    stack[9, 5:9, 5 : 5 + 3] += 30
     with pytest.warns(UserWarning, match="1 of more than 64 pixels"):
         model = fit_events(stack)
     assert not found(model)[5].any() and found(model)[9, 5:9, 5:8].all()
@@ -335,8 +335,12 @@ def test_counts_that_saturate():
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (5, 1, 1), (40, 1, 7), (6, 3, 2), (300, 2, 2)])
 def test_odd_shapes(shape, dtype):
-    for stack in (np.zeros(shape, dtype), np.ones(shape, dtype), np.full(shape, 100, dtype),
-                  np.random.default_rng(0).poisson(1.2, shape).astype(dtype)):
+    for stack in (
+        np.zeros(shape, dtype),
+        np.ones(shape, dtype),
+        np.full(shape, 100, dtype),
+        np.random.default_rng(0).poisson(1.2, shape).astype(dtype),
+    ):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a whole frame of one pixel is much of a frame
             model = fit_events(stack)
@@ -412,8 +416,14 @@ def test_an_image_that_is_left_alone_keeps_its_events():
 def test_frames_apply_and_sum_agree(hit):
     stack, correction, added, rate = hit
     gain = np.exp(0.1 * np.random.default_rng(0).standard_normal(rate.shape)).astype(np.float32)
-    full = Correction(dark=np.full(rate.shape, 0.2), gain=gain, gamma=0.9, outliers=correction.outliers,
-                      koma=np.full(rate.shape, 0.1), events=correction.events)
+    full = Correction(
+        dark=np.full(rate.shape, 0.2),
+        gain=gain,
+        gamma=0.9,
+        outliers=correction.outliers,
+        koma=np.full(rate.shape, 0.1),
+        events=correction.events,
+    )
     for some in (correction, full):
         applied = some.apply(stack)
         np.testing.assert_array_equal(applied, np.stack(list(some.frames(stack))))
@@ -455,8 +465,12 @@ def test_a_reader_gives_what_an_array_does(hit, tmp_path):
 
 def test_threads_and_views_change_nothing(hit):
     stack, correction, *_ = hit
-    for other in (fit_events(stack, n_threads=1), fit_events(stack, n_threads=3),
-                  fit_events(stack, total=stack.sum(0)), fit_events(np.asfortranarray(stack))):
+    for other in (
+        fit_events(stack, n_threads=1),
+        fit_events(stack, n_threads=3),
+        fit_events(stack, total=stack.sum(0)),
+        fit_events(np.asfortranarray(stack)),
+    ):
         unknown = other.without(correction.outliers.mask)
         np.testing.assert_array_equal(unknown.frame, correction.events.frame)
         np.testing.assert_array_equal(unknown.pixel, correction.events.pixel)
@@ -487,8 +501,11 @@ def test_the_fill_keeps_the_statistics():
     changed = bad.copy()
     assert model.apply(changed, changed) is changed
     np.testing.assert_array_equal(changed, counts)
-    np.testing.assert_allclose(model.clean_sum(bad.sum(0).astype(np.float64)),
-                               Correction(events=model).apply(bad).sum(0, dtype=np.float64), rtol=1e-5)
+    np.testing.assert_allclose(
+        model.clean_sum(bad.sum(0).astype(np.float64)),
+        Correction(events=model).apply(bad).sum(0, dtype=np.float64),
+        rtol=1e-5,
+    )
     whole = model.clean_sum(bad.sum(0, dtype=np.uint16))
     assert whole.dtype == np.uint16 and abs(whole - stack.sum(0, dtype=np.float64)).max() < 40
     for wrong in (bad[:20], bad[:, :100]):
@@ -513,8 +530,9 @@ def test_stored_and_read_back(hit, tmp_path):
     ("value", [1.0, np.inf], "finite"), ("fill", [np.nan, 1.0], "finite"), ("fill", None, "without fill"),
 ])  # fmt: skip
 def test_a_stored_model_is_checked(name, value, match):
-    state = EventModel((8, 8), 9, 1e-7, 2, "poisson", "", np.array([0, 1]), np.array([3, 4]), np.ones(2),
-                       np.ones(2)).to_dict()
+    state = EventModel(
+        (8, 8), 9, 1e-7, 2, "poisson", "", np.array([0, 1]), np.array([3, 4]), np.ones(2), np.ones(2)
+    ).to_dict()
     assert EventModel.from_dict(state).n_pixels == 2
     if value is None:
         del state[name]

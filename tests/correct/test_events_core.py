@@ -39,9 +39,14 @@ def test_core_refuses_what_does_not_fit():
     frames, bins = np.zeros((2, 6), np.uint8), np.zeros(6, np.uint16)
     limits, level = np.zeros((1, 3), np.uint8), np.zeros(2, np.int32)
     lists = np.empty(4, np.int32), np.empty(4, np.int32), np.empty(4, np.uint8)
-    for wrong in ((frames, 0, bins[:5], limits, level, 0, 5), (frames, 0, bins, limits, level + 1, 0, 6),
-                  (frames, 0, bins, limits, level, 0, 7), (frames, 0, bins, limits, level, -1, 6),
-                  (frames, 0, bins, limits[:, :0], level, 0, 6), (frames, 0, bins, limits, level[:1], 0, 6)):
+    for wrong in (
+        (frames, 0, bins[:5], limits, level, 0, 5),
+        (frames, 0, bins, limits, level + 1, 0, 6),
+        (frames, 0, bins, limits, level, 0, 7),
+        (frames, 0, bins, limits, level, -1, 6),
+        (frames, 0, bins, limits[:, :0], level, 0, 6),
+        (frames, 0, bins, limits, level[:1], 0, 6),
+    ):
         with pytest.raises(ValueError):
             core.candidates(*wrong, *lists)
     with pytest.raises(ValueError):

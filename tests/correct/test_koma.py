@@ -127,8 +127,10 @@ def test_nonsense_is_refused(call, words):
 @pytest.mark.parametrize("dtype", [np.int32, np.float32, np.float64])
 def test_stacks_weigh_what_they_know(rng, dtype):
     frames = [10, 40, 7, 80, 40, 3, 25]
-    means = [(rng.poisson(dose * m, (6, 7)) / (1 if dtype == np.int32 else m)).astype(dtype)
-             for m, dose in zip(frames, [1, 5, 2, 9, 1, 4, 3], strict=True)]
+    means = [
+        (rng.poisson(dose * m, (6, 7)) / (1 if dtype == np.int32 else m)).astype(dtype)
+        for m, dose in zip(frames, [1, 5, 2, 9, 1, 4, 3], strict=True)
+    ]
     for reference in koma_references(means, 2, frames=frames, dtype=np.float64):
         n = reference.index
         start = int(np.clip(n - 2, 0, len(means) - 5))
@@ -167,8 +169,10 @@ def test_a_stack_without_an_exposure_does_not_outweigh_the_others(rng, odd):
 def pattern_of(kind, n, rng):
     shapes = {"pixels": (n, n), "columns": (1, n), "rows": (n, 1), "blocks": (4, n // 64)}
     names = {"mixed": ("pixels", "columns", "blocks"), "CMOS": ("columns", "rows")}.get(kind, (kind,))
-    image = sum(np.kron(rng.standard_normal(shapes[name]),
-                        np.ones((n // shapes[name][0], n // shapes[name][1]))) for name in names)
+    image = sum(
+        np.kron(rng.standard_normal(shapes[name]), np.ones((n // shapes[name][0], n // shapes[name][1])))
+        for name in names
+    )
     return (image - image.mean()) / image.std()
 
 
@@ -231,8 +235,12 @@ def test_an_excluded_stack_gets_a_pattern_of_the_same_size(rng):
 def test_parts_are_those_of_plain_numpy(rng, shape, dtype):
     bands, degree = (4, 3) if min(shape) >= 256 else (1, 0)
     y, x = np.linspace(-1, 1, shape[0])[:, None], np.linspace(-1, 1, shape[1])[None]
-    base = 30 * (np.ones(shape) + 0.2 * x * y - 0.1 * y**2) + 3 * rng.standard_normal((1, shape[1])) \
-        + 2 * rng.standard_normal((shape[0], 1)) + 2 * rng.standard_normal(shape)
+    base = (
+        30 * (np.ones(shape) + 0.2 * x * y - 0.1 * y**2)
+        + 3 * rng.standard_normal((1, shape[1]))
+        + 2 * rng.standard_normal((shape[0], 1))
+        + 2 * rng.standard_normal(shape)
+    )
     image = (base + rng.standard_normal(shape)).astype(np.float32)
     other = (base + rng.standard_normal(shape)).astype(dtype)
     found = split(image, other, scale=1.0, n_threads=2)
@@ -301,10 +309,12 @@ def test_outlier_filter_and_koma_reach_the_shot_noise_of_the_reference(seed, met
         for shrink in (False, True):
             window = means[middle - radius : middle + radius + 1]
             pattern = koma_references(window, radius, shrink=shrink)[radius].pattern
-            reached[shrink] = np.mean([
-                correlation(judged, lambda frame, number, m=model, p=pattern: m.apply_frame(frame) - p)
-                for (_, judged), model in zip(halves, models, strict=True)
-            ])
+            reached[shrink] = np.mean(
+                [
+                    correlation(judged, lambda frame, number, m=model, p=pattern: m.apply_frame(frame) - p)
+                    for (_, judged), model in zip(halves, models, strict=True)
+                ]
+            )
         if radius <= 4:
             assert reached[False] == pytest.approx(limit, rel=0.1)
         else:

@@ -29,8 +29,14 @@ def picture(shape, dtype, seed, level=40.0):
 
 
 @settings(max_examples=60, deadline=None)
-@given(SHAPES, st.sampled_from(TYPES), st.integers(0, 99), st.sampled_from([0, 1, 2]), st.booleans(),
-       st.sampled_from([3.0, 40.0]))
+@given(
+    SHAPES,
+    st.sampled_from(TYPES),
+    st.integers(0, 99),
+    st.sampled_from([0, 1, 2]),
+    st.booleans(),
+    st.sampled_from([3.0, 40.0]),
+)
 def test_the_close_look_is_the_plain_version_s(shape, dtype, seed, kind, with_gain, level):
     image = picture(shape, dtype, seed, level)
     rng = np.random.default_rng(seed + 1)
@@ -63,8 +69,13 @@ def test_the_close_look_is_the_plain_version_s(shape, dtype, seed, kind, with_ga
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.tuples(st.integers(4, 24), st.integers(4, 24)), st.sampled_from(TYPES), st.integers(0, 99),
-       st.sampled_from([0, 1, 2]), st.floats(1.0, 4.0))
+@given(
+    st.tuples(st.integers(4, 24), st.integers(4, 24)),
+    st.sampled_from(TYPES),
+    st.integers(0, 99),
+    st.sampled_from([0, 1, 2]),
+    st.floats(1.0, 4.0),
+)
 def test_the_first_look_is_the_plain_version_s(shape, dtype, seed, kind, limit):
     image = picture(shape, dtype, seed)
     unit, centre = (1.0, 40.0) if kind < 2 else (6.0, 40 / 6)
@@ -100,17 +111,86 @@ def test_block_means_are_the_plain_version_s(shape, dtype, seed, size):
         assert value == pytest.approx(part.mean()) if part.size else np.isnan(value)
 
 
-@pytest.mark.parametrize("wrong", [
-    lambda a: core.judge(a, None, np.zeros(1, np.uint8), np.ones((1, 1)), 0.1, 0, 1.0, np.ones(1), 0.0, 1.0, 2.0,
-                         0.0, 0.0, 0.0, np.array([5], np.int32), 0, 1, np.zeros(1, np.float32)),
-    lambda a: core.judge(a, None, np.zeros(9, np.uint8), np.ones((1, 1)), 0.1, 0, 1.0, np.ones(1), 0.0, 1.0, 2.0,
-                         0.0, 0.0, 0.0, np.array([64], np.int32), 0, 1, np.zeros(1, np.float32)),
-    lambda a: core.judge(a, None, np.zeros(9, np.uint8), np.ones((1, 1)), 0.1, 3, 1.0, np.ones(1), 0.0, 1.0, 2.0,
-                         0.0, 0.0, 0.0, np.array([5], np.int32), 0, 1, np.zeros(1, np.float32)),
-    lambda a: core.candidates(a, 0, 1.0, 4.0, 2.0, 4.0, 1.5, 0, 8, np.zeros(10, np.int32), np.zeros(8, np.int64),
-                              np.zeros((8, 4), np.int64)),
-    lambda a: outlier.block_means(a, 4, 0.0, 9.0, 0, 2, np.zeros((3, 2))),
-])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda a: core.judge(
+            a,
+            None,
+            np.zeros(1, np.uint8),
+            np.ones((1, 1)),
+            0.1,
+            0,
+            1.0,
+            np.ones(1),
+            0.0,
+            1.0,
+            2.0,
+            0.0,
+            0.0,
+            0.0,
+            np.array([5], np.int32),
+            0,
+            1,
+            np.zeros(1, np.float32),
+        ),
+        lambda a: core.judge(
+            a,
+            None,
+            np.zeros(9, np.uint8),
+            np.ones((1, 1)),
+            0.1,
+            0,
+            1.0,
+            np.ones(1),
+            0.0,
+            1.0,
+            2.0,
+            0.0,
+            0.0,
+            0.0,
+            np.array([64], np.int32),
+            0,
+            1,
+            np.zeros(1, np.float32),
+        ),
+        lambda a: core.judge(
+            a,
+            None,
+            np.zeros(9, np.uint8),
+            np.ones((1, 1)),
+            0.1,
+            3,
+            1.0,
+            np.ones(1),
+            0.0,
+            1.0,
+            2.0,
+            0.0,
+            0.0,
+            0.0,
+            np.array([5], np.int32),
+            0,
+            1,
+            np.zeros(1, np.float32),
+        ),
+        lambda a: core.candidates(
+            a,
+            0,
+            1.0,
+            4.0,
+            2.0,
+            4.0,
+            1.5,
+            0,
+            8,
+            np.zeros(10, np.int32),
+            np.zeros(8, np.int64),
+            np.zeros((8, 4), np.int64),
+        ),
+        lambda a: outlier.block_means(a, 4, 0.0, 9.0, 0, 2, np.zeros((3, 2))),
+    ],
+)
 def test_what_does_not_fit_is_refused(wrong):
     with pytest.raises(ValueError, match=r"fit|image|law|differ"):
         wrong(np.full((8, 8), 4, np.uint16))

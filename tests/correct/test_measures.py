@@ -60,8 +60,12 @@ def test_iciness_sees_the_ice_ring(rng):
     icy = np.fft.irfft2(np.fft.rfft2(image) * ring)
     assert iciness(icy, 1.0) == pytest.approx(4, rel=0.15)
     assert iciness(icy, 1.0, amplitude=True) == pytest.approx(2, rel=0.15)
-    for wrong in (lambda: iciness(image, 4.0), lambda: iciness(image, 0), lambda: iciness(np.ones((64, 64)), 1.0),
-                  lambda: iciness(np.ones(4), 1.0)):
+    for wrong in (
+        lambda: iciness(image, 4.0),
+        lambda: iciness(image, 0),
+        lambda: iciness(np.ones((64, 64)), 1.0),
+        lambda: iciness(np.ones(4), 1.0),
+    ):
         with pytest.raises(ValueError):
             wrong()
 

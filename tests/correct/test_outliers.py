@@ -151,8 +151,13 @@ def test_serialises_prints_and_pickles(hot_stack):
     report = model.report()
     assert report["n_outliers"] == model.n_outliers and "index" not in report
     state = model.to_dict()
-    for broken in ({}, {**state, "version": 3}, {**state, "shape": [1, 1]}, {**state, "fill": state["fill"][:-1]},
-                   {k: v for k, v in state.items() if k != "mu"}):
+    for broken in (
+        {},
+        {**state, "version": 3},
+        {**state, "shape": [1, 1]},
+        {**state, "fill": state["fill"][:-1]},
+        {k: v for k, v in state.items() if k != "mu"},
+    ):
         with pytest.raises(ValueError, match="OutlierModel"):
             OutlierModel.from_dict(broken)
 
@@ -284,6 +289,7 @@ def test_background_is_taken_out_first(rng):
 
 
 # ---- what breaks filters ---------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("method", FINDERS)

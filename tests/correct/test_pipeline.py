@@ -24,8 +24,9 @@ def stack(detector):
 
 @pytest.fixture(scope="module")
 def correction(detector, stack):
-    return Correction.fit(stack, dark=detector.cmos, gain=detector.gain, gamma=detector.gamma(4.0),
-                          koma=np.full(SHAPE, 0.25, np.float32))
+    return Correction.fit(
+        stack, dark=detector.cmos, gain=detector.gain, gamma=detector.gamma(4.0), koma=np.full(SHAPE, 0.25, np.float32)
+    )
 
 
 def test_the_order_is_dark_gain_outliers_koma(detector, stack, correction):

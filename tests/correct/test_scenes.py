@@ -20,18 +20,40 @@ LIMITS = {"fdr": (0.96, 0.002), "tails": (0.97, 0.005)}
 EXCESS = ((3.0, 300.0), 8.7)
 #: Scenes judged together, each with a seed of its own. What is held out is judged on the first.
 GROUPS = [
-    ("flat ice", "flat ice"), *((f"gold r{r}", f"gold r{r} fringes") for r in (4, 8, 15, 30)), ("gold discs",),
-    ("gold crowded", "gold crowded"), ("small gold crowded", "small gold crowded"), ("ice crystals", "ice crystals"),
-    ("grid bar 20 %", "grid bar 5 %", "grid bar 40 %"), ("hole edge 40 %", "hole edge 10 %"), ("carbon", "carbon"),
-    ("vignetting", "vignetting"), ("gradient", "gradient"), ("tilt", "tilt 70°"), ("particles", "particles"),
-    ("charge sharing",), ("gain-normalised", "gain"), ("super-resolution", "super-resolution"), ("binary counting",),
-    ("sCMOS", "sCMOS, floats"), ("columns and rows",), ("telegraph noise",), ("half shadow",), ("beam stop",),
-    ("lamella",), ("sectors",), ("fibres",), ("moiré",), ("low magnification",),
+    ("flat ice", "flat ice"),
+    *((f"gold r{r}", f"gold r{r} fringes") for r in (4, 8, 15, 30)),
+    ("gold discs",),
+    ("gold crowded", "gold crowded"),
+    ("small gold crowded", "small gold crowded"),
+    ("ice crystals", "ice crystals"),
+    ("grid bar 20 %", "grid bar 5 %", "grid bar 40 %"),
+    ("hole edge 40 %", "hole edge 10 %"),
+    ("carbon", "carbon"),
+    ("vignetting", "vignetting"),
+    ("gradient", "gradient"),
+    ("tilt", "tilt 70°"),
+    ("particles", "particles"),
+    ("charge sharing",),
+    ("gain-normalised", "gain"),
+    ("super-resolution", "super-resolution"),
+    ("binary counting",),
+    ("sCMOS", "sCMOS, floats"),
+    ("columns and rows",),
+    ("telegraph noise",),
+    ("half shadow",),
+    ("beam stop",),
+    ("lamella",),
+    ("sectors",),
+    ("fibres",),
+    ("moiré",),
+    ("low magnification",),
 ]
 #: The same, and some scenes at the ends of the range of doses.
 CASES = [(group, None) for group in GROUPS] + [
-    (("gold r8 fringes", "gradient"), 5.0), (("gold r8 fringes", "gradient"), 200.0),
-    (("grid bar 20 %", "carbon"), 5.0), (("grid bar 20 %", "carbon"), 200.0),
+    (("gold r8 fringes", "gradient"), 5.0),
+    (("gold r8 fringes", "gradient"), 200.0),
+    (("grid bar 20 %", "carbon"), 5.0),
+    (("grid bar 20 %", "carbon"), 200.0),
 ]
 #: Scenes that are harder: recall, share of the specimen and error of sums reached there, `fdr` and `tails`.
 HARDER = {
@@ -57,9 +79,16 @@ class Case:
         self.seen = []
         for seed, name in enumerate(names):
             edge = 256 if SCENES[name].camera == "super-resolution" else 512
-            self.seen.append(record(
-                name, shape=(edge, edge), dose=3.0 if name == "binary counting" else dose,
-                n_frames=FRAMES.get(name, 4), seed=seed, excess=EXCESS[seed % 2 if dose != 5 else 0]))
+            self.seen.append(
+                record(
+                    name,
+                    shape=(edge, edge),
+                    dose=3.0 if name == "binary counting" else dose,
+                    n_frames=FRAMES.get(name, 4),
+                    seed=seed,
+                    excess=EXCESS[seed % 2 if dose != 5 else 0],
+                )
+            )
         self.model = cache(lambda method, i: rules.model_of(self.seen[i], method))
         self.median = cache(lambda i: rules.median_score(rules.normalised(self.seen[i])))
         self.others = cache(lambda: {name: self._other(rules.by_rule(rule)) for name, rule in rules.RULES.items()})
@@ -69,8 +98,10 @@ class Case:
         seen = self.seen[0]
         mask = find(seen, slice(0, len(seen.stack) // 2))
         found = rules.counts(seen, mask)
-        return (*(rules.divide([found[kind]]) for kind in ("precision", "specimen")),
-                *rules.held_out(seen, lambda *_: mask, ways=1))
+        return (
+            *(rules.divide([found[kind]]) for kind in ("precision", "specimen")),
+            *rules.held_out(seen, lambda *_: mask, ways=1),
+        )
 
     def counts(self, method, kind):
         """Of each recording: pixels of a kind (see `rules.counts`) that are flagged, and that there are."""

@@ -43,13 +43,17 @@ def test_super_resolution_shares_a_physical_pixel():
 
 
 def test_a_specimen_drifts_and_shows():
-    detector = Detector((128, 128), seed=0, hot_fraction=0, dead_fraction=0, cmos_rms=0, pixel_gain_rms=0,
-                        etching_rms=0)
+    detector = Detector(
+        (128, 128), seed=0, hot_fraction=0, dead_fraction=0, cmos_rms=0, pixel_gain_rms=0, etching_rms=0
+    )
     stack = detector.stack(4, 500.0, specimen=Specimen(n_particles=8, contrast=0.2), drift=(3, 0), dtype=np.uint16)
     assert np.array_equal(stack.shifts[:, 0], [0, 3, 6, 9])
     first, last = stack.frames[0].astype(float), np.roll(stack.frames[3].astype(float), -9, 0)
-    assert np.corrcoef(first.ravel(), last.ravel())[0, 1] > 0.7 > np.corrcoef(
-        first.ravel(), stack.frames[3].astype(float).ravel())[0, 1]
+    assert (
+        np.corrcoef(first.ravel(), last.ravel())[0, 1]
+        > 0.7
+        > np.corrcoef(first.ravel(), stack.frames[3].astype(float).ravel())[0, 1]
+    )
 
 
 def test_counts_stay_in_their_type():
@@ -58,8 +62,13 @@ def test_counts_stay_in_their_type():
 
 @pytest.mark.parametrize(
     "call",
-    [lambda: Detector((0, 4)), lambda: Detector(super_resolution=0), lambda: Detector(hot_fraction=2),
-     lambda: Detector((4, 4)).stack(0), lambda: Detector((4, 4)).stack(1, -1.0)],
+    [
+        lambda: Detector((0, 4)),
+        lambda: Detector(super_resolution=0),
+        lambda: Detector(hot_fraction=2),
+        lambda: Detector((4, 4)).stack(0),
+        lambda: Detector((4, 4)).stack(1, -1.0),
+    ],
 )
 def test_nonsense_is_refused(call):
     with pytest.raises(ValueError):

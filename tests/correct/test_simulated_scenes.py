@@ -113,9 +113,14 @@ def test_small_frames(shape):
     assert add_events(np.zeros((2, *shape), np.uint8), np.random.default_rng(0), density=5).counts.size
 
 
-@pytest.mark.parametrize("call", [
-    lambda: record("flat ice", dose=0), lambda: record("flat ice", n_frames=0), lambda: record("flat ice", dose=np.nan),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: record("flat ice", dose=0),
+        lambda: record("flat ice", n_frames=0),
+        lambda: record("flat ice", dose=np.nan),
+    ],
+)
 def test_nonsense_is_refused(call):
     with pytest.raises(ValueError):
         call()

@@ -14,8 +14,8 @@ from mrcz.correct import (
     session_references,
     stack_moments,
 )
-from mrcz.correct.references import load_statistics, save_statistics
 from mrcz.errors import FormatError
+from mrcz.session.references import load_statistics, save_statistics
 from mrcz.simulate import Detector, Specimen
 
 TYPES = ["?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "f2", "f4", "f8", ">i2", ">f4"]

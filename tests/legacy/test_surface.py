@@ -120,7 +120,7 @@ def test_enums():
 def test_import_is_quiet():
     code = (
         "import logging, sys, threading, mrcz\n"
-        "assert 'mrcz.legacy' not in sys.modules\n"
+        "assert 'mrcz.legacy.surface' not in sys.modules\n"
         "mrcz.readMRC, mrcz.readDM4\n"
         "assert threading.active_count() == 1\n"
         "assert not logging.root.handlers and not logging.getLogger('MRCZ').handlers\n"
@@ -395,7 +395,7 @@ def test_async(tmp_path, rng):
 
 
 def test_default_threads(tmp_path):
-    from mrcz import legacy
+    from mrcz.legacy.surface import surface as legacy
 
     before = legacy.DEFAULT_N_THREADS
     try:

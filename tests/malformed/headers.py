@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mrcz.header import HEADER_DTYPE, Header
-from mrcz.modes import format_for
+from mrcz.container.header.header import HEADER_DTYPE, Header
+from mrcz.container.modes import format_for
 
 SHAPE = (3, 5, 7)
 EXTENDED = 160

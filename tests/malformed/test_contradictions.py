@@ -8,7 +8,7 @@ import pytest
 from malformed.footers import join, split
 
 import mrcz
-from mrcz.recover import recover
+from mrcz.check.recover import recover
 
 pytestmark = pytest.mark.usefixtures("still")
 FIELDS = {"nx": 0, "ny": 4, "nz": 8, "mode": 12, "nsymbt": 92}

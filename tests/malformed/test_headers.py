@@ -7,7 +7,7 @@ import pytest
 from malformed.headers import DECISIVE, EXTENDED, SHAPE, contradictions, corrupt_fields, sound, truncations
 
 from mrcz import FormatError, FormatWarning, HeaderError, MrczError
-from mrcz.header import Header
+from mrcz.container.header.header import Header
 
 
 def permissively(raw: bytes) -> Header | None:

@@ -14,10 +14,10 @@ from malformed.footers import Parts, join, split, with_metadata
 
 import mrcz
 from mrcz import cli
-from mrcz.describe import describe
-from mrcz.index import xxh64
-from mrcz.metadata import pack
-from mrcz.recover import recover
+from mrcz.check.describe import describe
+from mrcz.check.recover import recover
+from mrcz.container.index import xxh64
+from mrcz.container.metadata import pack
 
 pytestmark = pytest.mark.usefixtures("still")
 STACK = np.random.default_rng(0).poisson(3, (3, 32, 24)).astype("u2")
@@ -201,7 +201,7 @@ def test_json_extended_headers(tmp_path, text):
 
 def test_a_header_of_any_numbers(tmp_path, good):
     """Fields no pixel depends on, in a header whose checksum is right: described, never a traceback."""
-    from mrcz.header import HEADER_DTYPE
+    from mrcz.container.header.header import HEADER_DTYPE
 
     path = tmp_path / "forged.mrcz"
     rng = np.random.default_rng(1)
@@ -279,9 +279,9 @@ LIMITED = """
 import resource, sys, warnings
 warnings.simplefilter("ignore")
 import numpy as np, mrcz
-from mrcz.describe import describe
-from mrcz.recover import recover
-import mrcz.writer, mrcz.convert.mrc, _cmrcz.frames, _cmrcz.chunk, _cmrcz.pixels, msgpack, zstandard, lz4.block
+from mrcz.check.describe import describe
+from mrcz.check.recover import recover
+import mrcz.file.writer, mrcz.convert.copy, _cmrcz.frames, _cmrcz.chunk, _cmrcz.pixels, msgpack, zstandard, lz4.block
 np.ones((64, 64)).sum()
 with open("/proc/self/statm") as file:
     now = int(file.read().split()[0]) * resource.getpagesize()

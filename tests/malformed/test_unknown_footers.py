@@ -15,11 +15,11 @@ from malformed.footers import MAGIC, MARK, join, split
 
 import mrcz
 from mrcz import cli
-from mrcz.describe import describe
-from mrcz.footer import UnknownFooter, parse_trailer
-from mrcz.index import xxh64
-from mrcz.recover import recover
-from mrcz.source import FileSource
+from mrcz.check.describe import describe
+from mrcz.check.recover import recover
+from mrcz.container.footer import UnknownFooter, parse_trailer
+from mrcz.container.index import xxh64
+from mrcz.storage.source import FileSource
 
 pytestmark = pytest.mark.usefixtures("still")
 STACK = np.random.default_rng(0).poisson(3, (3, 32, 24)).astype("u2")
@@ -165,7 +165,7 @@ def test_an_append_that_ends_badly(later, wrong):
 def test_one_that_is_too_large_to_be_kept(later, monkeypatch):
     path = later({"version": 2})
     whole = path.read_bytes()
-    monkeypatch.setattr("mrcz.writer._LARGEST_KEPT", 100)
+    monkeypatch.setattr("mrcz.file.writer._LARGEST_KEPT", 100)
     with pytest.warns(mrcz.FormatWarning), pytest.raises(mrcz.MrczError, match="too large to be kept"):
         mrcz.open(path, "a")
     assert path.read_bytes() == whole

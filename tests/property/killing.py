@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import mrcz
-from mrcz.recover import recover
+from mrcz.check.recover import recover
 
 SHAPE = (96, 128)
 

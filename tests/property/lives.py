@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mrcz
-from mrcz import growth
-from mrcz.growth import GrowingFile
-from mrcz.integrity import verify
-from mrcz.recover import recover
-from mrcz.whole import Disk
+from mrcz.check.recover import recover
+from mrcz.check.verify import verify
+from mrcz.file import growing as growth
+from mrcz.file.growing import GrowingFile
+from mrcz.storage.whole import Disk
 
 # An append leaves a gap for a few frames only, so that it is used up again and again.
 growth._GAP = 12000

@@ -13,13 +13,13 @@ import os
 import random
 from collections.abc import Iterator
 
-from mrcz import whole
+from mrcz.storage import whole
 
 SECTOR = 512
 
 
 class Ledger(whole.Disk):
-    """Does what `mrcz.whole.Disk` does, without waiting for a real disk.
+    """Does what `mrcz.storage.whole.Disk` does, without waiting for a real disk.
 
     Parameters
     ----------

@@ -41,9 +41,9 @@ from pathlib import Path
 import numpy as np
 
 import mrcz
-from mrcz import whole
+from mrcz.check.verify import verify
 from mrcz.cli import main as mrcz_main
-from mrcz.integrity import verify
+from mrcz.storage import whole
 
 SHAPE = (4, 32, 32)
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-z_]{8}\.(part|tmp|orig)")

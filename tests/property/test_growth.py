@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrcz import FormatError, MrczError
-from mrcz.footer import find_footer, load_footer
-from mrcz.growth import GrowingFile
-from mrcz.index import FrameIndex, walk_chunks, xxh64
-from mrcz.whole import Disk
+from mrcz.container.footer import find_footer, load_footer
+from mrcz.container.index import FrameIndex, walk_chunks, xxh64
+from mrcz.file.growing import GrowingFile
+from mrcz.storage.whole import Disk
 
 EXTENDED = b"extended header "
 DATA_OFFSET = 1024 + len(EXTENDED)
@@ -168,7 +168,7 @@ actions = st.lists(st.one_of(st.just("flush"), st.integers(16, 120), st.integers
     gap=st.sampled_from([64, 1024, 4 << 10]),
 )
 def test_reopened_file_is_whole_at_every_instant(tmp_path_factory, monkeypatch_module, first, later, end, gap):
-    monkeypatch_module.setattr("mrcz.growth._GAP", gap)
+    monkeypatch_module.setattr("mrcz.file.growing._GAP", gap)
     path = tmp_path_factory.mktemp("grow") / "a.mrcz"
     frames = build(path, first, FIELDS)
     before = path.read_bytes()
@@ -206,7 +206,7 @@ def test_reopened_file_is_whole_at_every_instant(tmp_path_factory, monkeypatch_m
 @settings(max_examples=40, deadline=None)
 @given(later=actions, end=st.sampled_from(["close", "abort"]), existing=st.booleans())
 def test_new_file_is_whole_or_absent(tmp_path_factory, monkeypatch_module, later, end, existing):
-    monkeypatch_module.setattr("mrcz.growth._GAP", 1024)
+    monkeypatch_module.setattr("mrcz.file.growing._GAP", 1024)
     path = tmp_path_factory.mktemp("new") / "a.mrcz"
     had = build(path, [30, 40], FIELDS) if existing else []
     before = path.read_bytes() if existing else None
@@ -273,7 +273,7 @@ class Failing(Tape):
 @pytest.mark.parametrize("forever", [False, True])
 @pytest.mark.parametrize("short", [False, True])
 def test_full_disk_loses_nothing(tmp_path, monkeypatch, forever, short):
-    monkeypatch.setattr("mrcz.growth._GAP", 700)
+    monkeypatch.setattr("mrcz.file.growing._GAP", 700)
     for fail_at in range(1, 70):
         path = tmp_path / f"{fail_at}.mrcz"
         frames = build(path, [100, 50], FIELDS)

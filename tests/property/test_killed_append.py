@@ -8,10 +8,10 @@ import pytest
 from malformed.footers import join, split
 
 import mrcz
-from mrcz import growth
-from mrcz.growth import GrowingFile
-from mrcz.integrity import verify
-from mrcz.whole import Disk
+from mrcz.check.verify import verify
+from mrcz.file import growing as growth
+from mrcz.file.growing import GrowingFile
+from mrcz.storage.whole import Disk
 
 pytestmark = pytest.mark.usefixtures("still")
 FRAMES = np.random.default_rng(0).poisson(1.0, (12, 24, 400)).astype(np.uint8)
@@ -176,7 +176,7 @@ def test_a_promised_frame_that_is_damaged_is_damage(tmp_path):
         footer = reader.footer
     chunk = bytearray(one[start:end])
     chunk[size // 2] ^= 255
-    from mrcz.footer import move_footer
+    from mrcz.container.footer import move_footer
 
     moved = move_footer(one[footer.trailer.start :], end + 20000)
     data = bytearray(one[:end] + chunk + bytes(20000 - size) + moved)

@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mrcz
-from mrcz import cli, growth, whole
+from mrcz import cli
+from mrcz.file import growing as growth
+from mrcz.storage import whole
 
 from .model_disk import Ledger
 

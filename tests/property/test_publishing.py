@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import mrcz
-from mrcz import cli, whole
+from mrcz import cli
+from mrcz.storage import whole
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 PROGRAM = Path(__file__).with_name("publishing.py")

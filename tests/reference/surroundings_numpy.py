@@ -5,12 +5,22 @@ from scipy.ndimage import generic_filter, median_filter
 
 NEAR = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3) if dy or dx]
 QUADRANTS = [[(sy * a, sx * b) for a in range(3) for b in range(3) if a or b] for sy in (1, -1) for sx in (1, -1)]
-WEDGES = [[(s * a, b) if down else (b, s * a) for a in (1, 2) for b in range(-a, a + 1)]
-          for down in (True, False) for s in (1, -1)]
+WEDGES = [
+    [(s * a, b) if down else (b, s * a) for a in (1, 2) for b in range(-a, a + 1)]
+    for down in (True, False)
+    for s in (1, -1)
+]
 LINES = [
-    ([(k * dy, k * dx) for k in (-2, -1, 1, 2)],
-     [(k * dy + s * ny, k * dx + s * nx) for k in range(-2, 3) if max(abs(k * dy + s * ny), abs(k * dx + s * nx)) <= 2])
-    for (dy, dx), (ny, nx) in (((0, 1), (1, 0)), ((1, 0), (0, 1)), ((1, 1), (0, 1)), ((1, -1), (0, 1))) for s in (1, -1)
+    (
+        [(k * dy, k * dx) for k in (-2, -1, 1, 2)],
+        [
+            (k * dy + s * ny, k * dx + s * nx)
+            for k in range(-2, 3)
+            if max(abs(k * dy + s * ny), abs(k * dx + s * nx)) <= 2
+        ],
+    )
+    for (dy, dx), (ny, nx) in (((0, 1), (1, 0)), ((1, 0), (0, 1)), ((1, 1), (0, 1)), ((1, -1), (0, 1)))
+    for s in (1, -1)
 ]
 INNER = [d for d in NEAR if max(abs(d[0]), abs(d[1])) == 1]
 OUTER = [d for d in NEAR if d not in INNER]

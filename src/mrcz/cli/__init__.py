@@ -96,8 +96,8 @@ def _clean_up() -> None:
     here = threading.current_thread() is threading.main_thread()
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name) and here]
     before = [(getattr(signal, name), signal.signal(getattr(signal, name), signal.SIG_IGN)) for name in names]
-    if "mrcz.whole" in sys.modules:
-        sys.modules["mrcz.whole"].remove_unfinished()
+    if "mrcz.storage.whole" in sys.modules:
+        sys.modules["mrcz.storage.whole"].remove_unfinished()
     for number, handler in before:
         signal.signal(number, handler)
 

@@ -91,8 +91,8 @@ def add_fitting(parser: argparse.ArgumentParser) -> None:
 def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
     """Options of ``Correction.fit`` from the arguments, references read for frames of ``shape``."""
     from mrcz.correct import GammaCurve
-    from mrcz.correct.references import load_image, load_mask
     from mrcz.errors import FormatError
+    from mrcz.session.references import load_image, load_mask
 
     if args.method == "defects" and not args.defects:
         raise UsageError("--method defects needs --defects FILE")
@@ -125,8 +125,8 @@ def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
         }
     if args.gain:
         options["gain"] = fitted_gain(args, shape)
-        options["gamma"] = GammaCurve()(args.dose_rate) if args.dose_rate is not None else (
-            1.0 if args.gamma is None else args.gamma
+        options["gamma"] = (
+            GammaCurve()(args.dose_rate) if args.dose_rate is not None else (1.0 if args.gamma is None else args.gamma)
         )
     if args.dark:
         options["dark"] = load_image(args.dark)
@@ -140,7 +140,7 @@ def fitting(args: argparse.Namespace, shape: tuple[int, int]) -> dict[str, Any]:
 
 def fitted_gain(args: argparse.Namespace, shape: tuple[int, int]) -> Any:
     """The gain for frames of ``shape``. That it is of another size is said once: it may be of another camera."""
-    from mrcz.correct.references import load_gain, match_shape
+    from mrcz.session.references import load_gain, match_shape
 
     gain = load_gain(args.gain, **orientation(args))
     if gain.shape != shape:
@@ -206,7 +206,7 @@ OWN = "made by mrcz correct, koma or gain session"
 def inputs(args: argparse.Namespace) -> tuple[list[tuple[str, str, str | None]], list[Any]]:
     """The stacks to correct as ``batch.expand`` gives them, and what is left out: of directories, what an earlier run
     wrote beside its stacks. If that is named itself its problem is `OWN`."""
-    from mrcz import batch
+    from mrcz.archive import batch
 
     others: list[batch.LeftOut] = []
     suffixes = (*batch.MRC_SUFFIXES, ".mrcz")
@@ -229,9 +229,9 @@ def _is_own(path: str) -> bool:
     import warnings
 
     import mrcz
-    from mrcz.convert.streams import is_wrapped, plain_name
     from mrcz.errors import FormatWarning, MrczError
-    from mrcz.session import PRODUCTS
+    from mrcz.session.correct import PRODUCTS
+    from mrcz.storage.wrapped import is_wrapped, plain_name
 
     if os.path.splitext(plain_name(path))[0].endswith(tuple(os.path.splitext(name)[0] for name in PRODUCTS.values())):
         return True

@@ -23,7 +23,7 @@ def run_piped(action: str, args: argparse.Namespace, options: dict[str, Any]) ->
     Both formats are read and written at many places, which pipes do not allow: what comes and what goes is kept in a
     private temporary folder (``TMPDIR`` says where), and a new file leaves only once it is whole.
     """
-    from mrcz import batch
+    from mrcz.archive import batch
 
     if len(args.inputs) != 1:
         raise UsageError("- is standard input or output, for one input and nothing else")

@@ -105,7 +105,7 @@ def _bash(commands: list[Command]) -> str:
             '  case "$words" in',
             '  FILES) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;',
             '  FOLDERS) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -d -- "$cur")) ;;',
-            "  *) COMPREPLY=($(compgen -W \"${words// /$'\\n'}\" -- \"$cur\")) ;;",
+            '  *) COMPREPLY=($(compgen -W "${words// /$\'\\n\'}" -- "$cur")) ;;',
             "  esac",
             "}",
             "complete -F _mrcz mrcz",

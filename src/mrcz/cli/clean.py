@@ -53,8 +53,8 @@ def _age(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
-    from mrcz.clean import clean
-    from mrcz.names import original_name
+    from mrcz.archive.clean import clean
+    from mrcz.container.names import original_name
 
     code, removed, freed, kept, put_back = EXIT_OK, 0, 0, 0, 0
     bar = Progress(quiet=args.quiet)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from mrcz.cli._shared import run_plan, threads
+from mrcz.cli._plan import run_plan
+from mrcz.cli._shared import threads
 
 HELP = "Write IN as OUT, both MRC or MRCZ; as c-mrcz, options describe OUT. See mrcz --help for everything else."
 
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     args.skip_existing = args.replace_any = args.remove = args.check = False
     if codec == "none":
         return run_plan("decompress", args, {"n_threads": args.threads})
-    from mrcz.codec import Codec
+    from mrcz.file.codec import Codec
 
     # c-mrcz's levels are Blosc's.
     choice = Codec(codec) if args.level is None else Codec.from_blosc(codec, args.level)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 
-from mrcz.cli._shared import UsageError, add_batch_arguments, add_inputs, add_reading, check_output, run_plan
+from mrcz.cli._plan import add_batch_arguments, check_output, run_plan
+from mrcz.cli._shared import UsageError, add_inputs, add_reading
 
 HELP = "compress MRC files"
 
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
-    from mrcz.codec import Codec
+    from mrcz.file.codec import Codec
 
     check_output("compress", args.output)
     try:

@@ -54,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
-    from mrcz import batch
-    from mrcz.session import PRODUCTS, Corrected, destination
+    from mrcz.archive import batch
+    from mrcz.session.correct import PRODUCTS, Corrected, destination
 
     check_folders(args)
     products = [name for name in PRODUCTS if getattr(args, name)] or ([] if args.report else ["stack"])
@@ -116,9 +116,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Progress):  # type: ignore[no-untyped-def]
     import mrcz
-    from mrcz.batch import error_text
+    from mrcz.archive.batch import error_text
     from mrcz.errors import FormatError, MrczError, StructureWarning
-    from mrcz.session import Corrected, correct_file
+    from mrcz.session.correct import Corrected, correct_file
 
     reading = {"permissive": args.permissive, "signed_bytes": args.signed_bytes}
     try:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 
-from mrcz.cli._shared import add_batch_arguments, add_inputs, add_reading, check_output, run_plan
+from mrcz.cli._plan import add_batch_arguments, check_output, run_plan
+from mrcz.cli._shared import add_inputs, add_reading
 
 HELP = "restore plain MRC files"
 

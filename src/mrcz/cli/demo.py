@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _demo(args: argparse.Namespace, folder: str) -> int:
     import mrcz
-    from mrcz.describe import entropy
+    from mrcz.check.describe import entropy
     from mrcz.simulate import Detector, Specimen
 
     plain = os.path.join(folder, "movie.mrc")
@@ -116,8 +116,8 @@ def _measure(name: str, options: dict[str, Any], plain: str, movie: Any, n_threa
     import filecmp
 
     import mrcz
-    from mrcz.convert.mrc import compress, decompress
-    from mrcz.integrity import verify
+    from mrcz.check.verify import verify
+    from mrcz.convert.copy import compress, decompress
 
     stem = os.path.join(os.path.dirname(plain), "movie-" + name.replace("zstd, ", "").replace(" ", "-"))
     packed, restored = stem + ".mrcz", stem + ".mrc"

@@ -94,14 +94,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
-    from mrcz.convert.origin import check_replaceable
+    from mrcz.check.origin import check_replaceable
     from mrcz.errors import FormatError, MrczError
-    from mrcz.whole import is_same_place
+    from mrcz.storage.whole import is_same_place
 
     output = getattr(args, "output", None)
     written = [name for name in (output, *(getattr(args, name, None) for name in ("offset", "mask"))) if name]
-    sources = [*getattr(args, "flats", []), *getattr(args, "inputs", []),
-               *(getattr(args, name, None) for name in ("gain", "stack", "dark", "state"))]
+    sources = [
+        *getattr(args, "flats", []),
+        *getattr(args, "inputs", []),
+        *(getattr(args, name, None) for name in ("gain", "stack", "dark", "state")),
+    ]
     for number, name in enumerate(written):
         if any(source and is_same_place(name, source) for source in sources):
             raise UsageError(f"{name} is a source itself; the result needs a name of its own")
@@ -144,10 +147,10 @@ def _mean(path: str, args: argparse.Namespace) -> tuple[Any, int]:
 def _make(args: argparse.Namespace) -> None:
     import numpy as np
 
-    from mrcz.convert.origin import replacing
+    from mrcz.check.origin import replacing
     from mrcz.correct import fit_outliers, make_gain
-    from mrcz.correct.references import load_image, save_image
     from mrcz.errors import StructureWarning
+    from mrcz.session.references import load_image, save_image
 
     started = time.perf_counter()
     flat, frames = _mean(args.flats[0], args)
@@ -179,9 +182,9 @@ def _make(args: argparse.Namespace) -> None:
 
 
 def _orient(args: argparse.Namespace) -> None:
-    from mrcz.convert.origin import replacing
+    from mrcz.check.origin import replacing
     from mrcz.correct import orient, search_orientation
-    from mrcz.correct.references import load_gain, save_image
+    from mrcz.session.references import load_gain, save_image
 
     gain = load_gain(args.gain, **orientation(args))
     scores = search_orientation(_mean(args.stack, args)[0], gain)
@@ -200,7 +203,7 @@ def _orient(args: argparse.Namespace) -> None:
 
 def _gamma(args: argparse.Namespace) -> None:
     from mrcz.correct import GammaCurve, fit_gamma, fit_gamma_curve
-    from mrcz.correct.references import load_gain, load_image
+    from mrcz.session.references import load_gain, load_image
 
     if args.dose_rate and len(args.dose_rate) != len(args.flats):
         raise UsageError(f"{len(args.dose_rate)} dose rates for {len(args.flats)} flats")
@@ -237,8 +240,8 @@ def _gamma(args: argparse.Namespace) -> None:
 
 def _movies(args: argparse.Namespace, results: list[Any], done: list[str]) -> list[str]:
     """The movies to add: not those that are in the statistics, and none of the references read or written here."""
-    from mrcz.session import Corrected
-    from mrcz.whole import is_same_place
+    from mrcz.session.correct import Corrected
+    from mrcz.storage.whole import is_same_place
 
     ours = [name for name in (args.output, args.offset, args.mask, args.state, args.gain, args.dark) if name]
     seen, paths = set(done), []
@@ -272,10 +275,10 @@ def _begun(paths: list[str], reading: dict[str, Any]) -> Any:
 
 
 def _session(args: argparse.Namespace) -> int:
-    from mrcz.convert.origin import replacing
+    from mrcz.check.origin import replacing
     from mrcz.correct import session_references
-    from mrcz.correct.references import load_image, load_statistics, save_image, save_mask, save_statistics
-    from mrcz.session import Corrected, gather_statistics
+    from mrcz.session.correct import Corrected, gather_statistics
+    from mrcz.session.references import load_image, load_statistics, save_image, save_mask, save_statistics
 
     if args.state and os.path.splitext(args.state)[1].lower() not in (".mrcz", ".mrc"):
         raise UsageError(f"--state is an .mrcz or .mrc file, not {args.state}")
@@ -326,8 +329,8 @@ def _session(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> None:
-    from mrcz.convert.origin import replacing
-    from mrcz.correct.references import load_gain, save_image
+    from mrcz.check.origin import replacing
+    from mrcz.session.references import load_gain, save_image
 
     gain = load_gain(args.gain, **orientation(args))
     save_image(args.output, gain, overwrite=replacing(overwriting(args)))

@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
-    from mrcz import batch
-    from mrcz.edit import check_names
+    from mrcz.archive import batch
     from mrcz.errors import FormatError, MrczError
+    from mrcz.file.editing import check_names
 
     changes = dict(_setting(text) for text in args.set)
     if args.label:
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _edit(path: str, changes: dict[str, Any], args: argparse.Namespace) -> None:
-    from mrcz.edit import edit_header
+    from mrcz.file.editing import edit_header
 
     done = edit_header(path, dry_run=args.dry_run, **changes)
     if args.json:
@@ -94,9 +94,9 @@ def _show(path: str, args: argparse.Namespace, *, first: bool) -> None:
     import warnings
 
     import mrcz
-    from mrcz.edit import plain_value, shown_value
+    from mrcz.container.header.layout import HEADER_DTYPE, MEANINGS
     from mrcz.errors import FormatWarning
-    from mrcz.header_layout import HEADER_DTYPE, MEANINGS
+    from mrcz.file.editing import plain_value, shown_value
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FormatWarning)  # a header is most wanted where something is wrong with it
@@ -126,7 +126,7 @@ def _show(path: str, args: argparse.Namespace, *, first: bool) -> None:
 
 def _setting(text: str) -> tuple[str, Any]:
     """NAME=VALUE -> a keyword of `mrcz.edit_header` and its value."""
-    from mrcz.header_layout import HEADER_DTYPE
+    from mrcz.container.header.layout import HEADER_DTYPE
 
     name, sign, value = text.partition("=")
     name = name.strip().lower().replace("-", "_")

@@ -30,8 +30,8 @@ def run(args: argparse.Namespace) -> int:
     """Run this command."""
     import warnings
 
-    from mrcz import batch
-    from mrcz.describe import describe
+    from mrcz.archive import batch
+    from mrcz.check.describe import describe
     from mrcz.errors import FormatError, FormatWarning, MrczError
 
     code, shown = EXIT_OK, 0

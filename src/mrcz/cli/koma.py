@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     import mrcz
     from mrcz.correct import Koma
     from mrcz.errors import FormatError, MrczError
-    from mrcz.session import Corrected, destination, koma_session
+    from mrcz.session.correct import Corrected, destination, koma_session
 
     if args.radius < 1:
         raise UsageError("the radius is at least 1 stack")
@@ -155,8 +155,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace, folders: dict[str, str | None]) -> tuple[Any, dict[int, str], list[str]]:
+    from mrcz.container.metadata import unpack
     from mrcz.correct import Koma
-    from mrcz.metadata import unpack
 
     try:
         with open(args.state, "rb") as file:
@@ -173,8 +173,8 @@ def _load(args: argparse.Namespace, folders: dict[str, str | None]) -> tuple[Any
 
 
 def _save(path: str, koma: Any, waiting: dict[int, tuple[str, str | None]], done: list[str]) -> None:
-    from mrcz.metadata import pack
-    from mrcz.whole import whole_file
+    from mrcz.container.metadata import pack
+    from mrcz.storage.whole import whole_file
 
     state = {
         "koma": koma.state(),

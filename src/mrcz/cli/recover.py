@@ -35,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
+    from mrcz.check.recover import recover
+    from mrcz.container.names import unfinished_name
     from mrcz.errors import FormatError, MrczError
-    from mrcz.names import unfinished_name
-    from mrcz.recover import recover
 
     started = time.perf_counter()
     output = args.output

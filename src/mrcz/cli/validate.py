@@ -30,9 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
-    from mrcz import batch
+    from mrcz.archive import batch
+    from mrcz.check.validate import validate
     from mrcz.errors import MrczError
-    from mrcz.validation import validate
 
     others: list[batch.LeftOut] = []
     suffixes = (*batch.MRC_SUFFIXES, ".mrcz")

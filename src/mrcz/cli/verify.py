@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
-    from mrcz import batch
+    from mrcz.archive import batch
 
     started = time.perf_counter()
     others: list[batch.LeftOut] = []
@@ -66,9 +66,9 @@ def _missing(path: str, problem: str, args: argparse.Namespace) -> int:
 
 
 def _verify(path: str, args: argparse.Namespace, bar: Progress) -> int:
-    from mrcz import batch
+    from mrcz.archive import batch
+    from mrcz.check.verify import verify
     from mrcz.errors import MrczError
-    from mrcz.integrity import verify
 
     try:
         found = verify(
@@ -101,7 +101,7 @@ def _what(found: Any) -> str:
 
 
 def _compare(first: str, second: str, args: argparse.Namespace, bar: Progress) -> int:
-    from mrcz.convert.mrc import compare
+    from mrcz.convert.copy import compare
     from mrcz.errors import MrczError
 
     try:

@@ -1,1 +1,1 @@
-"""Foreign files to frames and frames to foreign files: one module a format."""
+"""Any frames to any file: the copy with its proof, and views for other programs."""

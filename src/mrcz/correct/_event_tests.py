@@ -134,8 +134,9 @@ def estimate_noise(pairs: list[tuple[np.ndarray, np.ndarray]], mean: np.ndarray,
     return Noise("pearson", slope=slope, constant=constant, tail=float(max(skew, 0.0) * np.median(sigma) / 2))
 
 
-def _spread(first: np.ndarray, second: np.ndarray, mean: np.ndarray,
-            groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _spread(
+    first: np.ndarray, second: np.ndarray, mean: np.ndarray, groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of a pixel of ``first`` in each of ``groups``."""
     ratio = first.sum() / second.sum()
     # Noise of the first frame once and, as it grows with the dose, ratio times more from the second.
@@ -164,6 +165,7 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 # ---- the pixels around -----------------------------------------------------------------------------------------------
+
 
 def _ring(inner: float, outer: float) -> np.ndarray:
     reach = int(outer)
@@ -227,8 +229,9 @@ class Surroundings:
         in_ranges(pixel.size, self.n_threads, work, least=1 << 12)
         return np.nan_to_num(out)
 
-    def chance(self, x: np.ndarray, pixel: np.ndarray, share: np.ndarray, others: np.ndarray,
-               weight: np.ndarray) -> np.ndarray:
+    def chance(
+        self, x: np.ndarray, pixel: np.ndarray, share: np.ndarray, others: np.ndarray, weight: np.ndarray
+    ) -> np.ndarray:
         """P(X ≥ x) given the pixel's own other frames and the 40 pixels around it, taken together unless the pixel is
         brighter than they are: then it is judged by itself."""
         around = self.mean(pixel, _NEAR)
@@ -237,8 +240,9 @@ class Surroundings:
         n = np.where(hotter, 0, len(_NEAR))
         return self.noise.chance(x, others + n * around, share, weight + n)
 
-    def chance_moving(self, x: np.ndarray, pixel: np.ndarray, share: np.ndarray, chance: np.ndarray,
-                      enough: float) -> np.ndarray:
+    def chance_moving(
+        self, x: np.ndarray, pixel: np.ndarray, share: np.ndarray, chance: np.ndarray, enough: float
+    ) -> np.ndarray:
         """``chance``, or that of the brightest direction around where one is brighter: a specimen that drifts brings
         its bright side over a pixel in some frames only. What is less likely than ``enough`` wherever in the image it
         lies is not looked at."""
@@ -260,8 +264,10 @@ class Surroundings:
 
 # ---- one event, several pixels ---------------------------------------------------------------------------------------
 
-def link(frame: np.ndarray, pixel: np.ndarray, shape: tuple[int, int],
-         frames: int = 1) -> tuple[np.ndarray, np.ndarray]:
+
+def link(
+    frame: np.ndarray, pixel: np.ndarray, shape: tuple[int, int], frames: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of candidates that touch: the eight neighbours of a pixel, in its frame and in those ``frames`` around.
 
     ``frame`` and ``pixel`` are sorted by both in this order. Returns the places of the two of each pair.

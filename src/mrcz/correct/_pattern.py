@@ -88,8 +88,10 @@ def split(image: np.ndarray, other: np.ndarray, *, scale: float = 1.0, n_threads
     uu, uv, vv = products.sum(0) * (1, scale, scale**2)
     sums = (rows[:ny], rows[ny:])
     lights = [_light(part, edges, ends, _DEGREE if large else 0) for part in sums]
-    ours, theirs = (_without(part, columns[:, k], light, edges, ends)
-                    for k, (part, light) in enumerate(zip(sums, lights, strict=True)))
+    ours, theirs = (
+        _without(part, columns[:, k], light, edges, ends)
+        for k, (part, light) in enumerate(zip(sums, lights, strict=True))
+    )
     widths, heights = np.diff(ends, prepend=0), np.diff(edges)[:, None]
     # The light as means along the pieces of rows and, down each column of a band, what it changes within a piece.
     smooth = [surface / widths for surface in (ours[2], theirs[2])]
@@ -99,8 +101,10 @@ def split(image: np.ndarray, other: np.ndarray, *, scale: float = 1.0, n_threads
     uv += np.sum(widths * smooth[0] * smooth[1] - smooth[0] * sums[1] - smooth[1] * sums[0])
     uv += np.sum(heights * bends[0] * bends[1] - bends[0] * columns[:, 1] - bends[1] * columns[:, 0])
     found = {
-        "light": (*_products(smooth[0] - smooth[0].mean(), smooth[1] - smooth[1].mean(), widths),
-                  (len(lights[0]) ** 2 + 2) // 2),
+        "light": (
+            *_products(smooth[0] - smooth[0].mean(), smooth[1] - smooth[1].mean(), widths),
+            (len(lights[0]) ** 2 + 2) // 2,
+        ),
         "columns": (*_products(ours[0], theirs[0], heights), ours[0].size),
         "rows": (*_products(ours[1], theirs[1], widths), ours[1].size),
     }
@@ -113,8 +117,14 @@ def split(image: np.ndarray, other: np.ndarray, *, scale: float = 1.0, n_threads
     return Parts(factors, lights[0], ours[0], ours[1])
 
 
-def _cross(smooth: np.ndarray, bends: np.ndarray, rows: np.ndarray, columns: np.ndarray, widths: np.ndarray,
-           heights: np.ndarray) -> float:
+def _cross(
+    smooth: np.ndarray,
+    bends: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    widths: np.ndarray,
+    heights: np.ndarray,
+) -> float:
     """What Σ image² changes by when the light is taken from the image."""
     return float(np.sum(smooth * (widths * smooth - 2 * rows)) + np.sum(bends * (heights * bends - 2 * columns)))
 
@@ -145,8 +155,11 @@ def _light(rows: np.ndarray, edges: np.ndarray, ends: np.ndarray, degree: int) -
     tops = _edges(ny, max(1, ny // _RUN))
     sums = np.add.reduceat(rows, tops[:-1], axis=0)
     counts = np.outer(np.diff(tops), np.diff(ends, prepend=0)).astype(np.float64)
-    y, x = (np.add.reduceat(np.polynomial.legendre.legvander(_even(int(e[-1])), degree), e[:-1], axis=0)
-            / np.diff(e)[:, None] for e in (tops, np.concatenate([[0], ends])))
+    y, x = (
+        np.add.reduceat(np.polynomial.legendre.legvander(_even(int(e[-1])), degree), e[:-1], axis=0)
+        / np.diff(e)[:, None]
+        for e in (tops, np.concatenate([[0], ends]))
+    )
     terms = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
     flat = np.stack([np.outer(y[:, i], x[:, j]).ravel() for i, j in terms], 1)
     weight = np.sqrt(counts.ravel())
@@ -157,8 +170,9 @@ def _light(rows: np.ndarray, edges: np.ndarray, ends: np.ndarray, degree: int) -
     return out
 
 
-def _without(rows: np.ndarray, columns: np.ndarray, light: np.ndarray, edges: np.ndarray,
-             ends: np.ndarray) -> tuple[np.ndarray, ...]:
+def _without(
+    rows: np.ndarray, columns: np.ndarray, light: np.ndarray, edges: np.ndarray, ends: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """Means of columns (bands, nx) and of pieces of rows (ny, pieces) without light and without each other.
 
     Third, the sums of the light along the pieces (ny, pieces); fourth, down the columns (bands, nx), the sums of what

@@ -1,6 +1,6 @@
 """Defect lists as text: RELION's and MotionCor2's ``x y w h``, and SerialEM's ``defects.txt``.
 
-Here they are strings on one side and maps (ny, nx) of bool, True where bad, on the other; `mrcz.correct.references`
+Here they are strings on one side and maps (ny, nx) of bool, True where bad, on the other; `mrcz.session.references`
 reads and writes the files. Row 0 of a map is row 0 of the arrays it is for.
 
 SerialEM counts rows from the top of the image while an MRC file starts at the bottom, so its lists are flipped in Y
@@ -80,9 +80,21 @@ def _runs(line: np.ndarray) -> list[tuple[int, int]]:
 
 # ---- SerialEM --------------------------------------------------------------------------------------------------------
 
-_COUNTS = {"CameraSizeX": 1, "CameraSizeY": 1, "RotationAndFlip": 1, "WasScaled": 1, "K2Type": 1, "FalconType": 1,
-           "NumToAvgSuperRes": 1, "UsableArea": 4, "PartialBadColumn": 4, "PartialBadRow": 4, "BadPixels": 2,
-           "BadColumns": 1, "BadRows": 1}
+_COUNTS = {
+    "CameraSizeX": 1,
+    "CameraSizeY": 1,
+    "RotationAndFlip": 1,
+    "WasScaled": 1,
+    "K2Type": 1,
+    "FalconType": 1,
+    "NumToAvgSuperRes": 1,
+    "UsableArea": 4,
+    "PartialBadColumn": 4,
+    "PartialBadRow": 4,
+    "BadPixels": 2,
+    "BadColumns": 1,
+    "BadRows": 1,
+}
 
 
 def parse_serialem(text: str, shape: tuple[int, int], *, flip_y: bool = True) -> np.ndarray:
@@ -102,8 +114,7 @@ def parse_serialem(text: str, shape: tuple[int, int], *, flip_y: bool = True) ->
         if name not in _COUNTS:
             # SerialEM adds keywords over the years and skips what it does not know; so is it here.
             continue
-        if len(rest) < _COUNTS[name] or not all(_is_number(v) for v in rest) or (
-                name == "BadPixels" and len(rest) % 2):
+        if len(rest) < _COUNTS[name] or not all(_is_number(v) for v in rest) or (name == "BadPixels" and len(rest) % 2):
             raise FormatError(f"defect list, line {number}: {name} with {' '.join(rest) or 'no numbers'}")
         entries.append((number, name, [int(float(v)) for v in rest]))
     if not entries:

@@ -108,14 +108,22 @@ class EventModel:
 
     def __str__(self) -> str:
         ny, nx = self.shape
-        text = (f"EventModel, {self.n_frames} frames of {ny} × {nx}: {self.n_events} events of {self.n_pixels} pixels "
-                f"({self.n_pixels / (self.n_frames * ny * nx):.2g} of all)")
+        text = (
+            f"EventModel, {self.n_frames} frames of {ny} × {nx}: {self.n_events} events of {self.n_pixels} pixels "
+            f"({self.n_pixels / (self.n_frames * ny * nx):.2g} of all)"
+        )
         return text + (f"; {self.reason}" if self.reason else "")
 
     def report(self) -> dict[str, Any]:
         """The numbers, as plain Python values: n_events, n_pixels, per_frame, noise, alpha, reason."""
-        return {"n_events": self.n_events, "n_pixels": self.n_pixels, "per_frame": self.per_frame.tolist(),
-                "noise": self.noise, "alpha": self.alpha, "reason": self.reason}
+        return {
+            "n_events": self.n_events,
+            "n_pixels": self.n_pixels,
+            "per_frame": self.per_frame.tolist(),
+            "noise": self.noise,
+            "alpha": self.alpha,
+            "reason": self.reason,
+        }
 
     def without(self, mask: np.ndarray) -> EventModel:
         """The same without the pixels of ``mask`` (ny, nx) bool: those replaced in every frame anyway."""
@@ -140,8 +148,9 @@ class EventModel:
             fill = np.maximum(fill + scatter, np.minimum(fill, 0)).astype(np.float32)
         return pixel, fill
 
-    def apply_frame(self, frame: np.ndarray, out: np.ndarray | None = None, *, number: int, noise: bool = False,
-                    seed: int = 0) -> np.ndarray:
+    def apply_frame(
+        self, frame: np.ndarray, out: np.ndarray | None = None, *, number: int, noise: bool = False, seed: int = 0
+    ) -> np.ndarray:
         """Replace the events of frame ``number``; see `apply`. ``out`` (ny, nx) may be ``frame``."""
         frame = np.asarray(frame)
         if frame.shape != self.shape:
@@ -157,8 +166,9 @@ class EventModel:
         pixel, fill = self.replacements(number, noise=noise, seed=seed)
         # The list alone passes through the blend of the outlier filter, whose chance for whole numbers it shares.
         values = np.zeros(pixel.size, out.dtype if out.dtype.name in _KERNEL_TYPES else np.float64)
-        _outlier.blend(values, np.arange(pixel.size, dtype=np.int32), np.zeros(pixel.size, np.float32), fill,
-                       seed, number, 0.0)
+        _outlier.blend(
+            values, np.arange(pixel.size, dtype=np.int32), np.zeros(pixel.size, np.float32), fill, seed, number, 0.0
+        )
         y, x = np.divmod(pixel, self.shape[1])
         out[y, x] = values.astype(out.dtype)
         return out
@@ -190,8 +200,9 @@ class EventModel:
         for number, frame in enumerate(frames_of(as_stack(stack))):
             yield self.apply_frame(frame, number=number, noise=noise, seed=seed)
 
-    def clean_sum(self, total: np.ndarray, frames: Sequence[int] | np.ndarray | None = None,
-                  gain: np.ndarray | None = None) -> np.ndarray:
+    def clean_sum(
+        self, total: np.ndarray, frames: Sequence[int] | np.ndarray | None = None, gain: np.ndarray | None = None
+    ) -> np.ndarray:
         """The sum (ny, nx) of raw frames without their events: a new array of the same type, whole numbers rounded.
 
         ``frames`` are the numbers of those summed, by default all; ``gain`` (ny, nx) is what they were multiplied by.
@@ -243,8 +254,9 @@ class EventModel:
         if len({values[name].shape for name in _LISTS}) != 1 or frame.ndim != 1:
             raise ValueError("an EventModel whose frames, pixels, values and fills differ in number")
         if frame.size:
-            if not (0 <= frame.min() and frame.max() < values["n_frames"] and 0 <= pixel.min()
-                    and pixel.max() < ny * nx):
+            if not (
+                0 <= frame.min() and frame.max() < values["n_frames"] and 0 <= pixel.min() and pixel.max() < ny * nx
+            ):
                 raise ValueError(f"an EventModel with pixels outside its {values['n_frames']} frames of {ny} × {nx}")
             if (np.diff(frame.astype(np.int64) * (ny * nx) + pixel) <= 0).any():
                 raise ValueError("an EventModel whose pixels are not in order")
@@ -265,7 +277,8 @@ def _model(like: EventModel, frame: np.ndarray, pixel: np.ndarray, value: np.nda
     """``like`` with these entries, sorted by frame and pixel, its events counted anew."""
     order = np.lexsort((pixel, frame))
     frame, pixel, value, fill = (
-        _frozen(a[order].astype(t)) for a, t in zip((frame, pixel, value, fill), _LISTS.values(), strict=True))
+        _frozen(a[order].astype(t)) for a, t in zip((frame, pixel, value, fill), _LISTS.values(), strict=True)
+    )
     n_events = int(_components(frame, pixel, like.shape)[0])
     return replace(like, n_events=n_events, frame=frame, pixel=pixel, value=value, fill=fill)
 
@@ -285,8 +298,9 @@ def _components(frame: np.ndarray, pixel: np.ndarray, shape: tuple[int, int]) ->
 # ---- fitting ---------------------------------------------------------------------------------------------------------
 
 
-def fit_events(stack: Any, *, alpha: float = 1e-7, total: np.ndarray | None = None,
-               n_threads: int | None = None) -> EventModel:
+def fit_events(
+    stack: Any, *, alpha: float = 1e-7, total: np.ndarray | None = None, n_threads: int | None = None
+) -> EventModel:
     """Find the pixels of single frames that their other frames do not explain.
 
     Every pixel of every frame is compared with the sum of the pixel's other frames and of the 40 pixels around it,
@@ -323,8 +337,9 @@ def fit_events(stack: Any, *, alpha: float = 1e-7, total: np.ndarray | None = No
     nz, ny, nx = (int(n) for n in stack.shape)
     n_threads = clip_threads(n_threads)
     empty = np.empty(0)
-    nothing = EventModel((ny, nx), nz, float(alpha), 0, "poisson", "",
-                         *(_frozen(empty.astype(t)) for t in _LISTS.values()))
+    nothing = EventModel(
+        (ny, nx), nz, float(alpha), 0, "poisson", "", *(_frozen(empty.astype(t)) for t in _LISTS.values())
+    )
     if nz < LEAST_FRAMES:
         return replace(nothing, reason=f"{nz} frames are too few to find events in")
     if total is None:
@@ -423,8 +438,11 @@ class _Looking:
         root = np.sqrt(sums - sums[0])
         place = np.unique(np.searchsorted(root, np.linspace(0, root[-1], 512)))
         at = threshold_table(self.noise, sums[place], share, self.first)
-        limit = np.interp(root, root[place], at) if np.isfinite(at).all() else at[
-            np.minimum(np.searchsorted(place, np.arange(sums.size)), place.size - 1)]
+        limit = (
+            np.interp(root, root[place], at)
+            if np.isfinite(at).all()
+            else at[np.minimum(np.searchsorted(place, np.arange(sums.size)), place.size - 1)]
+        )
         if dtype.kind in "iu":
             info = np.iinfo(dtype)
             limit = np.clip(np.ceil(limit - 1e-9) - 1, info.min, info.max)
@@ -445,8 +463,15 @@ class _Looking:
             limits = np.stack([self.limits(float(share), sums, frames.dtype) for share in lowest])
             room = most // n_threads + 1
 
-            def look(a: int, b: int, frames: np.ndarray = frames, limits: np.ndarray = limits, first: int = first,
-                     level: np.ndarray = level, room: int = room) -> tuple[int, tuple[np.ndarray, ...]]:
+            def look(
+                a: int,
+                b: int,
+                frames: np.ndarray = frames,
+                limits: np.ndarray = limits,
+                first: int = first,
+                level: np.ndarray = level,
+                room: int = room,
+            ) -> tuple[int, tuple[np.ndarray, ...]]:
                 frame, pixel = np.empty(room, np.int32), np.empty(room, np.int32)
                 value = np.empty(room, frames.dtype)
                 n = _events.candidates(frames, first, bins, limits, level, a, b, frame, pixel, value)
@@ -459,8 +484,15 @@ class _Looking:
                 return None
         return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
-    def judge(self, nothing: EventModel, n_threads: int, frame: np.ndarray, pixel: np.ndarray, value: np.ndarray,
-              share: np.ndarray) -> EventModel:
+    def judge(
+        self,
+        nothing: EventModel,
+        n_threads: int,
+        frame: np.ndarray,
+        pixel: np.ndarray,
+        value: np.ndarray,
+        share: np.ndarray,
+    ) -> EventModel:
         """The events among the candidates."""
         shape, n_all = nothing.shape, self.n_frames * self.total.size
         finite = np.isfinite(value)
@@ -481,7 +513,8 @@ class _Looking:
                 chance = around.chance_moving(value, pixel, tested, chance, 0.05 * nothing.alpha)
             chosen = self._grown(frame, pixel, chance, shape, nothing.alpha, n_all)
             frame, pixel, value, share, tested, chance = (
-                a[chosen] for a in (frame, pixel, value, share, tested, chance))
+                a[chosen] for a in (frame, pixel, value, share, tested, chance)
+            )
         keep, reason = self._plausible(frame, pixel, shape)
         frame, pixel, value, share = (a[keep] for a in (frame, pixel, value, share))
         others, weight = self._others(pixel, value, share)
@@ -510,8 +543,9 @@ class _Looking:
         slope = max(np.log(weak / further) / (stop - start), 0.1)
         return np.maximum(chance, np.minimum(weak / n_all * np.exp(-slope * (z - start)), 1.0))
 
-    def _grown(self, frame: np.ndarray, pixel: np.ndarray, chance: np.ndarray, shape: tuple[int, int], alpha: float,
-               n_all: int) -> np.ndarray:
+    def _grown(
+        self, frame: np.ndarray, pixel: np.ndarray, chance: np.ndarray, shape: tuple[int, int], alpha: float, n_all: int
+    ) -> np.ndarray:
         """Places of the candidates that are events: unlikely by themselves, or two that touch, and what touches these.
 
         Of ``alpha``, .6 goes to single ones where a twentieth of them may be false at most, else .1: a stack without

@@ -2,7 +2,7 @@
 
 Plain: I = (raw − dark) · gain. Gamma: I = (raw − dark) · gain^γ(δ), because the etching pattern of a thinned sensor
 grows weaker with the dose rate δ (McLeod et al. 2017, bioRxiv 116533, section 5.1). A gain reference here multiplies,
-as Gatan's and RELION's do; the inverse, as in an EER gain, is turned over on reading (`mrcz.correct.references`).
+as Gatan's and RELION's do; the inverse, as in an EER gain, is turned over on reading (`mrcz.session.references`).
 """
 
 from __future__ import annotations
@@ -57,8 +57,14 @@ def check_gain(gain: Any, shape: tuple[int, int] | None = None) -> tuple[np.ndar
     return gain, bad
 
 
-def apply_gain(frame: np.ndarray, gain: np.ndarray, *, gamma: float = 1.0, dark: np.ndarray | None = None,
-               out: np.ndarray | None = None) -> np.ndarray:
+def apply_gain(
+    frame: np.ndarray,
+    gain: np.ndarray,
+    *,
+    gamma: float = 1.0,
+    dark: np.ndarray | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """(frame − dark) · gain^γ as float32 (ny, nx), into ``out`` if given.
 
     Where the gain is 0 or not finite it counts as 1: those pixels are for the outlier filter (`check_gain`). Raises
@@ -171,8 +177,9 @@ def orient(image: np.ndarray, orientation: Orientation) -> np.ndarray:
     return np.array(out, order="C")
 
 
-def search_orientation(image: np.ndarray, gain: np.ndarray, *,
-                       dark: np.ndarray | None = None) -> list[tuple[Orientation, float]]:
+def search_orientation(
+    image: np.ndarray, gain: np.ndarray, *, dark: np.ndarray | None = None
+) -> list[tuple[Orientation, float]]:
     """Score all orientations of ``gain`` against an unaligned sum or mean (ny, nx), best first.
 
     The score is the standard deviation of the normalised image relative to its mean, outliers (beyond 6 robust σ of

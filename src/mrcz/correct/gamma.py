@@ -60,12 +60,22 @@ class GammaFit:
     def __str__(self) -> str:
         at = "" if self.dose_rate is None else f" at {self.dose_rate:g} e⁻/pixel/s"
         error = f" ± {self.error:.4f}" if np.isfinite(self.error) else ""
-        return (f"γ = {self.gamma:.4f}{error}{at}: roughness {self.roughness:.3g}, {self.roughness_plain:.3g} with "
-                f"γ = 1; light uneven by ± {self.unevenness:.1%}")
+        return (
+            f"γ = {self.gamma:.4f}{error}{at}: roughness {self.roughness:.3g}, {self.roughness_plain:.3g} with "
+            f"γ = 1; light uneven by ± {self.unevenness:.1%}"
+        )
 
 
-def fit_gamma(flat: np.ndarray, gain: np.ndarray, *, dark: np.ndarray | None = None, bad: np.ndarray | None = None,
-              dose_rate: float | None = None, window: int = WINDOW, border: int = BORDER) -> GammaFit:
+def fit_gamma(
+    flat: np.ndarray,
+    gain: np.ndarray,
+    *,
+    dark: np.ndarray | None = None,
+    bad: np.ndarray | None = None,
+    dose_rate: float | None = None,
+    window: int = WINDOW,
+    border: int = BORDER,
+) -> GammaFit:
     """The exponent of the gain that flattens ``flat``, whatever smooth light lay on it; in [0, 2].
 
     The averages of flat · gain^γ over windows are decomposed into orthonormal polynomials. With the spread of every
@@ -322,6 +332,10 @@ def fit_gamma_curve(dose_rates: Any, gammas: Any) -> GammaCurve:
     if not (rate > 0).all() or not np.isfinite(gamma).all():
         raise ValueError("dose rates are above 0 and γ finite")
     k2 = GammaCurve()
-    best = least_squares(lambda p: p[0] * rate ** p[1] + p[2] * rate + p[3] - gamma, [k2.a1, k2.b1, k2.a2, k2.a3],
-                         bounds=([-np.inf, -4, -np.inf, -np.inf], [np.inf, -0.05, np.inf, np.inf]), x_scale="jac")
+    best = least_squares(
+        lambda p: p[0] * rate ** p[1] + p[2] * rate + p[3] - gamma,
+        [k2.a1, k2.b1, k2.a2, k2.a3],
+        bounds=([-np.inf, -4, -np.inf, -np.inf], [np.inf, -0.05, np.inf, np.inf]),
+        x_scale="jac",
+    )
     return GammaCurve(*(float(v) for v in best.x))

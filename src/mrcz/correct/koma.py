@@ -98,8 +98,16 @@ class Koma:
     stacks together with stack 2a. `finish` gives the rest. At most 2a + 2 means are held.
     """
 
-    def __init__(self, radius: int, *, n_frames: int = 1, max_contrast: float | None = None,
-                 dtype: Any = np.float32, shrink: bool = True, n_threads: int | None = None) -> None:
+    def __init__(
+        self,
+        radius: int,
+        *,
+        n_frames: int = 1,
+        max_contrast: float | None = None,
+        dtype: Any = np.float32,
+        shrink: bool = True,
+        n_threads: int | None = None,
+    ) -> None:
         if int(radius) != radius or radius < 1:
             raise ValueError(f"the radius is a whole number of stacks, at least 1, not {radius}")
         if n_frames < 1:
@@ -130,8 +138,10 @@ class Koma:
         return self._pushed
 
     def __repr__(self) -> str:
-        return (f"Koma(radius={self.radius}, {self._pushed} stacks pushed, {self._pushed - self._included} excluded, "
-                f"{len(self._pending)} waiting)")
+        return (
+            f"Koma(radius={self.radius}, {self._pushed} stacks pushed, {self._pushed - self._included} excluded, "
+            f"{len(self._pending)} waiting)"
+        )
 
     def push(self, mean: np.ndarray, *, frames: int | None = None, exclude: bool = False) -> list[KomaReference]:
         """Add the next stack's mean (or sum) (ny, nx), outliers already filtered; returns the references now complete.
@@ -249,8 +259,11 @@ class Koma:
         summed = in_ranges(total.size, self._n_threads, work, least=1 << 16)
         self._lo, self._hi = start, stop
         image = out.reshape(shape)
-        parts = split(image, middle.reshape(shape), scale=1 / self.n_frames, n_threads=self._n_threads) \
-            if self.shrink else None
+        parts = (
+            split(image, middle.reshape(shape), scale=1 / self.n_frames, n_threads=self._n_threads)
+            if self.shrink
+            else None
+        )
         return KomaReference(index, image, float(sum(summed)) / total.size, stop - start - 1, parts)
 
     def _weighted(self, position: int) -> np.ndarray:
@@ -262,13 +275,23 @@ class Koma:
     def state(self) -> dict[str, Any]:
         """Everything needed to go on later, as plain values and arrays (MessagePack-able); see `from_state`."""
         return {
-            "type": "mrcz.Koma", "version": 2, "radius": self.radius, "n_frames": self.n_frames,
-            "max_contrast": self.max_contrast, "dtype": self.dtype.name, "shrink": self.shrink,
-            "shape": None if self._shape is None else list(self._shape), "pushed": self._pushed,
-            "included": self._included, "finished": self._finished, "window": [self._lo, self._hi],
+            "type": "mrcz.Koma",
+            "version": 2,
+            "radius": self.radius,
+            "n_frames": self.n_frames,
+            "max_contrast": self.max_contrast,
+            "dtype": self.dtype.name,
+            "shrink": self.shrink,
+            "shape": None if self._shape is None else list(self._shape),
+            "pushed": self._pushed,
+            "included": self._included,
+            "finished": self._finished,
+            "window": [self._lo, self._hi],
             "total": None if self._total is None else self._total.copy(),
-            "positions": sorted(self._means), "means": [self._means[p].copy() for p in sorted(self._means)],
-            "weights": [self._weights[p] for p in sorted(self._means)], "pending": [list(p) for p in self._pending],
+            "positions": sorted(self._means),
+            "means": [self._means[p].copy() for p in sorted(self._means)],
+            "weights": [self._weights[p] for p in sorted(self._means)],
+            "pending": [list(p) for p in self._pending],
         }
 
     @classmethod
@@ -279,8 +302,14 @@ class Koma:
         """
         if state.get("type") != "mrcz.Koma" or state.get("version") not in (1, 2):
             raise ValueError(f"not the state of a Koma of version 1 or 2: {state.get('type')}, {state.get('version')}")
-        self = cls(state["radius"], n_frames=state["n_frames"], max_contrast=state["max_contrast"],
-                   dtype=state["dtype"], shrink=state.get("shrink", True), n_threads=n_threads)
+        self = cls(
+            state["radius"],
+            n_frames=state["n_frames"],
+            max_contrast=state["max_contrast"],
+            dtype=state["dtype"],
+            shrink=state.get("shrink", True),
+            n_threads=n_threads,
+        )
         shape = state["shape"]
         self._shape = None if shape is None else (int(shape[0]), int(shape[1]))
         self._pushed, self._included = int(state["pushed"]), int(state["included"])
@@ -305,16 +334,18 @@ class Koma:
         if not all(0 < weight < np.inf for weight in self._weights.values()):
             raise ValueError("a saved weight that is not above 0")
         total = self._total
-        if (total is None) != (self._shape is None) or (total is not None and (
-                total.shape != (int(np.prod(self._shape or ())),) or not np.isfinite(total.sum()))):
+        if (total is None) != (self._shape is None) or (
+            total is not None and (total.shape != (int(np.prod(self._shape or ())),) or not np.isfinite(total.sum()))
+        ):
             raise ValueError("a saved sum of another size, or with pixels that are not finite")
         if not 0 <= self._lo <= self._hi <= self._included <= self._pushed:
             raise ValueError(f"a saved window {self._lo} to {self._hi} of {self._included} of {self._pushed} stacks")
         oldest = max(0, min(self._lo, self._included - (2 * self.radius + 1)))
         if set(self._means) != set(range(oldest, self._included)):
             raise ValueError(f"saved means of stacks {sorted(self._means)}: {oldest} to {self._included - 1} serve")
-        if any(not (0 <= index < self._pushed and 0 <= position <= self._included)
-               for index, position, _ in self._pending):
+        if any(
+            not (0 <= index < self._pushed and 0 <= position <= self._included) for index, position, _ in self._pending
+        ):
             raise ValueError("a stack that waits for its reference and is not in the session")
 
 
@@ -338,8 +369,14 @@ def _stored_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
 
 
-def koma_references(means: Iterable[np.ndarray], radius: int, *, frames: Iterable[int] | None = None,
-                    exclude: Iterable[int] = (), **options: Any) -> list[KomaReference]:
+def koma_references(
+    means: Iterable[np.ndarray],
+    radius: int,
+    *,
+    frames: Iterable[int] | None = None,
+    exclude: Iterable[int] = (),
+    **options: Any,
+) -> list[KomaReference]:
     """The references of a whole session, in order; the same numbers as pushing its means one by one.
 
     Parameters
@@ -363,8 +400,14 @@ def koma_references(means: Iterable[np.ndarray], radius: int, *, frames: Iterabl
     return list(iterate_references(means, radius, frames=frames, exclude=exclude, **options))
 
 
-def iterate_references(means: Iterable[np.ndarray], radius: int, *, frames: Iterable[int] | None = None,
-                       exclude: Iterable[int] = (), **options: Any) -> Iterator[KomaReference]:
+def iterate_references(
+    means: Iterable[np.ndarray],
+    radius: int,
+    *,
+    frames: Iterable[int] | None = None,
+    exclude: Iterable[int] = (),
+    **options: Any,
+) -> Iterator[KomaReference]:
     """`koma_references`, one reference at a time."""
     out = set(exclude)
     koma = Koma(radius, **options)

@@ -107,8 +107,15 @@ class Surroundings:
     histogram: Histogram
 
 
-def examine(image: np.ndarray, gain: np.ndarray | None, known: np.ndarray | None, limit: float, *, counted: bool,
-            n_threads: int = 1) -> Surroundings | None:
+def examine(
+    image: np.ndarray,
+    gain: np.ndarray | None,
+    known: np.ndarray | None,
+    limit: float,
+    *,
+    counted: bool,
+    n_threads: int = 1,
+) -> Surroundings | None:
     """Compare every pixel of a sum with its surroundings.
 
     Parameters
@@ -164,8 +171,9 @@ def examine(image: np.ndarray, gain: np.ndarray | None, known: np.ndarray | None
     return Surroundings(law, index, z, lines, _distribution(plain, z, whole_image.total, limit))
 
 
-def _settled(looking: _Looking, base: np.ndarray, excluded: np.ndarray, index: np.ndarray, out: np.ndarray,
-             usual: float) -> np.ndarray:
+def _settled(
+    looking: _Looking, base: np.ndarray, excluded: np.ndarray, index: np.ndarray, out: np.ndarray, usual: float
+) -> np.ndarray:
     """How far the pixels ``index`` lie outside their surroundings, σ, when none of those that do is in a mean.
 
     ``out``: those in ``excluded`` to begin with, beyond ``base``. Where lines cross it takes a few rounds.
@@ -229,8 +237,7 @@ def _law(image: np.ndarray, gain: np.ndarray | None, histogram: Histogram, count
     if not (np.isfinite(unit) and np.isfinite(median / unit)):
         return None
     kind = _POISSON if median / unit < _POISSON_BELOW else _ROOT
-    return Law(kind, unit, median / unit, lattice,
-               float(np.clip(np.sqrt(variance / (unit * median)), 1, 3)))
+    return Law(kind, unit, median / unit, lattice, float(np.clip(np.sqrt(variance / (unit * median)), 1, 3)))
 
 
 def _common_step(values: np.ndarray) -> float:
@@ -259,8 +266,9 @@ def _smooth(image: np.ndarray, histogram: Histogram, n_threads: int) -> np.ndarr
     return np.ascontiguousarray(grid)
 
 
-def _candidates(image: np.ndarray, law: Law, limit: float,
-                n_threads: int) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+def _candidates(
+    image: np.ndarray, law: Law, limit: float, n_threads: int
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Pixels (int32, in order) that differ from their 5 × 5 by ``limit`` σ, and which of them by far.
 
     And the profiles of the image without them, σ from the usual level: of the columns in `_BANDS` bands of rows
@@ -279,9 +287,20 @@ def _candidates(image: np.ndarray, law: Law, limit: float,
             while y < end:
                 band = y * _BANDS // ny
                 part = min(end, -(-(band + 1) * ny // _BANDS))
-                n = _surroundings.candidates(image, law.kind, law.unit, law.centre, limit * law.width,
-                                             _STRONG * law.width, _CLIP * law.width, y, part, room, columns[band],
-                                             rows[y:part])
+                n = _surroundings.candidates(
+                    image,
+                    law.kind,
+                    law.unit,
+                    law.centre,
+                    limit * law.width,
+                    _STRONG * law.width,
+                    _CLIP * law.width,
+                    y,
+                    part,
+                    room,
+                    columns[band],
+                    rows[y:part],
+                )
                 found.append(room[:n].copy())
                 y = part
         return found, columns
@@ -292,8 +311,9 @@ def _candidates(image: np.ndarray, law: Law, limit: float,
     np.invert(index, out=index, where=strong)
     counts = [np.diff(-(-np.arange(_BANDS + 1) * n // _BANDS)) for n in (ny, nx)]
     columns = sum(columns for _, columns in parts)
-    profiles = [sums / (16 * law.width * np.maximum(n, 1)[:, None])
-                for sums, n in zip((columns, rows.T), counts, strict=True)]
+    profiles = [
+        sums / (16 * law.width * np.maximum(n, 1)[:, None]) for sums, n in zip((columns, rows.T), counts, strict=True)
+    ]
     return index, strong, (profiles[0], profiles[1])
 
 
@@ -351,9 +371,17 @@ class _Looking:
 
     def _options(self, excluded: np.ndarray) -> dict[str, Any]:
         return {
-            "image": self.image, "gain": self.gain, "bits": excluded, "grid": self.grid, "per_block": 1 / _BLOCK,
-            "law": self.law.kind, "unit": self.law.unit, "relative": self.relative, "first": self.first,
-            "per_level": self.per_level, "beyond": _BEYOND,
+            "image": self.image,
+            "gain": self.gain,
+            "bits": excluded,
+            "grid": self.grid,
+            "per_block": 1 / _BLOCK,
+            "law": self.law.kind,
+            "unit": self.law.unit,
+            "relative": self.relative,
+            "first": self.first,
+            "per_level": self.per_level,
+            "beyond": _BEYOND,
         }
 
     def learn(self, excluded: np.ndarray) -> tuple[np.ndarray | None, float]:
@@ -367,9 +395,12 @@ class _Looking:
         shift = (at * 0.7548776662466927 % 1 - 0.5).astype(np.float32) * np.float32(self.law.lattice)
         seen = np.empty((3, n), np.float32)
         options = self._options(excluded)
-        in_ranges(n, self.n_threads, lambda a, b: _surroundings.sample(
-            **options, index=index, shift=shift, start=a, stop=b, out=seen),
-                  least=1 << 12)
+        in_ranges(
+            n,
+            self.n_threads,
+            lambda a, b: _surroundings.sample(**options, index=index, shift=shift, start=a, stop=b, out=seen),
+            least=1 << 12,
+        )
         del at
         # Those that stick out say nothing of the noise.
         good = np.isfinite(seen).all(0) & (excluded[index >> 3] >> (index & 7) & 1 == 0)
@@ -392,8 +423,12 @@ class _Looking:
         """How far outside their surroundings the pixels ``index`` lie, σ (float32)."""
         z = np.empty(index.size, np.float32)
         options = self._options(excluded) | {"lattice": self.law.lattice, "usual": usual, "margin": _MARGIN}
-        in_ranges(index.size, self.n_threads, lambda a, b: _surroundings.judge(
-            **options, index=index, start=a, stop=b, out=z), least=1 << 12)
+        in_ranges(
+            index.size,
+            self.n_threads,
+            lambda a, b: _surroundings.judge(**options, index=index, start=a, stop=b, out=z),
+            least=1 << 12,
+        )
         return z
 
 
@@ -403,6 +438,7 @@ def _width_by_level(plain: np.ndarray, level: np.ndarray, uneven: np.ndarray) ->
     From steps of half a level with at least 200 pixels most of which have quiet surroundings (the range ``uneven``
     below `_QUIET`), linear between them.
     """
+
     def spread(values: np.ndarray) -> float:
         return 1.4826 * float(np.median(np.abs(values - np.median(values))))
 

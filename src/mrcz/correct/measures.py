@@ -16,12 +16,12 @@ import numpy as np
 from mrcz.correct._stack import as_stack, frames_of
 from mrcz.correct.outliers import OutlierModel, fit_outliers
 
-__all__ = ["clipping_bias", "correlation", "correlation_report", "held_out_correlation", "iciness",
-           "recurrence"]
+__all__ = ["clipping_bias", "correlation", "correlation_report", "held_out_correlation", "iciness", "recurrence"]
 
 
-def correlation(stack: Any, correct: Callable[[np.ndarray, int], np.ndarray] | None = None, *,
-                exclude: np.ndarray | None = None) -> float:
+def correlation(
+    stack: Any, correct: Callable[[np.ndarray, int], np.ndarray] | None = None, *, exclude: np.ndarray | None = None
+) -> float:
     """Mean Pearson correlation R between the frames of ``stack`` (nz, ny, nx), frame by frame.
 
     Parameters
@@ -99,8 +99,9 @@ def _filter(model: OutlierModel | None, pattern: np.ndarray | None) -> Callable[
     return correct
 
 
-def held_out_correlation(stack: Any, fit: Callable[[Any], OutlierModel] | None = None, *,
-                         pattern: np.ndarray | None = None) -> float:
+def held_out_correlation(
+    stack: Any, fit: Callable[[Any], OutlierModel] | None = None, *, pattern: np.ndarray | None = None
+) -> float:
     """R with the outliers found in one half of the frames and R measured on the other, mean of both ways.
 
     ``fit(half)`` → OutlierModel, by default `fit_outliers`. The fill comes from the half the model was fitted on.
@@ -114,8 +115,13 @@ def held_out_correlation(stack: Any, fit: Callable[[Any], OutlierModel] | None =
     return float(np.mean(out))
 
 
-def correlation_report(stack: Any, model: OutlierModel | None, fit: Callable[[Any], OutlierModel] | None = None, *,
-                       pattern: np.ndarray | None = None) -> dict:
+def correlation_report(
+    stack: Any,
+    model: OutlierModel | None,
+    fit: Callable[[Any], OutlierModel] | None = None,
+    *,
+    pattern: np.ndarray | None = None,
+) -> dict:
     """R of a stack before, after in-sample and held out, and the shift in-sample R owes to clipping itself.
 
     ``model`` None: nothing is filtered and nothing held out. ``pattern``: see `held_out_correlation`; it belongs to
@@ -144,8 +150,14 @@ def clipping_bias(threshold: float, n_frames: int) -> float:
     return -(t * exp(-t * t / 2) / sqrt(2 * pi) + erfc(t / sqrt(2)) / 2) / (n_frames - 1)
 
 
-def iciness(image: np.ndarray, pixel_size: float, *, band: tuple[float, float] = (3.5, 3.9),
-            reference: tuple[float, float] = (6.0, 30.0), amplitude: bool = False) -> float:
+def iciness(
+    image: np.ndarray,
+    pixel_size: float,
+    *,
+    band: tuple[float, float] = (3.5, 3.9),
+    reference: tuple[float, float] = (6.0, 30.0),
+    amplitude: bool = False,
+) -> float:
     """Mean power (or amplitude) of an image in the ice ring over that in a reference band, as Focus reports it.
 
     Parameters

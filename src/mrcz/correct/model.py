@@ -177,8 +177,9 @@ class OutlierModel:
 
     # -- applying ----------------------------------------------------------------------------------------------------
 
-    def apply_frame(self, frame: np.ndarray, out: np.ndarray | None = None, *, number: int = 0, noise: bool = False,
-                    seed: int = 0) -> np.ndarray:
+    def apply_frame(
+        self, frame: np.ndarray, out: np.ndarray | None = None, *, number: int = 0, noise: bool = False, seed: int = 0
+    ) -> np.ndarray:
         """Filter one frame (ny, nx): out = w·x + (1 − w)·fill, only where w < 1.
 
         Parameters
@@ -216,8 +217,15 @@ class OutlierModel:
         self._blend(out, number, spread, seed)
         return out
 
-    def apply(self, stack: Any, out: np.ndarray | None = None, *, noise: bool = False, seed: int = 0,
-              n_threads: int | None = None) -> np.ndarray:
+    def apply(
+        self,
+        stack: Any,
+        out: np.ndarray | None = None,
+        *,
+        noise: bool = False,
+        seed: int = 0,
+        n_threads: int | None = None,
+    ) -> np.ndarray:
         """Filter every frame of ``stack`` (nz, ny, nx), an array or a reader; see `apply_frame`.
 
         ``out=stack`` works in place, touching the flagged pixels only. Returns ``out``, by default a new array.

@@ -158,8 +158,9 @@ def fit_outliers(
     if dark is not None:
         total = _without_dark(total, dark, gain, nz)
     counted = dark is None and np.dtype(stack.dtype).kind in "biu"
-    found, pixels, around = _find(total, gain, defects, settings, surroundings and method != "defects", counted,
-                          super_resolution, n_threads)
+    found, pixels, around = _find(
+        total, gain, defects, settings, surroundings and method != "defects", counted, super_resolution, n_threads
+    )
     structure: dict[str, Any] = {}
     if method != "defects":
         pixels, structure = _looked_at(total, pixels, around, super_resolution, surroundings and not filter_structure)
@@ -169,8 +170,9 @@ def fit_outliers(
     return replace(model, surroundings=bool(surroundings), structure=structure)
 
 
-def _looked_at(total: np.ndarray, pixels: Pixels, around: Surroundings | None, blocks: int,
-               leave: bool) -> tuple[Pixels, dict[str, Any]]:
+def _looked_at(
+    total: np.ndarray, pixels: Pixels, around: Surroundings | None, blocks: int, leave: bool
+) -> tuple[Pixels, dict[str, Any]]:
     """The touched pixels, only those that are not finite if they look like structure, and how they lie.
 
     Blocks that ``around`` has in lines are the detector's.
@@ -200,8 +202,16 @@ def _looked_at(total: np.ndarray, pixels: Pixels, around: Surroundings | None, b
     return pixels, {**found.asdict(), "left_alone": left_alone}
 
 
-def _settings(method: str, alpha: float, n_sigma: float, fallback: str, steepness: float | None, relax: float | None,
-              background: bool, edges: dict[str, tuple[float, float]]) -> Settings:
+def _settings(
+    method: str,
+    alpha: float,
+    n_sigma: float,
+    fallback: str,
+    steepness: float | None,
+    relax: float | None,
+    background: bool,
+    edges: dict[str, tuple[float, float]],
+) -> Settings:
     if method not in METHODS:
         raise ValueError(f"method is one of {', '.join(METHODS)}, not {method!r}")
     if not 0 < alpha < 1:
@@ -232,8 +242,16 @@ def _usable(gain: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.nd
     return gain, unusable if unusable.any() else None
 
 
-def _find(total: np.ndarray, gain: np.ndarray | None, known: np.ndarray | None, settings: Settings, surroundings: bool,
-          counted: bool, blocks: int, n_threads: int) -> tuple[Found, Pixels, Surroundings | None]:
+def _find(
+    total: np.ndarray,
+    gain: np.ndarray | None,
+    known: np.ndarray | None,
+    settings: Settings,
+    surroundings: bool,
+    counted: bool,
+    blocks: int,
+    n_threads: int,
+) -> tuple[Found, Pixels, Surroundings | None]:
     """Thresholds and the touched pixels of ``total``, looked for in ``blocks`` × ``blocks`` sums."""
     around = None
     seen = total if blocks == 1 else binned(total, blocks)
@@ -255,8 +273,16 @@ def _find(total: np.ndarray, gain: np.ndarray | None, known: np.ndarray | None, 
     return found, pixels, around
 
 
-def _filled(total: np.ndarray, n_frames: int, found: Found, pixels: Pixels, settings: Settings, psf: np.ndarray,
-            blocks: int, n_threads: int) -> OutlierModel:
+def _filled(
+    total: np.ndarray,
+    n_frames: int,
+    found: Found,
+    pixels: Pixels,
+    settings: Settings,
+    psf: np.ndarray,
+    blocks: int,
+    n_threads: int,
+) -> OutlierModel:
     """The model: what every touched pixel is replaced by, and the numbers."""
     index, weight, side = pixels
     ny, nx = total.shape
@@ -282,13 +308,31 @@ def _filled(total: np.ndarray, n_frames: int, found: Found, pixels: Pixels, sett
         in_ranges(index.size, n_threads, far, least=1 << 12)
     fit, t_dark, t_hot = found.fit, found.dark, found.hot
     return OutlierModel(
-        method=settings.method, shape=(ny, nx), n_frames=n_frames, mean=mean,
-        scale=found.scale.kind, scale_parameter=float(found.scale.parameter),
-        mu=fit.mu if fit else 0.0, sigma=fit.sigma if fit else 0.0, fit_error=fit.error if fit else 0.0,
-        t_dark=t_dark.threshold, t_hot=t_hot.threshold, dark_found=t_dark.found, hot_found=t_hot.found,
-        n_dark=n_dark, n_hot=n_hot, n_bad=n_bad, n_clustered=int(np.count_nonzero(clustered[weight < 0.5])),
-        steepness=settings.steepness, relax=settings.relax, alpha=settings.alpha, super_resolution=int(blocks),
-        index=frozen(index), weight=frozen(weight), fill=frozen(fill), curve=found.curve(),
+        method=settings.method,
+        shape=(ny, nx),
+        n_frames=n_frames,
+        mean=mean,
+        scale=found.scale.kind,
+        scale_parameter=float(found.scale.parameter),
+        mu=fit.mu if fit else 0.0,
+        sigma=fit.sigma if fit else 0.0,
+        fit_error=fit.error if fit else 0.0,
+        t_dark=t_dark.threshold,
+        t_hot=t_hot.threshold,
+        dark_found=t_dark.found,
+        hot_found=t_hot.found,
+        n_dark=n_dark,
+        n_hot=n_hot,
+        n_bad=n_bad,
+        n_clustered=int(np.count_nonzero(clustered[weight < 0.5])),
+        steepness=settings.steepness,
+        relax=settings.relax,
+        alpha=settings.alpha,
+        super_resolution=int(blocks),
+        index=frozen(index),
+        weight=frozen(weight),
+        fill=frozen(fill),
+        curve=found.curve(),
     )
 
 

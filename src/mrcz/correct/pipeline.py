@@ -106,10 +106,21 @@ class Correction:
         return None
 
     @classmethod
-    def fit(cls, stack: Any, method: str | None = "fdr", *, dark: np.ndarray | None = None,
-            gain: np.ndarray | None = None, gamma: float = 1.0, koma: np.ndarray | KomaReference | None = None,
-            defects: np.ndarray | None = None, events: bool | EventModel = False, noise: bool = False, seed: int = 0,
-            **options: Any) -> Correction:
+    def fit(
+        cls,
+        stack: Any,
+        method: str | None = "fdr",
+        *,
+        dark: np.ndarray | None = None,
+        gain: np.ndarray | None = None,
+        gamma: float = 1.0,
+        koma: np.ndarray | KomaReference | None = None,
+        defects: np.ndarray | None = None,
+        events: bool | EventModel = False,
+        noise: bool = False,
+        seed: int = 0,
+        **options: Any,
+    ) -> Correction:
         """The correction of one stack: the references as given, the outliers fitted on its normalised sum.
 
         ``options`` go to `fit_outliers`; ``method=None`` looks for none. Bad pixels of the gain count as defects.
@@ -150,14 +161,18 @@ class Correction:
         None if nothing is done, or if a frame is needed whole: the noise option looks at all of it first.
         """
         model, shape = self.outliers, self.shape
-        if shape is None or (model is not None and model.index.size and (
-                self.noise or (np.diff(model.index.astype(np.int64)) <= 0).any())):
+        if shape is None or (
+            model is not None
+            and model.index.size
+            and (self.noise or (np.diff(model.index.astype(np.int64)) <= 0).any())
+        ):
             return None
         parts = {"dark": self.dark, "gain": self._factor, "pattern": self.koma}
         if model is not None:
             parts |= {"weight": model.weight, "fill": model.fill}
-        flat = {name: np.ascontiguousarray(part, np.float32).reshape(-1)
-                for name, part in parts.items() if part is not None}
+        flat = {
+            name: np.ascontiguousarray(part, np.float32).reshape(-1) for name, part in parts.items() if part is not None
+        }
         index = None if model is None else np.ascontiguousarray(model.index, np.int32)
         return Steps(shape[0] * shape[1], index=index, **flat)
 
@@ -181,8 +196,7 @@ class Correction:
         values = np.concatenate([np.empty(0, np.float32), *(value for _, value in found)])
         return starts, index, values
 
-    def apply_frame(self, frame: np.ndarray, out: np.ndarray | None = None, *,
-                    number: int | None = None) -> np.ndarray:
+    def apply_frame(self, frame: np.ndarray, out: np.ndarray | None = None, *, number: int | None = None) -> np.ndarray:
         """Correct one frame (ny, nx) into float32 ``out``, made if not given; ``frame`` itself if that is float32.
 
         Parameters
@@ -262,8 +276,14 @@ class Correction:
         for t, frame in enumerate(frames_of(stack)):
             yield self.apply_frame(frame, number=t)
 
-    def correct_sum(self, total: np.ndarray, n_frames: int, out: np.ndarray | None = None, *,
-                    frames: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    def correct_sum(
+        self,
+        total: np.ndarray,
+        n_frames: int,
+        out: np.ndarray | None = None,
+        *,
+        frames: Sequence[int] | np.ndarray | None = None,
+    ) -> np.ndarray:
         """The sum of the corrected frames (ny, nx) float32 from the sum of the raw ones.
 
         Everything but the noise option is linear in the frame, so the frames need not be seen again. Where it has
@@ -302,8 +322,10 @@ class Correction:
             if self.bad is not None:
                 steps[-1] += f" ({np.count_nonzero(self.bad)} unusable pixels)"
         if self.outliers is not None:
-            steps.append(f"{self.outliers.n_outliers} outliers ({self.outliers.method}) replaced"
-                         + (" with noise" if self.noise else ""))
+            steps.append(
+                f"{self.outliers.n_outliers} outliers ({self.outliers.method}) replaced"
+                + (" with noise" if self.noise else "")
+            )
         if self.koma is not None:
             steps.append("KOMA pattern subtracted")
         where = "" if self.shape is None else f" of {self.shape[0]} × {self.shape[1]} frames"
@@ -316,8 +338,12 @@ class Correction:
         session whose references lie beside it.
         """
         state: dict[str, Any] = {
-            "type": "mrcz.Correction", "version": 1, "gamma": float(self.gamma), "noise": bool(self.noise),
-            "seed": int(self.seed), "outliers": None if self.outliers is None else self.outliers.to_dict(),
+            "type": "mrcz.Correction",
+            "version": 1,
+            "gamma": float(self.gamma),
+            "noise": bool(self.noise),
+            "seed": int(self.seed),
+            "outliers": None if self.outliers is None else self.outliers.to_dict(),
         }
         if self.events is not None:
             state["events"] = self.events.to_dict()
@@ -328,8 +354,14 @@ class Correction:
         return state
 
     @classmethod
-    def from_dict(cls, state: Mapping[str, Any], *, dark: np.ndarray | None = None, gain: np.ndarray | None = None,
-                  koma: np.ndarray | None = None) -> Correction:
+    def from_dict(
+        cls,
+        state: Mapping[str, Any],
+        *,
+        dark: np.ndarray | None = None,
+        gain: np.ndarray | None = None,
+        koma: np.ndarray | None = None,
+    ) -> Correction:
         """The correction `to_dict` described; references it only named are given here, and must be the same.
 
         Raises ValueError for anything else, for a reference that is missing and for one with another digest.
@@ -345,9 +377,14 @@ class Correction:
                 raise ValueError(f"this correction needs its {name} (digest {wanted})")
             parts[name] = image
         outliers, events = state.get("outliers"), state.get("events")
-        out = cls(**parts, gamma=state["gamma"], noise=state["noise"], seed=state["seed"],
-                  outliers=None if outliers is None else OutlierModel.from_dict(outliers),
-                  events=None if events is None else EventModel.from_dict(events))
+        out = cls(
+            **parts,
+            gamma=state["gamma"],
+            noise=state["noise"],
+            seed=state["seed"],
+            outliers=None if outliers is None else OutlierModel.from_dict(outliers),
+            events=None if events is None else EventModel.from_dict(events),
+        )
         for name in _MAPS:
             wanted, image = state.get(name + "_digest"), getattr(out, name)
             if wanted is not None and image is not None and digest(image) != wanted:

@@ -78,8 +78,14 @@ def plot_outliers(model: OutlierModel, title: str | None = None) -> Any:
     return figure
 
 
-def plot_patch(before: np.ndarray, after: np.ndarray, *, centre: tuple[int, int] | None = None, size: int = 96,
-               title: str | None = None) -> Any:
+def plot_patch(
+    before: np.ndarray,
+    after: np.ndarray,
+    *,
+    centre: tuple[int, int] | None = None,
+    size: int = 96,
+    title: str | None = None,
+) -> Any:
     """A patch of an image (ny, nx) before and after, on the grey scale of the result."""
     before, after = np.asarray(before), np.asarray(after)
     if before.shape != after.shape or before.ndim != 2:
@@ -90,8 +96,10 @@ def plot_patch(before: np.ndarray, after: np.ndarray, *, centre: tuple[int, int]
             change = np.abs(np.subtract(after, before, dtype=np.float64))
         row, column = np.unravel_index(np.argmax(np.nan_to_num(change, nan=np.inf)), before.shape)
         centre = (int(row), int(column))
-    cut = tuple(slice(max(0, min(c - size // 2, n - size)), max(0, min(c - size // 2, n - size)) + size)
-                for c, n in zip(centre, before.shape, strict=True))
+    cut = tuple(
+        slice(max(0, min(c - size // 2, n - size)), max(0, min(c - size // 2, n - size)) + size)
+        for c, n in zip(centre, before.shape, strict=True)
+    )
     usual = after[cut][np.isfinite(after[cut])]
     low, high = np.percentile(usual, [0.5, 99.5]) if usual.size else (0.0, 1.0)
     # Edges of the outermost pixels.
@@ -101,8 +109,14 @@ def plot_patch(before: np.ndarray, after: np.ndarray, *, centre: tuple[int, int]
         figure.suptitle(title)
     axes = figure.subplots(1, 2, sharey=True)
     for axis, image, name in zip(axes, (before, after), ("before", "after"), strict=True):
-        shown = axis.imshow(image[cut], cmap="gray", vmin=low, vmax=max(high, low + 1e-12), interpolation="nearest",
-                            extent=(*columns, *rows[::-1]))
+        shown = axis.imshow(
+            image[cut],
+            cmap="gray",
+            vmin=low,
+            vmax=max(high, low + 1e-12),
+            interpolation="nearest",
+            extent=(*columns, *rows[::-1]),
+        )
         axis.set_title(name)
         axis.set_xlabel("column, pixels")
     axes[0].set_ylabel("row, pixels")
@@ -124,8 +138,11 @@ def plot_session(reports: Sequence[Mapping[str, Any]]) -> Any:
         top.plot(number, 100 * column(key) / pixels, ".-", color=colour, label=name)
     top.set_ylabel("outliers, % of pixels")
     top.legend(fontsize="small")
-    for key, name, colour in (("R_before", "before", "0.5"), ("R_after", "after, in-sample", _DATA),
-                              ("R_held_out", "after, held out", _MODEL)):
+    for key, name, colour in (
+        ("R_before", "before", "0.5"),
+        ("R_after", "after, in-sample", _DATA),
+        ("R_held_out", "after, held out", _MODEL),
+    ):
         if np.isfinite(column(key)).any():
             bottom.plot(number, column(key), ".-", color=colour, label=name)
     bottom.axhline(0, color="0.8", lw=0.8)

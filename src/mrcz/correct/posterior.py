@@ -69,21 +69,30 @@ class SessionReferences:
     def report(self) -> dict[str, Any]:
         """The numbers without the maps, as plain values."""
         return {
-            "stacks": self.stacks, "frames": self.frames, "gain_change": self.gain_change,
-            "gain_kept": self.gain_kept, "offset_spread": self.offset_spread, "offset_kept": self.offset_kept,
-            "n_dark": int(self.dark.sum()), "n_hot": int(self.hot.sum()), "n_unstable": int(self.unstable.sum()),
+            "stacks": self.stacks,
+            "frames": self.frames,
+            "gain_change": self.gain_change,
+            "gain_kept": self.gain_kept,
+            "offset_spread": self.offset_spread,
+            "offset_kept": self.offset_kept,
+            "n_dark": int(self.dark.sum()),
+            "n_hot": int(self.hot.sum()),
+            "n_unstable": int(self.unstable.sum()),
             "n_defects": int(self.defects.sum()),
         }
 
     def __str__(self) -> str:
         found = self.report()
-        return (f"{self.frames} frames in {self.stacks} stacks: gain changed by {self.gain_change:.2%} rms, offset "
-                f"{self.offset_spread:.3g} counts rms; defects: {found['n_dark']} dark, {found['n_hot']} hot, "
-                f"{found['n_unstable']} unstable")
+        return (
+            f"{self.frames} frames in {self.stacks} stacks: gain changed by {self.gain_change:.2%} rms, offset "
+            f"{self.offset_spread:.3g} counts rms; defects: {found['n_dark']} dark, {found['n_hot']} hot, "
+            f"{found['n_unstable']} unstable"
+        )
 
 
-def session_references(statistics: SessionStatistics, *, gain: np.ndarray | None = None,
-                       dark: np.ndarray | None = None) -> SessionReferences:
+def session_references(
+    statistics: SessionStatistics, *, gain: np.ndarray | None = None, dark: np.ndarray | None = None
+) -> SessionReferences:
     """Gain, offset and defects from the statistics of a session, beyond the references given.
 
     Parameters
@@ -133,13 +142,23 @@ def session_references(statistics: SessionStatistics, *, gain: np.ndarray | None
     better = prior / np.maximum(1 + change, 0.1)
     better[~good] = 0
     return SessionReferences(
-        better.astype(np.float32), (base + offset / prior).astype(np.float32), dark_ones, hot, unstable,
-        float(np.std(change[good])) if good.any() else 0.0, offset_spread, kept, offset_kept, statistics.stacks,
-        statistics.frames)
+        better.astype(np.float32),
+        (base + offset / prior).astype(np.float32),
+        dark_ones,
+        hot,
+        unstable,
+        float(np.std(change[good])) if good.any() else 0.0,
+        offset_spread,
+        kept,
+        offset_kept,
+        statistics.stacks,
+        statistics.frames,
+    )
 
 
-def _gain_change(statistics: SessionStatistics, level: np.ndarray, prior: np.ndarray, good: np.ndarray,
-                 noise: float) -> tuple[np.ndarray, float]:
+def _gain_change(
+    statistics: SessionStatistics, level: np.ndarray, prior: np.ndarray, good: np.ndarray, noise: float
+) -> tuple[np.ndarray, float]:
     """How much more than its surroundings each pixel counts (ny, nx), relative, and how much of it is believed."""
     from scipy.ndimage import uniform_filter
 
@@ -178,8 +197,14 @@ def _alone(image: np.ndarray, candidates: np.ndarray, least: np.ndarray) -> np.n
     dy, dx = (part.reshape(-1) for part in np.mgrid[-2:3, -2:3])
     centre = (dy == 0) & (dx == 0)
     inner = (np.abs(dy) <= 1) & (np.abs(dx) <= 1)
-    sets = [inner & ~centre, ~inner, (dy == 0) & ~centre, (dx == 0) & ~centre, (dy == dx) & ~centre,
-            (dy == -dx) & ~centre]
+    sets = [
+        inner & ~centre,
+        ~inner,
+        (dy == 0) & ~centre,
+        (dx == 0) & ~centre,
+        (dy == dx) & ~centre,
+        (dy == -dx) & ~centre,
+    ]
     ranked = [np.sort([padded[y + 2 + j, x + 2 + i] for j, i in zip(dy[s], dx[s], strict=True)], axis=0) for s in sets]
     # All sets are even: a median is anything between the middle two.
     low = np.min([values[len(values) // 2 - 1] for values in ranked], axis=0)
@@ -260,8 +285,9 @@ def _line(statistics: SessionStatistics) -> _Line:
     if statistics.stacks < 3 or determinant < 1e-3 * n**2:
         return _Line(np.zeros(statistics.shape), shift / first, None)
     inverse = np.array([[first, -n], [-n, second]]) / determinant
-    return _Line(inverse[0, 0] * relative + inverse[0, 1] * shift, inverse[1, 0] * relative + inverse[1, 1] * shift,
-                 inverse)
+    return _Line(
+        inverse[0, 0] * relative + inverse[0, 1] * shift, inverse[1, 0] * relative + inverse[1, 1] * shift, inverse
+    )
 
 
 def _scatter(statistics: SessionStatistics, line: _Line) -> tuple[np.ndarray, int]:
@@ -271,8 +297,9 @@ def _scatter(statistics: SessionStatistics, line: _Line) -> tuple[np.ndarray, in
     return np.maximum(left, 0).astype(np.float32), statistics.stacks - line.parameters
 
 
-def _offset(statistics: SessionStatistics, prior: np.ndarray, base: np.ndarray,
-            good: np.ndarray) -> tuple[np.ndarray, float, float]:
+def _offset(
+    statistics: SessionStatistics, prior: np.ndarray, base: np.ndarray, good: np.ndarray
+) -> tuple[np.ndarray, float, float]:
     """What does not grow with the dose, normalised (ny, nx), how much of it is believed, and its spread."""
     line = _line(statistics)
     if line.inverse is None or not good.any():

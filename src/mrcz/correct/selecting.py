@@ -27,8 +27,17 @@ from mrcz.correct.thresholds import (
     tail_thresholds,
 )
 
-__all__ = ["Found", "Settings", "beside_surroundings", "binned", "in_whole_image", "least_of_interest", "replicated",
-           "with_more", "without_background"]
+__all__ = [
+    "Found",
+    "Settings",
+    "beside_surroundings",
+    "binned",
+    "in_whole_image",
+    "least_of_interest",
+    "replicated",
+    "with_more",
+    "without_background",
+]
 
 #: Weights are kept to 1/256: one that rounds to 1 leaves its pixel bit for bit.
 _STEPS = 256
@@ -87,8 +96,11 @@ class Found:
         if self.fit is None:
             return {}
         return {
-            "edges": self.fit.edges, "cdf": self.fit.cdf, "tail": self.fit.tail,
-            "dark_line": [self.dark.slope, self.dark.intercept], "hot_line": [self.hot.slope, self.hot.intercept],
+            "edges": self.fit.edges,
+            "cdf": self.fit.cdf,
+            "tail": self.fit.tail,
+            "dark_line": [self.dark.slope, self.dark.intercept],
+            "hot_line": [self.hot.slope, self.hot.intercept],
         }
 
 
@@ -107,8 +119,12 @@ def _thresholds(seen: np.ndarray, settings: Settings, n_threads: int) -> Found:
         fit = fit_normal(histogram, scale)
         empty = np.empty(0)
         curve = (fit.edges, fit.cdf, fit.tail) if fit else (empty, empty, empty)
-        return Found(scale, NormalFit(mean, spread, fit.error if fit else 0.0, *curve),
-                     Tail(-settings.n_sigma, "sigma"), Tail(settings.n_sigma, "sigma"))
+        return Found(
+            scale,
+            NormalFit(mean, spread, fit.error if fit else 0.0, *curve),
+            Tail(-settings.n_sigma, "sigma"),
+            Tail(settings.n_sigma, "sigma"),
+        )
     return _placed(histogram, scale, settings)
 
 
@@ -162,8 +178,9 @@ def in_whole_image(seen: np.ndarray, settings: Settings, n_threads: int) -> tupl
     return found, _outside(seen, found, settings, n_threads)
 
 
-def beside_surroundings(seen: np.ndarray, around: Surroundings | None, settings: Settings,
-                        n_threads: int) -> tuple[Found, Pixels]:
+def beside_surroundings(
+    seen: np.ndarray, around: Surroundings | None, settings: Settings, n_threads: int
+) -> tuple[Found, Pixels]:
     """The touched pixels of ``seen`` (ny, nx) by how far they lie outside their surroundings."""
     found = Found.nothing()
     if around is not None and settings.method == "sigma":
@@ -174,8 +191,11 @@ def beside_surroundings(seen: np.ndarray, around: Surroundings | None, settings:
     elif around is not None:
         found = _placed(around.histogram, Scale(), settings)
         least = _LEAST[settings.method][around.law.few]
-        found = replace(found, dark=replace(found.dark, threshold=min(found.dark.threshold, -least)),
-                        hot=replace(found.hot, threshold=max(found.hot.threshold, least)))
+        found = replace(
+            found,
+            dark=replace(found.dark, threshold=min(found.dark.threshold, -least)),
+            hot=replace(found.hot, threshold=max(found.hot.threshold, least)),
+        )
     bad = _outside(seen, Found.nothing(), settings, n_threads)
     if around is None or found.fit is None:
         return found, bad
@@ -211,13 +231,21 @@ def _outside(seen: np.ndarray, found: Found, settings: Settings, n_threads: int)
     # Counted first, then written where they belong: a list grown by copying would double the memory.
     nowhere = np.empty(0, np.int32)
     edges = [flat.size * i // n_threads for i in range(n_threads + 1)]
-    counts = in_ranges(n_threads, n_threads, lambda a, b: [
-        _outlier.select_outside(flat, edges[i], edges[i + 1], low, high, nowhere) for i in range(a, b)])
+    counts = in_ranges(
+        n_threads,
+        n_threads,
+        lambda a, b: [_outlier.select_outside(flat, edges[i], edges[i + 1], low, high, nowhere) for i in range(a, b)],
+    )
     ends = np.cumsum([0, *(count for part in counts for count in part)])
     index = np.empty(int(ends[-1]), np.int32)
-    in_ranges(n_threads, n_threads, lambda a, b: [
-        _outlier.select_outside(flat, edges[i], edges[i + 1], low, high, index[ends[i] : ends[i + 1]])
-        for i in range(a, b)])
+    in_ranges(
+        n_threads,
+        n_threads,
+        lambda a, b: [
+            _outlier.select_outside(flat, edges[i], edges[i + 1], low, high, index[ends[i] : ends[i + 1]])
+            for i in range(a, b)
+        ],
+    )
     weight = np.zeros(index.size, np.float32)
     side = np.zeros(index.size, np.int8)
 

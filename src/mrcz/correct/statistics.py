@@ -201,8 +201,13 @@ class SessionStatistics:
     def to_dict(self) -> dict[str, Any]:
         """As plain values and arrays; `from_dict` is the way back."""
         return {
-            "type": "mrcz.SessionStatistics", "version": 1, "shape": list(self.shape), "stacks": self.stacks,
-            "frames": self.frames, "level_sums": list(self.level_sums), "maps": self.maps,
+            "type": "mrcz.SessionStatistics",
+            "version": 1,
+            "shape": list(self.shape),
+            "stacks": self.stacks,
+            "frames": self.frames,
+            "level_sums": list(self.level_sums),
+            "maps": self.maps,
         }
 
     @classmethod
@@ -229,11 +234,12 @@ class SessionStatistics:
         if flags.max() > stacks or (flags != np.rint(flags)).any():
             raise ValueError(f"session statistics with flags that are no numbers of {stacks} stacks")
         # Σ m·D · Σ m/D is at least (Σ m)², Cauchy and Schwarz have it.
-        if not (np.isfinite([first, second]).all() and min(first, second) >= 0
-                and first * second >= 0.999 * frames**2):
+        if not (np.isfinite([first, second]).all() and min(first, second) >= 0 and first * second >= 0.999 * frames**2):
             raise ValueError("session statistics whose levels cannot be")
         self = cls((ny, nx))
         self.stacks, self.frames, self.level_sums = stacks, frames, (first, second)
-        self.maps = {name: np.array(image, np.uint16 if name == "flags" else np.float32, order="C")
-                     for name, image in maps.items()}
+        self.maps = {
+            name: np.array(image, np.uint16 if name == "flags" else np.float32, order="C")
+            for name, image in maps.items()
+        }
         return self

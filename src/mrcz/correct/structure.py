@@ -75,8 +75,10 @@ class Structure:
     def __str__(self) -> str:
         if not self.looks_like:
             return "a detector's outliers"
-        return (f"{KINDS[self.looks_like]}: {self.grouped:.0%} of {self.n_pixels} in groups of three and more, the "
-                f"largest of {self.largest}")
+        return (
+            f"{KINDS[self.looks_like]}: {self.grouped:.0%} of {self.n_pixels} in groups of three and more, the "
+            f"largest of {self.largest}"
+        )
 
 
 def structure_of(index: np.ndarray, hot: np.ndarray, shape: tuple[int, int], blurred: float = 0.0) -> Structure:
@@ -117,8 +119,9 @@ def structure_of(index: np.ndarray, hot: np.ndarray, shape: tuple[int, int], blu
     return Structure(looks_like, n, in_lines, grouped, largest, blurred)
 
 
-def raised_around(image: np.ndarray, index: np.ndarray, hot: np.ndarray,
-                  noise: Callable[[np.ndarray], np.ndarray]) -> float:
+def raised_around(
+    image: np.ndarray, index: np.ndarray, hot: np.ndarray, noise: Callable[[np.ndarray], np.ndarray]
+) -> float:
     """Share of the outliers above their surroundings whose next neighbours are raised too, by a fifth as much.
 
     ``image`` (ny, nx) is the sum, ``index`` (k,) int32 in order, ``hot`` (k,) bool, ``noise`` σ of a sum by its mean.

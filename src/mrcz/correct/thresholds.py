@@ -14,8 +14,17 @@ import numpy as np
 from _cmrcz import outlier as _outlier
 from mrcz.correct._stack import in_ranges
 
-__all__ = ["Histogram", "NormalFit", "Scale", "Tail", "fdr_threshold", "fit_normal", "poisson_mean",
-           "sigma_clip", "tail_thresholds"]
+__all__ = [
+    "Histogram",
+    "NormalFit",
+    "Scale",
+    "Tail",
+    "fdr_threshold",
+    "fit_normal",
+    "poisson_mean",
+    "sigma_clip",
+    "tail_thresholds",
+]
 
 #: Integer sums spanning fewer values than this get one bin a value.
 _EXACT_BINS = 1 << 20
@@ -248,8 +257,13 @@ def fit_normal(histogram: Histogram, scale: Scale) -> NormalFit | None:
 
     bounds = [(mu0 - 0.5 * sigma0, mu0 + 0.5 * sigma0), (0.7 * sigma0, 1.3 * sigma0)]
     best = minimize(cost, [mu0, sigma0], method="L-BFGS-B", bounds=bounds)
-    best = minimize(cost, best.x, method="Nelder-Mead", bounds=bounds,
-                    options={"xatol": 1e-6 * sigma0, "fatol": 1e-12, "maxiter": 400})
+    best = minimize(
+        cost,
+        best.x,
+        method="Nelder-Mead",
+        bounds=bounds,
+        options={"xatol": 1e-6 * sigma0, "fatol": 1e-12, "maxiter": 400},
+    )
     return NormalFit(float(best.x[0]), float(best.x[1]), float(best.fun), d, cdf, tail)
 
 

@@ -9,6 +9,17 @@ from mrcz.simulate.events import Events, add_events
 from mrcz.simulate.scenes import CAMERAS, SCENES, Camera, Recorded, Scene, record
 
 __all__ = [
-    "CAMERAS", "GAMMA_K2", "SCENES", "Camera", "Detector", "Events", "Recorded", "Scene", "SimulatedStack", "Specimen",
-    "add_events", "gamma_of_dose_rate", "record",
+    "CAMERAS",
+    "GAMMA_K2",
+    "SCENES",
+    "Camera",
+    "Detector",
+    "Events",
+    "Recorded",
+    "Scene",
+    "SimulatedStack",
+    "Specimen",
+    "add_events",
+    "gamma_of_dose_rate",
+    "record",
 ]

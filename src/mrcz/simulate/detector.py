@@ -274,8 +274,13 @@ class Detector:
 
         def born(n: int, rng: np.random.Generator) -> list[np.ndarray]:
             size = np.where(rng.random(n) < self.cluster_fraction, rng.integers(2, 5, n), 1)
-            return [rng.integers(0, ny, n), rng.integers(0, nx, n), rng.exponential(self.hot_excess, n), size,
-                    rng.integers(0, 4, n)]
+            return [
+                rng.integers(0, ny, n),
+                rng.integers(0, nx, n),
+                rng.exponential(self.hot_excess, n),
+                size,
+                rng.integers(0, 4, n),
+            ]
 
         state = born(sites, rng)
         for step in range(1, index + 1):
@@ -384,8 +389,16 @@ class Detector:
         if first is not None:
             rate, clean = np.where(dead, 0, np.maximum(rate + first, 0)), np.maximum(clean + first, 0)
         return SimulatedStack(
-            frames, rate.astype(np.float32), clean.astype(np.float32), hot.astype(np.float32), dead.copy(),
-            np.asarray(grouped) & (hot > 0), moves, self.gamma(dose_rate), float(dose_rate), index,
+            frames,
+            rate.astype(np.float32),
+            clean.astype(np.float32),
+            hot.astype(np.float32),
+            dead.copy(),
+            np.asarray(grouped) & (hot > 0),
+            moves,
+            self.gamma(dose_rate),
+            float(dose_rate),
+            index,
         )
 
 

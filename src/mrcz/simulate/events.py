@@ -46,8 +46,15 @@ class Events:
         return out
 
 
-def add_events(stack: np.ndarray, rng: np.random.Generator, *, density: float = 5e-5, lasting: float = 0.1,
-               counts: tuple[float, float] = (3.0, 200.0), tracks: float = 0.05) -> Events:
+def add_events(
+    stack: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    density: float = 5e-5,
+    lasting: float = 0.1,
+    counts: tuple[float, float] = (3.0, 200.0),
+    tracks: float = 0.05,
+) -> Events:
     """Add events of one frame, and some of three, to ``stack`` (nz, ny, nx) in place; returns the truth.
 
     Parameters
@@ -75,14 +82,18 @@ def add_events(stack: np.ndarray, rng: np.random.Generator, *, density: float = 
         pixels: list[tuple[int, int, float]]
         if kind[i] < tracks:
             angle, length = rng.uniform(0, 2 * np.pi), rng.integers(3, 16)
-            pixels = [(round(y0[i] + k * np.sin(angle)), round(x0[i] + k * np.cos(angle)), rng.uniform(0.5, 1))
-                      for k in range(length)]
+            pixels = [
+                (round(y0[i] + k * np.sin(angle)), round(x0[i] + k * np.cos(angle)), rng.uniform(0.5, 1))
+                for k in range(length)
+            ]
         else:
             many = 1 if kind[i] < (1 + tracks) / 2 else int(rng.integers(2, 5))
             sy, sx = (1 if turn[i] & 1 else -1), (1 if turn[i] & 2 else -1)
             shares = (1.0, *rng.uniform(0.15, 0.9, 3))
-            pixels = [(int(y0[i]) + sy * dy, int(x0[i]) + sx * dx, shares[k])
-                      for k, (dy, dx) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))[:many])]
+            pixels = [
+                (int(y0[i]) + sy * dy, int(x0[i]) + sx * dx, shares[k])
+                for k, (dy, dx) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))[:many])
+            ]
         for later in range(3 if lasts[i] else 1):
             for y, x, share in pixels:
                 t = int(t0[i]) + later

@@ -77,21 +77,45 @@ class Camera:
 
 
 #: What records a scene.
-CAMERAS: Mapping[str, Camera] = MappingProxyType({
-    "counting": Camera(),
-    "counting, gain": Camera(gain_rms=0.03),
-    "gain-normalised": Camera(gain_rms=0.03, normalised=True, dtype="float32"),
-    "super-resolution": Camera(super_resolution=2),
-    "binary": Camera(binary=True),
-    "charge sharing": Camera(counts_per_electron=24.0, landau=4.0, charge_spread=0.55, read_noise=3.0, offset=20.0,
-                             dtype="uint16"),
-    "charge sharing, floats": Camera(counts_per_electron=24.0, landau=4.0, charge_spread=0.55, read_noise=3.0,
-                                     gain_rms=0.03, normalised=True, dtype="float32"),
-    "sCMOS": Camera(counts_per_electron=6.0, landau=8.0, charge_spread=0.4, read_noise=1.8, offset=100.0,
-                    offset_rms=0.7, dtype="uint16"),
-    "sCMOS, floats": Camera(counts_per_electron=6.0, landau=8.0, charge_spread=0.4, read_noise=1.8, offset=0.0,
-                            offset_rms=0.7, dtype="float32"),
-})
+CAMERAS: Mapping[str, Camera] = MappingProxyType(
+    {
+        "counting": Camera(),
+        "counting, gain": Camera(gain_rms=0.03),
+        "gain-normalised": Camera(gain_rms=0.03, normalised=True, dtype="float32"),
+        "super-resolution": Camera(super_resolution=2),
+        "binary": Camera(binary=True),
+        "charge sharing": Camera(
+            counts_per_electron=24.0, landau=4.0, charge_spread=0.55, read_noise=3.0, offset=20.0, dtype="uint16"
+        ),
+        "charge sharing, floats": Camera(
+            counts_per_electron=24.0,
+            landau=4.0,
+            charge_spread=0.55,
+            read_noise=3.0,
+            gain_rms=0.03,
+            normalised=True,
+            dtype="float32",
+        ),
+        "sCMOS": Camera(
+            counts_per_electron=6.0,
+            landau=8.0,
+            charge_spread=0.4,
+            read_noise=1.8,
+            offset=100.0,
+            offset_rms=0.7,
+            dtype="uint16",
+        ),
+        "sCMOS, floats": Camera(
+            counts_per_electron=6.0,
+            landau=8.0,
+            charge_spread=0.4,
+            read_noise=1.8,
+            offset=0.0,
+            offset_rms=0.7,
+            dtype="float32",
+        ),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -241,8 +265,15 @@ class _Defects:
     sensitivity: np.ndarray
 
 
-def _plant(shape: tuple[int, int], rng: np.random.Generator, hot: float, excess: tuple[float, float] | float,
-           dead: float, weak: float, lines: int) -> _Defects:
+def _plant(
+    shape: tuple[int, int],
+    rng: np.random.Generator,
+    hot: float,
+    excess: tuple[float, float] | float,
+    dead: float,
+    weak: float,
+    lines: int,
+) -> _Defects:
     ny, nx = shape
     extra, sensitivity = np.zeros(shape, np.float32), np.ones(shape, np.float32)
     # Of 100 sites 85 are single pixels and 15 have two to four in a 2 × 2 square, each weaker than the one before.
@@ -291,10 +322,20 @@ def _noise_kept(camera: Camera) -> float:
     return float((_psf(camera)(point) ** 2).sum())
 
 
-def record(name: str, *, shape: tuple[int, int] = (512, 512), dose: float | None = None,
-           n_frames: int | None = None, seed: int = 0,
-           camera: str | Camera | None = None, hot: float = 0.004, excess: tuple[float, float] | float = (3.0, 300.0),
-           dead: float = 2e-4, weak: float = 3e-4, scene: Scene | None = None) -> Recorded:
+def record(
+    name: str,
+    *,
+    shape: tuple[int, int] = (512, 512),
+    dose: float | None = None,
+    n_frames: int | None = None,
+    seed: int = 0,
+    camera: str | Camera | None = None,
+    hot: float = 0.004,
+    excess: tuple[float, float] | float = (3.0, 300.0),
+    dead: float = 2e-4,
+    weak: float = 3e-4,
+    scene: Scene | None = None,
+) -> Recorded:
     """Record a stack of a scene.
 
     Parameters
@@ -343,8 +384,15 @@ def record(name: str, *, shape: tuple[int, int] = (512, 512), dose: float | None
 class _Recording:
     """The electrons of one call of `record`, frame by frame."""
 
-    def __init__(self, camera: Camera, drawn: Drawn, planted: _Defects, dose: float, n_frames: int,
-                 rng: Callable[[int], np.random.Generator]) -> None:
+    def __init__(
+        self,
+        camera: Camera,
+        drawn: Drawn,
+        planted: _Defects,
+        dose: float,
+        n_frames: int,
+        rng: Callable[[int], np.random.Generator],
+    ) -> None:
         self.camera, self.drawn, self.n_frames, self.rng = camera, drawn, n_frames, rng
         up = camera.super_resolution
         shape = drawn.relative.shape
@@ -400,10 +448,18 @@ class _Recording:
         mean = self.expected + self.level
         hot, dead = self.hot > 0, self.sensitivity == 0
         return Recorded(
-            name, stack, None if cam.normalised else self.gain,
-            (mean if applied is None else mean * applied).astype(np.float32), total,
-            self._excess(dtype, up), hot, dead, (self.sensitivity < 1) & ~dead, self.drawn.specimen,
-            self.drawn.regions, up,
+            name,
+            stack,
+            None if cam.normalised else self.gain,
+            (mean if applied is None else mean * applied).astype(np.float32),
+            total,
+            self._excess(dtype, up),
+            hot,
+            dead,
+            (self.sensitivity < 1) & ~dead,
+            self.drawn.specimen,
+            self.drawn.regions,
+            up,
         )
 
     def _top(self) -> float:
@@ -422,8 +478,9 @@ class _Recording:
         phase = (np.arange(self.n_frames)[None] - start[:, None]) % self.n_frames
         return where, (phase < duty[:, None]) * (self.n_frames / duty[:, None])
 
-    def _frame(self, rng: np.random.Generator, t: int,
-               on: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, np.ndarray]:
+    def _frame(
+        self, rng: np.random.Generator, t: int, on: tuple[np.ndarray, np.ndarray] | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """One frame of the camera without defects, and of the one there is."""
         cam = self.camera
         hot = self.hot
@@ -457,7 +514,9 @@ class _Recording:
             mean = np.minimum(mean, np.iinfo(dtype).max - self.level)
         change, variance = mean - self.expected, self.variance
         if up > 1:
-            change, variance = (_finer(a.reshape(a.shape[0] // up, up, a.shape[1] // up, up).sum((1, 3)), up)
-                                for a in (change, variance))
+            change, variance = (
+                _finer(a.reshape(a.shape[0] // up, up, a.shape[1] // up, up).sum((1, 3)), up)
+                for a in (change, variance)
+            )
         out = change * np.sqrt(self.n_frames / np.maximum(variance, 1e-12))
         return np.where((self.hot > 0) | (self.sensitivity < 1), out, 0).astype(np.float32)

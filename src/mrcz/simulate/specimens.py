@@ -104,8 +104,16 @@ def flat(shape: Shape, rng: np.random.Generator) -> Drawn:
     return _drawn(np.ones(shape, np.float32), nothing)
 
 
-def gold(shape: Shape, rng: np.random.Generator, *, radius: float | tuple[float, float] = 15.0, cover: float = 0.03,
-         centre: float = 0.4, fringe: float = 0.0, disc: bool = False) -> Drawn:
+def gold(
+    shape: Shape,
+    rng: np.random.Generator,
+    *,
+    radius: float | tuple[float, float] = 15.0,
+    cover: float = 0.03,
+    centre: float = 0.4,
+    fringe: float = 0.0,
+    disc: bool = False,
+) -> Drawn:
     """Gold beads: spheres whose centre passes ``centre`` of the beam.
 
     ``radius`` in pixels, one (± 10 %) or a range drawn log-uniformly; ``cover`` the share of the image they cover;
@@ -143,8 +151,14 @@ def _grown(mask: np.ndarray, by: int) -> np.ndarray:
     return maximum_filter(mask, 2 * by + 1) if by > 0 else mask
 
 
-def ice_crystals(shape: Shape, rng: np.random.Generator, *, size: tuple[float, float] = (8, 40), cover: float = 0.1,
-                 fringe: float = 2.0) -> Drawn:
+def ice_crystals(
+    shape: Shape,
+    rng: np.random.Generator,
+    *,
+    size: tuple[float, float] = (8, 40),
+    cover: float = 0.1,
+    fringe: float = 2.0,
+) -> Drawn:
     """Crystalline ice and frost: facetted, dark by diffraction, with thickness fringes and bend contours inside."""
     ny, nx = shape
     y, x = _grid(shape)
@@ -154,8 +168,12 @@ def ice_crystals(shape: Shape, rng: np.random.Generator, *, size: tuple[float, f
     while area < cover * ny * nx or not number:
         r = float(np.exp(rng.uniform(*np.log(size))))
         cy, cx = rng.uniform(0, ny), rng.uniform(0, nx)
-        y0, y1, x0, x1 = (max(0, int(cy - 2 * r)), min(ny, int(cy + 2 * r) + 1), max(0, int(cx - 2 * r)),
-                          min(nx, int(cx + 2 * r) + 1))
+        y0, y1, x0, x1 = (
+            max(0, int(cy - 2 * r)),
+            min(ny, int(cy + 2 * r) + 1),
+            max(0, int(cx - 2 * r)),
+            min(nx, int(cx + 2 * r) + 1),
+        )
         here = (slice(y0, y1), slice(x0, x1))
         dy, dx = y[y0:y1] - cy, x[:, x0:x1] - cx
         # A convex polygon: inside of 5 to 7 half-planes.
@@ -174,8 +192,9 @@ def ice_crystals(shape: Shape, rng: np.random.Generator, *, size: tuple[float, f
     return _drawn(relative, _grown(regions > 0, 1 + round(1.5 * fringe)), regions)
 
 
-def grid_bar(shape: Shape, rng: np.random.Generator, *, cover: float = 0.2, passes: float = 0.05,
-             fringe: float = 2.5) -> Drawn:
+def grid_bar(
+    shape: Shape, rng: np.random.Generator, *, cover: float = 0.2, passes: float = 0.05, fringe: float = 2.5
+) -> Drawn:
     """A copper or gold bar across the image: ``passes`` of the beam come through; its edge is rough."""
     distance = _straight_edge(shape, rng, cover, rough=3.0)
     relative = through_lens(1 - (1 - passes) * _soft(distance), fringe, phase=0.2)
@@ -194,8 +213,15 @@ def _straight_edge(shape: Shape, rng: np.random.Generator, cover: float, rough: 
     return across - np.quantile(across, cover)
 
 
-def hole_edge(shape: Shape, rng: np.random.Generator, *, cover: float = 0.25, passes: float = 0.6,
-              texture: float = 0.06, fringe: float = 3.0) -> Drawn:
+def hole_edge(
+    shape: Shape,
+    rng: np.random.Generator,
+    *,
+    cover: float = 0.25,
+    passes: float = 0.6,
+    texture: float = 0.06,
+    fringe: float = 3.0,
+) -> Drawn:
     """The edge of a round hole: ice inside, granular carbon or gold foil over ``cover`` of the image outside.
 
     ``texture`` is the contrast (rms) of its grain.
@@ -209,8 +235,15 @@ def hole_edge(shape: Shape, rng: np.random.Generator, *, cover: float = 0.25, pa
     return _film(distance, rng, passes, texture, fringe)
 
 
-def carbon(shape: Shape, rng: np.random.Generator, *, cover: float = 0.5, passes: float = 0.85, texture: float = 0.08,
-           fringe: float = 3.0) -> Drawn:
+def carbon(
+    shape: Shape,
+    rng: np.random.Generator,
+    *,
+    cover: float = 0.5,
+    passes: float = 0.85,
+    texture: float = 0.08,
+    fringe: float = 3.0,
+) -> Drawn:
     """A carbon film over a part of the image, straight edge, with the grain of its phase contrast."""
     return _film(_straight_edge(shape, rng, cover, rough=4.0), rng, passes, texture, fringe)
 
@@ -265,8 +298,9 @@ def particles(shape: Shape, rng: np.random.Generator, *, contrast: float = 0.08)
     return _drawn(scene, np.ones(shape, bool), np.zeros(shape))
 
 
-def bragg(shape: Shape, rng: np.random.Generator, *, spacing: float = 23.0, spot: float = 0.6,
-          brightest: float = 60.0) -> Drawn:
+def bragg(
+    shape: Shape, rng: np.random.Generator, *, spacing: float = 23.0, spot: float = 0.6, brightest: float = 60.0
+) -> Drawn:
     """A diffraction pattern: spots about a pixel wide on an oblique lattice over a diffuse background, a beam stop.
 
     Spot intensities are exponentially distributed (Wilson 1949, acentric) and fall with a Debye–Waller factor.
@@ -315,7 +349,6 @@ def eels(shape: Shape, rng: np.random.Generator, *, width: float = 0.7, height: 
     return _drawn(0.02 + lit * (zero + plasmon + tail), np.ones(shape, bool), np.zeros(shape))
 
 
-
 def half_shadow(shape: Shape, rng: np.random.Generator, *, passes: float = 0.5) -> Drawn:
     """A part of the frame in the shadow of something at the camera: a step as sharp as one pixel."""
     distance = _straight_edge(shape, rng, rng.uniform(0.3, 0.6))
@@ -357,8 +390,9 @@ def moire(shape: Shape, rng: np.random.Generator, *, contrast: float = 0.25, per
     return _drawn(np.where(grain, relative, 1), grain, np.zeros(shape))
 
 
-def atoms(shape: Shape, rng: np.random.Generator, *, spacing: float = 7.0, height: float = 1.5,
-          width: float = 1.3) -> Drawn:
+def atoms(
+    shape: Shape, rng: np.random.Generator, *, spacing: float = 7.0, height: float = 1.5, width: float = 1.3
+) -> Drawn:
     """A crystal at atomic resolution: bright columns ``spacing`` pixels apart, over the whole image."""
     y, x = _grid(shape)
     angle = rng.uniform(0, np.pi)
@@ -394,8 +428,9 @@ def sectors(shape: Shape, rng: np.random.Generator, *, step: float = 0.04) -> Dr
     return _drawn(relative / relative.mean(), np.ones(shape, bool), np.zeros(shape))
 
 
-def fibres(shape: Shape, rng: np.random.Generator, *, number: int = 14, width: float = 1.2,
-           depth: float = 0.3) -> Drawn:
+def fibres(
+    shape: Shape, rng: np.random.Generator, *, number: int = 14, width: float = 1.2, depth: float = 0.3
+) -> Drawn:
     """Nanotubes or filaments: dark lines two or three pixels wide, with a bright rim out of focus."""
     y, x = _grid(shape)
     log_t = np.zeros(shape, np.float32)
@@ -410,8 +445,9 @@ def fibres(shape: Shape, rng: np.random.Generator, *, number: int = 14, width: f
     return _drawn(through_lens(np.exp(log_t), 1.5, phase=1.0), near)
 
 
-def single_atoms(shape: Shape, rng: np.random.Generator, *, density: float = 0.002, width: float = 1.2,
-                 height: float = 3.0) -> Drawn:
+def single_atoms(
+    shape: Shape, rng: np.random.Generator, *, density: float = 0.002, width: float = 1.2, height: float = 3.0
+) -> Drawn:
     """Heavy atoms in dark-field STEM: bright spots of standard deviation ``width`` pixels on an even background."""
     y, x = _grid(shape)
     relative, near = np.ones(shape, np.float32), np.zeros(shape, bool)

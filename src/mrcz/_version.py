@@ -1,0 +1,3 @@
+"""The version, where everything may read it without importing anything else."""
+
+__version__ = "1.0.0.dev0"

@@ -1,0 +1,146 @@
+"""Whether two files hold the same: pixels bit for bit, then what their headers say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mrcz.file.original import Counter, Progress, blocks, original_header
+from mrcz.file.reader import Reader
+
+if TYPE_CHECKING:
+    from mrcz.file.reader import Reader
+
+__all__ = ["Comparison", "compare", "compare_readers"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two files differ.
+
+    Attributes
+    ----------
+    differences : tuple of str
+        One line each, nothing if there are none.
+    pixels : int
+        Pixels that differ, or -1 where shape or pixel type do already.
+    first : tuple of int or None
+        (z, y, x) of the first of them.
+    """
+
+    differences: tuple[str, ...]
+    pixels: int = 0
+    first: tuple[int, int, int] | None = None
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs."""
+        return not self.differences
+
+    def asdict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {"same": self.same, **asdict(self)}
+
+
+def compare(
+    first: str | os.PathLike,
+    second: str | os.PathLike,
+    *,
+    permissive: bool = False,
+    n_threads: int | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare two MRC or MRCZ files: pixels bit for bit, then what their headers say.
+
+    Parameters
+    ----------
+    first, second : path
+        In any format `mrcz.open` reads, each in its own.
+    permissive, n_threads
+        As `mrcz.open` takes them.
+    progress : callable, optional
+        Called as ``progress(done, total)`` in bytes of pixels.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    FormatError
+        One of them is damaged.
+    """
+    with (
+        Reader(first, permissive=permissive, n_threads=n_threads) as a,
+        Reader(second, permissive=permissive, n_threads=n_threads) as b,
+    ):
+        return compare_readers(a, b, Counter(progress, a.nbytes))
+
+
+def compare_readers(a: Reader, b: Reader, tell: Callable[[int], None] = lambda n: None) -> Comparison:
+    """`compare` of two that are open; ``tell(n)`` is called as n more bytes of pixels are done."""
+    differences: list[str] = []
+    pixels, place = 0, None
+    if a.shape != b.shape:
+        differences.append(f"shape (nz, ny, nx) is {a.shape} and {b.shape}")
+        pixels = -1
+    elif a.dtype.newbyteorder("=") != b.dtype.newbyteorder("="):
+        differences.append(f"pixels are {a.dtype.name} and {b.dtype.name}")
+        pixels = -1
+    else:
+        start = 0
+        for left, right in zip(blocks(a), blocks(b), strict=True):
+            tell(left.nbytes)
+            wrong = _bits(left) != _bits(right)
+            count = int(wrong.sum())
+            if count and place is None:
+                z, y, x = (int(i) for i in np.argwhere(wrong)[0][:3])
+                place = (start + z, y, x)
+            pixels += count
+            start += len(left)
+        if pixels:
+            differences.append(f"{pixels} of {a.size} pixels differ, first at (z, y, x) = {place}")
+    differences.extend(_header_differences(a, b))
+    return Comparison(tuple(differences), pixels, place)
+
+
+def _bits(pixels: np.ndarray) -> np.ndarray:
+    """The pixels as native integers of the same bits, so that NaN equals NaN and -0 is not 0."""
+    native = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
+    if native.dtype.kind == "c":
+        return native.view(f"u{native.dtype.itemsize}")
+    return native.view(f"u{native.dtype.itemsize}") if native.dtype.kind == "f" else native
+
+
+def _header_differences(a: Reader, b: Reader) -> Iterator[str]:
+    """What the headers say differently about the same pixels.
+
+    How they are stored is no difference, nor are DMIN, DMAX, DMEAN and RMS, which follow from them: many programs leave
+    them out or estimate them, and a copy has them right.
+    """
+    left, right = _meaning(a), _meaning(b)
+    for name in left:
+        if left[name] != right[name]:
+            yield f"{name} is {left[name]} and {right[name]}"
+    if a.extended_header.raw != b.extended_header.raw:
+        yield f"extended headers differ ({a.header.nsymbt} and {b.header.nsymbt} bytes)"
+
+
+def _meaning(reader: Reader) -> dict[str, Any]:
+    header = original_header(reader) or reader.header
+    labels = [label for label in header.labels if not label.startswith("MRCZ")]
+    return {
+        "kind": reader.kind,
+        "pixel size": tuple(float(str(np.float32(size))) for size in header.pixel_size),
+        "cell angles": tuple(header["cellb"]),
+        "start": tuple(header[name] for name in ("nxstart", "nystart", "nzstart")),
+        "axes": header.axes,
+        "space group": header["ispg"],
+        "origin": header.origin,
+        "extended header type": header.exttyp,
+        "labels": labels,
+    }

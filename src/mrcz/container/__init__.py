@@ -1,0 +1,1 @@
+"""Bytes of an MRC or MRCZ file <-> values; pure, opens nothing."""

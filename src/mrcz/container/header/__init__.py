@@ -1,0 +1,1 @@
+"""The 1024 bytes of the header: layout, parsing, building, and the value between."""

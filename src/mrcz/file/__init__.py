@@ -1,0 +1,1 @@
+"""One MRC or MRCZ file as an array of frames, read or appended."""

@@ -1,0 +1,84 @@
+"""The plain file that a compressed one was made from: its header, its name, its bytes; and frames a few at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mrcz.container.header.header import Header
+from mrcz.file.codec import default_threads
+
+if TYPE_CHECKING:
+    from mrcz.file.reader import Reader
+
+__all__ = ["Counter", "Progress", "blocks", "original_header", "readable", "restored", "source_name"]
+
+_BLOCK = 64 << 20  # bytes of frames held at a time, or more where every thread would not get a frame of its own
+_LARGE_BLOCK = 512 << 20
+
+Progress = Callable[[int, int], None]
+
+
+class Counter:
+    """Adds up bytes and passes the sum on."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __call__(self, n_bytes: int) -> None:
+        self._done += n_bytes
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+def blocks(reader: Reader) -> Iterator[np.ndarray]:
+    """Frames in order, (n, ny, nx), a few at a time; each block is overwritten by the next."""
+    nz = len(reader)
+    if not nz:
+        return
+    frame = max(1, reader.nbytes // nz)
+    threads = min(reader.n_threads or default_threads(), _LARGE_BLOCK // frame)
+    count = min(nz, max(1, _BLOCK // frame, threads))
+    buffer = np.empty((count, *reader.shape[1:]), reader.dtype)
+    for start in range(0, nz, count):
+        stop = min(nz, start + count)
+        yield reader.read(slice(start, stop), out=buffer[: stop - start])
+
+
+def original_header(reader: Reader) -> Header | None:
+    """Header of the plain file that a compressed one was made from; None where it was made from none.
+
+    Also None where frames were added since, so that the header no longer fits.
+    """
+    if not reader.is_compressed or reader.footer is None or reader.footer.source_header is None:
+        return None
+    original = Header.parse(reader.footer.source_header, path=reader.path)
+    nz, ny, nx = reader.header.shape
+    # nz may be larger than what is there: then the plain file promised more frames than it held.
+    fits = (original.ny, original.nx) == (ny, nx) and original.nz >= nz and not original.compressed
+    return original if fits else None
+
+
+def source_name(reader: Reader) -> str | None:
+    """Name of the file a compressed one was made from; None where it does not say."""
+    name = reader.footer.extra.get("source_name") if reader.footer is not None else None
+    return name if isinstance(name, str) else None
+
+
+def readable(name: str) -> str:
+    """A file name as UTF-8 text; bytes that are none (names from older systems) are replaced."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def restored(reader: Reader, original: Header, tell: Callable[[int], None]) -> Iterator[Any]:
+    """The bytes of the plain file that `reader` was compressed from, in pieces."""
+    yield original.tobytes()
+    yield reader.extended_header.raw
+    for frames in blocks(reader):
+        # astype (inside to_stored) keeps the bits: bytes read as unsigned become signed ones again, uint16 that stand
+        # for bytes become bytes.
+        yield np.ascontiguousarray(original.pixel_format.to_stored(frames)).data
+        tell(original.frame_nbytes * len(frames))

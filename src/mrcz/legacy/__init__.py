@@ -1,0 +1,1 @@
+"""mrcz 0.x's surface; nothing depends on it but the old names."""

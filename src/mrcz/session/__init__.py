@@ -1,0 +1,1 @@
+"""One sitting at the microscope: references, corrections in order, statistics."""

@@ -1,0 +1,1 @@
+"""Where bytes come from and go: descriptors, URLs, wrappers, whole-or-absent writes; knows no format."""

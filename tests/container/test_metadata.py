@@ -1,0 +1,560 @@
+"""Extended headers decoded and kept, metadata as JSON and MessagePack."""
+
+import datetime as dt
+import enum
+import json
+import pathlib
+import struct
+import sys
+from collections import OrderedDict, deque, namedtuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mrcz import FormatError
+from mrcz.container.header.header import Header
+from mrcz.container.metadata import FEI1_DTYPE, FEI2_DTYPE, ExtendedHeader, decode_extended, encode_json, pack, unpack
+from mrcz.container.modes import format_of_mode
+
+
+def header(nz=3, order="<", **fields):
+    return Header.build((nz, 4, 4), format_of_mode(1, byteorder=order)).replace(**fields)
+
+
+def real(path):
+    raw = path.read_bytes()
+    head = Header.parse(raw[:1024])
+    return ExtendedHeader(raw[1024 : head.data_offset], head.exttyp, head)
+
+
+# ---- extended headers --------------------------------------------------------------------------------------------
+
+
+def test_fei1_of_a_real_micrograph(data_dir):
+    extended = real(data_dir / "fei" / "fei-extended.mrc")
+    assert (extended.type, len(extended), extended.decoded.shape) == ("FEI1", 786432, (1024,))
+    assert extended.decoded is extended.decoded
+    first = extended.decoded[0]
+    assert (first["Metadata size"], first["Metadata version"]) == (768, 0)
+    assert (first["Microscope type"], first["Application"], first["Camera name"]) == (
+        b"TITAN52336320", b"Fei EPU", b"EF-CCD",
+    )  # fmt: skip
+    assert (first["HT"], first["Magnification"], first["Applied defocus"]) == (300000, 165000, -8e-7)
+    assert first["Pixel size X"] == pytest.approx(0.8537755e-10)
+    assert (first["Readout area right"], first["Readout area bottom"]) == (3710, 3838)
+    assert (first["EFTEM On"], first["Slit width"], first["Integration time"]) == (True, 20, 10)
+    assert extended.decoded.tobytes() == extended.raw == bytes(extended)
+
+
+def test_fei2_of_a_real_scan(data_dir):
+    extended = real(data_dir / "rsciio-mrc" / "HAADFscan.mrc")
+    first = extended.decoded[0]
+    assert (extended.type, len(extended.decoded), first["Metadata size"]) == ("FEI2", 1024, 888)
+    assert (first["Application"], first["STEM Detector name"], first["Dwell time"]) == (b"Velox", b"HAADF", 0.01)
+    assert first["Pixel size X"] == pytest.approx(5.679131e-9)
+    assert (first["Scan size right"], first["Objective aperture name"]) == (256, b"")
+    assert FEI2_DTYPE.names[: len(FEI1_DTYPE.names)] == FEI1_DTYPE.names
+
+
+def test_fei_agrees_with_mrcfile(data_dir):
+    mrcfile = pytest.importorskip("mrcfile")
+    for name in ("fei/fei-extended.mrc", "rsciio-mrc/HAADFscan.mrc"):
+        with mrcfile.open(data_dir / name, header_only=True) as file:
+            theirs = file.indexed_extended_header
+        ours = real(data_dir / name).decoded
+        assert ours.dtype.names == theirs.dtype.names
+        assert ours[: len(theirs)].tobytes() == theirs.tobytes()
+
+
+@pytest.mark.parametrize(("exttyp", "dtype"), [("FEI1", FEI1_DTYPE), ("FEI2", FEI2_DTYPE)])
+def test_fei_in_either_byte_order(exttyp, dtype):
+    little = np.zeros(3, dtype)
+    little["Metadata size"], little["HT"], little["Bitmask 1"], little["Alpha tilt"] = dtype.itemsize, 2e5, 3, [1, 2, 3]
+    big = little.astype(dtype.newbyteorder(">"))
+    raw = bytearray(big.tobytes())
+    for i in range(3):  # masks are little-endian in any file
+        struct.pack_into("<I", raw, i * dtype.itemsize + 8, 3)
+    for data in (little.tobytes(), bytes(raw)):
+        found = decode_extended(exttyp, data, header())
+        assert found["Alpha tilt"].tolist() == [1, 2, 3]
+        assert (found["HT"][0], found["Bitmask 1"][2]) == (2e5, 3)
+    # Records that grew keep their stride; half a record more is no record; a size that is none leaves the type's own.
+    longer = b"".join(record.tobytes() + b"more" * 4 for record in little)
+    struct.pack_into("<i", longer := bytearray(longer), 0, dtype.itemsize + 16)
+    assert decode_extended(exttyp, bytes(longer), header())["Alpha tilt"].tolist() == [1, 2, 3]
+    assert len(decode_extended(exttyp, little.tobytes() + bytes(100), header())) == 3
+    assert len(decode_extended(exttyp, bytes(2 * dtype.itemsize), header())) == 2
+    assert decode_extended(exttyp, little.tobytes()[:700], header()) == little.tobytes()[:700]
+
+
+def sem_float(value: float) -> tuple[int, int]:
+    """SerialEM's two shorts, from IMOD's mrc_format.txt: s1 * 256 + |s2| % 256 times 2 ** (sign(s2) * |s2| // 256)."""
+    if value == 0:
+        return 0, 0
+    exponent = int(np.floor(np.log2(abs(value)))) - 22
+    mantissa = round(abs(value) / 2.0**exponent)
+    sign = -1 if exponent < 0 else 1
+    return int(np.copysign(mantissa // 256, value)), sign * (256 * abs(exponent) + mantissa % 256)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_seri(order):
+    sections = b"".join(
+        struct.pack(order + "10h", int(tilt * 100), 10, -20, 3, 25, -50, 330, 12500, *sem_float(dose))
+        for tilt, dose in ((-60.01, 1.25), (0, 0), (60.01, 1234.5))
+    )
+    head = header(3, order, exttyp="SERI", nint=20, nreal=1 | 2 | 4 | 8 | 16 | 32)
+    table = decode_extended("SERI", sections + bytes(1024 - len(sections)), head)
+    assert table.dtype.names == ("tilt_angle", "piece", "stage", "magnification", "intensity", "dose")
+    assert table["tilt_angle"] == pytest.approx([-60.01, 0, 60.01])
+    assert table["piece"].tolist() == [[10, -20, 3]] * 3
+    assert table["stage"].tolist() == [[1, -2]] * 3
+    assert table["magnification"].tolist() == [33000] * 3
+    assert table["intensity"].tolist() == [0.5] * 3
+    assert table["dose"] == pytest.approx([1.25, 0, 1234.5], rel=1e-6)
+    # Reserved items are stepped over; sections that are missing are not made up.
+    head = header(3, order, nint=8, nreal=1 | 64 | 128)
+    reserved = struct.pack(order + "4h", 4500, 1, 2, 3)
+    assert decode_extended("SERI", reserved * 2, head)["tilt_angle"].tolist() == [45, 45]
+    assert decode_extended("SERI", reserved) == reserved
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_agar(order):
+    """And SERI whose flags do not add up to its size, which IMOD takes for integers and reals."""
+    head = header(2, order, nint=1, nreal=2)
+    data = struct.pack(order + "iffiff", 7, 1.5, 2.5, 8, 3.5, 4.5) + bytes(500)
+    for exttyp in ("AGAR", "SERI"):
+        table = decode_extended(exttyp, data, head)
+        assert table["integers"].tolist() == [[7], [8]]
+        assert table["reals"].tolist() == [[1.5, 2.5], [3.5, 4.5]]
+    for nint, nreal in ((0, 0), (-1, 5), (3, -2), (32767, 32767)):
+        assert decode_extended("AGAR", data, header(2, order, nint=nint, nreal=nreal)) == data
+
+
+def test_symmetry(data_dir):
+    extended = real(data_dir / "mrcfile" / "EMD-3001.map")
+    assert extended.type == ""
+    assert extended.decoded == ["X,  Y,  Z", "-X,  Y+1/2,  -Z"]
+    lines = real(data_dir / "griddata" / "1jzv.ccp4").decoded
+    assert len(lines) == 8
+    assert decode_extended("CCP4", b"X,Y,Z".ljust(80) + bytes(80)) == ["X,Y,Z"]
+
+
+@pytest.mark.parametrize("exttyp", ["MRCO", "HDF5", "CCP4", "", "????"])
+def test_the_rest_is_bytes(exttyp):
+    for data in (b"", b"\x89HDF\r\n\x1a\n\0\1\2", b"\xff" * 80, bytes(160)):
+        assert decode_extended(exttyp, data, header()) == data
+
+
+def test_json_in_real_files(data_dir):
+    path = data_dir / "mrcz-generated" / "rsciio_desim_u16_zstd.mrcz"
+    extended = real(path)
+    assert isinstance(extended.decoded, dict)
+    assert extended.decoded == json.loads(extended.raw)
+
+
+def test_extended_header_is_a_value():
+    extended = ExtendedHeader(b"X,Y,Z".ljust(80), "CCP4")
+    assert extended == ExtendedHeader(bytearray(b"X,Y,Z".ljust(80)), "CCP4", header())
+    assert extended != ExtendedHeader(extended.raw, "MRCO")
+    assert extended != extended.raw
+    assert hash(extended) == hash(ExtendedHeader(extended.raw, "CCP4"))
+    assert repr(extended) == "<ExtendedHeader CCP4, 80 bytes>"
+    assert not ExtendedHeader()
+
+
+@given(
+    data=st.binary(max_size=3000), exttyp=st.sampled_from(["FEI1", "FEI2", "SERI", "AGAR", "CCP4", "", "MRCO", "json"]),
+    nint=st.integers(-40, 40), nreal=st.integers(-(2**15), 2**15 - 1), order=st.sampled_from("<>"),
+)  # fmt: skip
+def test_any_bytes_decode(data, exttyp, nint, nreal, order):
+    try:
+        value = decode_extended(exttyp, data, header(5, order, nint=nint, nreal=nreal))
+    except FormatError:
+        assert exttyp == "json"
+    else:
+        assert exttyp == "json" or isinstance(value, (bytes, list, np.ndarray))
+
+
+# ---- JSON --------------------------------------------------------------------------------------------------------
+
+
+class Axis(enum.Enum):
+    X = 1
+    Y = "why"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Flags(enum.Flag):
+    A = 1
+    B = 2
+
+
+class Old:
+    def serialize(self):
+        return {"old": 1}
+
+
+def test_json_as_the_old_package_wrote_it():
+    data = {
+        "axis": Axis.X, "array": np.arange(3), "scalar": np.float32(1.5), "flag": np.bool_(True), "object": Old(),
+        "nested": {"list": [1, None, "µ"]}, "when": dt.datetime(2026, 1, 2, 3, 4, 5), "subclass": OrderedDict(a=1),
+    }  # fmt: skip
+    raw = encode_json(data)
+    assert len(raw) % 64 == 0
+    assert json.loads(raw) == {
+        "axis": "Enum.Axis.X", "array": [0, 1, 2], "scalar": 1.5, "flag": True, "object": {"old": 1},
+        "nested": {"list": [1, None, "µ"]}, "when": "2026-01-02T03:04:05", "subclass": {"a": 1},
+    }  # fmt: skip
+    assert decode_extended("json", raw) == json.loads(raw)
+    assert len(encode_json({}, align=1)) == 2
+    with pytest.raises(TypeError, match="metadata of type object"):
+        encode_json({"x": object()})
+
+
+def test_damaged_json():
+    for raw in (b"{", b'{"a": 1}x', b"\xff\xfe", b"[" * 100_000):
+        with pytest.raises(FormatError, match="json extended header"):
+            decode_extended("json", raw)
+    assert decode_extended("json", b"") == decode_extended("json", bytes(64)) == {}
+    assert decode_extended("json", b'{"a": 1}' + bytes(8)) == {"a": 1}
+
+
+# ---- MessagePack -------------------------------------------------------------------------------------------------
+
+Point = namedtuple("Point", "x y")
+
+VALUES = {
+    "none": None,
+    "bool": True,
+    "int": -5,
+    "big": 10**40,
+    "negative": -(10**40),
+    "uint64": 2**64 - 1,
+    "float": 0.1,
+    "infinity": float("inf"),
+    "complex": 1 - 2j,
+    "str": "µm, Å and \udcff",
+    "bytes": b"\0\xff",
+    "list": [1, [2, [3, []]]],
+    "tuple": (1, (2, ("x", ()))),
+    "dict": {1: 2, "a": {b"b": {}}, (1, 2): 3, None: 4},
+    "set": {1, 2},
+    "frozenset": frozenset(["a"]),
+    "float64": np.float64(0.1),
+    "float32": np.float32(0.1),
+    "float16": np.float16(0.5),
+    "int8": np.int8(-3),
+    "uint64 scalar": np.uint64(2**64 - 1),
+    "bool scalar": np.bool_(False),
+    "complex64": np.complex64(1j),
+    "str scalar": np.str_("abc"),
+    "bytes scalar": np.bytes_(b"abc"),
+    "no bytes": np.bytes_(b""),
+    "datetime64": np.datetime64("2026-01-02T03:04:05.678", "ms"),
+    "timedelta64": np.timedelta64(5, "ns"),
+    "datetime": dt.datetime(2026, 1, 2, 3, 4, 5, 678),
+    "aware": dt.datetime(2026, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=-3))),
+    "date": dt.date(2026, 1, 2),
+    "time": dt.time(1, 2, 3, 4),
+    "timedelta": dt.timedelta(-1, 2, 3),
+    "enum": Axis.Y,
+    "int enum": Level.LOW,
+    "flags": Flags.A | Flags.B,
+    "no flags": Flags(0),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_values_round_trip(name):
+    value = VALUES[name]
+    packed = unpack(pack({"alone": value, "list": [value], "tuple": (value,), "dict": {"x": {"y": value}}}))
+    for back in (unpack(pack(value)), packed["alone"], packed["list"][0], packed["tuple"][0], packed["dict"]["x"]["y"]):
+        assert type(back) is type(value)
+        assert back == value
+        if isinstance(value, np.generic):
+            assert back.dtype == value.dtype
+
+
+ARRAYS = [
+    np.arange(6, dtype=">i4").reshape(2, 3),
+    np.zeros(3, [("x", "<f4"), ("y", ">i2", (2,)), ("z", [("q", "u1")])]),
+    np.zeros(2, np.dtype({"names": ["a", "b"], "formats": ["u1", "f8"], "offsets": [0, 8], "itemsize": 24})),
+    np.empty((0, 5)),
+    np.array(5),
+    np.arange(10)[::2],
+    np.asfortranarray(np.arange(6).reshape(2, 3)),
+    np.array(["a", "bcd"]),
+    np.array([b"a", b"bcd"]),
+    np.array(["2026-01-02"], "M8[D]"),
+    np.array([True, False]),
+    np.array([1 + 2j], np.complex64),
+    np.array([np.nan, np.inf]),
+]
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda a: f"{a.dtype.str}{a.shape}")
+def test_arrays_round_trip(array):
+    back = unpack(pack({"deep": [array]}))["deep"][0]
+    assert (back.dtype.names, back.shape) == (array.dtype.names, array.shape)
+    assert back.dtype == array.dtype or array.dtype.names == ("a", "b")
+    for name in array.dtype.names or [...]:
+        assert np.array_equal(back[name], array[name], equal_nan=array.dtype.kind == "f")
+    assert back.flags.writeable
+    assert back.flags.c_contiguous
+
+
+@given(hnp.arrays(hnp.scalar_dtypes(), hnp.array_shapes(min_dims=0, min_side=0, max_side=4)))
+def test_any_array_round_trips(array):
+    back = unpack(pack(array))
+    assert (back.dtype, back.shape, back.tobytes()) == (array.dtype, array.shape, array.tobytes())
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
+    max_leaves=20,
+)
+
+
+@given(PLAIN)
+def test_any_plain_value_round_trips(value):
+    assert unpack(pack(value)) == value
+
+
+def test_near_relatives_become_what_they_derive_from():
+    class Mine(dict):
+        pass
+
+    class Number(float):
+        pass
+
+    assert unpack(pack(Mine(a=1))) == {"a": 1}
+    assert unpack(pack([Number(1.5), deque([1, 2]), range(3), pathlib.PurePosixPath("a/b"), bytearray(b"x")])) == [
+        1.5, [1, 2], [0, 1, 2], "a/b", b"x",
+    ]  # fmt: skip
+    assert unpack(pack(Point(1, 2))) == (1, 2)
+    assert unpack(pack({"x": Old()})) == {"x": {"old": 1}}
+    assert unpack(pack(np.array([1, "a"], object))) == [1, "a"]
+    assert np.array_equal(unpack(pack(memoryview(b"abc"))), b"abc")
+
+
+def test_other_languages_read_the_plain_part():
+    import msgpack
+
+    value = {"a": [1, 2.5, "x", b"y", None, True], "b": {"c": -1}}
+    assert msgpack.unpackb(pack(value)) == value
+
+
+def test_enum_of_a_class_that_is_not_here(monkeypatch):
+    raw = pack({"e": Axis.X, "f": Flags.A, "none": Flags(0)})
+    monkeypatch.delitem(sys.modules, __name__)
+    assert unpack(raw) == {"e": "Enum.Axis.X", "f": "Enum.Flags.A", "none": "Enum.Flags.0"}
+
+
+def test_what_cannot_be_stored():
+    with pytest.raises(TypeError, match="metadata of type object"):
+        pack({"x": [object()]})
+    with pytest.raises(TypeError, match="metadata of type function"):
+        pack(lambda: 0)
+    loop: list = []
+    loop.append(loop)
+    with pytest.raises(ValueError):
+        pack(loop)
+    deep: tuple = ()
+    for _ in range(100):
+        deep = (deep,)
+    with pytest.raises(ValueError, match="64 levels"):
+        pack(deep)
+
+
+def test_failed_pack_leaves_nothing_behind():
+    with pytest.raises(TypeError):
+        pack({"x": [(1, object())]})
+    assert unpack(pack({"x": [(1, 2)]})) == {"x": [(1, 2)]}
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=500)
+def test_hostile_bytes(data):
+    """Errors of ours, whatever the bytes."""
+    try:
+        unpack(data)
+    except FormatError:
+        pass
+
+
+@given(at=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
+@settings(max_examples=500)
+def test_flipped_bytes(at, byte):
+    raw = bytearray(pack({**VALUES, "arrays": ARRAYS}))
+    raw[int(at * len(raw))] = byte
+    try:
+        unpack(bytes(raw))
+    except FormatError:
+        pass
+
+
+def test_truncated():
+    raw = pack({**VALUES, "arrays": ARRAYS})
+    for cut in range(len(raw)):
+        with pytest.raises(FormatError):
+            unpack(raw[:cut])
+    with pytest.raises(FormatError, match="1 bytes after"):
+        unpack(raw + b"\0")
+    with pytest.raises(FormatError, match="limit of 10"):
+        unpack(raw, limit=10)
+
+
+def ext(code: int, payload: bytes) -> bytes:
+    return struct.pack(">BIb", 0xC9, len(payload), code) + payload
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xdd\xff\xff\xff\xff",  # a list of 4 billion items
+        b"\xdf\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"\xdd\x00\x40\x00\x00" * 1000,  # lists of 4 million in each other
+        b"\x91" * 100_000,
+        b"\x81" * 100_000,
+        ext(1, pack(["|O", [1], b"12345678"])),  # pickled pointers
+        ext(1, pack([[["a", "|O"]], [1], b"12345678"])),
+        ext(1, pack(["<f8", [2**62, 4], b""])),
+        ext(1, pack(["<f8", [-1], b"12345678"])),
+        ext(1, pack(["<f8", [2**62], b"12345678"])),
+        ext(1, pack(["S99999999999", [1], b""])),
+        ext(1, pack(["__import__('os')", [1], b""])),
+        ext(1, pack({"a": 1})),
+        ext(2, b"|O\0" + b"12345678"),
+        ext(2, b"<f8\0123"),
+        ext(2, b""),
+        ext(3, b"\x01"),
+        ext(4, b"datetime yesterday"),
+        ext(4, b"datetime"),
+        ext(4, b"strptime 1"),
+        ext(5, pack(["os", "system", "x", None])[:-1]),
+        ext(6, b"123"),
+        ext(7, b"one"),
+        ext(8, pack([])),
+        ext(8, pack(["set", []])),  # no hash
+        b"\x81\x90\x01",
+    ],
+    ids=lambda data: data[:12].hex(),
+)
+def test_crafted_bytes(data):
+    with pytest.raises(FormatError):
+        unpack(data)
+
+
+def test_names_are_looked_up_and_not_run():
+    assert unpack(ext(5, pack(["os", "system", "echo", "x"]))) == "Enum.system.echo"
+    assert unpack(ext(5, pack(["no.such.module", "Enum", "X", None]))) == "Enum.Enum.X"
+
+
+def test_memory_stays_in_proportion():
+    import tracemalloc
+
+    claims = b"\xdd\x00\x10\x00\x00" * 200_000
+    nested = b""
+    for _ in range(63):
+        nested = ext(3, b"\xdd\x00\x00\x00\x01" + nested)
+    tracemalloc.start()
+    for data in (claims, nested, b"\xdd\x7f\xff\xff\xff" + bytes(1000)):
+        with pytest.raises(FormatError):
+            unpack(data)
+    assert tracemalloc.get_traced_memory()[1] < 4 * len(claims)
+    tracemalloc.stop()
+
+
+def test_unknown_extension_types_survive():
+    import msgpack
+
+    raw = msgpack.packb({"x": msgpack.ExtType(99, b"later")})
+    assert pack(unpack(raw)) == raw
+
+
+def test_25_megabytes():
+    """Sizes only: figures are the benchmark's."""
+    data = {
+        "frames": [{"defocus": 1.5 * i, "name": f"frame {i}", "shift": [0.1, 0.2]} for i in range(50_000)],
+        "positions": np.zeros((500_000, 2)), "raw": bytes(10_000_000), "notes": "x" * 3_000_000,
+    }  # fmt: skip
+    raw = pack(data)
+    assert len(raw) > 20_000_000
+    back = unpack(raw)
+    assert back["frames"] == data["frames"]
+    assert np.array_equal(back["positions"], data["positions"])
+
+
+def test_an_enum_imports_and_runs_nothing(tmp_path, monkeypatch):
+    """Modules that load their parts when asked for them are not asked, by any of the ways Python has for it."""
+    import importlib.util
+    import sys
+    import types
+
+    asked = []
+    eager = types.ModuleType("made_up_eager")
+    eager.__getattr__ = lambda name: asked.append(name)
+    monkeypatch.setitem(sys.modules, "made_up_eager", eager)
+    (tmp_path / "made_up_lazy.py").write_text("import enum\nclass E(enum.Enum):\n    A = 1\nran = print('ran')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = importlib.util.find_spec("made_up_lazy")
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    lazy = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "made_up_lazy", lazy)
+    spec.loader.exec_module(lazy)
+
+    class Odd(enum.Flag):
+        A = 1
+
+        @classmethod
+        def _missing_(cls, value):
+            asked.append(value)
+            return cls.A
+
+    module = types.ModuleType("made_up_here")
+    module.Odd = Odd
+    monkeypatch.setitem(sys.modules, "made_up_here", module)
+    before = set(sys.modules)
+    cases = {
+        ("made_up_eager", "E", "A", 1): "Enum.E.A", ("made_up_lazy", "E", "A", 1): "Enum.E.A",
+        ("made_up_here", "Odd", "A", 1): Odd.A, ("made_up_here", "Odd", "B", 7): "Enum.Odd.B",
+        ("mrcz", "ioMRC", "A", 1): "Enum.ioMRC.A", ("mrcz", "ioMRC.E", "A", 1): "Enum.E.A",
+        ("made_up_here", "Odd.__class__", "A", 1): "Enum.__class__.A",
+        ("email.mime.made", "E", "A", 1): "Enum.E.A",
+    }  # fmt: skip
+    for names, expected in cases.items():
+        assert unpack(ext(5, pack(list(names)))) == expected, names
+    assert asked == [] and set(sys.modules) == before
+    assert type(lazy).__name__ == "_LazyModule"  # still not loaded
+    for names in ([1, "E", "A", 1], ["m", None, "A", 1], ["m", "E", [], 1], ["m", "E"], ["m"] * 9):
+        with pytest.raises(FormatError):
+            unpack(ext(5, pack(names)))
+
+
+def test_integers_have_an_end():
+    """What Python refuses to show is not taken, either way."""
+    import json
+
+    for value in (2**13_999, -(2**13_999), 2**64):
+        assert unpack(pack({"n": value})) == {"n": value}
+        json.dumps(unpack(pack({"n": value})))
+    with pytest.raises(ValueError, match="bits"):
+        pack({"n": 2**14_000})
+    with pytest.raises(FormatError, match="digits"):
+        unpack(ext(7, b"0x" + b"f" * 4000))
+
+
+def test_no_array_without_bytes_claims_anything():
+    with pytest.raises(FormatError):
+        unpack(ext(1, pack(["|V0", [2**40], b""])))
+    assert unpack(pack({"a": np.zeros((0, 2**40), "u1")}))["a"].shape == (0, 2**40)

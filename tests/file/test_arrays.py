@@ -1,0 +1,136 @@
+"""Readers inside other array libraries: NumPy, dask, xarray, and zarr through references."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mrcz
+
+
+@pytest.fixture
+def movie(rng):
+    return rng.poisson(1.0, (7, 40, 50)).astype(np.uint8)
+
+
+@pytest.fixture
+def path(tmp_path, movie):
+    mrcz.write(tmp_path / "a.mrcz", movie, pixel_size=1.25, metadata={"dose": 1.5})
+    return tmp_path / "a.mrcz"
+
+
+def test_numpy(path, movie):
+    with mrcz.open(path) as reader:
+        assert np.array_equal(np.asarray(reader), movie)
+        assert np.asarray(reader, dtype="f4").dtype == np.float32
+        assert np.array_equal(np.stack(list(reader)), movie)
+
+
+def test_dask(path, movie, tmp_path):
+    array = pytest.importorskip("dask.array", reason="needs mrcz[dask]")
+    with mrcz.open(path) as reader:
+        lazy = array.from_array(reader, chunks=(1, -1, -1))
+        assert lazy.shape == movie.shape and lazy.dtype == movie.dtype
+        assert np.array_equal(lazy[2:5, ::2].compute(scheduler="threads"), movie[2:5, ::2])
+        assert np.allclose(lazy.mean(axis=0).compute(scheduler="threads"), movie.mean(axis=0))
+        assert np.array_equal(lazy[[4, 1]].compute(scheduler="sync"), movie[[4, 1]])
+        # and back: dask chunks into a file, a bounded batch at a time
+        mrcz.write(tmp_path / "b.mrcz", (lazy + 1).astype("u1"))
+    assert np.array_equal(mrcz.read(tmp_path / "b.mrcz"), movie + 1)
+
+
+def test_dask_processes(path, movie):
+    """A Reader crosses to other processes as its path."""
+    array = pytest.importorskip("dask.array", reason="needs mrcz[dask]")
+    with mrcz.open(path) as reader:
+        lazy = array.from_array(reader, chunks=(4, -1, -1))
+        total = lazy.sum(axis=0).compute(scheduler="processes", num_workers=1)
+    assert np.array_equal(total, movie.sum(axis=0))
+
+
+def test_xarray(path, movie):
+    xarray = pytest.importorskip("xarray", reason="needs mrcz[xarray]")
+    with xarray.open_dataset(path, engine="mrcz") as dataset:
+        data = dataset["data"]
+        assert data.dims == ("z", "y", "x") and data.shape == movie.shape and data.dtype == movie.dtype
+        assert np.allclose(dataset["x"], np.arange(50) * 1.25) and dataset["x"].attrs["units"] == "angstrom"
+        assert "z" not in dataset.coords and dataset.attrs["dose"] == 1.5 and data.attrs["kind"] == "stack"
+        assert np.array_equal(data[3], movie[3])
+        assert np.array_equal(data.isel(z=[0, 4], y=slice(5, 9)), movie[[0, 4], 5:9])
+    with xarray.open_dataset(path) as dataset:  # found by its suffix
+        assert dataset["data"].shape == movie.shape
+
+
+def test_xarray_is_lazy(path, monkeypatch):
+    xarray = pytest.importorskip("xarray", reason="needs mrcz[xarray]")
+    decoded = []
+    original = mrcz.Reader._decode
+
+    def decode(self, numbers, *rest, **keys):
+        decoded.extend(numbers.tolist())
+        return original(self, numbers, *rest, **keys)
+
+    monkeypatch.setattr(mrcz.Reader, "_decode", decode)
+    with xarray.open_dataset(path, engine="mrcz", chunks=None) as dataset:
+        assert decoded == []
+        dataset["data"][2].values.sum()
+        assert decoded == [2]
+
+
+def open_zarr(references, name="data", **options):
+    import fsspec
+    import zarr
+
+    files = fsspec.filesystem("reference", fo=references, asynchronous=True, **options)
+    return zarr.open_group(zarr.storage.FsspecStore(files, path="", read_only=True), mode="r")[name]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "u2", "f4", "f2", "c8", "i4"])
+@pytest.mark.parametrize("codec", ["zstd", "lz4", "zlib", "none"])
+def test_stock_zarr_reads_the_pixels(tmp_path, movie, version, dtype, codec):
+    pytest.importorskip("zarr")
+    from mrcz.convert.zarr import references
+
+    frames = movie.astype(dtype)
+    path = tmp_path / "a.mrcz"
+    mrcz.write(path, frames, pixel_size=1.25, metadata={"dose": 1.5}, codec=codec)
+    with mrcz.open(path) as reader:
+        array = open_zarr(references(reader, zarr_format=version), remote_protocol="file")
+    assert array.shape == frames.shape and array.chunks == (1, 40, 50) and array.dtype == frames.dtype
+    assert np.array_equal(array[:], frames) and np.array_equal(array[3, 5:9], frames[3, 5:9])
+    assert array.attrs["pixel_size"] == [1.25, 1.25, 1.25] and array.attrs["metadata"]["dose"] == 1.5
+    assert array.metadata.zarr_format == version
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_zarr_over_http(path, movie, version):
+    pytest.importorskip("zarr")
+    pytest.importorskip("aiohttp")
+    from mrcz.convert.zarr import write_references
+
+    spec = importlib.util.spec_from_file_location("servers", Path(__file__).parents[1] / "servers.py")
+    servers = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(servers)
+    with servers.RangeServer(path.parent) as server:
+        target = path.with_suffix(".json")
+        write_references(path, target, url=f"{server.url}/a.mrcz", zarr_format=version)
+        array = open_zarr(json.loads(target.read_text()), remote_protocol="http", remote_options={"asynchronous": True})
+        assert np.array_equal(array[4], movie[4])
+        # One frame: one request, of its chunk alone.
+        with mrcz.open(path) as reader:
+            assert [sent for *_, sent in server.requests] == [reader.index.sizes[4]]
+
+
+def test_zarr_refuses_what_it_cannot_say(tmp_path, movie):
+    from mrcz.convert.zarr import references
+
+    for name, options in (("p.mrcz", {"pack": True}), ("b.mrcz", {"backend": "blosc2"})):
+        mrcz.write(tmp_path / name, movie, **options)
+        with mrcz.open(tmp_path / name) as reader, pytest.raises(ValueError):
+            references(reader)
+    mrcz.write(tmp_path / "c.mrcz", movie)
+    with mrcz.open(tmp_path / "c.mrcz") as reader, pytest.raises(ValueError, match="zarr_format"):
+        references(reader, zarr_format=1)

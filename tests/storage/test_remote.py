@@ -1,0 +1,262 @@
+"""Files over HTTP and S3, and file-like objects: what is read, and with how many requests."""
+
+import io
+import pickle
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mrcz
+from mrcz import MissingDependencyError
+from mrcz.container.index import xxh64
+
+fsspec = pytest.importorskip("fsspec", reason="URLs need mrcz[remote]")
+pytest.importorskip("aiohttp", reason="URLs need mrcz[remote]")
+
+HERE = str(Path(__file__).parents[1])
+
+
+@pytest.fixture
+def servers():
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("servers", f"{HERE}/servers.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def movie(rng):
+    # Chunks of some 100 kB, so that neither the whole file nor two frames come with one request.
+    return rng.poisson(1.0, (12, 600, 700)).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path, movie):
+    mrcz.write(tmp_path / "a.mrcz", movie, metadata={"dose": 1.5}, pixel_size=1.1)
+    mrcz.write(tmp_path / "a.mrc", movie)
+    return tmp_path
+
+
+def test_requests(servers, folder, movie):
+    with servers.RangeServer(folder) as server:
+        with mrcz.open(f"{server.url}/a.mrcz") as reader:
+            assert len(server.requests) == 2 and all(method == "GET" for method, *_ in server.requests)
+            assert reader.shape == movie.shape and reader.index.hashes is not None
+            assert reader.metadata["dose"] == 1.5 and len(server.requests) == 2
+            assert np.array_equal(reader[7], movie[7]) and len(server.requests) == 3
+            assert server.requests[-1][3] == reader.index.sizes[7]
+            assert np.array_equal(reader[3:6, 10:20, 5:9], movie[3:6, 10:20, 5:9]) and len(server.requests) == 4
+            # A megabyte nobody asked for costs no more than a request, so frames that near come with one.
+            assert np.array_equal(reader[[0, 8]], movie[[0, 8]]) and len(server.requests) == 5
+            assert np.array_equal(reader.read(), movie)
+            copy = pickle.loads(pickle.dumps(reader))
+            assert np.array_equal(copy[2], movie[2])
+            copy.close()
+        with mrcz.open(f"{server.url}/a.mrc") as reader:
+            assert np.array_equal(reader[5], movie[5])
+        with pytest.raises(ValueError, match="closed"):
+            reader[0]
+        with pytest.raises(FileNotFoundError):
+            mrcz.open(f"{server.url}/none.mrcz")
+
+
+@pytest.fixture(scope="module")
+def large_once(tmp_path_factory):
+    """Files that need more than the first and the last 64 KiB: 10 000 frames, and 768 KiB of extended header."""
+    tmp_path = tmp_path_factory.mktemp("large")
+    movie = np.random.default_rng(1).poisson(1.0, (12, 600, 700)).astype(np.uint8)
+    frames = np.random.default_rng(0).poisson(1.0, (10_000, 16, 20)).astype(np.uint8)
+    mrcz.write(tmp_path / "many.mrcz", frames, metadata={"dose": 1.5}, sync=False)
+    extended = ("FEI1", b"\0\3\0\0" + np.random.default_rng(0).bytes(1024 * 768 - 4))
+    for name in ("wide.mrcz", "wide.mrc"):
+        mrcz.write(tmp_path / name, movie, extended_header=extended, sync=False)
+    return tmp_path, frames, extended[1], movie
+
+
+@pytest.fixture
+def large(large_once, tmp_path):
+    for path in large_once[0].iterdir():
+        shutil.copy(path, tmp_path)
+    return tmp_path, *large_once[1:3]
+
+
+def test_requests_for_many_frames_and_large_extended_headers(servers, large_once):
+    folder, frames, extended, movie = large_once
+    with servers.RangeServer(folder) as server:
+        with mrcz.open(f"{server.url}/many.mrcz") as reader:
+            assert len(server.requests) == 2 and len(reader) == 10_000 and reader.index.hashes is not None
+            assert reader.metadata["dose"] == 1.5 and len(server.requests) == 2
+            assert np.array_equal(reader[7777], frames[7777]) and len(server.requests) == 3
+            assert sum(sent for *_, sent in server.requests) < 250_000
+        for name, opening in (("wide.mrcz", 2), ("wide.mrc", 1)):
+            server.requests.clear()
+            with mrcz.open(f"{server.url}/{name}") as reader:
+                assert len(server.requests) == opening and reader.metadata == {}
+                assert np.array_equal(reader[7], movie[7]) and len(server.requests) == opening + 1
+                assert reader.extended_header.raw == extended and len(server.requests) == opening + 2
+                assert reader.extended_bytes == extended and len(server.requests) == opening + 2
+            assert mrcz.verify(f"{server.url}/{name}").ok
+
+
+def test_requests_where_a_file_system_does_not_say_how_large_a_file_is(large, monkeypatch):
+    from mrcz.storage.remote import RemoteSource
+
+    folder, frames, _ = large
+    fsspec.filesystem("memory").pipe("/x/many.mrcz", (folder / "many.mrcz").read_bytes())
+    asked, ask = [], RemoteSource._ask
+    monkeypatch.setattr(RemoteSource, "_ask", lambda self, *given: asked.append(given[1]) or ask(self, *given))
+    with mrcz.open("memory://x/many.mrcz") as reader:
+        assert reader.metadata["dose"] == 1.5 and len(asked) == 2 and len(reader) == 10_000
+        assert np.array_equal(reader[7777], frames[7777]) and len(asked) == 3
+    fsspec.filesystem("memory").rm("/x/many.mrcz")
+
+
+def test_a_damaged_extended_header_is_said_when_it_comes(servers, large):
+    folder, _, extended = large
+    path = folder / "wide.mrcz"
+    data = bytearray(path.read_bytes())
+    data[1024 + len(extended) // 2] ^= 1
+    path.write_bytes(data)
+    with servers.RangeServer(folder) as server:
+        with mrcz.open(f"{server.url}/wide.mrcz") as reader:
+            with pytest.warns(mrcz.FormatWarning, match="extended header does not match"):
+                assert reader.extended_header.type == "FEI1"
+            assert len(reader.damage) == 1 and len(reader.extended_header.raw) == len(extended)  # said once
+        found = mrcz.verify(f"{server.url}/wide.mrcz", fast=True)
+        assert [fault.message for fault in found.faults] == list(reader.damage)
+    with pytest.warns(mrcz.FormatWarning, match="extended header does not match"):
+        mrcz.open(path).close()
+
+
+@pytest.mark.parametrize("packed", [1, 10**6, 2**40, -5])
+@pytest.mark.filterwarnings("ignore::mrcz.FormatWarning")
+def test_a_header_that_lies_about_where_the_footer_is(servers, large, packed):
+    """byte 144 only says where to look: what is found is the same."""
+    folder, frames, _ = large
+    path = folder / "many.mrcz"
+    data = bytearray(path.read_bytes())
+    data[144:152] = packed.to_bytes(8, "little", signed=True)
+    path.write_bytes(data)
+    with servers.RangeServer(folder) as server:
+        try:
+            with mrcz.open(f"{server.url}/many.mrcz") as reader:
+                assert np.array_equal(reader[7777], frames[7777]) and len(server.requests) <= 5
+        except mrcz.FormatError as error:  # beyond the end of the file
+            assert packed == 2**40 and "packed_bytes" in str(error)
+
+
+def test_without_footer_and_without_ranges(servers, folder, movie):
+    data = (folder / "a.mrcz").read_bytes()
+    with mrcz.open(folder / "a.mrcz") as reader:
+        end = reader.index.end
+    (folder / "bare.mrcz").write_bytes(data[:end])
+    with servers.RangeServer(folder) as server, mrcz.open(f"{server.url}/bare.mrcz") as reader:
+        assert np.array_equal(reader[11], movie[11]) and reader.footer is None
+    with servers.RangeServer(folder, ranges=False) as server, mrcz.open(f"{server.url}/a.mrcz") as reader:
+        assert np.array_equal(reader.read(), movie)
+
+
+def test_tiny_file_is_one_request(servers, tmp_path):
+    image = np.arange(200, dtype="i2").reshape(10, 20)
+    mrcz.write(tmp_path / "t.mrcz", image)
+    with servers.RangeServer(tmp_path) as server, mrcz.open(f"{server.url}/t.mrcz") as reader:
+        assert np.array_equal(reader[0], image) and len(server.requests) == 1
+
+
+def test_after_a_fork(servers, folder):
+    """In a program of its own, because pytest's threads would make the fork unsafe by themselves."""
+    program = textwrap.dedent("""
+        import os, sys, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import mrcz
+        reader = mrcz.open(sys.argv[1])
+        first = reader[1].tobytes()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if reader[1].tobytes() == first and reader[2].size else 1)
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """)
+    with servers.RangeServer(folder) as server:
+        for path in (f"{server.url}/a.mrcz", str(folder / "a.mrcz")):
+            assert subprocess.run([sys.executable, "-c", program, path], timeout=60).returncode == 0
+
+
+def test_s3(folder, movie):
+    pytest.importorskip("s3fs")
+    # The server in a process of its own: what it imports warns, and its threads would stay.
+    pytest.importorskip("moto.server")
+    program = textwrap.dedent("""
+        import sys
+        from moto.server import ThreadedMotoServer
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        print(server.get_host_and_port()[1], flush=True)
+        sys.stdin.read()
+    """)
+    pipe = subprocess.PIPE
+    server = subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    try:
+        options = {
+            "key": "k",
+            "secret": "s",
+            "client_kwargs": {"endpoint_url": f"http://127.0.0.1:{int(server.stdout.readline())}"},
+        }
+        files = fsspec.filesystem("s3", **options)
+        files.mkdir("bucket")
+        files.put(str(folder / "a.mrcz"), "bucket/a.mrcz")
+        with mrcz.open("s3://bucket/a.mrcz", storage_options=options) as reader:
+            assert np.array_equal(reader[4], movie[4]) and reader.metadata["dose"] == 1.5
+            assert np.array_equal(reader[::5], movie[::5])
+        server.stdin.close()
+        server.wait(10)
+        log = [line for line in server.stderr if "bucket/a.mrcz" in line]
+        # Two to open, one for a frame, one for three frames not far apart.
+        assert sum("GET " in line for line in log) == 4 and not any("HEAD " in line for line in log), log
+    finally:
+        server.kill()
+        for pipe in (server.stdin, server.stdout, server.stderr):
+            pipe.close()
+        server.wait()
+
+
+class Narrow(io.BytesIO):
+    """A file object that gives little at a time."""
+
+    def read(self, n=-1):
+        return super().read(min(n, 1000) if n >= 0 else n)
+
+
+def test_file_objects(folder, movie):
+    data = (folder / "a.mrcz").read_bytes()
+    for file in (io.BytesIO(data), Narrow(data)):
+        with mrcz.open(file) as reader:
+            assert np.array_equal(reader[::-4], movie[::-4]) and reader.metadata["dose"] == 1.5
+            with pytest.raises(TypeError, match="pickled"):
+                pickle.dumps(reader)
+        assert not file.closed
+    with fsspec.open(f"file://{folder / 'a.mrcz'}") as file, mrcz.open(file) as reader:
+        assert np.array_equal(reader[3], movie[3])
+
+
+def test_other_file_systems(folder, movie):
+    files = fsspec.filesystem("memory")
+    files.pipe("/x/a.mrcz", (folder / "a.mrcz").read_bytes())
+    with mrcz.open("memory://x/a.mrcz") as reader:
+        assert np.array_equal(reader[3], movie[3])
+    with mrcz.open(f"file://{folder / 'a.mrcz'}") as reader:
+        assert np.array_equal(reader[3], movie[3])
+    assert xxh64(b"") == 0xEF46DB3751D8E999
+    files.rm("/x/a.mrcz")
+
+
+def test_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(MissingDependencyError, match=r"mrcz\[remote\]"):
+        mrcz.open("https://localhost/a.mrcz")

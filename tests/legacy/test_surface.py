@@ -395,7 +395,7 @@ def test_async(tmp_path, rng):
 
 
 def test_default_threads(tmp_path):
-    from mrcz.legacy.surface import surface as legacy
+    from mrcz.legacy import surface as legacy
 
     before = legacy.DEFAULT_N_THREADS
     try:

@@ -8,8 +8,8 @@ import os
 import pytest
 import zstandard
 
-from mrcz.storage import wrapped as streams
 from mrcz.errors import FormatError
+from mrcz.storage import wrapped as streams
 
 PACKERS = {
     "gz": lambda data: gzip.compress(data, 1),

@@ -241,9 +241,9 @@ def test_blocks_run_in_their_order(tmp_path, monkeypatch, page):
                 assert result.failed == 0 and result.attempted > 0
                 names.update(example.globs)
             else:
-                exec(
-                    compile(text.replace("https://host", getattr(server, "url", "")), NAMES[page], "exec"), dict(given)
-                )
+                names.update(given)  # the same for every block, whatever those before made of it
+                code = text.replace("https://host", getattr(server, "url", ""))
+                exec(compile(code, NAMES[page], "exec"), names)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the commands are of a Unix shell")

@@ -22,8 +22,6 @@ from reference.xxh64_plain import xxh64
 import mrcz
 from mrcz.container.metadata import pack
 
-pytest.importorskip("blosc")
-
 ROOT = Path(__file__).parent
 COLLECTION = Path(os.environ.get("MRCZ_TEST_DATA", ROOT.parents[1] / "shared" / "data"))
 REAL = COLLECTION if COLLECTION.is_dir() else ROOT / "data"

@@ -11,7 +11,7 @@ from malformed.footers import join, split
 
 import mrcz
 from mrcz import cli
-from mrcz.container.index import xxh64
+from mrcz.container.chunks import xxh64
 from mrcz.storage.whole import NewFile
 
 ROOT = Path(__file__).resolve().parents[1]

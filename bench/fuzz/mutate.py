@@ -11,7 +11,7 @@ import numpy as np
 import zstandard
 from corpus import WRAPPERS, Seed
 
-from mrcz.container.index import FOOTER_MARK, xxh64
+from mrcz.container.chunks import FOOTER_MARK, xxh64
 
 TRAILER = struct.Struct("<QQQQQHHI")  # docs/container.md
 NUMBERS = (0, 1, 2, 3, 7, 15, 16, 31, 32, 63, 127, 128, 255, 256, 1023, 1024, 4096, 65535, 1 << 16, 1 << 20,

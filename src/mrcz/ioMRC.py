@@ -5,15 +5,11 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
+from mrcz.legacy.header import CCPEM_ENUM, COMPRESSOR_ENUM, EMAN2_ENUM, REVERSE_CCPEM_ENUM, REVERSE_COMPRESSOR_ENUM
 from mrcz.legacy.surface import (
     BLOSC2_PRESENT,
     BLOSC_PRESENT,
     CAN_COMPRESS,
-    CCPEM_ENUM,
-    COMPRESSOR_ENUM,
-    EMAN2_ENUM,
-    REVERSE_CCPEM_ENUM,
-    REVERSE_COMPRESSOR_ENUM,
     _asyncExecutor,
     _setAsyncWorkers,
     async_read_mrc,

@@ -13,7 +13,6 @@ import pytest
 import mrcz
 from mrcz import cli
 from mrcz.archive.clean import DAY, clean
-from mrcz.container.names import unfinished_name
 from mrcz.storage import whole
 
 OLD = 3 * DAY
@@ -42,14 +41,6 @@ def part(tmp_path, rng):
 
 def what(folder, **options):
     return [(found.status, found.reason) for found in clean(folder, **options)]
-
-
-def test_names():
-    assert unfinished_name(".movie.mrcz.1f2e3d4c.part") == "movie.mrcz"
-    assert unfinished_name(".a\nb.mrcz.1f2e3d4c.tmp") == "a\nb.mrcz"
-    for name in ("movie.mrcz.1f2e3d4c.part", ".movie.mrcz.part", ".movie.mrcz.1F2E3D4C.part", ".1f2e3d4c.part",
-                 ".movie.mrcz.1f2e3d4.part", ".movie.mrcz.1f2e3d4c.partial", ".x.1f2e3d4c.part.mrc"):  # fmt: skip
-        assert unfinished_name(name) is None
 
 
 def test_frames_that_may_be_nowhere_else_are_kept(part, tmp_path):

@@ -35,7 +35,6 @@ def test_ratios_are_of_bytes_on_the_disk(tmp_path, stack):
 
 
 def test_a_url(tmp_path, stack):
-    pytest.importorskip("fsspec")
     mrcz.write(tmp_path / "m.mrcz", stack, sync=False)
     found = describe((tmp_path / "m.mrcz").as_uri())
     assert found.file_bytes == os.path.getsize(tmp_path / "m.mrcz") and found.shape == (3, 64, 64)

@@ -125,7 +125,6 @@ def test_correct_goes_on_after_a_bad_file(capsys, movie, tmp_path):
 def test_correct_dry_run_and_plots(capsys, movie, tmp_path):
     code, out, _ = run(capsys, "correct", movie, "--dry-run")
     assert code == 0 and "movie_corrected.mrcz" in out and not (tmp_path / "movie_corrected.mrcz").exists()
-    pytest.importorskip("matplotlib")
     assert run(capsys, "correct", movie, "--report", "--plot", tmp_path / "figures")[0] == 0
     assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == ["movie_outliers.png", "movie_patch.png"]
 
@@ -139,7 +138,6 @@ def test_figures_that_cannot_be_made_are_said_before_the_work(capsys, movie, tmp
 
 
 def test_figures_of_a_session(capsys, session, tmp_path):
-    pytest.importorskip("matplotlib")
     files = [session / f"s{k}.mrcz" for k in range(3)]
     assert run(capsys, "correct", *files, "--report", "--plot", tmp_path / "a")[0] == 0
     assert {"session.png", "recurrence.png", "s1_patch.png"} <= {p.name for p in (tmp_path / "a").iterdir()}

@@ -254,7 +254,7 @@ def test_results_on_a_full_disk(many, as_json):
 
 def test_a_full_disk_is_named(capsys, many, monkeypatch):
     """Errors of writing do not say what they wrote; which folder is full is said all the same."""
-    from mrcz.storage.whole import Disk
+    from mrcz.storage.disk import Disk
 
     def full(self, fd, data, offset):
         raise OSError(28, os.strerror(28))

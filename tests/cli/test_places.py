@@ -13,7 +13,7 @@ import pytest
 
 import mrcz
 from mrcz import cli
-from mrcz.container.names import MRC_SUFFIXES
+from mrcz.filetypes import MRC_SUFFIXES
 
 MOVIE = np.random.default_rng(0).poisson(1.0, (3, 20, 30)).astype(np.uint8)
 

@@ -365,7 +365,7 @@ def test_an_original_that_may_not_be_removed_is_said_to_be(capsys, folder, monke
     def refuse(self, source, target):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("mrcz.storage.whole.Disk.replace", refuse)
+    monkeypatch.setattr("mrcz.storage.disk.Disk.replace", refuse)
     code, _, err = run(capsys, "compress", "--remove", folder / "TS_01.mrc")
     assert code == 1 and "could not be removed (Permission denied)" in err and "stays beside TS_01.mrcz" in err
     assert (folder / "TS_01.mrc").exists() and (folder / "TS_01.mrcz").exists()

@@ -9,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from _cmrcz import chunk, frames
 from mrcz import HeaderError
 from mrcz.container.modes import (
     CODEC_NUMBERS,
     MODES,
+    PACKED,
+    PIXEL_TYPES,
     format_for,
     format_of_mode,
     mode_word,
@@ -177,3 +180,25 @@ def test_values_are_hashable_and_equal():
     assert format_of_mode(0).byteorder == "|"
     assert format_of_mode(1, byteorder=">").byteorder == ">"
     assert [mode for mode in MODES if format_of_mode(mode).is_complex] == [3, 4]
+
+
+# ---- the numbers of the core -------------------------------------------------------------------------------------
+
+
+def test_numbers_are_those_of_the_core():
+    written = {name: number for name, number in CODEC_NUMBERS.items() if name != "snappy"}  # nobody writes that one
+    assert written == chunk.CODEC_NUMBERS
+    assert {**PIXEL_TYPES, "packed": PACKED} == frames.PIXEL_TYPES
+
+
+@pytest.mark.parametrize("name", ["blosclz", "lz4", "lz4hc", "zlib", "zstd"])
+def test_c_blosc2_counts_the_codecs_from_0(name):
+    """What `Codec.blosc2_arguments` relies on: its number is ours less one, and in byte 22 of its chunk."""
+    data = np.arange(4096, dtype="<u2").tobytes()
+    number = CODEC_NUMBERS[name] - 1
+    packed = chunk.encode_blosc2(data, codec=number, level=5, filter=1, typesize=2)
+    assert (packed[0], packed[22]) == (5, number)
+    assert chunk.FORMAT_NAMES[packed[2] >> 5] == {"lz4hc": "lz4"}.get(name, name)
+    out = bytearray(len(data))
+    chunk.decode(packed, out)
+    assert out == data

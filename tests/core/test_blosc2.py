@@ -57,7 +57,8 @@ KINDS = ("zeros", "constant", "value", "islands", "noise", "counts")
     nthreads=st.sampled_from((1, 3)),
 )
 def test_we_decode_what_c_blosc2_encodes(kind, n, codec, filter, typesize, level, blocksize, split, nthreads):
-    blosc2 = pytest.importorskip("blosc2")
+    import blosc2
+
     data = pixels(kind, n, n)
     packed = blosc2.compress2(
         np.frombuffer(data, np.uint8), typesize=typesize, clevel=level, codec=blosc2.Codec[codec],
@@ -85,7 +86,8 @@ def test_we_decode_what_c_blosc2_encodes(kind, n, codec, filter, typesize, level
     blocksize=st.sampled_from((0, 1, 1024, 5000, 65536)),
 )
 def test_c_blosc2_decodes_what_we_encode(kind, n, codec, filter, typesize, level, blocksize):
-    blosc2 = pytest.importorskip("blosc2")
+    import blosc2
+
     data = pixels(kind, n, n)
     if codec == 0 and not chunk.versions()["blosclz_encoder"]:
         codec = 1  # a build with the system's codecs reads blosclz and does not write it
@@ -114,7 +116,8 @@ def test_chunks_of_one_value(kind, typesize, value, blocksize):
     nan = np.full(240 // typesize, np.nan, f"<f{typesize}").tobytes() if kind == NAN else b""
     expected = {ZEROS: bytes(240), NAN: nan, REPEATED: value * (240 // typesize)}[kind]
     assert decode(packed, 240) == expected
-    blosc2 = pytest.importorskip("blosc2")
+    import blosc2
+
     if blocksize % typesize == 0:  # C-Blosc2 begins each block anew
         assert blosc2.decompress2(packed) == expected
     with pytest.raises(CoreError):
@@ -196,7 +199,8 @@ def test_messages():
 
 
 def test_truncation_everywhere():
-    blosc2 = pytest.importorskip("blosc2")
+    import blosc2
+
     data = pixels("counts", 3000, 1)
     good = blosc2.compress2(np.frombuffer(data, np.uint8), typesize=2, blocksize=1024)
     for n in range(len(good)):

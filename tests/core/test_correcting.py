@@ -217,7 +217,7 @@ def test_events_belong_to_their_frame(tmp_path, rng, blocks):
         (starts, np.where(np.arange(index.size) == 3, 1 << 30, index).astype(np.int32), values),
         (starts, index - 1 - index[0], values), (starts, np.repeat(index[:1], index.size), values),
     ):  # fmt: skip
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"^events of frame 0|^events: a start a frame"):
             read(*bad)
 
 
@@ -231,13 +231,13 @@ def test_steps_that_do_not_fit_are_refused():
         {"index": np.array([1, 2], np.int32), "weight": two[:1], "fill": two},
         {"index": np.array([1, 2], np.int32), "weight": two, "fill": two[:1]},
     ):  # fmt: skip
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"must have 3 float32|outside a frame of 3|differ in number"):
             Steps(3, **parts)
     steps, out = Steps(3, gain=np.ones(3, np.float32)), np.zeros(3, np.float32)
     for first, pixels, target in ((2, 2, out), (-1, 2, out), (0, 3, out[:2])):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=rf"{pixels} pixels from {first} on, of a frame of 3, into {len(target)}"):
             correct(np.zeros(pixels, np.uint8), steps, target, first=first)
     one = np.zeros(1, np.int64)
     for options in ({"to_float": False}, {"to_float": True, "gain": np.ones(3, np.float32)}):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"out has 12 bytes|the correction is of float32"):
             core.read(0, one, one, out, stored=3, pixel_type=1, nx=3, row_bytes=3, correction=steps, **options)

@@ -375,7 +375,7 @@ def test_wrong_arguments():
             fit_events(stack, alpha=alpha)
     with pytest.raises(ValueError, match="a sum of shape"):
         fit_events(stack, total=np.ones((4, 4)))
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="corrections work on real pixels"):
         fit_events(stack.astype(complex))
 
 

@@ -47,11 +47,11 @@ def test_core_refuses_what_does_not_fit():
         (frames, 0, bins, limits[:, :0], level, 0, 6),
         (frames, 0, bins, limits, level[:1], 0, 6),
     ):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"^candidates: (bins, levels or range|level 1 of 1)"):
             core.candidates(*wrong, *lists)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="candidates: lists of different length"):
         core.candidates(frames, 0, bins, limits, level, 0, 6, lists[0][:3], lists[1], lists[2])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="bin_sums: range beyond the image"):
         core.bin_sums(np.zeros(4), 0, 5, 0.0, 1.0, bins[:4])
 
 

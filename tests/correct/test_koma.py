@@ -279,7 +279,9 @@ def test_a_state_that_contradicts_itself_is_refused(rng, change):
     for _ in range(4):
         koma.push(rng.random((4, 5)).astype(np.float32))
     Koma.from_state(koma.state())
-    with pytest.raises((ValueError, TypeError)):
+    # Of lists that differ in length Python says so.
+    says = "a saved |not the state of|that waits for its|references are|the radius is|zip\\(\\) argument 2"
+    with pytest.raises(ValueError, match=f"^({says})|in the session$"):
         Koma.from_state(koma.state() | change)
 
 

@@ -60,14 +60,14 @@ def test_iciness_sees_the_ice_ring(rng):
     icy = np.fft.irfft2(np.fft.rfft2(image) * ring)
     assert iciness(icy, 1.0) == pytest.approx(4, rel=0.15)
     assert iciness(icy, 1.0, amplitude=True) == pytest.approx(2, rel=0.15)
-    for wrong in (
-        lambda: iciness(image, 4.0),
-        lambda: iciness(image, 0),
-        lambda: iciness(np.ones((64, 64)), 1.0),
-        lambda: iciness(np.ones(4), 1.0),
+    for wrong, pixel_size, says in (
+        (image, 4.0, "hold nothing between"),
+        (image, 0, "pixel_size is above 0"),
+        (np.ones((64, 64)), 1.0, "no contrast in the reference band"),
+        (np.ones(4), 1.0, "of one image"),
     ):
-        with pytest.raises(ValueError):
-            wrong()
+        with pytest.raises(ValueError, match=says):
+            iciness(wrong, pixel_size)
 
 
 def test_recurrence_counts_what_comes_back():
@@ -81,7 +81,6 @@ def test_recurrence_counts_what_comes_back():
 
 
 def test_figures(recorded, tmp_path):
-    pytest.importorskip("matplotlib")
     from mrcz.correct import plots
 
     stack, _, _ = recorded("1.2 x 40", 0)

@@ -61,15 +61,15 @@ def test_counts_stay_in_their_type():
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("call", "says"),
     [
-        lambda: Detector((0, 4)),
-        lambda: Detector(super_resolution=0),
-        lambda: Detector(hot_fraction=2),
-        lambda: Detector((4, 4)).stack(0),
-        lambda: Detector((4, 4)).stack(1, -1.0),
+        (lambda: Detector((0, 4)), "0 × 4 pixels has none"),
+        (lambda: Detector(super_resolution=0), "super_resolution is 1"),
+        (lambda: Detector(hot_fraction=2), "are fractions of the pixels"),
+        (lambda: Detector((4, 4)).stack(0), "at least one frame"),
+        (lambda: Detector((4, 4)).stack(1, -1.0), "a dose rate is not negative"),
     ],
 )
-def test_nonsense_is_refused(call):
-    with pytest.raises(ValueError):
+def test_nonsense_is_refused(call, says):
+    with pytest.raises(ValueError, match=says):
         call()

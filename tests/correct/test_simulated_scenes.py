@@ -122,7 +122,7 @@ def test_small_frames(shape):
     ],
 )
 def test_nonsense_is_refused(call):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="at least one frame and a dose above 0"):
         call()
 
 

@@ -12,7 +12,7 @@ import mrcz
 from mrcz.check.recover import recover
 from mrcz.file.growing import GrowingFile
 from mrcz.file.metadata import WriterMetadata, frames_of
-from mrcz.storage.whole import Disk
+from mrcz.storage.disk import Disk
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_bad_metadata_of_a_frame_write_nothing(tmp_path, frames):
     with mrcz.open(path, "w") as writer:
         writer.append(frames[0], metadata={"n": 0})
         for bad in ({"n": object()}, [1], "text", {"n": [[object()]]}):
-            with pytest.raises(TypeError):
+            with pytest.raises(TypeError, match=r"^metadata of"):
                 writer.append(frames[1], metadata=bad)
         with pytest.raises(ValueError, match=r"frame 1 is \(4, 4\)"):
             writer.append(np.zeros((4, 4), "u2"), metadata={"n": 7})
@@ -209,7 +209,7 @@ def test_metadata_of_a_plain_file_are_settled_when_it_is_opened(tmp_path, frames
 def test_metadata_that_cannot_be_stored_are_refused_at_once_and_cost_no_frames(tmp_path, frames):
     path = tmp_path / "a.mrcz"
     writer = mrcz.open(path, "w", metadata={"list": [1]})
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="metadata of type object"):
         writer.metadata["bad"] = object()
     writer.append(frames[0])
     writer.metadata["list"].append(object())  # behind its back
@@ -223,7 +223,7 @@ def test_metadata_that_cannot_be_stored_are_refused_at_once_and_cost_no_frames(t
     with mrcz.open(path) as reader:
         assert np.array_equal(reader.read(), frames[:2]) and reader.metadata == {"good": 1}
     assert os.listdir(tmp_path) == ["a.mrcz"] and mrcz.verify(path).ok
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="metadata of type object"):
         mrcz.open(path, "a", metadata={"bad": object()})
     with mrcz.open(path, "a") as writer:  # it holds no lock any more
         writer.append(frames[2])

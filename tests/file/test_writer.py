@@ -3,18 +3,18 @@
 import errno
 import os
 
+import mrcfile
 import numpy as np
 import pytest
+from wrong_arguments import WRONG_PIXEL_SIZES
 
 import mrcz
-from mrcz.container.names import MRC_SUFFIXES
 from mrcz.convert.zarr import write_references
 from mrcz.file.growing import GrowingFile
+from mrcz.filetypes import MRC_SUFFIXES
 from mrcz.session.correct import correct_file
 from mrcz.session.references import save_image, save_mask
-from mrcz.storage.whole import Disk
-
-mrcfile = pytest.importorskip("mrcfile")
+from mrcz.storage.disk import Disk
 
 
 @pytest.mark.parametrize("suffix", (".mrc", ".mrcz"))
@@ -90,8 +90,6 @@ MAKERS = {
 def test_no_file_is_replaced_unasked(tmp_path, kind):
     name, make = MAKERS[kind]
     path = tmp_path / name
-    if kind == "tiff":
-        pytest.importorskip("tifffile")
     path.write_bytes(b"precious")
     path.chmod(0o640)
     with pytest.raises(FileExistsError, match=rf"{name} exists; pass overwrite=True to replace it"):
@@ -235,7 +233,7 @@ def test_a_full_disk_while_pixels_are_written_again(tmp_path, rng, monkeypatch, 
 @pytest.mark.parametrize("pack", [False, "auto"])
 def test_pixels_that_would_make_a_chunk_too_large(tmp_path, rng, monkeypatch, pack):
     """Bytes of more than a gigabyte a frame fit a chunk, as uint16 they do not: known before anything is written."""
-    monkeypatch.setattr("mrcz.file.writer._LARGEST_CHUNK", 200 if pack else 300)
+    monkeypatch.setattr("mrcz.file.writer.FRAME_MAX", 200 if pack else 300)
     path = tmp_path / "a.mrcz"
     frames = rng.integers(0, 15, (3, 16, 16)).astype("u1")
     with mrcz.open(path, "w", pack=pack) as writer:
@@ -260,3 +258,14 @@ def test_a_mask_is_not_dropped_in_silence(tmp_path):
     with pytest.raises(TypeError, match="no place for a mask"), mrcz.Writer(tmp_path / "a.mrc") as writer:
         writer.append(masked[0])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wrong", WRONG_PIXEL_SIZES, ids=str)
+def test_pixel_sizes_that_are_none(tmp_path, wrong):
+    """Told at once, not at the first frame, and before a file is begun."""
+    says = r"pixel_size is .*, expected one or three \(x, y, z\) numbers in Å, 0 or more"
+    with pytest.raises(ValueError, match=says):
+        mrcz.open(tmp_path / "a.mrc", "w", pixel_size=wrong)
+    with pytest.raises(ValueError, match=says):
+        mrcz.write(tmp_path / "a.mrcz", np.zeros((2, 4, 4), "f4"), pixel_size=wrong)
+    assert os.listdir(tmp_path) == []

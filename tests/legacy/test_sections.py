@@ -12,7 +12,7 @@ import pytest
 import mrcz
 from mrcz import MrczError
 from mrcz.legacy.sections import insert
-from mrcz.storage.whole import Disk
+from mrcz.storage.disk import Disk
 
 
 @pytest.mark.parametrize("byteorder", "<>")

@@ -416,3 +416,9 @@ def test_self_test(capsys):
 def test_logger_is_named_mrcz():
     assert ioMRC.logger is logging.getLogger("MRCZ")
     assert ioDM.logger is ioMRC.logger
+
+
+def test_a_pixel_size_below_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"pixel_size is \(1.0, -1.0, 1.0\), expected .* 0 or more"):
+        mrcz.writeMRC(np.zeros((2, 4, 4), "f4"), tmp_path / "a.mrc", pixelsize=[1, -1, 1], pixelunits="\\AA")
+    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from typing import Any
 import msgpack
 import zstandard
 
-from mrcz.container.index import xxh64
+from mrcz.container.chunks import xxh64
 
 MARK, MAGIC = b"\x89MRCZ\r\n\x1a", b"MRCZ_END"
 

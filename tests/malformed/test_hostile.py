@@ -16,7 +16,7 @@ import mrcz
 from mrcz import cli
 from mrcz.check.describe import describe
 from mrcz.check.recover import recover
-from mrcz.container.index import xxh64
+from mrcz.container.chunks import xxh64
 from mrcz.container.metadata import pack
 
 pytestmark = pytest.mark.usefixtures("still")

@@ -17,8 +17,8 @@ import mrcz
 from mrcz import cli
 from mrcz.check.describe import describe
 from mrcz.check.recover import recover
+from mrcz.container.chunks import xxh64
 from mrcz.container.footer import UnknownFooter, parse_trailer
-from mrcz.container.index import xxh64
 from mrcz.storage.source import FileSource
 
 pytestmark = pytest.mark.usefixtures("still")

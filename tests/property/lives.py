@@ -22,7 +22,7 @@ from mrcz.check.recover import recover
 from mrcz.check.verify import verify
 from mrcz.file import growing as growth
 from mrcz.file.growing import GrowingFile
-from mrcz.storage.whole import Disk
+from mrcz.storage.disk import Disk
 
 # An append leaves a gap for a few frames only, so that it is used up again and again.
 growth._GAP = 12000

@@ -19,7 +19,7 @@ SECTOR = 512
 
 
 class Ledger(whole.Disk):
-    """Does what `mrcz.storage.whole.Disk` does, without waiting for a real disk.
+    """Does what `mrcz.storage.disk.Disk` does, without waiting for a real disk.
 
     Parameters
     ----------

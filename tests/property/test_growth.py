@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrcz import FormatError, MrczError
+from mrcz.container.chunks import xxh64
 from mrcz.container.footer import find_footer, load_footer
-from mrcz.container.index import FrameIndex, walk_chunks, xxh64
+from mrcz.container.index import FrameIndex
+from mrcz.container.walk import walk_chunks
 from mrcz.file.growing import GrowingFile
-from mrcz.storage.whole import Disk
+from mrcz.storage.disk import Disk
 
 EXTENDED = b"extended header "
 DATA_OFFSET = 1024 + len(EXTENDED)

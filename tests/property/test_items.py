@@ -1,12 +1,11 @@
 """Items of several bytes: every decoder gives back frames whose bytes the item does not divide."""
 
+import blosc
+import blosc2
 import numpy as np
 import pytest
 
 from _cmrcz import chunk
-
-blosc = pytest.importorskip("blosc")
-blosc2 = pytest.importorskip("blosc2")
 
 
 def poisson(n, rate=0.1, seed=0):

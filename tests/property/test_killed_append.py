@@ -11,7 +11,7 @@ import mrcz
 from mrcz.check.verify import verify
 from mrcz.file import growing as growth
 from mrcz.file.growing import GrowingFile
-from mrcz.storage.whole import Disk
+from mrcz.storage.disk import Disk
 
 pytestmark = pytest.mark.usefixtures("still")
 FRAMES = np.random.default_rng(0).poisson(1.0, (12, 24, 400)).astype(np.uint8)

@@ -192,9 +192,11 @@ def test_appending_after_the_power_went(tmp_path, disk, actions):
             second.promise(("a", kept))
             writer.append(FRAMES["a"][kept])
         second.promise(("a", kept + 1))
+        closed = again.read_bytes()
         assert mrcz.verify(again).ok and judge.series_and_count(again.read_bytes()) == ("a", kept + 1)
         for promised_now, outcome_now in second.after_power_loss(dice, 6):
             judge.check(promised_now or ("a", had), outcome_now, again)
+            assert promised_now != ("a", kept + 1) or outcome_now[str(again)] == closed
     assert len(seen) > 20 and refused < len(seen) / 4 and found
 
 

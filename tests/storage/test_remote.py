@@ -1,22 +1,27 @@
 """Files over HTTP and S3, and file-like objects: what is read, and with how many requests."""
 
+import errno
 import io
 import pickle
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from servers import HostileServer, head
 
 import mrcz
 from mrcz import MissingDependencyError
-from mrcz.container.index import xxh64
-
-fsspec = pytest.importorskip("fsspec", reason="URLs need mrcz[remote]")
-pytest.importorskip("aiohttp", reason="URLs need mrcz[remote]")
+from mrcz.container.chunks import xxh64
+from mrcz.errors import RemoteError
+from mrcz.storage.remote import RemoteSource
 
 HERE = str(Path(__file__).parents[1])
 
@@ -189,9 +194,7 @@ def test_after_a_fork(servers, folder):
 
 
 def test_s3(folder, movie):
-    pytest.importorskip("s3fs")
     # The server in a process of its own: what it imports warns, and its threads would stay.
-    pytest.importorskip("moto.server")
     program = textwrap.dedent("""
         import sys
         from moto.server import ThreadedMotoServer
@@ -260,3 +263,166 @@ def test_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(MissingDependencyError, match=r"mrcz\[remote\]"):
         mrcz.open("https://localhost/a.mrcz")
+
+
+# --- what goes wrong on the way -------------------------------------------------------------------------------------
+
+
+def reset(connection):
+    """Hang up as a router or a restarted server does: the other side gets ECONNRESET, and no end of the body."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def part(data, first, last):
+    body = data[first : last + 1]
+    return head(
+        "206 P", Content_Range=f"bytes {first}-{first + len(body) - 1}/{len(data)}", Content_Length=len(body)
+    ), body
+
+
+FAILURES = {
+    "500": lambda connection, start, body: connection.sendall(head("500 Internal Server Error", Content_Length=0)),
+    "503": lambda connection, start, body: connection.sendall(head("503 Slow Down", Content_Length=4) + b"busy"),
+    "reset at once": lambda connection, start, body: reset(connection),
+    "reset in the headers": lambda connection, start, body: (connection.sendall(start[:30]), reset(connection)),
+    "reset in the body": lambda connection, start, body: (connection.sendall(start + body[:50]), reset(connection)),
+    "closed in the body": lambda connection, start, body: connection.sendall(start + body[:50]),
+}
+
+
+@pytest.mark.parametrize("how", FAILURES)
+def test_one_of_many_requests_fails(folder, movie, how):
+    """None of the frames is given then, nothing is called damage, and the next read may go well."""
+    data = (folder / "a.mrcz").read_bytes()
+    failing = None  # frames whose bytes do not come
+
+    def answer(path, first, last, connection):
+        start, body = part(data, first, last)
+        if failing is not None and first <= failing <= last:
+            FAILURES[how](connection, start, body)
+        else:
+            connection.sendall(start + body)
+
+    with HostileServer(answer) as server, mrcz.open(f"{server.url}/a.mrcz") as reader:
+        offsets = [int(offset) for offset in reader.index.offsets]
+        failing = offsets[6]
+        before = movie[:3].copy()
+        for read in (lambda: reader[6], lambda: reader.read([6]), lambda: reader.read(), lambda: reader.sum()):
+            with pytest.raises(RemoteError, match=r"HTTP 50|the request failed|came where") as info:
+                read()
+            assert str(info.value).startswith(server.url) and not isinstance(info.value, mrcz.FormatError)
+        with pytest.raises(RemoteError):
+            mrcz.verify(f"{server.url}/a.mrcz")
+        assert np.array_equal(reader[:3], before)
+        failing = None
+        assert np.array_equal(reader.read(), movie)
+
+
+@pytest.mark.parametrize("how", FAILURES)
+def test_the_footer_does_not_come(folder, how):
+    """A file whose footer was not sent is not taken for one that has none."""
+    data = (folder / "a.mrcz").read_bytes()
+
+    def answer(path, first, last, connection):
+        start, body = part(data, first, last)
+        if last >= len(data) - 1:
+            FAILURES[how](connection, start, body)
+        else:
+            connection.sendall(start + body)
+
+    with HostileServer(answer) as server:
+        with pytest.raises(RemoteError, match=r"HTTP 50|the request failed|came where"):
+            mrcz.open(f"{server.url}/a.mrcz", permissive=True)
+
+
+class Away(MemoryFileSystem):
+    """A file system that fails when it is told to: ``error`` is raised, or returned for ranges, from ``at`` on."""
+
+    protocol = "away"
+    error = None
+    at = 0
+    cachable = False
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.replace("away://", "memory://"))
+
+    def cat_file(self, path, start=None, end=None, **kwargs):
+        if Away.error is not None and (end or 0) > Away.at:
+            raise Away.error
+        return super().cat_file(path, start=start, end=end, **kwargs)
+
+
+@pytest.fixture
+def away(folder):
+    fsspec.register_implementation("away", Away, clobber=True)
+    files = Away()
+    files.pipe("/a.mrcz", (folder / "a.mrcz").read_bytes())
+    yield "away://a.mrcz"
+    Away.error, Away.at = None, 0
+    files.rm("/a.mrcz")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ECONNRESET, "Connection reset by peer"), TimeoutError("timed out"), PermissionError("no")]
+)
+def test_another_file_system_fails(away, movie, error):
+    """Its own error, whether it is raised or comes as one of many answers; the next read may go well."""
+    with mrcz.open(away) as reader:
+        Away.error, Away.at = error, int(reader.index.offsets[6])
+        for read in (lambda: reader[6], lambda: reader.read([0, 11]), lambda: reader.read()):
+            with pytest.raises(type(error), match=str(error.args[-1])):
+                read()
+        assert np.array_equal(reader[2], movie[2])
+        Away.error = None
+        assert np.array_equal(reader.read([0, 11]), movie[[0, 11]])
+    Away.error, Away.at = error, 0
+    with pytest.raises(type(error), match=str(error.args[-1])):
+        mrcz.open(away)
+
+
+class InvalidRange(Exception):
+    """As botocore says it, and aiohttp, each in its own way."""
+
+    def __init__(self, how):
+        super().__init__("The requested range is not satisfiable")
+        if how == "botocore":
+            self.response = {"Error": {"Code": "InvalidRange"}}
+        elif how == "aiohttp":
+            self.status = 416
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("how", ["botocore", "aiohttp"])
+def test_a_range_behind_the_end_at_another_file_system(away, how, wrapped):
+    """Nothing is there, which is no failure of the file system, until a file is known to be longer."""
+    source = RemoteSource(away)
+    size = source.size
+    Away.error, Away.at = InvalidRange(how), size
+    if wrapped:  # as s3fs passes it on
+        Away.error, cause = OSError(errno.EINVAL, "Invalid argument"), Away.error
+        Away.error.__cause__ = cause
+    assert source.read(size, 10) == b"" and source.read_ranges([(size, size + 5), (size + 9, size + 10)]) == [b"", b""]
+    Away.at = 0
+    with pytest.raises(RemoteError, match="changed at the server"):
+        source.read(0, 10)
+    with pytest.raises(RemoteError, match="changed at the server"):
+        source.read_ranges([(0, 10), (100, 110)])
+    source.close()
+
+
+def test_a_server_that_never_says_how_large_the_file_is(folder):
+    data = (folder / "a.mrcz").read_bytes()
+
+    def answer(path, first, last, connection):
+        body = data[first : last + 1]
+        connection.sendall(head("206 P", Content_Range=f"bytes {first}-{last}/*", Content_Length=len(body)) + body)
+
+    with HostileServer(answer) as server:
+        source = RemoteSource(f"{server.url}/a.mrcz")
+        with pytest.raises(RemoteError, match="does not say how large the file is"):
+            source.size  # noqa: B018
+        source.close()
+        with pytest.raises(ValueError, match="is closed"):
+            source.read(0, 1)

@@ -11,6 +11,7 @@ import threading
 import time
 import zipfile
 
+import fsspec
 import numpy as np
 import pytest
 from servers import HostileServer, RangeServer, head
@@ -18,9 +19,6 @@ from servers import HostileServer, RangeServer, head
 import mrcz
 from mrcz.errors import RemoteError
 from mrcz.storage.http import Limits
-
-fsspec = pytest.importorskip("fsspec", reason="URLs need mrcz[remote]")
-pytest.importorskip("aiohttp", reason="URLs need mrcz[remote]")
 
 
 @pytest.fixture(scope="module")

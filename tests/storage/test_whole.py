@@ -12,15 +12,8 @@ import pytest
 
 import mrcz
 from mrcz import MrczError
-from mrcz.storage.whole import (
-    Disk,
-    NewFile,
-    copy_permissions,
-    remove_unchanged,
-    remove_unfinished,
-    standing,
-    whole_file,
-)
+from mrcz.storage.disk import Disk, standing
+from mrcz.storage.whole import NewFile, remove_unchanged, remove_unfinished, whole_file
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -364,21 +357,6 @@ def test_the_copy_of_a_private_file_is_private_from_its_first_byte(tmp_path, mon
     assert len(modes) >= 2 and set(modes) == {0o600}
 
 
-def test_a_group_that_cannot_be_given_gets_nothing(tmp_path, monkeypatch):
-    path = tmp_path / "a"
-    path.write_bytes(b"")
-    path.chmod(0o640)
-    wanted = os.stat_result([*path.stat()[:5], 4711, *path.stat()[6:]])  # of another group
-
-    def refuse(fd, user, group):
-        raise PermissionError(errno.EPERM, "no")
-
-    monkeypatch.setattr(os, "fchown", refuse, raising=False)
-    with open(path, "rb") as file:
-        assert copy_permissions(path.stat(), file.fileno()) == 0o640
-        assert copy_permissions(wanted, file.fileno()) == 0o600
-
-
 def test_names_as_long_as_names_may_be(tmp_path):
     longest = os.pathconf(tmp_path, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
     for name in ("x" * longest, "µ" * (longest // 2)):
@@ -530,7 +508,7 @@ def test_an_original_that_is_replaced_while_it_goes_stays(tmp_path, disk):
 
 
 def test_an_original_in_use_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr("mrcz.storage.whole._WAIT", 0.05)
+    monkeypatch.setattr("mrcz.storage.disk.WAIT", 0.05)
     path = tmp_path / "a.mrc"
     mrcz.write(path, np.zeros((2, 8, 8), "i2"))
     with mrcz.open(path, "a") as writer:

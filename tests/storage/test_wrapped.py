@@ -9,6 +9,7 @@ import pytest
 import zstandard
 
 from mrcz.errors import FormatError
+from mrcz.filetypes import plain_name
 from mrcz.storage import wrapped as streams
 
 PACKERS = {
@@ -108,7 +109,7 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch, rng):
     [("a.mrc.gz", "a.mrc"), ("d.x/a.MRC.ZST", "d.x/a.MRC"), ("a.map.bz2", "a.map"), ("a.mrc", "a.mrc"), ("a", "a")],
 )
 def test_plain_name(name, plain):
-    assert streams.plain_name(name) == plain
+    assert plain_name(name) == plain
 
 
 def test_real_files(some_data_dir):

@@ -16,19 +16,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from mrcz.container.names import (
-    MRC_SUFFIXES,
-    compressed_name,
-    old_compressed_name,
-    original_name,
-    restored_name,
-    unfinished_name,
-)
+from mrcz.container.names import compressed_name, old_compressed_name, original_name, restored_name, unfinished_name
 from mrcz.errors import ChunkError, FormatError, HeaderError, MrczError, printable, system_error
 from mrcz.file.reader import Reader
+from mrcz.filetypes import MRC_SUFFIXES, plain_name
 from mrcz.storage.remote import is_url
 from mrcz.storage.whole import make_folders
-from mrcz.storage.wrapped import plain_name
 
 __all__ = [
     "MRC_SUFFIXES",
@@ -384,7 +377,7 @@ def plan(
 
 def _in_the_way(destination: str, may_exist: bool | str) -> str | None:
     """Why no file can be made there."""
-    from mrcz.storage.whole import check_place
+    from mrcz.storage.disk import check_place
 
     try:
         check_place(destination)

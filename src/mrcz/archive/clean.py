@@ -232,8 +232,9 @@ def _held(path: str, destination: str) -> int:
     plain files, by the bytes themselves, frame by frame from the first one on. 0 where that cannot be told."""
     import warnings
 
+    from mrcz.container.chunks import xxh64
     from mrcz.container.header.header import Header, claimed_nbytes
-    from mrcz.container.index import walk_chunks, xxh64
+    from mrcz.container.walk import walk_chunks
     from mrcz.errors import FormatWarning, MrczError
     from mrcz.storage.source import open_source
 

@@ -18,9 +18,9 @@ from mrcz.container.header.header import Header
 from mrcz.errors import FormatError, FormatWarning, OtherSourceError
 from mrcz.file.original import blocks, original_header, readable, source_name
 from mrcz.file.reader import Reader
+from mrcz.filetypes import plain_name
 from mrcz.storage.source import FileSource
 from mrcz.storage.whole import Judge, NewFile
-from mrcz.storage.wrapped import plain_name
 
 if TYPE_CHECKING:
     from mrcz.file.reader import Reader

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mrcz.check.origin import Overwrite, check_replaceable, replacing
+from mrcz.container.chunks import CHUNK_HEADER_SIZE, parse_chunk_header, xxh64
 from mrcz.container.footer import Footer, UnknownFooter, find_footer, load_footer
 from mrcz.container.header.header import Header, claimed_nbytes
-from mrcz.container.index import CHUNK_HEADER_SIZE, parse_chunk_header, xxh64
 from mrcz.errors import FormatError, FormatWarning
 from mrcz.file.growing import GrowingFile
 from mrcz.file.salvage import decoded, measured

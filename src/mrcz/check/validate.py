@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrcz.container.chunks import FRAME_MAX
 from mrcz.container.header.header import Header
-from mrcz.container.header.layout import CHUNK_MAX, HEADER_DTYPE, STAMPS, default_mz
+from mrcz.container.header.layout import HEADER_DTYPE, STAMPS, default_mz
 from mrcz.errors import FormatError, FormatWarning
 from mrcz.file.reader import Reader
 
@@ -294,7 +295,7 @@ class _Judge:
                     "writes a file without them"
                 )
         frame = reader.header.frame_nbytes
-        if not reader.is_compressed and frame > CHUNK_MAX:
+        if not reader.is_compressed and frame > FRAME_MAX:
             self.notes.append(f"frames of {frame} bytes cannot be compressed")
 
     # ---- pixels --------------------------------------------------------------------------------------------------

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrcz.errors import ChunkError, FormatError, FormatWarning
-from mrcz.file.codec import default_threads
 from mrcz.file.reader import Reader
+from mrcz.threads import default_threads
 
 if TYPE_CHECKING:
-    from mrcz.container.index import ReadRange
+    from mrcz.container.ranges import ReadRange
     from mrcz.file.reader import Reader
 
 __all__ = ["Fault", "Verification", "verify"]
@@ -195,7 +195,8 @@ def _metadata_faults(reader: Reader) -> Iterator[Fault]:
 
 def _stored_faults(reader: Reader, progress: Callable[[int, int], None] | None) -> Iterator[Fault]:
     """Stored bytes against the checksums of the footer, some megabytes a thread at a time."""
-    from mrcz.container.index import plan_reads, xxh64
+    from mrcz.container.chunks import xxh64
+    from mrcz.container.ranges import plan_reads
 
     index = reader.index
     if index.hashes is None:

@@ -30,12 +30,13 @@ from mrcz.cli._shared import (
     UsageError,
     check_interrupted,
     emit,
+    error_code,
     error_line,
     forget_interrupts,
     interrupt,
     summary,
 )
-from mrcz.errors import FormatError, MrczError
+from mrcz.errors import MrczError
 
 __all__ = ["EXIT_DAMAGED", "EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "build_parser", "main"]
 
@@ -161,7 +162,7 @@ def _try(module: Any, args: argparse.Namespace) -> int:
         return EXIT_FAILED
     except (OSError, MrczError, MemoryError) as error:
         text = error_line(error)
-        code = EXIT_DAMAGED if isinstance(error, FormatError) else EXIT_FAILED
+        code = error_code(error)
     except UsageError:
         raise
     except Exception as error:

@@ -8,14 +8,13 @@ from typing import Any
 
 from mrcz.cli import _text
 from mrcz.cli._output import say, talk
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, UsageError, emit
+from mrcz.cli._shared import UsageError, emit, mrc_files
 
 __all__ = [
     "OWN",
     "add_fitting",
     "add_orientation",
     "check_folders",
-    "exit_code",
     "fitted_gain",
     "fitting",
     "inputs",
@@ -208,13 +207,10 @@ def inputs(args: argparse.Namespace) -> tuple[list[tuple[str, str, str | None]],
     wrote beside its stacks. If that is named itself its problem is `OWN`."""
     from mrcz.archive import batch
 
-    others: list[batch.LeftOut] = []
-    suffixes = (*batch.MRC_SUFFIXES, ".mrcz")
+    files, others = mrc_files(args)
     named = set(args.inputs)
     found: list[tuple[str, str, str | None]] = []
-    for path, relative, problem in batch.expand(
-        args.inputs, recursive=args.recursive, suffixes=suffixes, left_out=others
-    ):
+    for path, relative, problem in files:
         if problem is None and _is_own(path):
             if path not in named:
                 others.append(batch.LeftOut(path, OWN))
@@ -230,8 +226,9 @@ def _is_own(path: str) -> bool:
 
     import mrcz
     from mrcz.errors import FormatWarning, MrczError
+    from mrcz.filetypes import plain_name
     from mrcz.session.correct import PRODUCTS
-    from mrcz.storage.wrapped import is_wrapped, plain_name
+    from mrcz.storage.wrapped import is_wrapped
 
     if os.path.splitext(plain_name(path))[0].endswith(tuple(os.path.splitext(name)[0] for name in PRODUCTS.values())):
         return True
@@ -244,13 +241,6 @@ def _is_own(path: str) -> bool:
                 return "correction" in reader.metadata or "session_statistics" in reader.metadata
     except (OSError, MrczError, ValueError, MemoryError):
         return False  # whoever corrects it will say what is wrong
-
-
-def exit_code(results: list[Any]) -> int:
-    """Damage outweighs failure outweighs success."""
-    if any(result.damaged for result in results):
-        return EXIT_DAMAGED
-    return EXIT_OK if all(result.ok for result in results) else EXIT_FAILED
 
 
 def check_folders(args: argparse.Namespace) -> None:

@@ -47,7 +47,8 @@ def check_output(action: str, output: str | None) -> None:
     ------
     UsageError
     """
-    from mrcz.container.names import MRC_SUFFIXES, compressed_name
+    from mrcz.container.names import compressed_name
+    from mrcz.filetypes import MRC_SUFFIXES
 
     if output is None or output == "-" or output.endswith(("/", os.sep)) or os.path.isdir(output):
         return

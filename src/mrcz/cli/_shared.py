@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from mrcz.cli._output import dump, talk
-from mrcz.errors import OtherSourceError, system_error
+from mrcz.errors import FormatError, OtherSourceError, system_error
 
 if TYPE_CHECKING:
     from mrcz.archive.batch import LeftOut
@@ -27,12 +27,16 @@ __all__ = [
     "add_reading",
     "check_interrupted",
     "emit",
+    "error_code",
     "error_line",
     "exit_code",
+    "failed",
     "forget_interrupts",
     "interrupt",
     "left_out",
+    "mrc_files",
     "summary",
+    "tell_left_out",
     "threads",
     "totals",
 ]
@@ -91,6 +95,16 @@ def add_inputs(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--json", action="store_true", help="one JSON object a file and one at the end, a line each, instead of text"
     )
+
+
+def mrc_files(args: argparse.Namespace) -> tuple[Iterator[tuple[str, str, str | None]], list[LeftOut]]:
+    """What the inputs of a command mean, as `archive.batch.expand` gives it, MRC and MRCZ files in directories; and
+    the list of what is left out, which fills as one goes through them."""
+    from mrcz.archive import batch
+
+    others: list[LeftOut] = []
+    suffixes = (*batch.MRC_SUFFIXES, ".mrcz")
+    return batch.expand(args.inputs, recursive=args.recursive, suffixes=suffixes, left_out=others), others
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
@@ -226,6 +240,20 @@ def left_out(items: Sequence[LeftOut], args: argparse.Namespace) -> str:
     return f"{len(items)} left out ({why})" + ("" if args.verbose else "; -v lists them")
 
 
+def tell_left_out(items: Sequence[LeftOut], args: argparse.Namespace) -> None:
+    """`left_out` as a line of its own, if there is something to say."""
+    if left := left_out(items, args):
+        talk(f"mrcz: {left}")
+
+
+def failed(path: str, problem: str, args: argparse.Namespace, *, damaged: bool = False, **fields: Any) -> int:
+    """Report that nothing could be done with a file, with fields of the command's own in its record; the exit code."""
+    if args.json:
+        emit({"path": path, **fields, "error": problem, "damaged": damaged})
+    talk(f"mrcz: {path}: {problem}")
+    return EXIT_DAMAGED if damaged else EXIT_FAILED
+
+
 def error_line(error: BaseException, destination: str | None = None) -> str:
     """An error as one line that begins with the name of the file, without Python's numbers.
 
@@ -241,6 +269,11 @@ def error_line(error: BaseException, destination: str | None = None) -> str:
     if isinstance(name, str) and text == f"{error.strerror}: {name}":
         return f"{name}: {error.strerror}"
     return text
+
+
+def error_code(error: BaseException) -> int:
+    """Exit code for an error that ended a command, or the work on a file."""
+    return EXIT_DAMAGED if isinstance(error, FormatError) else EXIT_FAILED
 
 
 def exit_code(results: Iterable[Any]) -> int:

@@ -20,15 +20,13 @@ from mrcz.cli._correcting import (
     add_fitting,
     check_folders,
     check_plots,
-    exit_code,
     fitting,
     inputs,
     save_figure,
     show,
 )
-from mrcz.cli._output import talk
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import UsageError, add_force, add_inputs, add_reading, left_out, overwriting
+from mrcz.cli._shared import UsageError, add_force, add_inputs, add_reading, exit_code, overwriting, tell_left_out
 
 HELP = "replace hot and dead pixels, apply gain and dark"
 
@@ -103,8 +101,7 @@ def run(args: argparse.Namespace) -> int:
         # What is shown needs no arrays, and a long list of files would keep them all.
         results.append(Corrected(result.source, result.destinations, result.report, None, result.error, result.damaged))
         show(result, args.json, status, time.perf_counter() - started)
-    if left := left_out(others, args):
-        talk(f"mrcz: {left}")
+    tell_left_out(others, args)
     if args.plot and len(figures) > 1:
         from mrcz.correct import recurrence
         from mrcz.correct.plots import plot_recurrence, plot_session

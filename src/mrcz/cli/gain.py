@@ -20,7 +20,6 @@ from mrcz.cli import _text
 from mrcz.cli._correcting import (
     OWN,
     add_orientation,
-    exit_code,
     fitted_gain,
     inputs,
     orientation,
@@ -38,9 +37,11 @@ from mrcz.cli._shared import (
     add_inputs,
     add_reading,
     emit,
+    error_code,
     error_line,
-    left_out,
+    exit_code,
     overwriting,
+    tell_left_out,
     threads,
 )
 
@@ -95,8 +96,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
     from mrcz.check.origin import check_replaceable
-    from mrcz.errors import FormatError, MrczError
-    from mrcz.storage.whole import is_same_place
+    from mrcz.errors import MrczError
+    from mrcz.storage.disk import is_same_place
 
     output = getattr(args, "output", None)
     written = [name for name in (output, *(getattr(args, name, None) for name in ("offset", "mask"))) if name]
@@ -122,18 +123,18 @@ def run(args: argparse.Namespace) -> int:
             return _session(args)
         {"make": _make, "orient": _orient, "gamma": _gamma, "convert": _convert}[args.action](args)
     except (OSError, MrczError, ValueError, MemoryError) as error:
-        return _failed(args, error_line(error, output), damaged=isinstance(error, FormatError))
+        return _failed(args, error_line(error, output), error_code(error))
     return EXIT_OK
 
 
-def _failed(args: argparse.Namespace, text: str, *, damaged: bool = False) -> int:
+def _failed(args: argparse.Namespace, text: str, code: int = EXIT_FAILED) -> int:
     if args.json:
         path = args.gain
         if args.action != "orient" and args.action != "convert":
             path = (args.inputs if args.action == "session" else args.flats)[0]
-        emit({"path": path, "error": text, "damaged": damaged})
+        emit({"path": path, "error": text, "damaged": code == EXIT_DAMAGED})
     talk(f"mrcz: {text}")
-    return EXIT_DAMAGED if damaged else EXIT_FAILED
+    return code
 
 
 def _mean(path: str, args: argparse.Namespace) -> tuple[Any, int]:
@@ -241,7 +242,7 @@ def _gamma(args: argparse.Namespace) -> None:
 def _movies(args: argparse.Namespace, results: list[Any], done: list[str]) -> list[str]:
     """The movies to add: not those that are in the statistics, and none of the references read or written here."""
     from mrcz.session.correct import Corrected
-    from mrcz.storage.whole import is_same_place
+    from mrcz.storage.disk import is_same_place
 
     ours = [name for name in (args.output, args.offset, args.mask, args.state, args.gain, args.dark) if name]
     seen, paths = set(done), []
@@ -254,8 +255,7 @@ def _movies(args: argparse.Namespace, results: list[Any], done: list[str]) -> li
             show(Corrected(path, report={"reason": OWN}), args.json, "skipped")
         elif os.path.abspath(path) not in seen:
             paths.append(path)
-    if left := left_out(others, args):
-        talk(f"mrcz: {left}")
+    tell_left_out(others, args)
     return paths
 
 

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mrcz.cli import _text
-from mrcz.cli._output import say, talk
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, UsageError, add_inputs, emit, left_out
+from mrcz.cli._output import say
+from mrcz.cli._shared import EXIT_OK, UsageError, add_inputs, emit, failed, mrc_files, tell_left_out
 
 HELP = "show the header of a file, or change it in place"
 
@@ -50,10 +50,8 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run and not changes:
         raise UsageError("--dry-run goes with --set or --label")
     code, shown = EXIT_OK, 0
-    others: list[batch.LeftOut] = []
-    for path, _, problem in batch.expand(
-        args.inputs, recursive=args.recursive, suffixes=(*batch.MRC_SUFFIXES, ".mrcz"), left_out=others
-    ):
+    files, others = mrc_files(args)
+    for path, _, problem in files:
         damaged = False
         if problem is None:
             try:
@@ -66,12 +64,8 @@ def run(args: argparse.Namespace) -> int:
             except (OSError, MrczError, ValueError, TypeError, MemoryError) as error:
                 problem = batch.error_text(error, path)
                 damaged = isinstance(error, FormatError)
-        code = EXIT_DAMAGED if damaged else max(code, EXIT_FAILED)
-        if args.json:
-            emit({"path": path, "error": problem, "damaged": damaged})
-        talk(f"mrcz: {path}: {problem}")
-    if left := left_out(others, args):
-        talk(f"mrcz: {left}")
+        code = max(code, failed(path, problem, args, damaged=damaged))
+    tell_left_out(others, args)
     return code
 
 

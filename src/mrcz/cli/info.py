@@ -11,8 +11,8 @@ import time
 from typing import Any
 
 from mrcz.cli import _text
-from mrcz.cli._output import say, talk
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, add_inputs, add_reading, emit, left_out
+from mrcz.cli._output import say
+from mrcz.cli._shared import EXIT_OK, add_inputs, add_reading, emit, failed, mrc_files, tell_left_out
 
 HELP = "explain what is in a file"
 LISTING = True
@@ -35,10 +35,8 @@ def run(args: argparse.Namespace) -> int:
     from mrcz.errors import FormatError, FormatWarning, MrczError
 
     code, shown = EXIT_OK, 0
-    others: list[batch.LeftOut] = []
-    for path, _, problem in batch.expand(
-        args.inputs, recursive=args.recursive, suffixes=(*batch.MRC_SUFFIXES, ".mrcz"), left_out=others
-    ):
+    files, others = mrc_files(args)
+    for path, _, problem in files:
         damaged, started = False, time.perf_counter()
         if problem is None:
             try:
@@ -55,18 +53,14 @@ def run(args: argparse.Namespace) -> int:
                 problem = batch.error_text(error, path)
                 damaged = isinstance(error, FormatError)
         if problem is not None:
-            code = EXIT_DAMAGED if damaged else max(code, EXIT_FAILED)
-            if args.json:
-                emit({"path": path, "error": problem, "damaged": damaged})
-            talk(f"mrcz: {path}: {problem}")
+            code = max(code, failed(path, problem, args, damaged=damaged))
             continue
         if args.json:
             emit({**found.asdict(), "seconds": time.perf_counter() - started})
         else:
             say(*([""] if shown else []), *lines(found))
         shown += 1
-    if left := left_out(others, args):
-        talk(f"mrcz: {left}")
+    tell_left_out(others, args)
     return code
 
 

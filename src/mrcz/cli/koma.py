@@ -20,7 +20,6 @@ from mrcz.cli._correcting import (
     add_fitting,
     check_folders,
     check_plots,
-    exit_code,
     fitting,
     inputs,
     save_figure,
@@ -28,7 +27,16 @@ from mrcz.cli._correcting import (
 )
 from mrcz.cli._output import talk
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import UsageError, add_force, add_inputs, add_reading, error_line, left_out, overwriting
+from mrcz.cli._shared import (
+    UsageError,
+    add_force,
+    add_inputs,
+    add_reading,
+    error_line,
+    exit_code,
+    overwriting,
+    tell_left_out,
+)
 
 HELP = "remove what neighbouring stacks share: the read-out pattern"
 
@@ -85,8 +93,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             paths.append(path)
             folders[path] = None if args.output is None else os.path.join(args.output, os.path.dirname(relative))
-    if left := left_out(others, args):
-        talk(f"mrcz: {left}")
+    tell_left_out(others, args)
     koma = Koma(args.radius, max_contrast=args.max_contrast, n_threads=args.threads)
     waiting: dict[int, str] = {}
     done: list[str] = []

@@ -18,7 +18,7 @@ import time
 from mrcz.cli import _text
 from mrcz.cli._output import say, talk
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, add_force, emit, error_line, overwriting
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_OK, add_force, emit, error_code, error_line, overwriting
 
 HELP = "save the whole frames of a broken file"
 
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             emit({"path": args.input, "destination": None, "error": text, "damaged": damaged})
         talk(f"mrcz: {text}")
-        return EXIT_DAMAGED if damaged else EXIT_FAILED
+        return error_code(error)
     bar.clear()
     if args.json:
         fields = {**found.asdict(), "seconds": time.perf_counter() - started, "damaged": not found.complete}

@@ -13,9 +13,9 @@ import argparse
 from functools import partial
 
 from mrcz.cli import _text
-from mrcz.cli._output import say, talk
+from mrcz.cli._output import say
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, add_inputs, emit, left_out, threads
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_OK, add_inputs, emit, failed, mrc_files, tell_left_out, threads
 
 HELP = "judge files against the MRC2014 standard"
 
@@ -34,9 +34,8 @@ def run(args: argparse.Namespace) -> int:
     from mrcz.check.validate import validate
     from mrcz.errors import MrczError
 
-    others: list[batch.LeftOut] = []
-    suffixes = (*batch.MRC_SUFFIXES, ".mrcz")
-    found = list(batch.expand(args.inputs, recursive=args.recursive, suffixes=suffixes, left_out=others))
+    files, others = mrc_files(args)
+    found = list(files)
     bar = Progress(len(found), quiet=args.quiet)
     code = EXIT_OK
     for path, _, problem in found:
@@ -48,10 +47,7 @@ def run(args: argparse.Namespace) -> int:
                 problem = batch.error_text(error, path)
         bar.clear()
         if problem is not None:
-            code = max(code, EXIT_FAILED)
-            if args.json:
-                emit({"path": path, "problems": [], "notes": [], "error": problem})
-            talk(f"mrcz: {path}: {problem}")
+            code = max(code, failed(path, problem, args, problems=[], notes=[]))
             continue
         if not result.ok:
             code = EXIT_DAMAGED
@@ -63,6 +59,5 @@ def run(args: argparse.Namespace) -> int:
             *(f"  {text}" for text in result.problems),
             *(f"  note: {text}" for text in (() if args.quiet else result.notes)),
         )
-    if left := left_out(others, args):
-        talk(f"mrcz: {left}")
+    tell_left_out(others, args)
     return code

@@ -17,7 +17,7 @@ from typing import Any
 from mrcz.cli import _text
 from mrcz.cli._output import say, talk
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, add_inputs, emit, left_out, threads
+from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, add_inputs, emit, failed, left_out, mrc_files, threads
 
 HELP = "check files for damage, or compare two"
 
@@ -33,16 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
-    from mrcz.archive import batch
-
     started = time.perf_counter()
-    others: list[batch.LeftOut] = []
-    suffixes = (*batch.MRC_SUFFIXES, ".mrcz")
-    found = list(batch.expand(args.inputs, recursive=args.recursive, suffixes=suffixes, left_out=others))
+    files, others = mrc_files(args)
+    found = list(files)
     bar = Progress(len(found), quiet=args.quiet)
     codes: Counter[int] = Counter()
     for path, _, problem in found:
-        codes[_missing(path, problem, args) if problem is not None else _verify(path, args, bar)] += 1
+        codes[failed(path, problem, args, faults=[]) if problem is not None else _verify(path, args, bar)] += 1
     code = max(codes, default=EXIT_OK)
     named = [path for path, _, problem in found if problem is None]
     if code == EXIT_OK and len(named) == 2 == len(args.inputs) and not (args.each or args.fast):
@@ -58,13 +55,6 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _missing(path: str, problem: str, args: argparse.Namespace) -> int:
-    if args.json:
-        emit({"path": path, "error": problem, "faults": []})
-    talk(f"mrcz: {path}: {problem}")
-    return EXIT_FAILED
-
-
 def _verify(path: str, args: argparse.Namespace, bar: Progress) -> int:
     from mrcz.archive import batch
     from mrcz.check.verify import verify
@@ -76,7 +66,7 @@ def _verify(path: str, args: argparse.Namespace, bar: Progress) -> int:
         )
     except (OSError, MrczError, MemoryError) as error:
         bar.clear()
-        return _missing(path, batch.error_text(error, path), args)
+        return failed(path, batch.error_text(error, path), args, faults=[])
     bar.clear()
     if args.json:
         fault = None if found.ok else str(found.faults[0])
@@ -110,7 +100,7 @@ def _compare(first: str, second: str, args: argparse.Namespace, bar: Progress) -
         )
     except (OSError, MrczError, MemoryError) as error:
         bar.clear()
-        return _missing(first, str(error), args)
+        return failed(first, str(error), args, faults=[])
     bar.clear()
     if args.json:
         status = "done" if found.same else "failed"

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mrcz.container.index import FOOTER_MARK, FrameIndex, Read, xxh64
+from mrcz.container.chunks import FOOTER_MARK, Read, xxh64
+from mrcz.container.index import FrameIndex
 from mrcz.errors import FormatError
 
 __all__ = [

@@ -17,6 +17,8 @@ __all__ = [
     "CODEC_NAMES",
     "CODEC_NUMBERS",
     "MODES",
+    "PACKED",
+    "PIXEL_TYPES",
     "PixelFormat",
     "format_for",
     "format_of_mode",
@@ -29,6 +31,10 @@ __all__ = [
 CODEC_NUMBERS = {"blosclz": 1, "lz4": 2, "lz4hc": 3, "snappy": 4, "zlib": 5, "zstd": 6}
 CODEC_NAMES = {number: name for name, number in CODEC_NUMBERS.items()}
 _LAST_CODEC = 15
+
+# The core's numbers of what a stored element is; complex ones have none and are never converted there.
+PIXEL_TYPES = {"i1": 0, "u1": 1, "i2": 2, "u2": 3, "i4": 4, "u4": 5, "f2": 6, "f4": 7}
+PACKED = 8  # two 4-bit pixels a byte
 
 # mode -> (dtype given to the user, dtype stored, stored elements a pixel); byte order is added later.
 MODES: dict[int, tuple[str, str, int]] = {

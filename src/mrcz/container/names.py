@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 
+from mrcz.filetypes import FOREIGN_SUFFIXES, MRC_SUFFIXES, MRCZ_SUFFIX, WRAPPER_SUFFIXES, plain_name
+
 __all__ = [
-    "MRC_SUFFIXES",
     "check_new_name",
     "compressed_name",
     "old_compressed_name",
@@ -18,23 +19,6 @@ __all__ = [
     "restored_name",
     "unfinished_name",
 ]
-
-#: Suffixes of plain MRC files. From a directory these are taken; a file named itself may be called anything.
-MRC_SUFFIXES = (".mrc", ".mrcs", ".map", ".ccp4", ".st", ".rec", ".ali", ".preali", ".msk")
-
-_WRAPPERS = (".gz", ".bz2", ".xz", ".zst")
-
-# What every other program would take the file for, by its suffix.
-_FOREIGN = {
-    **dict.fromkeys((".tif", ".tiff", ".gain"), "TIFF"),
-    **dict.fromkeys((".h5", ".hdf5", ".hdf", ".nxs", ".emd", ".hspy"), "HDF5"),
-    **dict.fromkeys((".npy", ".npz"), "NumPy"),
-    **dict.fromkeys((".png", ".jpg", ".jpeg"), "picture"),
-    **dict.fromkeys((".dm3", ".dm4"), "DigitalMicrograph"),
-    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z"), "archive"),
-    ".eer": "EER",
-    ".zarr": "Zarr",
-}
 
 
 def check_new_name(path: str | os.PathLike) -> None:
@@ -47,13 +31,13 @@ def check_new_name(path: str | os.PathLike) -> None:
     """
     name = os.fspath(path)
     stem, suffix = os.path.splitext(name)
-    if suffix.lower() in _WRAPPERS:
+    if suffix.lower() in WRAPPER_SUFFIXES:
         plain = os.path.basename(stem)
         raise ValueError(
             f"{name}: {suffix} is read, not written; write {compressed_name(plain)}, which is compressed and opens "
             f"anywhere in it, or {plain}"
         )
-    kind = _FOREIGN.get(suffix.lower())
+    kind = FOREIGN_SUFFIXES.get(suffix.lower())
     if kind is not None:
         raise ValueError(f"{name}: its suffix says {kind}, and this would be an MRC file; name it .mrc or .mrcz")
 
@@ -65,15 +49,15 @@ def compressed_name(name: str) -> str:
     """
     stem, suffix = os.path.splitext(name)
     if suffix == ".mrc":
-        return stem + ".mrcz"
-    return name if suffix == ".mrcz" else name + ".mrcz"
+        return stem + MRCZ_SUFFIX
+    return name if suffix == MRCZ_SUFFIX else name + MRCZ_SUFFIX
 
 
 def old_compressed_name(name: str) -> str:
     """What versions before the rule above called it: ``TS_01.st`` and ``TS_01.rec`` both became ``TS_01.mrcz``."""
-    plain = _unwrapped(name)
+    plain = plain_name(name)
     stem, suffix = os.path.splitext(plain)
-    return (stem if suffix.lower() in (*MRC_SUFFIXES, ".mrcz") else plain) + ".mrcz"
+    return (stem if suffix.lower() in (*MRC_SUFFIXES, MRCZ_SUFFIX) else plain) + MRCZ_SUFFIX
 
 
 def restored_name(name: str, source_name: str | None) -> str:
@@ -82,17 +66,17 @@ def restored_name(name: str, source_name: str | None) -> str:
     ``TS_01.st.mrcz`` → ``TS_01.st``, ``movie.mrcz`` → ``movie.mrc``; ``TS_01.mrcz`` that was made from ``TS_01.st``
     → ``TS_01.st``, and so under any new name: ``copy.mrcz`` → ``copy.st``.
     """
-    plain = _unwrapped(name)
+    plain = plain_name(name)
     stem, suffix = os.path.splitext(plain)
     if suffix.lower() in MRC_SUFFIXES:
         return plain  # plain already: movie.mrc.gz → movie.mrc
-    if suffix.lower() != ".mrcz":
+    if suffix.lower() != MRCZ_SUFFIX:
         stem = plain
-    inner = _unwrapped(stem)
+    inner = plain_name(stem)
     if os.path.splitext(inner)[1].lower() in MRC_SUFFIXES:
         return inner
-    known = os.path.splitext(_unwrapped(source_name or ""))[1]
-    if not known[1:].isalnum() or known.lower() == ".mrcz":
+    known = os.path.splitext(plain_name(source_name or ""))[1]
+    if not known[1:].isalnum() or known.lower() == MRCZ_SUFFIX:
         known = ".mrc"
     return inner if inner.endswith(known) else inner + known
 
@@ -107,9 +91,3 @@ def unfinished_name(name: str) -> str | None:
     """What a temporary file of ours will be called: ``.movie.mrcz.1f2e3d4c.part`` → ``movie.mrcz``; None for others."""
     found = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.(?:part|tmp)", name, re.DOTALL)
     return None if found is None else found[1]
-
-
-def _unwrapped(name: str) -> str:
-    """The name without ``.gz`` and the like."""
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in _WRAPPERS else name

@@ -40,8 +40,10 @@ from mrcz.errors import FormatError, FormatWarning, MrczError
 from mrcz.file.original import Counter, Progress, blocks, original_header, readable, restored, source_name
 from mrcz.file.reader import Reader
 from mrcz.file.writer import Writer
-from mrcz.storage.whole import Judge, NewFile, copy_permissions, is_same_place, remove_unchanged
-from mrcz.storage.wrapped import open_plain, plain_name
+from mrcz.filetypes import plain_name
+from mrcz.storage.disk import copy_permissions, is_same_place
+from mrcz.storage.whole import Judge, NewFile, remove_unchanged
+from mrcz.storage.wrapped import open_plain
 
 if TYPE_CHECKING:
     from mrcz.file.reader import Reader

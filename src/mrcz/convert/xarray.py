@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mrcz.file.reader import Reader
+from mrcz.filetypes import MRC_SUFFIXES, MRCZ_SUFFIX
 
 try:
     from xarray import Dataset, Variable
@@ -20,8 +21,6 @@ except ImportError as error:  # pragma: no cover - xarray itself imports this mo
     raise MissingDependencyError("mrcz.convert.xarray needs xarray: pip install 'mrcz[xarray]'") from error
 
 __all__ = ["MrczBackend"]
-
-_SUFFIXES = (".mrcz", ".mrc", ".mrcs", ".map", ".ccp4", ".st", ".rec")
 
 
 class _Frames(BackendArray):
@@ -79,4 +78,4 @@ class MrczBackend(BackendEntrypoint):
         """By the suffix."""
         if not isinstance(filename_or_obj, (str, os.PathLike)):
             return False
-        return os.fspath(filename_or_obj).lower().endswith(_SUFFIXES)
+        return os.fspath(filename_or_obj).lower().endswith((*MRC_SUFFIXES, MRCZ_SUFFIX))

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from mrcz.file.reader import Reader
-from mrcz.storage.whole import is_same_place, whole_file
+from mrcz.storage.disk import is_same_place
+from mrcz.storage.whole import whole_file
 
 __all__ = ["references", "write_references"]
 
@@ -139,7 +140,7 @@ def _locate(reader: Reader) -> str:
 
 def _compressor(reader: Reader) -> dict[str, Any]:
     """The Blosc settings of the first chunk. Decoders take what they need from each chunk's own header."""
-    from mrcz.container.index import CHUNK_HEADER_SIZE, parse_chunk_header
+    from mrcz.container.chunks import CHUNK_HEADER_SIZE, parse_chunk_header
 
     if not len(reader):
         return {"cname": "zstd", "clevel": 1, "shuffle": 0, "blocksize": 0}

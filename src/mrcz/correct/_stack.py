@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, runtime_checkable
@@ -10,11 +9,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from _cmrcz import outlier as _outlier
+from mrcz.threads import count_threads
 
 __all__ = [
     "Summed",
     "as_stack",
-    "clip_threads",
     "corrected_frames",
     "frames_of",
     "in_ranges",
@@ -23,16 +22,6 @@ __all__ = [
 ]
 
 _KERNEL_TYPES = {"int8", "uint8", "int16", "uint16", "int32", "uint32", "float16", "float32", "float64"}
-
-
-def clip_threads(n_threads: int | None) -> int:
-    """The number of threads to use: ``n_threads``, or the processors this process may run on."""
-    if n_threads is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        return len(affinity(0)) if affinity else os.cpu_count() or 1
-    if n_threads < 1:
-        raise ValueError(f"n_threads is at least 1, not {n_threads}")
-    return int(n_threads)
 
 
 def in_ranges(n: int, n_threads: int, work: Callable[[int, int], Any], *, least: int = 1) -> list:
@@ -154,7 +143,7 @@ def time_sum(stack: Any, gain: np.ndarray | None = None, *, n_threads: int | Non
             raise ValueError(f"a gain of shape {gain.shape} for frames of {(ny, nx)}")
     if isinstance(stack, Summed):
         return stack.total if gain is None else np.multiply(stack.total, gain, dtype=np.float32, casting="unsafe")
-    n_threads = clip_threads(n_threads)
+    n_threads = count_threads(n_threads)
     if is_raw_file(stack):
         return np.asarray(stack.sum(gain=gain, dtype=kind, n_threads=n_threads))
     if isinstance(stack, np.ndarray) and stack.flags.c_contiguous and dtype.isnative and dtype.name in _KERNEL_TYPES:

@@ -24,7 +24,8 @@ from mrcz.correct._event_tests import (
     link,
     threshold_table,
 )
-from mrcz.correct._stack import as_stack, clip_threads, frames_of, in_ranges, time_sum
+from mrcz.correct._stack import as_stack, frames_of, in_ranges, time_sum
+from mrcz.threads import count_threads
 
 __all__ = ["EventModel", "fit_events"]
 
@@ -335,7 +336,7 @@ def fit_events(
         raise ValueError(f"alpha is a share of good pixels below 1e-3, not {alpha}")
     stack = as_stack(stack)
     nz, ny, nx = (int(n) for n in stack.shape)
-    n_threads = clip_threads(n_threads)
+    n_threads = count_threads(n_threads)
     empty = np.empty(0)
     nothing = EventModel(
         (ny, nx), nz, float(alpha), 0, "poisson", "", *(_frozen(empty.astype(t)) for t in _LISTS.values())

@@ -23,7 +23,8 @@ import numpy as np
 
 from _cmrcz import outlier as _outlier
 from mrcz.correct._pattern import PARTS, Parts, split
-from mrcz.correct._stack import clip_threads, in_ranges
+from mrcz.correct._stack import in_ranges
+from mrcz.threads import count_threads
 
 __all__ = ["Koma", "KomaReference", "contrast_score", "koma_references"]
 
@@ -117,7 +118,7 @@ class Koma:
         if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise ValueError(f"references are float32 or float64, not {self.dtype}")
         self.shrink = bool(shrink)
-        self._n_threads = clip_threads(n_threads)
+        self._n_threads = count_threads(n_threads)
         self._shape: tuple[int, int] | None = None
         self._pushed = 0
         self._included = 0

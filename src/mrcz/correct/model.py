@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from _cmrcz import outlier as _outlier
-from mrcz.correct._stack import as_stack, clip_threads, frames_of, in_ranges
+from mrcz.correct._stack import as_stack, frames_of, in_ranges
 from mrcz.correct.thresholds import Tail
+from mrcz.threads import count_threads
 
 __all__ = ["OutlierModel", "frozen", "psf_kernel"]
 
@@ -255,7 +256,7 @@ class OutlierModel:
                 self.apply_frame(there if in_place else stack[t], there, number=t, noise=noise, seed=seed)
 
         # Arrays are shared by frames; a reader has its own threads and need not be safe to share.
-        in_ranges(nz, clip_threads(n_threads) if in_memory else 1, work)
+        in_ranges(nz, count_threads(n_threads) if in_memory else 1, work)
         return out if given is None else given
 
     def frames(self, stack: Any, *, noise: bool = False, seed: int = 0) -> Iterator[np.ndarray]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from _cmrcz import outlier as _outlier
-from mrcz.correct._stack import as_stack, clip_threads, in_ranges, time_sum
+from mrcz.correct._stack import as_stack, in_ranges, time_sum
 from mrcz.correct.events import EventModel
 from mrcz.correct.local import Surroundings, examine
 from mrcz.correct.model import OutlierModel, frozen, psf_kernel
@@ -32,6 +32,7 @@ from mrcz.correct.selecting import (
 )
 from mrcz.correct.structure import raised_around, structure_of
 from mrcz.errors import StructureWarning
+from mrcz.threads import count_threads
 
 __all__ = ["METHODS", "OutlierModel", "defect_model", "fit_outliers", "psf_kernel"]
 
@@ -146,7 +147,7 @@ def fit_outliers(
         if defects.shape != (ny, nx):
             raise ValueError(f"a defect map of shape {defects.shape} for frames of {(ny, nx)}")
     psf = _kernel(kernel)
-    n_threads = clip_threads(n_threads)
+    n_threads = count_threads(n_threads)
     if gain is not None:
         gain, unusable = _usable(gain, (ny, nx))
         if unusable is not None:

@@ -14,7 +14,6 @@ from _cmrcz.correcting import Steps
 from mrcz.correct._stack import (
     Summed,
     as_stack,
-    clip_threads,
     corrected_frames,
     frames_of,
     in_ranges,
@@ -25,6 +24,7 @@ from mrcz.correct.events import EventModel, fit_events
 from mrcz.correct.gain import check_gain, power
 from mrcz.correct.koma import KomaReference
 from mrcz.correct.outliers import OutlierModel, fit_outliers
+from mrcz.threads import count_threads
 
 __all__ = ["Correction"]
 
@@ -264,7 +264,7 @@ class Correction:
             for t in range(start, stop):
                 self.apply_frame(stack[t], target[t], number=t)
 
-        in_ranges(stack.shape[0], clip_threads(n_threads) if isinstance(stack, np.ndarray) else 1, work)
+        in_ranges(stack.shape[0], count_threads(n_threads) if isinstance(stack, np.ndarray) else 1, work)
         return out
 
     def frames(self, stack: Any) -> Iterator[np.ndarray]:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from _cmrcz import session as _session
-from mrcz.correct._stack import as_stack, clip_threads, in_ranges
+from mrcz.correct._stack import as_stack, in_ranges
+from mrcz.threads import count_threads
 
 __all__ = ["SessionStatistics", "StackMoments", "stack_moments"]
 
@@ -47,7 +48,7 @@ def stack_moments(stack: Any, *, n_threads: int | None = None) -> StackMoments:
     dtype = np.dtype(stack.dtype)
     kind = np.uint32 if dtype in (np.uint8, np.bool_) and nz <= _FRAMES_32 else np.float64
     total, squares = np.zeros((ny, nx), kind), np.zeros((ny, nx), kind)
-    threads = clip_threads(n_threads)
+    threads = count_threads(n_threads)
     read = None if isinstance(stack, np.ndarray) else getattr(stack, "read", None)
     if isinstance(stack, np.ndarray):
         parts = iter([stack])
@@ -151,7 +152,7 @@ class SessionStatistics:
         def work(start: int, stop: int) -> None:
             _session.add_stack(sums, powers, frames, level, start, stop, shift, relative, between, within)
 
-        in_ranges(total.size, clip_threads(n_threads), work, least=1 << 16)
+        in_ranges(total.size, count_threads(n_threads), work, least=1 << 16)
         if marked is not None:
             self.maps["flags"] += marked
         self.stacks += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mrcz.container.index import CHUNK_HEADER_SIZE, parse_chunk_header
+from mrcz.container.chunks import CHUNK_HEADER_SIZE, parse_chunk_header
 from mrcz.errors import FormatError
 
 __all__ = ["doubtful", "prove"]

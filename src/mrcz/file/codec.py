@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
-from mrcz.container.modes import PixelFormat
+from mrcz.container.modes import CODEC_NUMBERS, PixelFormat
 
-__all__ = ["CODECS", "FILTERS", "PROFILES", "Codec", "default_threads"]
+__all__ = ["CODECS", "FILTERS", "PROFILES", "Codec"]
 
 #: codecs that can be written, "none" for a plain MRC file
 CODECS = ("none", "zstd", "lz4", "lz4hc", "zlib", "blosclz")
 PROFILES = ("fast", "balanced", "small")
 FILTERS = {"auto": -1, "none": 0, "shuffle": 1, "bitshuffle": 2}
 
-_NUMBERS = {"blosclz": 1, "lz4": 2, "lz4hc": 3, "zlib": 5, "zstd": 6}
 _LEVELS = {"zstd": (1, 22), "lz4": (1, 9), "lz4hc": (1, 12), "zlib": (1, 9), "blosclz": (1, 9)}
 _DEFAULT_LEVELS = {"lz4": 9, "lz4hc": 9, "zlib": 1, "blosclz": 9}
-# C-Blosc2's own numbers, for backend="blosc2"
-_BLOSC2 = {"blosclz": 0, "lz4": 1, "lz4hc": 2, "zlib": 4, "zstd": 5}
-
-
-def default_threads() -> int:
-    """Processors this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows have no affinity call
-        return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -114,7 +102,7 @@ class Codec:
         if self.name == "zstd":
             level = 9 if level > 15 else (level + 1) // 2
         return {
-            "codec": _BLOSC2[self.name],
+            "codec": CODEC_NUMBERS[self.name] - 1,  # C-Blosc2 counts the same ones from 0
             "level": min(level, 9),
             "filter": 2 if self.filter == "auto" else FILTERS[self.filter],
             "typesize": self.typesize or _typesize(pixels),
@@ -132,7 +120,7 @@ class Codec:
             level = max(level, 2)  # zlib-ng's 1 is larger than any zlib's, its 2 smaller than zlib's 1 and quicker
         profile = PROFILES.index(self.profile) if self.name == "zstd" and self.level is None else -1
         return {
-            "codec": _NUMBERS[self.name],
+            "codec": CODEC_NUMBERS[self.name],
             "level": level,
             "profile": profile,
             "filter": FILTERS[self.filter],

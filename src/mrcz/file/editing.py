@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrcz.container.chunks import FOOTER_MARK
 from mrcz.container.header.build import NOT_COMPUTED, exttyp_bytes, set_labels, three_sizes
 from mrcz.container.header.header import Header
 from mrcz.container.header.layout import FIXED, HEADER_DTYPE, KINDS, LABEL_PATTERN, STAMPS, default_mz, writable
-from mrcz.container.index import FOOTER_MARK
 from mrcz.errors import FormatError, MrczError
 from mrcz.file.growing import GrowingFile
-from mrcz.storage.whole import Disk, check_regular, lock
+from mrcz.storage.disk import Disk, check_regular, lock
 
 if TYPE_CHECKING:
     from mrcz.container.footer import Footer
@@ -216,7 +216,7 @@ def changed_header(header: Header, *, path: Any = None, **changes: Any) -> Heade
         As `edit_header`.
     """
     check_names(changes)
-    record = writable(header._record.tobytes(), header.byteorder)
+    record = writable(header.record.tobytes(), header.byteorder)
     order = sorted(changes, key=lambda name: name != "kind")  # the cell follows from the kind
     for name in order:
         value = changes[name]
@@ -318,11 +318,11 @@ def _set_field(record: np.ndarray, name: str, value: Any, header: Header) -> Non
 
 def _set_pixel_size(record: np.ndarray, header: Header, pixel_size: Any) -> None:
     sizes = three_sizes(pixel_size)
-    divisors = header._spacing()[1]
+    divisors = header.spacing[1]
     defaults = (int(record["nx"]), int(record["ny"]), default_mz(header.kind, header.nz))
     for i, (size, n) in enumerate(zip(sizes, divisors, strict=True)):
         field = "mx my mz".split()[i]
-        if record[field] < 1 and not (field == "mz" and header._mz_is_slices):  # a sampling that is none
+        if record[field] < 1 and not (field == "mz" and header.mz_is_slices):  # a sampling that is none
             n = record[field] = n if n > 0 else defaults[i]
         record["cella"][i] = _number("pixel_size", HEADER_DTYPE["dmin"], size * n)
 
@@ -353,17 +353,17 @@ def _set_kind(record: np.ndarray, header: Header, kind: str, mz: Any) -> None:
         record["ispg"] = ispg if 401 <= ispg <= 630 else 401
     else:
         record["ispg"] = 0
-    if header._mz_is_slices:  # MZ has another meaning there, and CELLA z spans all sections
-        if header._mrcz_release >= (1,):
+    if header.mz_is_slices:  # MZ has another meaning there, and CELLA z spans all sections
+        if header.mrcz_release >= (1,):
             record["mrcz_mz"] = mz
         elif mz != default_mz(kind, nz):
             raise ValueError("a file of mrcz before 1.0 has no place for the sections of a volume; compress it anew")
         return
-    spacing, divisors = header._spacing()
+    spacing, divisors = header.spacing
     if divisors[2] != mz:
         record["cella"][2] = spacing[2] * mz
     record["mz"] = mz
-    if header._cell_sections:
+    if header.cell_sections:
         record["mrcz_mz"] = 0
 
 
@@ -465,7 +465,7 @@ def _changes(old: Header, new: Header) -> tuple[Change, ...]:
     return tuple(
         Change(name, fields[name][1], old[name], new[name])
         for name in HEADER_DTYPE.names or ()
-        if old._record[name].tobytes() != new._record[name].tobytes()  # not by value: NaN is no change
+        if old.record[name].tobytes() != new.record[name].tobytes()  # not by value: NaN is no change
     )
 
 

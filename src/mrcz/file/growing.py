@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from mrcz.container.chunks import CHUNK_HEADER_SIZE
 from mrcz.container.footer import encode_footer, move_footer
-from mrcz.container.index import CHUNK_HEADER_SIZE, FrameIndex
+from mrcz.container.index import FrameIndex
 from mrcz.errors import MrczError
-from mrcz.storage.whole import Disk, Judge, NewFile, check_regular, lock, release
+from mrcz.storage.disk import Disk, check_regular, lock, release
+from mrcz.storage.whole import Judge, NewFile
 
 __all__ = ["FULL", "GrowingFile"]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mrcz.container.chunks import FOOTER_MARK, xxh64
 from mrcz.container.footer import (
     TAIL_SIZE,
     TRAILER_SIZE,
@@ -22,7 +23,8 @@ from mrcz.container.footer import (
     parse_trailer,
 )
 from mrcz.container.header.header import Header
-from mrcz.container.index import FOOTER_MARK, FrameIndex, walk_chunks, xxh64
+from mrcz.container.index import FrameIndex
+from mrcz.container.walk import walk_chunks
 from mrcz.errors import FormatError
 
 __all__ = ["DAMAGED_EXTENDED", "Opened", "open_frames"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrcz.container.header.header import Header
-from mrcz.file.codec import default_threads
+from mrcz.threads import default_threads
 
 if TYPE_CHECKING:
     from mrcz.file.reader import Reader

@@ -13,25 +13,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrcz.container.chunks import xxh64
 from mrcz.container.header.header import claimed_nbytes
-from mrcz.container.index import FrameIndex, plan_reads, xxh64
-from mrcz.container.modes import CODEC_NAMES, PixelFormat
+from mrcz.container.index import FrameIndex
+from mrcz.container.modes import CODEC_NAMES, PACKED, PIXEL_TYPES, PixelFormat
+from mrcz.container.ranges import plan_reads
 from mrcz.errors import ChunkError, FormatError, FormatWarning, MrczError
 from mrcz.file.claims import doubtful, prove
-from mrcz.file.codec import default_threads
 from mrcz.file.opening import DAMAGED_EXTENDED, open_frames
 from mrcz.file.reducing import Reductions
 from mrcz.file.selecting import frame_numbers, select
 from mrcz.file.wrong_names import READER, right_keywords, right_name
 from mrcz.storage.remote import RemoteSource, is_url
 from mrcz.storage.source import FileSource, ObjectSource, open_source
+from mrcz.threads import default_threads
 
 __all__ = ["Reader", "read"]
 
 _REQUESTS = 8  # ranges fetched at once
 _BATCH = 32 << 20  # bytes of pixels converted at a time where a conversion needs memory of its own
-_PIXEL_TYPES = {"i1": 0, "u1": 1, "i2": 2, "u2": 3, "i4": 4, "u4": 5, "f2": 6, "f4": 7}
-_PACKED = 8
 
 
 class Reader(Reductions):
@@ -255,8 +255,8 @@ class Reader(Reductions):
 
     @property
     def extended_header(self) -> Any:
-        """The extended header (`mrcz.container.metadata.ExtendedHeader`): ``raw`` bytes, ``type`` and ``decoded``."""
-        from mrcz.container.metadata import ExtendedHeader
+        """The extended header (`mrcz.container.extended.ExtendedHeader`): ``raw`` bytes, ``type`` and ``decoded``."""
+        from mrcz.container.extended import ExtendedHeader
 
         return ExtendedHeader(self.extended_bytes, self.header.exttyp, self.header)
 
@@ -491,7 +491,7 @@ class Reader(Reductions):
         if pixels.packed:
             return self.shape[2] % 2 == 0
         native = pixels.stored.isnative and pixels.stored == pixels.dtype
-        return native and pixels.components == 1 and pixels.stored.str[1:] in _PIXEL_TYPES
+        return native and pixels.components == 1 and pixels.stored.str[1:] in PIXEL_TYPES
 
     def _whole_pixels(self, work: Callable[[], Any]) -> bool:
         """Do work that needs blocks of whole pixels; False if this file's blocks end inside one (no writer we know)."""
@@ -576,7 +576,7 @@ class Reader(Reductions):
         if pixels.mode == 3:
             # complex int16: NumPy has no such dtype, so pairs are decoded and widened a batch at a time
             target = np.empty((len(numbers), height, width, 2), pixels.stored)
-        code = _PACKED if pixels.packed else _PIXEL_TYPES.get(pixels.stored.str[1:], 0)
+        code = PACKED if pixels.packed else PIXEL_TYPES.get(pixels.stored.str[1:], 0)
         arguments = {
             "stored": self._stored, "pixel_type": code, "nx": nx, "row_bytes": self._stored // ny, "n_threads": threads,
             "raw": not self.is_compressed, "verify": self.verify, "window": window, "to_float": to_float,
@@ -708,7 +708,7 @@ class Reader(Reductions):
         with self._source as fd, self._core_errors(numbers):
             core.sum(
                 fd, self.index.offsets[numbers], self.index.sizes[numbers], total.reshape(-1),
-                stored=self._stored, pixel_type=_PACKED if pixels.packed else _PIXEL_TYPES[pixels.stored.str[1:]],
+                stored=self._stored, pixel_type=PACKED if pixels.packed else PIXEL_TYPES[pixels.stored.str[1:]],
                 weights=None if weights is None else np.ascontiguousarray(weights, np.float64),
                 gain=None if gain is None else gain.reshape(-1), raw=not self.is_compressed, verify=self.verify,
                 n_threads=threads,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrcz.container.index import CHUNK_HEADER_SIZE, FOOTER_MARK, FrameIndex, parse_chunk_header, xxh64
+from mrcz.container.chunks import CHUNK_HEADER_SIZE, FOOTER_MARK, parse_chunk_header, xxh64
+from mrcz.container.index import FrameIndex
 from mrcz.errors import FormatError
 from mrcz.file.claims import doubtful, prove
 

@@ -17,30 +17,33 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrcz.container.chunks import FOOTER_MARK, FRAME_MAX
 from mrcz.container.footer import TRAILER_MAGIC
+from mrcz.container.header.build import three_sizes
 from mrcz.container.header.header import Header
-from mrcz.container.index import FOOTER_MARK, FrameIndex
-from mrcz.container.modes import CODEC_NAMES, PixelFormat, format_for
-from mrcz.container.names import MRC_SUFFIXES, check_new_name
+from mrcz.container.index import FrameIndex
+from mrcz.container.modes import CODEC_NAMES, PIXEL_TYPES, PixelFormat, format_for
+from mrcz.container.names import check_new_name
 from mrcz.container.statistics import frame_moments, frame_stats, moments_of, total_stats
 from mrcz.errors import FormatWarning, MrczError
-from mrcz.file.codec import CODECS, Codec, default_threads
+from mrcz.file.codec import CODECS, Codec
 from mrcz.file.growing import FULL, GrowingFile
 from mrcz.file.metadata import WriterMetadata
 from mrcz.file.reader import Reader
 from mrcz.file.salvage import left_by_a_kill
 from mrcz.file.turns import Turns
 from mrcz.file.wrong_names import WRITER, right_keywords, right_name
-from mrcz.storage.whole import Judge, NewFile, is_same_place, write_all
+from mrcz.filetypes import MRC_SUFFIXES
+from mrcz.storage.disk import is_same_place, write_all
+from mrcz.storage.whole import Judge, NewFile
+from mrcz.threads import default_threads
 
 __all__ = ["Writer", "write"]
 
 _BATCH = 32 << 20  # bytes converted at a time where frames are not yet as they are stored
 _CHUNK_SLACK = 4096  # more than a chunk can exceed the bytes it holds by
-_LARGEST_CHUNK = 2**31 - 1 - 65536  # bytes it can hold: Blosc counts them in 31 bits, and has headers of its own
 _LARGEST_KEPT = 64 << 20  # of a footer that is kept inside another
 _CODEC_OPTIONS = ("codec", "level", "profile", "filter", "blocksize", "checksum", "backend")
-_PIXEL_TYPES = {"i1": 0, "u1": 1, "i2": 2, "u2": 3, "i4": 4, "u4": 5, "f2": 6, "f4": 7}
 
 
 class _Refit(Exception):
@@ -188,6 +191,8 @@ class Writer:
         self._sync = sync
         order = byteorder or (header.byteorder if header is not None else "<")
         self._byteorder = order
+        if pixel_size is not None:
+            pixel_size = three_sizes(pixel_size)  # told now, not at the first frame
         self._build: dict[str, Any] = {
             "pixel_size": pixel_size, "kind": kind, "like": header, "byteorder": order, "voltage": voltage, "c3": c3,
             "gain": gain, "labels": tuple(labels), "slices": slices, "whole_cell": whole_cell, "mz": mz,
@@ -531,7 +536,7 @@ class Writer:
         self._open_file().pwrite(0, self._header(1, whole=False).tobytes())
 
     def _fits_chunk(self, shape: tuple[int, ...], pixels: PixelFormat) -> bool:
-        return not self.codec.is_compressed or pixels.frame_nbytes(*shape[:2]) <= _LARGEST_CHUNK
+        return not self.codec.is_compressed or pixels.frame_nbytes(*shape[:2]) <= FRAME_MAX
 
     def _stored(self, batch: Any) -> tuple[list[np.ndarray], int]:
         """The batch as C-contiguous arrays of stored elements, and the core's pixel type (-1: no statistics)."""
@@ -569,7 +574,7 @@ class Writer:
         if pixels.packed:
             code = 1
         elif pixels.components == 1 and pixels.stored.kind in "iuf" and pixels.mode != 3:
-            code = _PIXEL_TYPES[pixels.stored.str[1:]]
+            code = PIXEL_TYPES[pixels.stored.str[1:]]
         return out, code
 
     def _too_large(self, frame: np.ndarray) -> None:

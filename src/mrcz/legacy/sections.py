@@ -20,7 +20,7 @@ from mrcz.container.modes import PixelFormat
 from mrcz.container.statistics import frame_moments, total_stats
 from mrcz.errors import MrczError
 from mrcz.file.reader import Reader
-from mrcz.storage.whole import Disk, lock, release, write_all
+from mrcz.storage.disk import Disk, lock, release, write_all
 from mrcz.storage.wrapped import is_wrapped
 
 __all__ = ["insert"]

@@ -1,12 +1,12 @@
 """The surface of mrcz 0.x over the new one: same calls, same return values. Nothing else depends on it.
 
-Where 0.6.0 was wrong this is right; docs/differences.md lists each case.
+Where 0.6.0 was wrong this is right; docs/differences.md lists each case. `readMRC` and `writeMRC` are long because more
+than half of each says what the arguments of 0.x mean.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import logging
 import os
 import tempfile
@@ -18,14 +18,24 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from mrcz.container.header.header import Header
-from mrcz.container.metadata import ExtendedHeader, encode_json, json_part
+from mrcz.container.metadata import encode_json
 from mrcz.container.modes import format_for
 from mrcz.errors import HeaderError
-from mrcz.file.codec import Codec, default_threads
+from mrcz.file.codec import Codec
 from mrcz.file.reader import Reader
 from mrcz.file.writer import Writer
 from mrcz.legacy.background import background_thread
+from mrcz.legacy.header import (
+    COMPRESSOR_ENUM,
+    EMAN2_ENUM,
+    PLUGINS,
+    REVERSE_CCPEM_ENUM,
+    REVERSE_COMPRESSOR_ENUM,
+    describe,
+    pixel_size,
+)
 from mrcz.legacy.sections import insert
+from mrcz.threads import default_threads
 
 logger = logging.getLogger("MRCZ")  # configured by the program that uses us, never here
 
@@ -33,42 +43,9 @@ BLOSC_PRESENT = True  # the codecs are inside this package
 BLOSC2_PRESENT = True
 CAN_COMPRESS = True
 
-# Codecs by the number in the MODE word. 7 to 15 are plug-ins of C-Blosc2 that mrcz 0.6 named.
-COMPRESSOR_ENUM: dict[int, str | None] = dict(
-    enumerate(
-        [None, "blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd", "ndlz", "zfp_acc", "zfp_prec", "zfp_rate"]
-        + ["openhtj2k", "grok", "openzl", "j2k", "htj2k"]
-    )
-)
-REVERSE_COMPRESSOR_ENUM: dict[str | None, int] = {name: number for number, name in COMPRESSOR_ENUM.items()}
-_PLUGINS = {name for name, number in REVERSE_COMPRESSOR_ENUM.items() if number > 6}
-
-CCPEM_ENUM = {0: "i1", 1: "i2", 2: "f4", 3: "c8", 4: "c8", 6: "u2", 7: "i4", 8: "u4", 12: "f2", 16: "u1", 101: "u1"}
-EMAN2_ENUM = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4"}
-REVERSE_CCPEM_ENUM = {
-    **{name: 0 for name in ("int8", "i1", "uint8", "u1", "bool", "b1")},
-    **{name: 1 for name in ("int16", "i2")},
-    **{name: 2 for name in ("float64", "f8", "float32", "f4")},
-    **{name: 4 for name in ("complex128", "c16", "complex64", "c8")},
-    **{name: 6 for name in ("uint16", "u2")},
-    **{name: 7 for name in ("int32", "i4")},
-    **{name: 8 for name in ("uint32", "u4")},
-    **{name: 12 for name in ("float16", "f2")},
-    "uint4": 101,
-}
-
 DEFAULT_N_THREADS = default_threads()
 
 _asyncExecutor = background_thread()
-
-# Å in one of each unit. Both µ of Unicode (micro sign and Greek letter) are in use.
-_ANGSTROM = {
-    **{name: 1.0 for name in ("\\AA", "AA", "A", "Å", "\u212b", "angstrom", "angstroms", "Angstrom", "Ångström")},
-    **{name: 1e-2 for name in ("pm", "picometer")},
-    **{name: 10.0 for name in ("nm", "nanometer")},
-    **{name: 1e4 for name in ("\\mum", "\\mu m", "um", "\u00b5m", "\u03bcm", "micron", "micrometer")},
-    **{name: 1e7 for name in ("mm", "millimeter")},
-}
 
 _PIXEL_SIZE = [0.1, 0.1, 0.1]  # the old default, only ever read
 _cast_told: set[str] = set()  # which narrowing was already logged
@@ -93,17 +70,6 @@ def _setAsyncWorkers(N_workers: int) -> None:
     if N_workers <= 0:
         raise ValueError(f"N_workers must be greater than 0, got {N_workers}")
     _asyncExecutor._max_workers = int(N_workers)  # threads are started one by one, when work is submitted
-
-
-def _angstrom(pixelunits: Any) -> float:
-    """Å in one `pixelunits`; nm where none is given, as HyperSpy does with axes that are not calibrated."""
-    if pixelunits is None or pixelunits == "":
-        return _ANGSTROM["nm"]
-    try:
-        return _ANGSTROM[pixelunits]
-    except (KeyError, TypeError):
-        logger.warning("pixelunits %r is unknown and taken as nm", pixelunits)
-        return _ANGSTROM["nm"]
 
 
 def defaultHeader() -> dict[str, Any]:
@@ -161,32 +127,6 @@ def _as_arrays(value: Any, hollow: bool) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_as_arrays(item, hollow) for item in value)
     return value
-
-
-class MRCHeader(dict):
-    """The header `readMRC` returns: a dict that answers to a few more keys than it lists.
-
-    ``header["bloscFormat"]`` (1 or 2) and ``header["backend"]`` (``"blosc1"`` or ``"blosc2"``) of compressed files, and
-    ``header["extendedHeader"]``, the decoded extended header of any file that has one, can be indexed but are neither
-    listed nor copied: programs such as HyperSpy take whatever is listed for the user's own metadata.
-    """
-
-    def __init__(self, fields: dict[str, Any], hidden: dict[str, Any]) -> None:
-        super().__init__(fields)
-        self._hidden = hidden
-
-    def __missing__(self, key: Any) -> Any:
-        value = self._hidden[key]
-        return value.decoded if isinstance(value, ExtendedHeader) else value
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        try:
-            return self[key]
-        except KeyError:
-            return default
-
-    def __reduce__(self) -> tuple:
-        return (MRCHeader, (dict(self), self._hidden))
 
 
 def readMRC(
@@ -248,7 +188,7 @@ def readMRC(
     reader = _open(MRCfilename, fileConvention, threads)
     keep = False
     try:
-        header, slices = _describe(reader, slices, fileConvention, pixelunits)
+        header, slices = describe(reader, slices, fileConvention, pixelunits)
         first, count = _range(idx, len(reader))
         header["dimensions"][0] = count
         image: Any
@@ -289,7 +229,7 @@ def readMRCHeader(
         What `readMRC` would give: 0 one array, 1 a list of images, n a list of arrays of n sections.
     """
     with _open(MRCfilename, fileConvention, 1) as reader:
-        return _describe(reader, slices, fileConvention, pixelunits)
+        return describe(reader, slices, fileConvention, pixelunits)
 
 
 def _open(path: str | os.PathLike[str], convention: str, threads: int) -> Reader:
@@ -323,52 +263,6 @@ def _open_eman2(path: str | os.PathLike[str], threads: int) -> Reader:
     dtype = EMAN2_ENUM[number]
     raw[12:16] = REVERSE_CCPEM_ENUM[dtype].to_bytes(4, order)
     return _Lazy(io.BytesIO(raw), n_threads=threads, signed_bytes=dtype == "i1" if dtype[1] == "1" else None)
-
-
-def _describe(reader: Reader, slices: int | None, convention: str, pixelunits: str) -> tuple[MRCHeader, int]:
-    """The header as the old package had it, and slices a frame."""
-    header = reader.header
-    if slices is None:
-        slices = header.slices or 0
-        if slices > len(reader):  # some foreign program's MZ under a label that was copied
-            slices = 0
-    elif slices < 0:
-        raise ValueError(f"slices must be 0 or more, got {slices}")
-    x, y, z = header.pixel_size
-    fields: dict[str, Any] = {
-        "dimensions": np.array(reader.shape[:3], dtype=np.int32),
-        "MRCtype": header.mode,
-        "compressor": COMPRESSOR_ENUM[header.codec_number],
-        "dtype": header.byteorder + reader.dtype.str[1:],
-        "pixelsize": np.array([z, y, x], dtype=float) / _angstrom(pixelunits),
-        "pixelunits": pixelunits,
-        "minImage": np.float32(header["dmin"]),
-        "maxImage": np.float32(header["dmax"]),
-        "meanImage": np.float32(header["dmean"]),
-        "extendedBytes": header.nsymbt,
-        "metaId": header["exttyp"].ljust(4, b"\0"),
-        "voltage": header.voltage or 0.0,
-        "C3": header.c3 or 0.0,
-        "gain": 1.0 if header.gain is None else header.gain,
-        # All that follows the headers, as 0.6.0 promised; the field of the file leaves our footer out.
-        "packedBytes": reader.file_nbytes - header.data_offset if header.compressed else 0,
-    }
-    hidden: dict[str, Any] = {}
-    if header.nsymbt:
-        hidden["extendedHeader"] = reader.extended_header
-    if header.compressed:
-        hidden["backend"] = "blosc2" if reader.backend == "blosc2" else "blosc1"
-        hidden["bloscFormat"] = int(hidden["backend"][-1])
-    extended = reader.extended_header
-    metadata = reader.metadata
-    if extended.type == "json" and reader.footer is not None and metadata != extended.decoded:
-        # JSON in the extended header is what older versions read. A footer may say the same in richer types, or it was
-        # written later and says more.
-        metadata = json.loads(encode_json(json_part(metadata)))
-    if isinstance(metadata, dict):
-        for key, value in metadata.items():
-            fields.setdefault(key, value)
-    return MRCHeader(fields, hidden), slices
 
 
 def _range(idx: Any, nz: int) -> tuple[int, int]:
@@ -478,7 +372,7 @@ def writeMRC(
         MRCfilename,
         codec=replace(codec, pack=packed),
         dtype=None if packed else _stored_dtype(found if dtype is None else dtype, MRCfilename),
-        pixel_size=_pixel_size(pixelsize, pixelunits),
+        pixel_size=pixel_size(pixelsize, pixelunits),
         extended_header=extended,
         byteorder=order,
         voltage=voltage or 0.0,
@@ -501,7 +395,7 @@ def _codec(compressor: str | None, clevel: int, backend: str | None) -> Codec:
     if name not in REVERSE_COMPRESSOR_ENUM:
         known = ", ".join(sorted(str(known) for known in REVERSE_COMPRESSOR_ENUM if known))
         raise ValueError(f"Unknown compressor {compressor!r}, expected one of {known}")
-    if name in _PLUGINS:
+    if name in PLUGINS:
         if backend == "blosc1":
             raise ValueError(f"{name!r} is no codec of Blosc 1; it needs backend='blosc2'")
         raise RuntimeError(
@@ -571,20 +465,6 @@ def _counts(frames: Any) -> Iterator[np.ndarray]:
         yield counts
 
 
-def _pixel_size(pixelsize: Any, pixelunits: Any) -> tuple[float, float, float]:
-    """(x, y, z) in Å of the old (z, y, x), (y, x) or one number."""
-    values = (np.atleast_1d(np.asarray(pixelsize, dtype=float)).ravel() * _angstrom(pixelunits)).tolist()
-    if len(values) == 1:
-        return (values[0],) * 3
-    if len(values) == 2:
-        y, x = values
-        return (x, y, x)
-    if len(values) == 3:
-        z, y, x = values
-        return (x, y, z)
-    raise ValueError(f"pixelsize must have 1, 2 or 3 elements, got {len(values)}")
-
-
 def writeMRCHeader(f: BinaryIO, header: dict[str, Any], slices: int, endchar: str = "<") -> int:
     """Write a header, and its JSON metadata if there is some, at the beginning of a file.
 
@@ -618,7 +498,7 @@ def writeMRCHeader(f: BinaryIO, header: dict[str, Any], slices: int, endchar: st
     built = Header.build(
         (1, *dims) if len(dims) == 2 else dims,
         pixels,
-        pixel_size=_pixel_size(fields["pixelsize"], fields["pixelunits"]),
+        pixel_size=pixel_size(fields["pixelsize"], fields["pixelunits"]),
         codec=codec.name,
         stats=(low, high, mean, -1.0),
         exttyp="json" if meta else "",

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mrcz.errors import MissingDependencyError, MrczError
-from mrcz.file.codec import default_threads
+from mrcz.threads import default_threads
 
 __all__ = ["Nodes", "Server", "serve"]
 

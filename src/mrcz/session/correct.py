@@ -26,7 +26,8 @@ from mrcz.errors import MrczError
 from mrcz.file.reader import Reader
 from mrcz.file.writer import Writer
 from mrcz.session.references import save_image, save_mask
-from mrcz.storage.whole import Judge, is_same_place
+from mrcz.storage.disk import is_same_place
+from mrcz.storage.whole import Judge
 
 __all__ = ["PRODUCTS", "Corrected", "correct_file", "describe", "destination", "gather_statistics", "koma_session"]
 
@@ -65,7 +66,7 @@ class Corrected:
 
 def destination(source: str, product: str, folder: str | None = None, suffix: str | None = None) -> str:
     """Where ``product`` of ``source`` goes: beside it or into ``folder``, ``movie.mrcz`` → ``movie_sum.mrc``."""
-    from mrcz.storage.wrapped import plain_name
+    from mrcz.filetypes import plain_name
 
     stem = os.path.splitext(plain_name(os.path.basename(source)))[0]
     base, usual = os.path.splitext(PRODUCTS[product])

@@ -147,6 +147,12 @@ class SimulatedStack:
         return np.where(self.outliers, np.abs(self.rate - self.clean) / sigma, 0.0)
 
 
+def _moved(spectrum: np.ndarray, move: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The image of a spectrum (ny, nx // 2 + 1), moved by (y, x) pixels around its edges."""
+    ky, kx = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None]
+    return np.fft.irfft2(spectrum * np.exp(-2j * np.pi * (ky * move[0] + kx * move[1])), s=shape)
+
+
 @dataclass(frozen=True)
 class Detector:
     """A simulated direct detector; one seed is one camera in one session.
@@ -321,6 +327,13 @@ class Detector:
         counts = self._rng(_FLAT, index, n_frames).poisson(rate * n_frames)
         return (counts / n_frames).astype(np.float32)
 
+    def _moves(self, n_frames: int, drift: tuple[float, float], jitter: float, index: int) -> np.ndarray:
+        """Where the stage is at each frame, (n_frames, 2) pixels (y, x) from where it was at the first."""
+        steps = jitter * self._rng(_DRIFT, index).standard_normal((n_frames, 2))
+        moves = np.cumsum(np.array(drift)[None] + steps, 0)
+        moves -= moves[0]
+        return moves
+
     def stack(
         self,
         n_frames: int = 40,
@@ -332,7 +345,7 @@ class Detector:
         jitter: float = 0.0,
         dtype: np.dtype | type = np.uint8,
     ) -> SimulatedStack:
-        """Record a stack.
+        """Record a stack; it comes with the truth about it.
 
         Parameters
         ----------
@@ -347,10 +360,6 @@ class Detector:
             Stage drift (y, x) per frame and its random part, in pixels of the frames.
         dtype : dtype
             Of the frames; counts are clipped to its range.
-
-        Returns
-        -------
-        SimulatedStack
         """
         if n_frames < 1:
             raise ValueError("a stack has at least one frame")
@@ -364,42 +373,27 @@ class Detector:
         if up > 1:
             rate, clean, hot = (_finer(a, up) / up**2 for a in (rate, clean, hot))
             grouped, dead, gain = (_finer(a, up) for a in (grouped, dead, gain))
-        ny, nx = rate.shape
         rng = self._rng(_FRAMES, index, n_frames)
-        moves = np.cumsum(np.array(drift)[None] + jitter * self._rng(_DRIFT, index).standard_normal((n_frames, 2)), 0)
-        moves -= moves[0]
-        frames = np.empty((n_frames, ny, nx), dtype)
+        moves = self._moves(n_frames, drift, jitter, index)
+        frames = np.empty((n_frames, *rate.shape), dtype)
         top = np.iinfo(dtype).max if dtype.kind in "iu" else None
-        spectrum = None
-        if specimen is not None:
-            spectrum = np.fft.rfft2(specimen.scene((ny, nx), self._rng(_SCENE, index), up) - 1)
-            ky, kx = np.fft.fftfreq(ny)[:, None], np.fft.rfftfreq(nx)[None]
+        scene = None if specimen is None else specimen.scene(rate.shape, self._rng(_SCENE, index), up)
+        spectrum = None if scene is None else np.fft.rfft2(scene - 1)
         first = None
         for t in range(n_frames):
             seen = rate
             if spectrum is not None:
-                phase = np.exp(-2j * np.pi * (ky * moves[t, 0] + kx * moves[t, 1]))
-                relative = np.fft.irfft2(spectrum * phase, s=(ny, nx))
-                change = (dose_rate / up**2) * relative / gain
+                change = (dose_rate / up**2) * _moved(spectrum, moves[t], rate.shape) / gain
                 seen = np.where(dead, 0, np.maximum(rate + change, 0))
-                if t == 0:
-                    first = change
+                first = change if t == 0 else first
             counts = rng.poisson(seen)
             frames[t] = counts if top is None else np.minimum(counts, top)
         if first is not None:
             rate, clean = np.where(dead, 0, np.maximum(rate + first, 0)), np.maximum(clean + first, 0)
-        return SimulatedStack(
-            frames,
-            rate.astype(np.float32),
-            clean.astype(np.float32),
-            hot.astype(np.float32),
-            dead.copy(),
-            np.asarray(grouped) & (hot > 0),
-            moves,
-            self.gamma(dose_rate),
-            float(dose_rate),
-            index,
-        )
+        grouped = np.asarray(grouped) & (hot > 0)
+        rate, clean, hot = (a.astype(np.float32) for a in (rate, clean, hot))
+        exponent = self.gamma(dose_rate)
+        return SimulatedStack(frames, rate, clean, hot, dead.copy(), grouped, moves, exponent, float(dose_rate), index)
 
 
 def _finer(array: np.ndarray, factor: int) -> np.ndarray:

@@ -46,6 +46,22 @@ class Events:
         return out
 
 
+def _footprint(
+    rng: np.random.Generator, y: int, x: int, kind: float, turn: int, tracks: float
+) -> list[tuple[int, int, float]]:
+    """Where an event falls and its share of the counts there, (y, x, share): a track, a pixel, or a few neighbours."""
+    if kind < tracks:
+        angle, length = rng.uniform(0, 2 * np.pi), rng.integers(3, 16)
+        return [
+            (round(y + k * np.sin(angle)), round(x + k * np.cos(angle)), rng.uniform(0.5, 1)) for k in range(length)
+        ]
+    many = 1 if kind < (1 + tracks) / 2 else int(rng.integers(2, 5))
+    sy, sx = (1 if turn & 1 else -1), (1 if turn & 2 else -1)
+    shares = (1.0, *rng.uniform(0.15, 0.9, 3))
+    neighbours = ((0, 0), (0, 1), (1, 0), (1, 1))[:many]
+    return [(y + sy * dy, x + sx * dx, shares[k]) for k, (dy, dx) in enumerate(neighbours)]
+
+
 def add_events(
     stack: np.ndarray,
     rng: np.random.Generator,
@@ -79,21 +95,7 @@ def add_events(
     kind, lasts, turn = rng.random(number), rng.random(number) < lasting, rng.integers(0, 4, number)
     added: dict[tuple[int, int, int], tuple[float, int]] = {}
     for i in range(number):
-        pixels: list[tuple[int, int, float]]
-        if kind[i] < tracks:
-            angle, length = rng.uniform(0, 2 * np.pi), rng.integers(3, 16)
-            pixels = [
-                (round(y0[i] + k * np.sin(angle)), round(x0[i] + k * np.cos(angle)), rng.uniform(0.5, 1))
-                for k in range(length)
-            ]
-        else:
-            many = 1 if kind[i] < (1 + tracks) / 2 else int(rng.integers(2, 5))
-            sy, sx = (1 if turn[i] & 1 else -1), (1 if turn[i] & 2 else -1)
-            shares = (1.0, *rng.uniform(0.15, 0.9, 3))
-            pixels = [
-                (int(y0[i]) + sy * dy, int(x0[i]) + sx * dx, shares[k])
-                for k, (dy, dx) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))[:many])
-            ]
+        pixels = _footprint(rng, int(y0[i]), int(x0[i]), kind[i], int(turn[i]), tracks)
         for later in range(3 if lasts[i] else 1):
             for y, x, share in pixels:
                 t = int(t0[i]) + later

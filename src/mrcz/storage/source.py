@@ -239,7 +239,8 @@ def open_source(
     name = os.fspath(path)
     if isinstance(name, bytes):
         name = os.fsdecode(name)
-    from mrcz.storage.wrapped import open_plain, open_regular, wrapper_of
+    from mrcz.filetypes import wrapper_of
+    from mrcz.storage.wrapped import open_plain, open_regular
 
     file = open_regular(name)
     try:

@@ -17,36 +17,12 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from mrcz.errors import FormatError, MissingDependencyError
+from mrcz.filetypes import wrapper_of
 
-__all__ = ["SUFFIXES", "is_wrapped", "open_plain", "open_regular", "plain_name", "wrapper_of"]
-
-#: The suffix of each wrapper; a name decides nothing, the first bytes of the file do (`wrapper_of`).
-SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
-
-# RFC 1952 §2.3.1 (with the only method there is), bzip2, the xz file format §2.1.1, RFC 8878 §3.1.1.
-_MAGIC = {b"\x1f\x8b\x08": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+__all__ = ["is_wrapped", "open_plain", "open_regular"]
 
 _PIECE = 1 << 20  # bytes unpacked at a time
 _ZSTD_PIECE = 1024  # a zstd block of 4 bytes can stand for 128 KiB: 1 KiB of input is at most 32 MiB of output
-
-
-def wrapper_of(head: bytes) -> str | None:
-    """Name the wrapper a file is in.
-
-    Parameters
-    ----------
-    head : bytes
-        The first bytes of the file; six are enough.
-
-    Returns
-    -------
-    str or None
-        ``"gzip"``, ``"bzip2"``, ``"xz"``, ``"zstd"``, or None for anything else.
-    """
-    for magic, name in _MAGIC.items():
-        if head.startswith(magic):
-            return name
-    return None
 
 
 def open_regular(path: str | os.PathLike) -> BinaryIO:
@@ -86,13 +62,6 @@ def is_wrapped(path: str | os.PathLike) -> bool:
     """Whether the file at `path` begins as a gzip, bzip2, xz or zstd file does."""
     with open_regular(path) as file:
         return wrapper_of(file.read(6)) is not None
-
-
-def plain_name(path: str | os.PathLike) -> str:
-    """`path` without its ``.gz``, ``.bz2``, ``.xz`` or ``.zst``: ``movie.mrc.gz`` -> ``movie.mrc``."""
-    name = os.fspath(path)
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in SUFFIXES else name
 
 
 def open_plain(path: str | os.PathLike, *, check: Callable[[bytes], int | None] | None = None) -> BinaryIO:

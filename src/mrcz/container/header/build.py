@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from mrcz.container.header.fields import Fields
 from mrcz.container.header.layout import (
     IMOD_4BIT,
     IMOD_SIGNED,
@@ -19,9 +20,6 @@ from mrcz.container.header.layout import (
 )
 from mrcz.container.modes import PixelFormat
 
-if TYPE_CHECKING:
-    from mrcz.container.header.header import Header
-
 # DMIN, DMAX, DMEAN, RMS as the standard marks them.
 NOT_COMPUTED = (0.0, -1.0, -2.0, -1.0)
 
@@ -31,7 +29,7 @@ def first_given(*values: Any) -> float:
     return float(next(value for value in values if value is not None))
 
 
-def build_order(byteorder: str | None, pixel_format: PixelFormat, like: Header | None) -> str:
+def build_order(byteorder: str | None, pixel_format: PixelFormat, like: Fields | None) -> str:
     """The byte order asked for, of the pixels or of `like`."""
     own = pixel_format.byteorder
     if byteorder not in (None, "<", ">"):
@@ -43,7 +41,7 @@ def build_order(byteorder: str | None, pixel_format: PixelFormat, like: Header |
     return byteorder or (like.byteorder if like is not None else "<")
 
 
-def set_axes(record: np.ndarray, like: Header | None) -> None:
+def set_axes(record: np.ndarray, like: Fields | None) -> None:
     if like is None:
         record["cellb"] = 90.0
         axes = (1, 2, 3)
@@ -52,7 +50,7 @@ def set_axes(record: np.ndarray, like: Header | None) -> None:
     record["mapc"], record["mapr"], record["maps"] = axes
 
 
-def set_kind(record: np.ndarray, kind: str | None, nz: int, like: Header | None) -> str:
+def set_kind(record: np.ndarray, kind: str | None, nz: int, like: Fields | None) -> str:
     """ISPG of a kind; a space group of `like` that already says so stays."""
     if kind is None:
         kind = like.kind if like is not None else "stack"
@@ -80,7 +78,7 @@ def set_cell(
     mz: int | None,
     pixel_size: float | Sequence[float] | None,
     whole: bool,
-    like: Header | None,
+    like: Fields | None,
 ) -> int:
     """MX, MY, MZ and CELLA; returns MZ as the standard means it."""
     sampling = [size[0], size[1], default_mz(kind, size[2])]
@@ -88,11 +86,11 @@ def set_cell(
         raise ValueError("a volume stack needs mz=, the sections of one volume")
     spacing, divisor = [0.0, 0.0, 0.0], [0, 0, 0]
     if like is not None:
-        spacing, divisor = like._spacing()
-        old = like._sampling()
+        spacing, divisor = like.spacing
+        old = like.sampling
         for i, axis in enumerate((1, 2, 3)):
             where = like.axes.index(axis)  # which of columns, rows, sections runs along x, y, z
-            n_old, n_new = (like.nx, like.ny, int(like._record["nz"]))[where], size[where]
+            n_old, n_new = (like.nx, like.ny, int(like.record["nz"]))[where], size[where]
             of_images = i == 2 and kind in ("image", "stack")
             if i == 2 and like.kind != kind and {like.kind, kind} != {"image", "stack"}:
                 continue

@@ -144,23 +144,6 @@ FIXED = {
 
 DTYPES: dict[str, np.dtype] = {"<": HEADER_DTYPE.newbyteorder("<"), ">": HEADER_DTYPE.newbyteorder(">")}
 STAMPS = {b"DD": "<", b"DA": "<", b"\x11\x11": ">"}
-# Blosc's own limit of one chunk (BLOSC_MAX_BUFFERSIZE).
-CHUNK_MAX = 2**31 - 1 - 16
-
-_MAGIC = {
-    b"\x1f\x8b": "a gzip file",
-    b"BZh": "a bzip2 file",
-    b"\xfd7zXZ\x00": "an xz file",
-    b"\x28\xb5\x2f\xfd": "a zstd file",
-    b"II*\x00": "a TIFF file",
-    b"MM\x00*": "a TIFF file",
-    b"II+\x00": "a TIFF file",
-    b"\x89HDF\r\n": "an HDF5 file",
-    b"\x00\x00\x00\x03\x00": "a DigitalMicrograph (DM3) file",
-    b"\x00\x00\x00\x04\x00": "a DigitalMicrograph (DM4) file",
-    b"PK\x03\x04": "a zip archive",
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself",
-}
 
 
 def writable(raw: bytes, order: str) -> np.ndarray:
@@ -220,18 +203,6 @@ def order_score(raw: bytes, order: str) -> int:
     size, axes, _ = size_axes_mode(raw, order)
     good = sum(0 < n <= 65535 for n in size) + sum(1 <= axis <= 3 for axis in axes)
     return good + 3 * mode_known(raw, order)
-
-
-def identify(raw: bytes) -> str | None:
-    """What a file is that is not MRC, in words; None if that is not known."""
-    for magic, name in _MAGIC.items():
-        if raw.startswith(magic):
-            return name
-    text = bytes(range(32, 127)) + b"\t\n\r\f\x1b"
-    if raw and len(raw.translate(None, text)) <= len(raw) // 50:
-        first = raw.decode("latin-1").strip().splitlines()
-        return f"a text file, which begins {first[0][:40]!r}" if first else "a text file"
-    return None
 
 
 LABEL_PATTERN = re.compile(rb"MRCZ\s*v?(\d+(?:\.\d+)*[\w.+-]*)")

@@ -1,15 +1,17 @@
-"""1024 bytes -> Header: each step checks a group of fields against the others and the size of the file."""
+"""1024 bytes -> Fields: each step checks a group of fields against the others and the size of the file."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from mrcz.container.chunks import CHUNK_HEADER_SIZE, CHUNK_MAX
+from mrcz.container.header.fields import Fields
 from mrcz.container.header.layout import (
-    CHUNK_MAX,
     DTYPES,
     HEADER_NBYTES,
     IMOD_4BIT,
@@ -17,7 +19,6 @@ from mrcz.container.header.layout import (
     IMOD_STAMP,
     STAMPS,
     axes_plausible,
-    identify,
     mend_mixed_order,
     mode_known,
     mrcz_version,
@@ -27,14 +28,9 @@ from mrcz.container.header.layout import (
 )
 from mrcz.container.modes import format_of_mode, split_mode_word
 from mrcz.errors import FormatError, FormatWarning, HeaderError
-
-if TYPE_CHECKING:
-    from mrcz.container.header.header import Header
+from mrcz.filetypes import identify
 
 _EXTTYPS = (b"CCP4", b"MRCO", b"SERI", b"AGAR", b"FEI1", b"FEI2", b"HDF5", b"json")
-
-# The least a chunk can take: its header.
-_CHUNK_HEADER = 16
 
 # What the super-resolution frames of K2 and K3 measure; SerialEM stores them with the columns halved.
 _SUPER_RESOLUTION = ((7676, 7420), (7680, 7424), (11520, 8184))
@@ -52,25 +48,44 @@ class Parser:
         self.raw, self.file_size, self.permissive, self.signed, self.path = raw, file_size, permissive, signed, path
         self.oddities: list[str] = []
 
-    def fill(self, header: Header) -> None:
-        """Set all attributes of a header that is being made."""
-        order = self.byte_order()
-        fields = self.raw
-        if order == ">" and (mended := mend_mixed_order(self.raw)) is not None:
-            fields = mended
+    def fields(self) -> Fields:
+        """All that the header says.
+
+        Raises
+        ------
+        HeaderError, FormatError
+            As `Header.parse`.
+        """
+        self.order = self.byte_order()
+        raw = self.raw
+        if self.order == ">" and (mended := mend_mixed_order(raw)) is not None:
+            raw = mended
             self.oddities.append("mrcz before 0.6 wrote MODE and other single numbers little-endian here: read as such")
-        record = np.frombuffer(fields, DTYPES[order])[0]
-        self.record, self.order = record, order
-        header._raw, header._record, header.byteorder = self.raw, record, order
-        header._version = mrcz_version(record["label"])
+        self.record = np.frombuffer(raw, DTYPES[self.order])[0]
+        self.version = mrcz_version(self.record["label"])
         try:
-            header.mode, header.codec_number = split_mode_word(int(record["mode"]))
+            self.mode, self.codec_number = split_mode_word(int(self.record["mode"]))
         except HeaderError as error:
             raise self.error("mode", error.found, error.expected) from None
-        self.pixels(header)
-        self.sizes(header)
-        self.quirks(header)
-        header.oddities = tuple(self.oddities)
+        self.pixels()
+        self.sizes()
+        fields = Fields(
+            raw=self.raw,
+            record=self.record,
+            byteorder=self.order,
+            nx=self.nx,
+            ny=self.ny,
+            nz=self.nz,
+            mode=self.mode,
+            codec_number=self.codec_number,
+            pixel_format=self.pixel_format,
+            bytes_rule=self.bytes_rule,
+            nsymbt=self.nsymbt,
+            mrcz_version=self.version,
+            oddities=(),
+        )
+        self.quirks(fields)
+        return dataclasses.replace(fields, oddities=tuple(self.oddities))
 
     # ---- telling -------------------------------------------------------------------------------------------------
 
@@ -87,6 +102,16 @@ class Parser:
             raise error
         warnings.warn(str(error), FormatWarning, stacklevel=5)
         self.oddities.append(error.message)
+
+    # ---- what is known so far ----------------------------------------------------------------------------------------
+
+    @property
+    def compressed(self) -> bool:
+        return self.codec_number > 0
+
+    @property
+    def frame_nbytes(self) -> int:
+        return self.pixel_format.frame_nbytes(self.ny, self.nx)
 
     # ---- steps ---------------------------------------------------------------------------------------------------
 
@@ -106,23 +131,23 @@ class Parser:
                 raise FormatError(f"not an MRC file{f': it looks like {what}' if what else ''}", path=self.path)
         return order
 
-    def pixels(self, header: Header) -> None:
+    def pixels(self) -> None:
         """Pixel format and the columns that go with it."""
         record = self.record
-        header.nx, header.ny, header.nz = int(record["nx"]), int(record["ny"]), int(record["nz"])
+        self.nx, self.ny, self.nz = int(record["nx"]), int(record["ny"]), int(record["nz"])
         for field in ("nx", "ny"):
             if int(record[field]) < 1:
                 raise self.error(field, int(record[field]), "at least 1")
-        header.bytes_rule = ""
+        self.bytes_rule = ""
         unsigned = False
-        if header.mode == 0:
+        if self.mode == 0:
             if self.signed is None and self.half_width():
-                header.mode = 101
-                header.nx *= 2
-                self.oddities.append(f"4-bit pixels stored as bytes, {header.nx // 2} a row of {header.nx} (SerialEM)")
+                self.mode = 101
+                self.nx *= 2
+                self.oddities.append(f"4-bit pixels stored as bytes, {self.nx // 2} a row of {self.nx} (SerialEM)")
             else:
-                unsigned, header.bytes_rule = self.unsigned_bytes()
-        header.pixel_format = format_of_mode(header.mode, byteorder=self.order, unsigned_bytes=unsigned)
+                unsigned, self.bytes_rule = self.unsigned_bytes()
+        self.pixel_format = format_of_mode(self.mode, byteorder=self.order, unsigned_bytes=unsigned)
 
     def half_width(self) -> bool:
         record = self.record
@@ -151,65 +176,65 @@ class Parser:
             return True, _RULE_RANGE
         return False, _RULE_STANDARD
 
-    def sizes(self, header: Header) -> None:
+    def sizes(self) -> None:
         """NSYMBT and NZ against each other and the file."""
         record = self.record
         room = None if self.file_size is None else max(0, self.file_size - HEADER_NBYTES)
-        frame = header.frame_nbytes
-        limit = CHUNK_MAX if header.compressed else 2**63 - 1
+        frame = self.frame_nbytes
+        limit = CHUNK_MAX if self.compressed else 2**63 - 1
         if frame > limit:
-            why = f"{header.nx} x {header.ny} pixels of mode {header.mode} take {frame} bytes"
-            raise self.error(*self.longer_side(header), f"frames of at most {limit} bytes", why)
-        header.nsymbt = int(record["nsymbt"])
-        if header.nsymbt < 0:
-            self.defect("nsymbt", header.nsymbt, "0 or more")
-            header.nsymbt = 0
-        elif room is not None and header.nsymbt > room:
-            self.defect("nsymbt", header.nsymbt, f"at most {room}", "the file ends inside the extended header")
-            header.nsymbt = 0
-        nz = header.nz
-        if room is not None and not header.compressed and nz > 0 and nz * frame == room and header.nsymbt:
-            self.defect("nsymbt", header.nsymbt, 0, f"{nz} frames of {frame} bytes fill the file from byte 1024 on")
-            header.nsymbt = 0
-        here = None if room is None else (room - header.nsymbt) // (_CHUNK_HEADER if header.compressed else frame)
+            why = f"{self.nx} x {self.ny} pixels of mode {self.mode} take {frame} bytes"
+            raise self.error(*self.longer_side(), f"frames of at most {limit} bytes", why)
+        self.nsymbt = int(record["nsymbt"])
+        if self.nsymbt < 0:
+            self.defect("nsymbt", self.nsymbt, "0 or more")
+            self.nsymbt = 0
+        elif room is not None and self.nsymbt > room:
+            self.defect("nsymbt", self.nsymbt, f"at most {room}", "the file ends inside the extended header")
+            self.nsymbt = 0
+        nz = self.nz
+        if room is not None and not self.compressed and nz > 0 and nz * frame == room and self.nsymbt:
+            self.defect("nsymbt", self.nsymbt, 0, f"{nz} frames of {frame} bytes fill the file from byte 1024 on")
+            self.nsymbt = 0
+        here = None if room is None else (room - self.nsymbt) // (CHUNK_HEADER_SIZE if self.compressed else frame)
         if nz < 1:
             self.defect("nz", nz, "at least 1")
-            header.nz = 0 if here is None else here
+            self.nz = 0 if here is None else here
         elif here is not None and nz > here:
-            self.too_many(header, here)
-            header.nz = here
+            self.too_many(here)
+            self.nz = here
         elif here is None and nz * frame > 2**63 - 1:
             raise self.error("nz", nz, f"at most {(2**63 - 1) // frame}", f"frames of {frame} bytes")
         if room is None:
             return
-        left = room - header.nsymbt
-        if header.compressed:
-            packed = header.packed_bytes or 0
+        left = room - self.nsymbt
+        if self.compressed:
+            packed = int(record["packed_bytes"]) if self.version else 0
             if packed > left:
                 self.defect("packed_bytes", packed, f"at most {left}", "the file ends inside the chunks")
-        elif left > header.nz * frame:
-            self.oddities.append(f"{left - header.nz * frame} bytes after the last frame")
+        elif left > self.nz * frame:
+            self.oddities.append(f"{left - self.nz * frame} bytes after the last frame")
 
-    def longer_side(self, header: Header) -> tuple[str, int]:
-        return ("nx", header.nx) if header.nx >= header.ny else ("ny", header.ny)
+    def longer_side(self) -> tuple[str, int]:
+        return ("nx", self.nx) if self.nx >= self.ny else ("ny", self.ny)
 
-    def too_many(self, header: Header, here: int) -> None:
-        nz, frame = header.nz, header.frame_nbytes
-        left = (self.file_size or 0) - header.data_offset
-        if header.compressed:
+    def too_many(self, here: int) -> None:
+        nz, frame = self.nz, self.frame_nbytes
+        left = (self.file_size or 0) - HEADER_NBYTES - self.nsymbt
+        if self.compressed:
             why = f"{left} bytes after the headers hold {here} chunk headers at most"
         else:
             why = f"{left} bytes after the headers hold {here} frames of {frame} bytes, not {nz * frame} bytes"
-            if header.mode == 101 and header.nx % 2 and left == nz * ((header.nx * header.ny + 1) // 2):
+            if self.mode == 101 and self.nx % 2 and left == nz * ((self.nx * self.ny + 1) // 2):
                 why += " (the size fits 4-bit pixels packed across rows, as RELION does)"
         # No detector has that many columns or rows: where not one frame fits, that is the field to doubt.
-        side, length = self.longer_side(header)
+        side, length = self.longer_side()
         if here == 0 and length > 65535:
             self.defect(side, length, f"frames of at most {left} bytes", why, frames=False)
         else:
             self.defect("nz", nz, f"at most {here}", why, frames=here > 0)
 
-    def quirks(self, header: Header) -> None:
+    def quirks(self, header: Fields) -> None:
         """Things that no pixel depends on."""
         record, note = self.record, self.oddities.append
         if self.raw[208:212] != b"MAP ":
@@ -231,7 +256,7 @@ class Parser:
         mz, nz, ispg = int(record["mz"]), header.nz, int(record["ispg"])
         if not 0 <= ispg <= 630:
             note(f"ISPG {ispg} is no space group")
-        if not header._mz_is_slices:
+        if not header.mz_is_slices:
             if min(int(record[name]) for name in ("mx", "my", "mz")) < 1:
                 note(f"MX, MY, MZ {[int(record[n]) for n in ('mx', 'my', 'mz')]} are no sampling: no pixel size")
             elif header.kind == "volume stack" and nz % mz:

@@ -1,0 +1,275 @@
+"""The footer: there and back, damaged, hostile, and as documented."""
+
+import struct
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_chunks import DATA_OFFSET, make_index, reader
+
+from mrcz import FormatError
+from mrcz.container import footer as ft
+from mrcz.container.chunks import FOOTER_MARK, xxh64
+from mrcz.container.footer import UnknownFooter, decode_footer, encode_footer
+from mrcz.container.index import FrameIndex
+
+
+def decode(footer, index=None, start=None, **keys):
+    start = (index.end or DATA_OFFSET) if start is None else start
+    return decode_footer(footer, start + len(footer), data_offset=DATA_OFFSET, **keys)
+
+
+META = {"dose": 1.25, "n": {"gain": "ref.mrc"}, "blob": b"\0\1"}
+
+
+@pytest.mark.parametrize("compress", ["zstd", "lz4", None])
+@pytest.mark.parametrize("n", [0, 1, 300])
+def test_footer_round_trip(n, compress):
+    index = make_index(n)
+    header = bytes(range(256)) * 4
+    footer = encode_footer(
+        index, header_bytes=header, extended_header_bytes=b"", metadata=META, source_header=header[::-1],
+        writer="test 1", extra={"later": [1, 2]}, compress=compress,
+    )  # fmt: skip
+    back = decode(footer, index)
+    assert back.index == index
+    assert (back.header_hash, back.extended_header_hash) == (xxh64(header), xxh64(b""))
+    assert (back.header_copy, back.source_header) == (header, header[::-1])
+    assert back.writer == "test 1" and back.extra == {"later": [1, 2]}
+    assert back.metadata() == META
+    assert back.trailer.start == (index.end or 1024) and back.trailer.end == back.trailer.start + len(footer)
+
+
+@given(
+    sizes=st.lists(st.integers(16, 2**31 - 1), max_size=20),
+    gaps=st.lists(st.integers(0, 3), min_size=20, max_size=20),
+    hashes=st.booleans(),
+    stats=st.booleans(),
+    compress=st.sampled_from(["zstd", "lz4", None]),
+    away=st.integers(0, 1 << 40),
+)
+def test_any_index_round_trips(sizes, gaps, hashes, stats, compress, away):
+    n = len(sizes)
+    offsets = 1024 + np.cumsum([0, *sizes])[:n] + np.cumsum(gaps)[:n]
+    index = FrameIndex(
+        offsets, sizes, np.arange(n, dtype="u8") << np.uint64(57) if hashes else None,
+        np.full((n, 4), [np.nan, -1, 0, 1e300]) if stats else None,
+    )  # fmt: skip
+    start = max(index.end, 1024) + away
+    footer = encode_footer(index, compress=compress, start=start)
+    back = decode(footer, start=start)
+    assert back.index == index and back.metadata_span is None and back.metadata() is None
+
+
+def test_footer_is_small():
+    # A movie of 1000 frames of 3838 x 3710 electrons at 1 a pixel holds some 3.3 MB a frame.
+    index = make_index(1000)
+    assert len(encode_footer(index)) < 0.0001 * 1000 * 3.3e6
+    assert len(encode_footer(index)) < ft.TAIL_SIZE
+
+
+def test_open_costs_one_read_for_a_usual_footer_and_two_for_a_long_one():
+    for n, metadata, requests in (
+        (1000, META, 1),
+        (5000, META, 2),
+        (10, {"b": np.random.default_rng(1).bytes(10**6)}, 1),
+    ):
+        index = make_index(n)
+        data = bytes(index.end) + encode_footer(index, metadata=metadata)
+        calls = []
+        footer = ft.load_footer(reader(data, calls), len(data), data_offset=1024)
+        assert footer.index == index and len(calls) == requests
+        assert footer.metadata(reader(data, calls)) == metadata
+        assert len(calls) <= 2 + (n == 5000)
+
+
+def test_long_metadata_are_not_needed_for_the_index():
+    index = make_index(10)
+    footer = encode_footer(index, metadata={"b": np.random.default_rng(1).bytes(10**6)})
+    back = decode_footer(footer[-3000:], index.end + len(footer))
+    assert back.index == index
+    with pytest.raises(ValueError, match="pass read="):
+        back.metadata()
+    with pytest.raises(FormatError, match="damaged"):
+        back.metadata(lambda offset, n: bytes(n))
+    with pytest.raises(FormatError, match="damaged"):
+        back.metadata(lambda offset, n: b"")
+
+
+def test_no_footer():
+    assert decode_footer(b"", 0) is None
+    assert decode_footer(bytes(63), 63) is None
+    assert decode_footer(bytes(1000), 5000) is None
+    assert ft.load_footer(reader(bytes(2000)), 2000, data_offset=1024) is None
+    assert ft.load_footer(reader(bytes(1024)), 1024, data_offset=1024) is None
+
+
+def retrailer(footer, **changes):
+    """The footer with fields of its trailer changed and the trailer's own checksum made right again."""
+    names = ("start", "stored", "raw", "hash", "frames", "version", "flags", "size")
+    values = dict(zip(names, struct.unpack("<QQQQQHHI", footer[-64:-16]), strict=True)) | changes
+    raw = struct.pack("<QQQQQHHI", *values.values())
+    return footer[:-64] + raw + struct.pack("<Q", xxh64(raw)) + footer[-8:]
+
+
+def with_body(body, **changes):
+    """A footer with the given body and right checksums."""
+    raw = body if isinstance(body, bytes) else msgpack.packb(body)
+    footer = FOOTER_MARK + raw + bytes(56) + ft.TRAILER_MAGIC
+    frames = body.get("frames", 0) if isinstance(body, dict) else 0
+    fields = dict(
+        start=1024, stored=len(raw), raw=len(raw), hash=xxh64(raw), frames=frames, version=1, flags=0, size=64
+    )
+    return retrailer(footer, **(fields | changes))
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"flags": 9}, {"size": 80}])
+def test_unknown_version_is_no_footer(change):
+    index = make_index(3)
+    footer = retrailer(encode_footer(index), **change)
+    with pytest.raises(UnknownFooter, match="is not known to this version"):
+        decode(footer, index)
+
+
+def test_unknown_names_are_kept():
+    index = make_index(3)
+    assert decode(encode_footer(index, extra={"x": 1}), index).extra == {"x": 1}
+    with pytest.raises(ValueError, match="name of the footer format"):
+        encode_footer(index, extra={"sizes": b""})
+    with pytest.raises(ValueError, match="compress"):
+        encode_footer(index, compress="gzip")
+
+
+@pytest.mark.parametrize("compress", ["zstd", "lz4", None])
+def test_every_flipped_bit_is_noticed(compress):
+    """No bit of a footer can change without an error, or the footer (not its content) being gone."""
+    index = make_index(4)
+    footer = encode_footer(index, metadata=META, compress=compress)
+    for bit in range(8 * len(footer)):
+        broken = bytearray(footer)
+        broken[bit // 8] ^= 1 << bit % 8
+        try:
+            back = decode(bytes(broken), index)
+        except FormatError:
+            continue
+        if back is None:
+            assert bit >= 8 * (len(footer) - 8)  # the magic itself
+            continue
+        # What is left is the metadata section, which has its own checksum.
+        assert back.index == index
+        with pytest.raises(FormatError, match="damaged"):
+            back.metadata()
+
+
+@pytest.mark.parametrize("cut", [1, 8, 63, 64, 100])
+def test_truncated_footer(cut):
+    index = make_index(4)
+    footer = encode_footer(index)
+    assert decode_footer(footer[:-cut], index.end + len(footer) - cut) is None
+    with pytest.raises(FormatError, match="do not fit before byte"):
+        decode_footer(footer[cut + 50 :], len(footer) - cut - 50)
+
+
+HUGE = 2**64 - 1
+
+
+@pytest.mark.parametrize(
+    "footer",
+    [
+        *(with_body({"frames": 0, "sizes": b"", "first": 1024}, **{name: value})
+          for name in ("start", "stored", "raw", "frames") for value in (HUGE, 2**63, 2**31, 0, 5)
+          if (name, value) != ("frames", 0)),
+        with_body({"frames": 0, "sizes": b"", "first": 1024}, flags=1),
+        with_body({"frames": 0, "sizes": b"", "first": 1024}, flags=2),
+        with_body(b""),
+        with_body(b"\xc1"),
+        with_body(b"\xdf\xff\xff\xff\xff"),
+        with_body(b"\xdd\xff\xff\xff\xff" * 100),
+        with_body(b"\x91" * 5000),
+        with_body(b"\xc6\xff\xff\xff\xff"),
+        with_body(b"\x93\1\2\3"),
+        with_body({}),
+        with_body({"frames": 1, "first": 1024}),
+        with_body({"frames": 1, "first": 1024, "sizes": "1234"}),
+        with_body({"frames": 1, "first": 1024, "sizes": b"123"}),
+        with_body({"frames": 1, "first": HUGE, "sizes": b"\x10\0\0\0"}),
+        with_body({"frames": 1, "first": None, "sizes": b"\x10\0\0\0"}),
+        with_body({"frames": 1, "sizes": b"\x10\0\0\0", "offsets": b"\xff" * 8}),
+        with_body({"frames": 1, "first": 0, "sizes": b"\x10\0\0\0"}),
+        with_body({"frames": 1, "first": 1024, "sizes": b"\x10\0\0\0"}),  # beyond the footer's start
+        with_body({"frames": 1, "first": 1024, "sizes": b"\x10\0\0\0", "xxh64": b"\0"}),
+        with_body({"frames": 0, "first": 1024, "sizes": b"", "header": "x"}),
+        with_body({"frames": 0, "first": 1024, "sizes": b"", "source_header": 5}),
+        with_body({"frames": 0, "first": 1024, "sizes": b"", "metadata": 5}),
+        with_body({"frames": 0, "first": 1024, "sizes": b"", "metadata": {"size": HUGE}}),
+        with_body({"frames": 0, "first": 1024, "sizes": b"", "metadata": {"size": -1}}),
+    ],
+)  # fmt: skip
+def test_hostile_footers_are_refused(footer):
+    with pytest.raises(FormatError):
+        decode_footer(footer, 1024 + len(footer), data_offset=1024)
+
+
+def test_bombs_are_not_unpacked():
+    import zstandard
+
+    bomb = zstandard.compress(bytes(1 << 28), 19)
+    with pytest.raises(FormatError, match="claim to unpack"):
+        decode_footer(with_body(bomb, flags=1, raw=1 << 28), 1024 + len(bomb) + 72, data_offset=1024)
+    # A frame that says less than it holds stops at what the trailer said.
+    with pytest.raises(FormatError, match="expected 10"):
+        decode_footer(with_body(bomb, flags=1, raw=10), 1024 + len(bomb) + 72, data_offset=1024)
+
+
+@pytest.mark.parametrize("compress", ["zstd", "lz4", None])
+def test_metadata_that_shrink_too_well_are_stored_plain(compress):
+    index = make_index(2)
+    meta = {"zeros": bytes(30 << 20)}
+    footer = encode_footer(index, metadata=meta, compress=compress)
+    assert decode(footer, index).metadata() == meta
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_random_damage_gives_the_index_or_a_format_error(data):
+    index = make_index(3)
+    footer = bytearray(encode_footer(index, metadata=META))
+    for _ in range(data.draw(st.integers(1, 4))):
+        footer[data.draw(st.integers(0, len(footer) - 9))] = data.draw(st.integers(0, 255))
+    try:
+        back = decode(bytes(footer), index)
+    except FormatError:
+        return
+    assert back.index == index
+
+
+def test_find_footer_passes_over_ruins():
+    index = make_index(3)
+    good = encode_footer(index, metadata=META)
+    late = encode_footer(index[:2], start=index.end + len(good) + 900)
+    broken = bytearray(late)
+    broken[20] ^= 1
+    data = bytes(index.end) + good + bytes(900) + bytes(broken) + ft.TRAILER_MAGIC * 2 + b"half a chunk"
+    for block in (1 << 20, 100, 8, 9):
+        footer = ft.find_footer(reader(data), index.end, len(data), data_offset=1024, block=block)
+        assert footer.index == index and footer.trailer.start == index.end and footer.metadata() == META
+    assert ft.find_footer(reader(bytes(3000)), 1024, 3000) is None
+
+
+def test_documented_example(tmp_path):
+    """The worked example of docs/container.md, byte for byte: the format may not drift."""
+    index = FrameIndex([1024, 1064], [40, 50], [1, 2])
+    footer = encode_footer(index, extended_header_bytes=b"", writer="x 1", compress=None)
+    text = (Path(__file__).parents[2] / "docs" / "container.md").read_text()
+    block = text.split("```hexdump\n")[1].split("```")[0]
+    documented = b"".join(bytes.fromhex(line[7:54]) for line in block.splitlines())
+    assert footer == documented
+
+
+def test_every_key_of_the_body_is_documented():
+    text = (Path(__file__).parents[2] / "docs" / "container.md").read_text(encoding="utf-8")
+    for name in ft._KNOWN | {"source_name", "recovered_frames"}:
+        assert f"\n| `{name}` | " in text, name

@@ -40,7 +40,7 @@ def nothing(stack):
 
 def true_mask(truth):
     def fit(stack):
-        model = defect_model(truth, stack)
+        model = defect_model(stack, defects=truth)
         return truth, lambda frame, number: model.apply_frame(frame, number=number)
 
     return fit

@@ -58,7 +58,7 @@ def measure(rules, name, args):
             row["said"] += [str(warning.message) for warning in said]
             row["counts"].append(rules.counts(seen, mask))
             row["median"].append(rules.median_at_recall(seen, rules.divide([row["counts"][-1]["recall of 3σ"]]), score))
-            row["sums"].append(rules.sums(seen, rules.defect_model(mask, seen.stack, gain=seen.gain)))
+            row["sums"].append(rules.sums(seen, rules.defect_model(seen.stack, defects=mask, gain=seen.gain)))
             if seed == 0:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")

@@ -124,7 +124,7 @@ def references(args):
     for flats in (100, 400, 10000):
         detector = Detector((n, n), seed=0)
         flat = detector.flat(1.2, flats)
-        prior = make_gain(flat, bad=fit_outliers(flat, "sigma", n_sigma=8, background=True).mask)
+        prior = make_gain(flat, defects=fit_outliers(flat, "sigma", n_sigma=8, background=True).mask)
         statistics = SessionStatistics((n, n))
         for index in range(1, 41):
             rng = np.random.default_rng(index)

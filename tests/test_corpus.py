@@ -125,4 +125,6 @@ def test_files_of_other_writers(name, tmp_path, capsys):
 
 
 def test_wrapped_files_are_among_them():
-    assert sum(is_wrapped(ROOT / name) for name in PLAIN) >= (7 if ROOT == COLLECTION else 2)
+    wrapped = [name for name in PLAIN if is_wrapped(ROOT / name)]
+    assert wrapped == [name for name in PLAIN if Path(name).suffix in (".gz", ".bz2", ".xz", ".zst")]
+    assert len(wrapped) >= (7 if ROOT == COLLECTION else 2) and len(wrapped) < len(PLAIN)

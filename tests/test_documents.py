@@ -146,17 +146,18 @@ def test_what_is_written(tmp_path, dtype, order, kind):
 
 @pytest.mark.parametrize(
     "options",
-    [{"pack": True}, {"mode": 0}, {"mode": 3}, {"mode": 16}, {"backend": "blosc2"}, {"metadata_codec": "lz4"},
-     {"metadata_codec": None}, {"codec": "lz4hc"}, {"codec": "blosclz"}, {"slices": 1}, {"whole_cell": True}],
+    [{"pack": True}, {"mrc_mode": 0}, {"mrc_mode": 3}, {"mrc_mode": 16}, {"backend": "blosc2"},
+     {"metadata_codec": "lz4"}, {"metadata_codec": None}, {"codec": "lz4hc"}, {"codec": "blosclz"}, {"slices": 1},
+     {"whole_cell": True}],
     ids=str,
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["a.mrc", "a.mrcz"])
 def test_what_is_asked_for(tmp_path, name, options):
-    if options.get("mode") == 16:
+    if options.get("mrc_mode") == 16:
         frames = np.random.default_rng(0).integers(0, 255, (3, 10, 13, 3)).astype("u1")
     else:
-        frames = STACK.clip(0, 15).astype("c8" if options.get("mode") == 3 else "u1")
-        frames += 100 if "mode" in options else 0
+        frames = STACK.clip(0, 15).astype("c8" if options.get("mrc_mode") == 3 else "u1")
+        frames += 100 if "mrc_mode" in options else 0
     path = tmp_path / name
     mrcz.write(path, frames, pixel_size=1.25, sync=False, **options)
     same(path)

@@ -2,7 +2,8 @@
  * prototypes are declared here; a build against system libraries includes the real headers and checks us.
  *
  * Of C-Blosc2 itself nothing is called: it loads plug-ins where a chunk names one. Linked from the static library are
- * zstd, lz4, zlib and blosclz alone; test_package.py looks that nothing else came with them. */
+ * zstd, lz4, zlib and blosclz alone; test_package.py looks that nothing else came with them. A build against system
+ * libraries has no other way to blosclz than through C-Blosc2, with a chunk that we wrote the header of. */
 #ifndef MZ_CODECS_H
 #define MZ_CODECS_H
 #include <blosc2.h>
@@ -79,7 +80,13 @@ static inline int mz_blosclz_decompress(const uint8_t *in, int n, uint8_t *out, 
     uint32_t w[6] = {0x01100102u, (uint32_t)cap, (uint32_t)cap, (uint32_t)(n + 24), 20u, (uint32_t)n};
     memcpy(scratch, w, 24);
     memcpy(scratch + 24, in, (size_t)n);
-    return blosc2_decompress(scratch, n + 24, out, cap);
+    /* A context of its own: blosc2_decompress takes a global lock and heeds the environment. */
+    blosc2_dparams one_thread = BLOSC2_DPARAMS_DEFAULTS;
+    blosc2_context *context = blosc2_create_dctx(one_thread);
+    if (!context) return -1;
+    int got = blosc2_decompress_ctx(context, scratch, n + 24, out, cap);
+    blosc2_free_ctx(context);
+    return got;
 #endif
 }
 static inline int mz_has_blosclz_encoder(void) {

@@ -10,13 +10,16 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 
 from mrcz._version import __version__
 
 if TYPE_CHECKING:
     from mrcz import ioDM as ioDM
     from mrcz import ioMRC as ioMRC
+    from mrcz.check.compare import compare
+    from mrcz.check.describe import describe
+    from mrcz.check.recover import recover
     from mrcz.check.validate import validate
     from mrcz.check.verify import verify
     from mrcz.container.header.header import Header
@@ -29,10 +32,12 @@ if TYPE_CHECKING:
         MissingDependencyError,
         MrczError,
     )
+    from mrcz.file.calls import open, read, write
     from mrcz.file.codec import Codec
     from mrcz.file.editing import edit_header
-    from mrcz.file.reader import Reader, read
-    from mrcz.file.writer import Writer, write
+    from mrcz.file.options import ReadOptions
+    from mrcz.file.reader import Reader
+    from mrcz.file.writer import Writer
     from mrcz.ioDM import async_read_dm4, asyncReadDM4, read_dm4, readDM4
     from mrcz.legacy.surface import (
         BLOSC2_PRESENT,
@@ -69,6 +74,7 @@ __all__ = [
     "HeaderError",
     "MissingDependencyError",
     "MrczError",
+    "ReadOptions",
     "Reader",
     "Writer",
     "__version__",
@@ -78,10 +84,12 @@ __all__ = [
     "async_read_dm4",
     "async_read_mrc",
     "async_write_mrc",
+    "compare",
     "compress",
     "decompress",
     "defaultHeader",
     "default_header",
+    "describe",
     "edit_header",
     "open",
     "read",
@@ -91,6 +99,7 @@ __all__ = [
     "read_dm4",
     "read_mrc",
     "read_mrc_header",
+    "recover",
     "setDefaultThreads",
     "set_default_threads",
     "test",
@@ -104,36 +113,6 @@ __all__ = [
 ]
 
 
-@overload
-def open(path: Any, mode: Literal["r"] = "r", **options: Any) -> Reader: ...
-@overload
-def open(path: Any, mode: Literal["w", "a"], **options: Any) -> Writer: ...
-@overload
-def open(path: Any, mode: str, **options: Any) -> Reader | Writer: ...
-def open(path: Any, mode: str = "r", **options: Any) -> Reader | Writer:
-    """Open a file: ``"r"`` gives a `Reader`, ``"w"`` a `Writer` of a new file, ``"a"`` one that adds frames to a file.
-
-    Parameters
-    ----------
-    path : path, or a binary file object for reading
-    mode : {"r", "w", "a"}
-    **options
-        Of `Reader` or `Writer`.
-    """
-    from mrcz.file.reader import Reader
-
-    if mode == "r":
-        return Reader(path, **options)
-    from mrcz.file.writer import Writer
-    from mrcz.file.wrong_names import MODES
-
-    if mode == "w":
-        return Writer(path, **options)
-    if mode == "a":
-        return Writer.append_to(path, **options)
-    raise ValueError(f"mode is {mode!r}, expected 'r', 'w' or 'a'" + (f": {MODES[mode]}" if mode in MODES else ""))
-
-
 _LAZY = {
     **dict.fromkeys(
         ("ChunkError", "FormatError", "FormatWarning", "HeaderError", "MissingDependencyError", "MrczError"),
@@ -141,13 +120,18 @@ _LAZY = {
     ),
     "Codec": "mrcz.file.codec",
     "Header": "mrcz.container.header.header",
+    "ReadOptions": "mrcz.file.options",
     "Reader": "mrcz.file.reader",
     "Writer": "mrcz.file.writer",
-    "read": "mrcz.file.reader",
-    "write": "mrcz.file.writer",
+    "open": "mrcz.file.calls",
+    "read": "mrcz.file.calls",
+    "write": "mrcz.file.calls",
     "compress": "mrcz.convert.copy",
     "decompress": "mrcz.convert.copy",
     "edit_header": "mrcz.file.editing",
+    "compare": "mrcz.check.compare",
+    "describe": "mrcz.check.describe",
+    "recover": "mrcz.check.recover",
     "validate": "mrcz.check.validate",
     "verify": "mrcz.check.verify",
 }

@@ -45,14 +45,14 @@ def what(folder, **options):
 
 def test_frames_that_may_be_nowhere_else_are_kept(part, tmp_path):
     (found,) = clean(tmp_path)
-    assert found.status == "kept" and "nowhere else" in found.reason and found.frames and part.exists()
+    assert found.status == "kept" and "nowhere else" in found.reason and found.n_frames and part.exists()
     mrcz.write(tmp_path / "movie.mrcz", np.zeros((1, 8, 8), "i1"))  # made since, of other frames
     (found,) = clean(tmp_path)
-    assert found.status == "kept" and found.frames == 8 and part.exists()
+    assert found.status == "kept" and found.n_frames == 8 and part.exists()
     frames = np.stack([np.full((16, 16), i, "i2") for i in range(8)])
     mrcz.write(tmp_path / "movie.mrcz", frames[:7], overwrite=True)
     (found,) = clean(tmp_path)
-    assert found.status == "kept" and found.frames == 1 and part.exists()
+    assert found.status == "kept" and found.n_frames == 1 and part.exists()
     mrcz.write(tmp_path / "movie.mrcz", frames, overwrite=True)
     assert what(tmp_path, dry_run=True) == [("planned", None)] and part.exists()
     assert what(tmp_path) == [("removed", None)] and not part.exists()
@@ -75,7 +75,7 @@ def test_plain_frames_are_compared_by_their_bytes(tmp_path, rng):
     age(left)
     mrcz.write(tmp_path / "movie.mrc", frames[:2])
     (found,) = clean(tmp_path)
-    assert found.status == "kept" and found.frames == 1
+    assert found.status == "kept" and found.n_frames == 1
     mrcz.write(tmp_path / "movie.mrc", frames, overwrite=True)
     assert what(tmp_path) == [("removed", None)]
 

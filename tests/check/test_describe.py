@@ -49,7 +49,7 @@ def test_damaged_metadata_are_told_with_the_rest(tmp_path, stack):
     path.write_bytes(join(with_metadata(split(path.read_bytes()), b"\x05")))
     found = describe(path)
     assert found.shape == (3, 64, 64) and found.metadata == ()
-    assert any("expected a map" in oddity for oddity in found.oddities)
+    assert any("expected a map" in note for note in found.notes)
     with pytest.raises(mrcz.FormatError, match="expected a map"):
-        describe(path, permissive=False)
+        describe(path, strict=True)
     assert not np.isnan(found.entropy_bits)

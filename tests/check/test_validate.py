@@ -124,9 +124,9 @@ def test_modes_beyond_the_standard(tmp_path, dtype):
 
 def test_bytes_above_127(tmp_path):
     path = tmp_path / "a.mrc"
-    mrcz.write(path, np.full((2, 3, 4), 200, np.uint8), mode=0)
+    mrcz.write(path, np.full((2, 3, 4), 200, np.uint8), mrc_mode=0)
     assert "6 for bytes above 127" in mrcz.validate(path).problems[0]
-    mrcz.write(path, np.full((2, 3, 4), 100, np.uint8), mode=0, overwrite=True)
+    mrcz.write(path, np.full((2, 3, 4), 100, np.uint8), mrc_mode=0, overwrite=True)
     assert mrcz.validate(path).ok
 
 

@@ -134,7 +134,7 @@ def test_compressed_anew_without_an_original(capsys, tmp_path, kind, rng):
     given = {"array": stack, "list": list(stack), "volumes": list(stack.reshape(3, 2, 20, 31))}.get(kind)
     first, again, plain, direct = (tmp_path / name for name in ("first.mrcz", "again.mrcz", "plain.mrc", "direct.mrc"))
     if given is None:
-        mrcz.write(first, np.stack([stack] * 3, axis=-1), mode=16, pixel_size=(1, 2, 3))
+        mrcz.write(first, np.stack([stack] * 3, axis=-1), mrc_mode=16, pixel_size=(1, 2, 3))
     else:
         mrcz.writeMRC(given, first, compressor="zstd", pixelsize=[3, 2, 1])
     assert run(capsys, "compress", "--check", first, "-c", "lz4", "-o", again)[0] == 0
@@ -190,7 +190,7 @@ def test_remove(capsys, movie, tmp_path):
 @pytest.mark.parametrize("place", [5, 1023, 1024 + 7 * 50 * 61 - 1], ids=["header", "label", "last pixel"])
 def test_an_original_is_kept_when_the_copy_differs(capsys, movie, tmp_path, monkeypatch, place):
     """The original changes while it is compressed, in one byte: the read-back sees it, whatever byte it is."""
-    real = convert_mrc._check
+    real = convert_mrc.check_copy
 
     def change_first(reader, source, destination, tell):
         whole = bytearray(movie.read_bytes())
@@ -198,20 +198,20 @@ def test_an_original_is_kept_when_the_copy_differs(capsys, movie, tmp_path, monk
         movie.write_bytes(whole)
         real(reader, source, destination, tell)
 
-    monkeypatch.setattr(convert_mrc, "_check", change_first)
+    monkeypatch.setattr(convert_mrc, "check_copy", change_first)
     code, _, err = run(capsys, "compress", "--remove", movie)
     assert code == 1 and "not the same" in err and f"byte {place} differs" in err
     assert names(tmp_path) == ["movie.mrc"]
 
 
 def test_an_original_is_kept_when_the_copy_is_damaged_on_disk(capsys, movie, tmp_path, monkeypatch):
-    real = convert_mrc._check
+    real = convert_mrc.check_copy
 
     def damage(reader, source, new, tell):
         os.pwrite(new.fd, bytes([os.pread(new.fd, 1, 1024 + 300)[0] ^ 64]), 1024 + 300)
         real(reader, source, new, tell)
 
-    monkeypatch.setattr(convert_mrc, "_check", damage)
+    monkeypatch.setattr(convert_mrc, "check_copy", damage)
     code, _, err = run(capsys, "compress", "--remove", movie)
     assert code == 1 and "not the same" in err and names(tmp_path) == ["movie.mrc"]
 
@@ -529,7 +529,7 @@ def test_info_of_every_mode(capsys, tmp_path, rng):
     for mode, pixels in images.items():
         for suffix in (".mrc", ".mrcz"):
             path = tmp_path / f"{mode}{suffix}"
-            mrcz.write(path, pixels, mode=mode if mode in (3, 16) else None, pack=mode == 101)
+            mrcz.write(path, pixels, mrc_mode=mode if mode in (3, 16) else None, pack=mode == 101)
             code, out, err = run(capsys, "info", path)
             assert code == 0 and err == "" and f"(mode {mode}, " in out and "2 frames of 8 x 6" in out
 

@@ -1,6 +1,8 @@
 """``mrcz correct``, ``gain`` and ``koma`` as a user calls them."""
 
+import errno
 import json
+import os
 import shutil
 
 import numpy as np
@@ -20,7 +22,8 @@ from mrcz.correct import (
     orient,
     session_references,
 )
-from mrcz.session.correct import correct_file, destination, koma_session
+from mrcz.session.correct import correct_file, destination
+from mrcz.session.koma import koma_session
 from mrcz.session.references import load_gain, load_mask, load_statistics
 from mrcz.simulate import Detector
 
@@ -525,3 +528,24 @@ def test_koma_wrong_names_and_places(capsys, session, tmp_path):
     assert run(capsys, "koma", *first, "--sum", "-o", tmp_path / "o")[0] == 0
     code, _, err = run(capsys, "koma", *first, "--sum", "-o", tmp_path / "o")
     assert code == 1 and err.count("_sum.mrc exists; --force replaces it\n") == len(err.splitlines()) == 2
+
+
+def test_a_figure_is_whole_or_the_earlier_one(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    from mrcz.cli._correcting import save_figure
+    from mrcz.storage.disk import Disk
+
+    def full(self, fd):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    save_figure(Figure(), str(tmp_path), "a")
+    before = (tmp_path / "a.png").read_bytes()
+    assert before.startswith(b"\x89PNG")
+    other = Figure(figsize=(1, 1))
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        patched.setattr(Disk, "fsync", full)
+        save_figure(other, str(tmp_path), "a")
+    assert os.listdir(tmp_path) == ["a.png"] and (tmp_path / "a.png").read_bytes() == before
+    save_figure(other, str(tmp_path), "a")
+    assert (tmp_path / "a.png").read_bytes() != before

@@ -296,7 +296,7 @@ def test_a_signal_that_python_drops_is_not_forgotten(folder, tmp_path):
     """What is raised in a destructor is printed and lost; the signal was meant all the same."""
     script = f"""
 import os, signal, sys
-import mrcz.archive.batch as batch
+import mrcz.archive.run as batch
 from mrcz.cli import main
 run = batch.run_job
 class Dropped:

@@ -10,9 +10,10 @@ import hyperspy.api as hs
 import numpy as np
 
 import mrcz
+from mrcz.file.decoding import Decoder
 
 decoded = []
-original = mrcz.Reader._decode
+original = Decoder.decode
 
 
 def counting(self, numbers, *rest, **keys):
@@ -27,7 +28,7 @@ def said():
 
 
 def main(folder):
-    mrcz.Reader._decode = counting
+    Decoder.decode = counting
     movie = np.random.default_rng(5).poisson(1.0, (40, 96, 128)).astype(np.uint8)
     for name, options in (("plain", {}), ("packed", {"pack": True}), ("written", None)):
         path = os.path.join(folder, f"{name}.mrcz")

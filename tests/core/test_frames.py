@@ -89,7 +89,7 @@ def test_sums_of_bytes_beyond_sixteen_bits(tmp_path):
     for dtype, value in (("u1", 255), ("i1", -128), ("i1", 127)):
         stack = np.full((600, 9, 11), value, dtype)
         path = tmp_path / f"{dtype}{value}.mrcz"
-        with mrcz.Writer(path, mode=0, sync=False) as w:
+        with mrcz.Writer(path, mrc_mode=0, sync=False) as w:
             w.extend(stack)
         with mrcz.open(path) as r:
             assert r.dtype == dtype

@@ -149,7 +149,7 @@ def held_out(seen, find, width=2.0, ways=2):
     truth = seen.expected * gain
     out = []
     for fitted, judged in ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half)))[:ways]:
-        model = defect_model(find(seen, fitted), seen.stack[fitted], gain=seen.gain)
+        model = defect_model(seen.stack[fitted], defects=find(seen, fitted), gain=seen.gain)
 
         def filtered(frame, number, model=model):
             return model.apply_frame(np.asarray(frame * gain, np.float32), number=number)

@@ -206,10 +206,10 @@ def test_a_dark_that_does_not_fit_is_refused_everywhere(use, dark):
         use(dark)
 
 
-@pytest.mark.parametrize("use", [make_gain, lambda flat, bad: fit_gamma(flat, gain_for(STACK), bad=bad)])
+@pytest.mark.parametrize("use", [make_gain, lambda flat, defects: fit_gamma(flat, gain_for(STACK), defects=defects)])
 def test_a_map_of_another_shape_is_refused(use):
     with pytest.raises(ValueError, match="map of bad pixels"):
-        use(STACK.mean(0), bad=np.zeros((1, 64), bool))
+        use(STACK.mean(0), defects=np.zeros((1, 64), bool))
 
 
 # ---- moving average --------------------------------------------------------------------------------------------------

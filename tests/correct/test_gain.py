@@ -102,7 +102,7 @@ def test_hot_pixels_of_an_uneven_flat_are_left_out(detector):
     flat = np.random.default_rng(2).poisson((expected + 0.6 * hot) * 1000) / 1000
     fit = fit_gamma(flat, detector.gain)
     assert fit.gamma == pytest.approx(detector.gamma(2.0), abs=0.005)
-    assert fit.gamma == pytest.approx(fit_gamma(flat, detector.gain, bad=hot).gamma, abs=2e-3)
+    assert fit.gamma == pytest.approx(fit_gamma(flat, detector.gain, defects=hot).gamma, abs=2e-3)
 
 
 @pytest.mark.parametrize("swing", [0.1, 0.3, 0.6])

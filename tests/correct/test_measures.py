@@ -27,7 +27,7 @@ def test_correlation_is_the_mean_pearson_r(rng):
     assert correlation(stack.astype(">f4")) == pytest.approx(pairs.mean(), abs=1e-5)
     exclude = rng.random((30, 20)) < 0.5
     pairs = np.corrcoef(stack[:, ~exclude])[np.triu_indices(6, 1)]
-    assert correlation(stack, exclude=exclude) == pytest.approx(pairs.mean(), abs=1e-6)
+    assert correlation(stack, defects=exclude) == pytest.approx(pairs.mean(), abs=1e-6)
     assert correlation(stack, lambda frame, number: frame * (number + 1)) == pytest.approx(correlation(stack), abs=1e-6)
 
 

@@ -103,10 +103,12 @@ def test_singleton_gets_the_point_spread_function_and_a_cluster_the_plain_mean()
     bad[4, 4] = True
     kernel = psf_kernel()
     assert kernel.sum() == pytest.approx(1.336, abs=1e-3)
-    assert defect_model(bad, image).fill[0] == pytest.approx((kernel * image[2:7, 2:7]).sum() / kernel.sum(), rel=1e-6)
+    assert defect_model(image, defects=bad).fill[0] == pytest.approx(
+        (kernel * image[2:7, 2:7]).sum() / kernel.sum(), rel=1e-6
+    )
     bad[4, 6] = True
     neighbours = np.delete(image[2:7, 2:7].ravel(), [12, 14])
-    assert defect_model(bad, image).fill[0] == pytest.approx(neighbours.mean(), rel=1e-6)
+    assert defect_model(image, defects=bad).fill[0] == pytest.approx(neighbours.mean(), rel=1e-6)
 
 
 def test_own_point_spread_function():
@@ -115,9 +117,9 @@ def test_own_point_spread_function():
     bad[4, 4] = True
     left = np.zeros((5, 5))
     left[2, 1] = 1
-    assert defect_model(bad, image, kernel=left).fill[0] == np.float32(image[4, 3])
+    assert defect_model(image, defects=bad, kernel=left).fill[0] == np.float32(image[4, 3])
     flat = np.delete(image[2:7, 2:7].ravel(), 12).mean()
-    assert defect_model(bad, image, kernel=1.0).fill[0] == pytest.approx(flat, rel=1e-6)
+    assert defect_model(image, defects=bad, kernel=1.0).fill[0] == pytest.approx(flat, rel=1e-6)
 
 
 # ---- the value -------------------------------------------------------------------------------------------------------
@@ -189,7 +191,7 @@ def test_rounding_into_integers_keeps_the_mean_and_is_seeded(rng):
     stack = rng.poisson(1.3, (400, 16, 16)).astype(np.uint8)
     bad = np.zeros((16, 16), bool)
     bad[8, 8] = True
-    model = defect_model(bad, stack)
+    model = defect_model(stack, defects=bad)
     out = model.apply(stack, out=stack.copy())
     assert set(np.unique(out[:, 8, 8])) == {int(np.floor(model.fill[0])), int(np.floor(model.fill[0])) + 1}
     assert out[:, 8, 8].mean() == pytest.approx(model.fill[0], abs=0.1)
@@ -201,7 +203,7 @@ def test_noise_has_the_spread_of_the_frame_and_a_seed(rng):
     stack = rng.normal(10, 2, (300, 20, 20)).astype(np.float32)
     bad = np.zeros((20, 20), bool)
     bad[10, 10] = True
-    model = defect_model(bad, stack)
+    model = defect_model(stack, defects=bad)
     noisy = model.apply(stack, noise=True, seed=5)
     for kind in ("u1", "<i2", "f4"):  # whatever the layout and byte order of what is filled
         frame = stack[3].astype(kind)

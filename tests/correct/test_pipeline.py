@@ -73,7 +73,7 @@ def test_zeros_of_the_gain_are_filled(detector, stack):
     assert "2 unusable" in str(fitted)
     assert np.isfinite(Correction(gain=gain).apply(stack)).all()
     again = Correction.from_dict(fitted.to_dict())
-    assert np.array_equal(again.bad, fitted.bad)
+    assert np.array_equal(again.unusable, fitted.unusable)
 
 
 def test_an_empty_correction_converts(stack):

@@ -126,7 +126,7 @@ def simulated(seed, stacks, *, frames=40, dose=1.2, n=256, prior_frames=400, **d
     """A detector, the gain from flats before the session, and the statistics after each number of ``stacks``."""
     made = Detector((n, n), seed=seed, **detector)
     flat = made.flat(dose, prior_frames)
-    prior = make_gain(flat, bad=fit_outliers(flat, "sigma", n_sigma=8, background=True).mask)
+    prior = make_gain(flat, defects=fit_outliers(flat, "sigma", n_sigma=8, background=True).mask)
     found = SessionStatistics((n, n))
     for index in range(1, max(stacks) + 1):
         rng = np.random.default_rng([seed, index])

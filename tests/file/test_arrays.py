@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import mrcz
+from mrcz.file.decoding import Decoder
 
 
 @pytest.fixture
@@ -70,13 +71,13 @@ def test_xarray_is_lazy(path, monkeypatch):
     import xarray
 
     decoded = []
-    original = mrcz.Reader._decode
+    original = Decoder.decode
 
     def decode(self, numbers, *rest, **keys):
         decoded.extend(numbers.tolist())
         return original(self, numbers, *rest, **keys)
 
-    monkeypatch.setattr(mrcz.Reader, "_decode", decode)
+    monkeypatch.setattr(Decoder, "decode", decode)
     with xarray.open_dataset(path, engine="mrcz", chunks=None) as dataset:
         assert decoded == []
         dataset["data"][2].values.sum()
@@ -136,3 +137,31 @@ def test_zarr_refuses_what_it_cannot_say(tmp_path, movie):
     mrcz.write(tmp_path / "c.mrcz", movie)
     with mrcz.open(tmp_path / "c.mrcz") as reader, pytest.raises(ValueError, match="zarr_format"):
         references(reader, zarr_format=1)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "f4"])
+def test_dask_finds_frames_by_itself(tmp_path, dtype):
+    """Without a word on chunks: whole frames, and of these as many as dask likes; an object without `chunks` is cut
+    through its frames."""
+    da = pytest.importorskip("dask.array")
+    dask = pytest.importorskip("dask")
+    frames = np.random.default_rng(1).poisson(2.0, (40, 64, 96)).astype(dtype)
+    path = tmp_path / "a.mrcz"
+    mrcz.write(path, frames)
+    with dask.config.set({"array.chunk-size": f"{5 * frames[0].nbytes}B"}), mrcz.open(path) as reader:
+        assert reader.chunks == (1, 64, 96)
+        lazy = da.from_array(reader)
+        assert lazy.chunksize[1:] == (64, 96) and 1 <= lazy.chunksize[0] <= 5
+        assert np.array_equal(lazy.compute(), frames)
+        assert da.from_array(reader, chunks=reader.chunks).numblocks == (40, 1, 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"codec": "none"}, {"pack": True}, {"dtype": "f4"}, {"dtype": "c8"}])
+def test_sizes_are_those_of_the_array(tmp_path, options):
+    frames = np.random.default_rng(1).integers(0, 16, (3, 5, 7)).astype("u1")
+    path = tmp_path / ("a.mrc" if options.get("codec") else "a.mrcz")
+    mrcz.write(path, frames, **options)
+    with mrcz.open(path) as reader:
+        array = np.asarray(reader)
+        assert (reader.nbytes, reader.size, reader.ndim, len(reader)) == (array.nbytes, 105, 3, 3)
+        assert reader.file_nbytes == path.stat().st_size

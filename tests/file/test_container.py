@@ -115,7 +115,7 @@ def test_readers_that_only_walk_see_every_frame(tmp_path, movie):
 
 
 def test_append_keeps_what_is_there(tmp_path, movie):
-    path = make(tmp_path / "a.mrcz", movie, voltage=300.0, gain=2.0)
+    path = make(tmp_path / "a.mrcz", movie, voltage=300.0, counts_per_electron=2.0)
     with mrcz.open(path, "a", metadata={"more": 1}, codec="lz4") as writer:
         writer.append(movie[0])
     with mrcz.open(path) as reader:
@@ -352,9 +352,9 @@ def test_verify_where_frames_have_no_statistics(tmp_path, movie):
     for name, frames, options in (
         ("nan", odd, {}),
         ("complex", movie.astype("c8"), {}),
-        ("pairs", movie.astype("c8"), {"mode": 3}),
+        ("pairs", movie.astype("c8"), {"mrc_mode": 3}),
         ("packed", movie, {"pack": True}),
-        ("rgb", np.stack([movie] * 3, axis=-1), {"mode": 16}),
+        ("rgb", np.stack([movie] * 3, axis=-1), {"mrc_mode": 16}),
     ):
         found = verify(make(tmp_path / f"{name}.mrcz", frames, **options))
         assert found.ok and found.checksums, (name, found.faults)
@@ -394,8 +394,8 @@ def test_recover_saves_every_undamaged_frame(tmp_path, movie):
     data[int(index.offsets[4]) + 12 : int(index.offsets[4]) + 16] = b"\xff" * 4
     path.write_bytes(data)
     found = recover(path, tmp_path / "b.mrcz")
-    assert found.frames == (0, 1, 3, 5) and [lost.frame for lost in found.lost] == [2, 4]
-    assert [lost.offset for lost in found.lost] == [index.offsets[2], index.offsets[4]] and not found.complete
+    assert found.numbers == (0, 1, 3, 5) and [lost.frame for lost in found.lost] == [2, 4]
+    assert [lost.offset for lost in found.lost] == [index.offsets[2], index.offsets[4]] and not found.ok
     with mrcz.open(tmp_path / "b.mrcz") as reader:
         assert np.array_equal(reader.read(), movie[[0, 1, 3, 5]])
         assert np.array_equal(reader.metadata["gain"], META["gain"])
@@ -414,7 +414,7 @@ def test_recover_finds_the_next_chunk_without_a_footer(tmp_path, movie, hurt):
     found = recover(path, tmp_path / "b.mrcz")
     rest = [k for k in range(6) if k != hurt]
     assert np.array_equal(mrcz.read(tmp_path / "b.mrcz"), movie[rest])
-    assert len(found.lost) == 1 and found.lost[0].offset == index.offsets[hurt] and not found.complete
+    assert len(found.lost) == 1 and found.lost[0].offset == index.offsets[hurt] and not found.ok
 
 
 def test_recover_a_file_cut_short(tmp_path, movie):
@@ -423,7 +423,7 @@ def test_recover_a_file_cut_short(tmp_path, movie):
         cut = int(reader.index.offsets[4]) + 30
     path.write_bytes(path.read_bytes()[:cut])
     found = recover(path, None)
-    assert found.target is None and found.frames == (0, 1, 2, 3) and found.expected == 6 and not found.complete
+    assert found.destination is None and found.numbers == (0, 1, 2, 3) and found.n_expected == 6 and not found.ok
     recover(path, tmp_path / "b.mrcz")
     assert np.array_equal(mrcz.read(tmp_path / "b.mrcz"), movie[:4])
 
@@ -438,7 +438,7 @@ def test_recover_thousands_of_frames(tmp_path):
     data[at + 17] ^= 255
     path.write_bytes(data)
     found = recover(path, tmp_path / "b.mrcz")
-    assert len(found.frames) == 4999 and [lost.frame for lost in found.lost] == [7]
+    assert found.n_frames == 4999 and [lost.frame for lost in found.lost] == [7]
     with mrcz.open(tmp_path / "b.mrcz") as reader:
         assert np.array_equal(reader.read(), np.delete(movie, 7, axis=0))
 
@@ -450,7 +450,7 @@ def test_recover_puts_the_header_back(tmp_path, movie):
     data[:64] = bytes(64)
     path.write_bytes(data)
     found = recover(path, tmp_path / "b.mrcz")
-    assert found.complete and any("restored" in note for note in found.notes)
+    assert found.ok and any("restored" in note for note in found.notes)
     assert (tmp_path / "b.mrcz").read_bytes()[:1024] == header
     assert np.array_equal(mrcz.read(tmp_path / "b.mrcz"), movie)
 
@@ -465,7 +465,7 @@ def test_recover_a_plain_file_cut_short(tmp_path, movie, dtype):
     for left, more in ((4, 100), (4, 0)):
         path.write_bytes(whole[: len(whole) - (6 - left) * frame + more])
         found = recover(path, None)
-        assert found.frames == (0, 1, 2, 3) and found.expected == 6 and not found.complete and found.target is None
+        assert found.numbers == (0, 1, 2, 3) and found.n_expected == 6 and not found.ok and found.destination is None
         assert [(lost.frame, lost.nbytes) for lost in found.lost] == [(4, more)]
         recover(path, new, overwrite=True)
         assert path.read_bytes() == whole[: len(whole) - 2 * frame + more]
@@ -475,12 +475,12 @@ def test_recover_a_plain_file_cut_short(tmp_path, movie, dtype):
             assert not reader.is_compressed and not reader.oddities
         assert verify(new).ok
     path.write_bytes(whole)
-    assert recover(path, new, overwrite=True).complete
+    assert recover(path, new, overwrite=True).ok
     # A killed writer's header is that of its last flush.
     with mrcz.open(path) as reader:
         path.write_bytes(reader.header.replace(nz=1).tobytes() + whole[1024 : len(whole) - 9])
     found = recover(path, new, overwrite=True)
-    assert len(found.frames) == 5 and any("4 frames follow" in note for note in found.notes)
+    assert found.n_frames == 5 and any("4 frames follow" in note for note in found.notes)
     assert np.array_equal(mrcz.read(new), frames[:5])
 
 
@@ -488,17 +488,17 @@ def test_recover_a_plain_file_cut_short(tmp_path, movie, dtype):
 def test_recover_keeps_the_mode_of_a_plain_file(tmp_path, movie, kind):
     frames, options = {
         "packed": (movie, {"pack": True}),
-        "rgb": (np.stack([movie] * 3, axis=-1), {"mode": 16}),
-        "pairs": (movie.astype("c8"), {"mode": 3}),
+        "rgb": (np.stack([movie] * 3, axis=-1), {"mrc_mode": 16}),
+        "pairs": (movie.astype("c8"), {"mrc_mode": 3}),
         "volume": (movie, {"kind": "volume"}),
-        "bytes": (movie + 200, {"mode": 0}),
+        "bytes": (movie + 200, {"mrc_mode": 0}),
     }[kind]
     path, new = tmp_path / "a.mrc", tmp_path / "b.mrc"
     mrcz.write(path, frames, **options)
     with mrcz.open(path) as reader:
         mode, kept = reader.header["mode"], reader.kind
     path.write_bytes(path.read_bytes()[:-20])
-    assert recover(path, new).frames == (0, 1, 2, 3, 4)
+    assert recover(path, new).numbers == (0, 1, 2, 3, 4)
     with mrcz.open(new) as reader:
         assert reader.header["mode"] == mode and reader.kind == kept and np.array_equal(reader.read(), frames[:5])
 

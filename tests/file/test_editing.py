@@ -17,7 +17,8 @@ from mrcz import FormatError, FormatWarning, MrczError, cli
 from mrcz.container.header.header import HEADER_DTYPE, Header
 from mrcz.container.header.layout import FIXED, MEANINGS
 from mrcz.container.modes import format_for
-from mrcz.file.editing import changed_header, edit_header
+from mrcz.file.changing import changed_header
+from mrcz.file.editing import edit_header
 from mrcz.file.growing import GrowingFile
 from mrcz.storage.disk import Disk
 

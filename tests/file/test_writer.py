@@ -233,7 +233,7 @@ def test_a_full_disk_while_pixels_are_written_again(tmp_path, rng, monkeypatch, 
 @pytest.mark.parametrize("pack", [False, "auto"])
 def test_pixels_that_would_make_a_chunk_too_large(tmp_path, rng, monkeypatch, pack):
     """Bytes of more than a gigabyte a frame fit a chunk, as uint16 they do not: known before anything is written."""
-    monkeypatch.setattr("mrcz.file.writer.FRAME_MAX", 200 if pack else 300)
+    monkeypatch.setattr("mrcz.file.encoding.FRAME_MAX", 200 if pack else 300)
     path = tmp_path / "a.mrcz"
     frames = rng.integers(0, 15, (3, 16, 16)).astype("u1")
     with mrcz.open(path, "w", pack=pack) as writer:

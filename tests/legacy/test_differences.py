@@ -17,6 +17,7 @@ import pytest
 
 import mrcz
 from mrcz import ioMRC
+from mrcz.file.decoding import Decoder
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "differences.md"
 
@@ -248,14 +249,14 @@ def test_complex_integers_half_floats_and_rgb(tmp_path, rng):
 
     pairs = rng.integers(-300, 300, size=(2, 3, 4, 2)).astype("<i2")
     path = tmp_path / "complex.mrc"
-    mrcz.write(path, (pairs[..., 0] + 1j * pairs[..., 1]).astype("c8"), mode=3)
+    mrcz.write(path, (pairs[..., 0] + 1j * pairs[..., 1]).astype("c8"), mrc_mode=3)
     found, header = mrcz.readMRC(path)
     np.testing.assert_array_equal(found, pairs[..., 0] + 1j * pairs[..., 1])
     assert (header["MRCtype"], header["dtype"]) == (3, "<c8")
     np.testing.assert_array_equal(np.asarray(mrcz.readMRC(path, useMemmap=True)[0]), found)
 
     rgb = rng.integers(0, 256, size=(2, 3, 4, 3)).astype("u1")
-    mrcz.write(tmp_path / "rgb.mrc", rgb, mode=16)
+    mrcz.write(tmp_path / "rgb.mrc", rgb, mrc_mode=16)
     np.testing.assert_array_equal(mrcz.readMRC(tmp_path / "rgb.mrc")[0], rgb)
 
 
@@ -563,13 +564,13 @@ def test_lazy_arrays_stay_lazy_in_hyperspy(tmp_path, counts, monkeypatch):
     path = tmp_path / "a.mrcz"
     mrcz.writeMRC(counts, path, compressor="zstd")
     decoded = []
-    original = mrcz.Reader._decode
+    original = Decoder.decode
 
     def decode(self, numbers, *rest, **keys):
         decoded.extend(numbers.tolist())
         return original(self, numbers, *rest, **keys)
 
-    monkeypatch.setattr(mrcz.Reader, "_decode", decode)
+    monkeypatch.setattr(Decoder, "decode", decode)
     lazy, _ = mrcz.readMRC(path, useMemmap=True)
     assert hasattr(lazy, "__array_function__") and np.atleast_1d(lazy) is lazy
     assert np.zeros_like(lazy).shape == counts.shape and np.result_type(lazy) == counts.dtype and decoded == []

@@ -55,7 +55,7 @@ def test_nothing_is_written_if_not_all_fits(tmp_path):
     for stack, bad, options in (
         (np.full((2, 3, 4), 7, "u1"), 200, {}),
         (np.full((2, 3, 4), 7, "u1"), 16, {"pack": True}),
-        (np.full((2, 3, 4), 7 + 1j, "c8"), 0.5, {"mode": 3}),
+        (np.full((2, 3, 4), 7 + 1j, "c8"), 0.5, {"mrc_mode": 3}),
     ):
         mrcz.write(path, stack, overwrite=True, **options)
         before = path.read_bytes()

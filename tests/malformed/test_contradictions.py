@@ -103,7 +103,7 @@ def test_the_error_names_the_field_and_recover_mends_it(tmp_path, field):
         assert str(path) in str(caught.value)
     assert not mrcz.verify(path).ok and not mrcz.verify(path, fast=True).ok
     found = recover(path, saved)
-    assert found.frames == (0, 1, 2)
+    assert found.numbers == (0, 1, 2)
     assert np.array_equal(mrcz.read(saved), stack)
     with mrcz.open(saved) as reader:
         assert reader.metadata == {"dose": 1.5}

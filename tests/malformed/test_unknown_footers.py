@@ -110,8 +110,8 @@ def test_it_counts_as_absent(later, wrong):
         verdict = mrcz.validate(path)
         assert verdict.ok and reader.notes[0] in verdict.notes
         saved = recover(path, None)
-        assert saved.complete and sum(reader.notes[0] in note for note in saved.notes) == 1
-    assert quietly(describe, path).oddities.count(reader.notes[0]) == 1
+        assert saved.ok and sum(reader.notes[0] in note for note in saved.notes) == 1
+    assert quietly(describe, path).notes.count(reader.notes[0]) == 1
 
 
 @pytest.mark.parametrize("wrong", SOME, ids=ids)
@@ -165,7 +165,7 @@ def test_an_append_that_ends_badly(later, wrong):
 def test_one_that_is_too_large_to_be_kept(later, monkeypatch):
     path = later({"version": 2})
     whole = path.read_bytes()
-    monkeypatch.setattr("mrcz.file.writer._LARGEST_KEPT", 100)
+    monkeypatch.setattr("mrcz.file.appending._LARGEST_KEPT", 100)
     with pytest.warns(mrcz.FormatWarning), pytest.raises(mrcz.MrczError, match="too large to be kept"):
         mrcz.open(path, "a")
     assert path.read_bytes() == whole
@@ -204,7 +204,7 @@ def test_behind_a_plain_file(plain):
     plain.write_bytes(parts)
     with pytest.warns(mrcz.FormatWarning, match="not known"), mrcz.open(plain) as reader:
         assert np.array_equal(reader.read(), STACK)
-    assert mrcz.verify(plain).ok and recover(plain, None).complete
+    assert mrcz.verify(plain).ok and recover(plain, None).ok
 
 
 def split_of_nothing(front):
@@ -222,7 +222,7 @@ def test_something_behind_it(later):
     assert len(caught) == 1 and mrcz.verify(path).ok and len(mrcz.verify(path).notes) == 2
     with pytest.raises(mrcz.MrczError, match="mrcz recover"):
         quietly(mrcz.open, path, "a")
-    assert recover(path, None).complete
+    assert recover(path, None).ok
 
 
 def test_one_of_ours_that_was_only_begun_behind_it(later):

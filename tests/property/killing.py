@@ -87,7 +87,7 @@ def one(folder, round_number, dice):
                     assert reader.metadata["round"] == round_number
             saved = recover(path, folder / "saved.mrcz", overwrite=True)
             assert not saved.lost, saved
-            salvaged = len(saved.frames)
+            salvaged = saved.n_frames
             assert salvaged >= floor
             with mrcz.open(folder / "saved.mrcz") as reader:
                 assert len(reader) == salvaged
@@ -104,9 +104,9 @@ def one(folder, round_number, dice):
                     continue
                 # Threads finish in any order, so the last batch may have a hole; nothing that is saved is wrong.
                 with mrcz.open(folder / "saved.mrcz") as reader:
-                    for got, number in zip(reader, saved.frames, strict=True):
+                    for got, number in zip(reader, saved.numbers, strict=True):
                         assert number is None or np.array_equal(got, FRAMES[number])
-                salvaged = max(salvaged, len(saved.frames))
+                salvaged = max(salvaged, saved.n_frames)
             part.unlink()
     if kind == "over" and path.exists() and not flushed and path.read_bytes() != before:
         # Published at that instant, before it could tell: then it is whole, as checked above.

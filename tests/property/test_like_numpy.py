@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mrcz
+from mrcz.file.decoding import Decoder
 
 SHAPE = (5, 7, 6)
 
@@ -27,7 +28,7 @@ def files(tmp_path_factory):
         "plain": rng.integers(0, 99, SHAPE).astype("i1"),
     }
     for name, stack in stacks.items():
-        options = {"packed": {"pack": True}, "rgb": {"mode": 16}, "plain": {"codec": "none"}}.get(name, {})
+        options = {"packed": {"pack": True}, "rgb": {"mrc_mode": 16}, "plain": {"codec": "none"}}.get(name, {})
         mrcz.write(folder / f"{name}.mrcz", stack, sync=False, **options)
     readers = {name: mrcz.open(folder / f"{name}.mrcz") for name in stacks}
     yield {name: (reader, np.asarray(reader)) for name, reader in readers.items()}
@@ -116,13 +117,13 @@ def test_keys_that_numpy_refuses(files, key):
 def test_only_what_is_asked_for_is_decoded(files, monkeypatch):
     reader, _ = files["u2"]
     decoded = []
-    original = mrcz.Reader._decode
+    original = Decoder.decode
 
     def decode(self, numbers, window=None, *rest, **options):
         decoded.append((numbers.tolist(), window))
         return original(self, numbers, window, *rest, **options)
 
-    monkeypatch.setattr(mrcz.Reader, "_decode", decode)
+    monkeypatch.setattr(Decoder, "decode", decode)
     whole = (0, 7, 0, 6)
     for key, frames, window in (
         (3, [3], whole), ([4, 1, 4], [4, 1, 4], whole), (([4, 1, 4], 2), [4, 1, 4], (2, 3, 0, 6)),

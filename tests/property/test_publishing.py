@@ -59,7 +59,7 @@ def pixels(folder):
 def test_removing_while_another_comes_between(tmp_path, monkeypatch, second, call):
     monkeypatch.chdir(tmp_path)
     write("TS.st", 1)
-    monkeypatch.setattr(whole, "_WAIT", 0.2)  # seconds that the other one waits for us, in vain
+    monkeypatch.setattr("mrcz.storage.disk.WAIT", 0.2)  # seconds that the other one waits for us, in vain
     true_call, came = getattr(whole.Disk, call), []
 
     def interrupted(self, *arguments):

@@ -11,10 +11,12 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mrcz.archive.walk import walk
+from mrcz.check.result import Result
 from mrcz.container.names import original_name, unfinished_name
 from mrcz.errors import FormatError, system_error
 from mrcz.file.reader import Reader
@@ -26,7 +28,7 @@ DAY = 86400.0
 
 
 @dataclass(frozen=True)
-class Leftover:
+class Leftover(Result):
     """A temporary file, and what became of it.
 
     Attributes
@@ -42,7 +44,7 @@ class Leftover:
         Bytes it takes on the disk.
     age : float
         Seconds since something was written to it.
-    frames : int or None
+    n_frames : int or None
         Whole frames in it that its destination does not hold; None for a second name of that.
     error : str or None
     """
@@ -53,12 +55,14 @@ class Leftover:
     reason: str | None = None
     nbytes: int = 0
     age: float = 0.0
-    frames: int | None = None
+    n_frames: int | None = None
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
-    def asdict(self) -> dict[str, Any]:
-        """The fields as plain values, for JSON."""
-        return asdict(self)
+    @property
+    def ok(self) -> bool:
+        """Whether it could be looked at, and done with as asked."""
+        return self.error is None
 
 
 def clean(
@@ -95,7 +99,7 @@ def clean(
     Leftover
         A folder that cannot be read is one, too, with an ``error``.
     """
-    for path, problem in _walk(os.fspath(folder), recursive):
+    for path, problem in walk(os.fspath(folder), _is_wanted, recursive=recursive):
         if problem is not None:
             yield Leftover(path, path, "failed", error=problem)
             continue
@@ -116,32 +120,10 @@ def clean(
             yield found
 
 
-def _walk(top: str, recursive: bool) -> Iterator[tuple[str, str | None]]:
-    """(path, problem) of what is called like a temporary file of ours."""
-    pending = [top]
-    while pending:
-        folder = pending.pop()
-        below: list[str] = []
-        try:
-            with os.scandir(folder) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            yield folder, system_error(error, folder)
-            continue
-        for entry in found:
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    below.append(entry.path)
-                elif _is_ours(entry.name) and entry.is_file(follow_symlinks=False):
-                    yield entry.path, None
-            except OSError as error:
-                yield entry.path, system_error(error, entry.path)
-        if recursive:
-            pending += reversed(below)
-
-
-def _is_ours(name: str) -> bool:
-    return unfinished_name(name) is not None or original_name(name) is not None
+def _is_wanted(entry: os.DirEntry[str], is_folder: bool) -> bool:
+    """Whether this is a folder, or a file that is called like a temporary one of ours."""
+    ours = unfinished_name(entry.name) is not None or original_name(entry.name) is not None
+    return is_folder or (ours and entry.is_file(follow_symlinks=False))
 
 
 def _judge_and_remove(
@@ -279,4 +261,4 @@ def _whole_frames(path: str, progress: Callable[[str, int, int], None] | None) -
         found = recover(path, None, progress=None if progress is None else lambda a, b: progress(path, a, b))
     except (FormatError, ValueError):
         return 0
-    return len(found.frames)
+    return found.n_frames

@@ -4,64 +4,61 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from mrcz.check.result import Result
 from mrcz.file.original import Counter, Progress, blocks, original_header
 from mrcz.file.reader import Reader
-
-if TYPE_CHECKING:
-    from mrcz.file.reader import Reader
 
 __all__ = ["Comparison", "compare", "compare_readers"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Result):
     """How two files differ.
 
     Attributes
     ----------
     differences : tuple of str
         One line each, nothing if there are none.
-    pixels : int
+    n_pixels : int
         Pixels that differ, or -1 where shape or pixel type do already.
     first : tuple of int or None
         (z, y, x) of the first of them.
     """
 
     differences: tuple[str, ...]
-    pixels: int = 0
+    n_pixels: int = 0
     first: tuple[int, int, int] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
-    def same(self) -> bool:
+    def ok(self) -> bool:
         """Whether nothing differs."""
         return not self.differences
 
-    def asdict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return {"same": self.same, **asdict(self)}
-
 
 def compare(
-    first: str | os.PathLike,
-    second: str | os.PathLike,
+    path: str | os.PathLike,
+    other: str | os.PathLike,
     *,
     permissive: bool = False,
+    signed_bytes: bool | None = None,
     n_threads: int | None = None,
     progress: Progress | None = None,
+    storage_options: dict[str, Any] | None = None,
 ) -> Comparison:
     """Compare two MRC or MRCZ files: pixels bit for bit, then what their headers say.
 
     Parameters
     ----------
-    first, second : path
+    path, other : path or URL
         In any format `mrcz.open` reads, each in its own.
-    permissive, n_threads
-        As `mrcz.open` takes them.
+    permissive, signed_bytes, n_threads, storage_options
+        As `mrcz.open` takes them, for both.
     progress : callable, optional
         Called as ``progress(done, total)`` in bytes of pixels.
 
@@ -74,10 +71,17 @@ def compare(
     FormatError
         One of them is damaged.
     """
-    with (
-        Reader(first, permissive=permissive, n_threads=n_threads) as a,
-        Reader(second, permissive=permissive, n_threads=n_threads) as b,
-    ):
+
+    def opened(name: str | os.PathLike) -> Reader:
+        return Reader(
+            name,
+            permissive=permissive,
+            signed_bytes=signed_bytes,
+            n_threads=n_threads,
+            storage_options=storage_options,
+        )
+
+    with opened(path) as a, opened(other) as b:
         return compare_readers(a, b, Counter(progress, a.nbytes))
 
 

@@ -1,22 +1,23 @@
-"""What a file is, in words and numbers a person can use: `describe`, and the entropy of its pixels."""
+"""What a file is, in words and numbers a person can use."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from mrcz.check.entropy import sample_entropy
+from mrcz.check.result import Result
+from mrcz.container.header.header import Header
 from mrcz.errors import FormatError
 from mrcz.file.original import original_header, source_name
 from mrcz.file.reader import Reader
+from mrcz.storage.remote import is_url
 
-if TYPE_CHECKING:
-    from mrcz.file.original import original_header, source_name
-
-__all__ = ["MODE_NAMES", "Description", "describe", "entropy", "sample_entropy"]
+__all__ = ["MODE_NAMES", "Description", "describe"]
 
 #: What each mode holds, in words.
 MODE_NAMES = {
@@ -33,12 +34,9 @@ MODE_NAMES = {
     101: "4-bit integer, two a byte",
 }
 
-_SAMPLE = 1 << 22  # pixels
-_SAMPLE_FRAMES = 8
-
 
 @dataclass(frozen=True)
-class Description:
+class Description(Result):
     """A file as `describe` found it; every field is plain data.
 
     Attributes
@@ -68,6 +66,10 @@ class Description:
         min, max, mean, rms of the header; None where it says they were not computed.
     extended_header : dict
         type, bytes and a summary of what is in it.
+    faults : tuple of str
+        Damage that was met: what could not be read, and so is not told.
+    notes : tuple of str
+        What is odd about the file, `faults` included.
     """
 
     path: str
@@ -98,7 +100,18 @@ class Description:
     c3: float | None = None
     gain: float | None = None
     wrapper: str | None = None
-    oddities: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether no damage was met; `mrcz.verify` looks for it."""
+        return not self.faults
+
+    @property
+    def n_frames(self) -> int:
+        """nz."""
+        return self.shape[0]
 
     @property
     def bits_per_pixel(self) -> float:
@@ -130,75 +143,17 @@ class Description:
     def asdict(self) -> dict[str, Any]:
         """Every field and ratio as plain data, for JSON."""
         derived = ("bits_per_pixel", "ratio", "entropy_ratio", "entropy_fraction")
-        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
-
-
-def entropy(values: np.ndarray) -> float:
-    """Shannon entropy of the distribution of `values`, in bits a value.
-
-    Parameters
-    ----------
-    values : ndarray, any shape, integer, boolean or real
-        NaNs of the same bits count as one value.
-
-    Returns
-    -------
-    float
-        −Σ p log2 p over the distinct values; 0 for an empty array.
-    """
-    flat = np.ascontiguousarray(values).reshape(-1)
-    if flat.size == 0:
-        return 0.0
-    if flat.dtype.kind not in "iub":
-        flat = flat.view(f"u{flat.dtype.itemsize}")
-    low, high = int(flat.min()), int(flat.max())
-    if flat.itemsize < 8 and high - low < 1 << 20:
-        counts = np.bincount(flat.astype(np.int64) - low)
-    else:
-        counts = np.unique(flat, return_counts=True)[1]
-    p = counts[counts > 0] / flat.size
-    return float(max(0.0, -(p * np.log2(p)).sum()))
-
-
-def sample_entropy(reader: Reader, *, max_pixels: int = _SAMPLE) -> tuple[float | None, int]:
-    """Entropy of the pixels of a file, from a few of its frames.
-
-    Parameters
-    ----------
-    reader : Reader
-    max_pixels : int
-        About how many pixels to look at: rows spread over at most eight frames, which are spread over the stack.
-
-    Returns
-    -------
-    bits : float or None
-        Bits a pixel. None for complex and RGB pixels, for an empty file, and where the sample holds nearly as many
-        values as pixels (real numbers from a camera's noise): no histogram can tell the entropy then.
-    pixels : int
-        Pixels in the sample.
-    """
-    nz, ny, nx = reader.shape[:3]
-    if not nz * ny * nx or reader.dtype.kind == "c" or reader.ndim > 3:
-        return None, 0
-    n_frames = min(nz, _SAMPLE_FRAMES)
-    frames = np.unique(np.linspace(0, nz - 1, n_frames).round().astype(int))
-    rows = max(1, min(ny, max_pixels // (frames.size * nx)))
-    step = max(1, ny // rows)
-    sample = np.concatenate([np.asarray(reader[int(i)])[::step][:rows].reshape(-1) for i in frames])
-    if sample.dtype.kind == "f":
-        distinct = np.unique(sample.view(f"u{sample.dtype.itemsize}")).size
-        if distinct > sample.size // 8:
-            return None, sample.size
-    return entropy(sample), sample.size
+        return {**super().asdict(), **{name: getattr(self, name) for name in derived}}
 
 
 def describe(
     path: str | os.PathLike,
     *,
     pixels: bool = True,
-    permissive: bool = True,
+    strict: bool = False,
     signed_bytes: bool | None = None,
     n_threads: int | None = None,
+    storage_options: dict[str, Any] | None = None,
 ) -> Description:
     """Describe an MRC or MRCZ file.
 
@@ -207,8 +162,10 @@ def describe(
     path : path or URL
     pixels : bool
         Also sample the pixels for their entropy.
-    permissive, signed_bytes, n_threads
-        As `mrcz.open` takes them; here a file that contradicts itself is described, not refused, by default.
+    strict : bool
+        Refuse a file that contradicts itself. By default it is described as far as possible.
+    signed_bytes, n_threads, storage_options
+        As `mrcz.open` takes them.
 
     Returns
     -------
@@ -219,72 +176,104 @@ def describe(
     FormatError
         It is no MRC file, or too damaged to say anything about.
     """
-    damage: list[str] = []
+    telling = _Telling(os.fspath(path), strict)
+    with Reader(
+        path,
+        permissive=not strict,
+        signed_bytes=signed_bytes,
+        n_threads=n_threads,
+        storage_options=storage_options,
+    ) as reader:
+        fields = {**_sizes(reader, telling), **_words(reader.header), **_from_header(reader)}
+        bits, sampled = telling.told(lambda: sample_entropy(reader), (None, 0)) if pixels else (None, 0)
+        metadata = telling.told(lambda: reader.metadata, {})
+        nothing = {"type": reader.header.exttyp, "bytes": reader.header.nsymbt, "summary": "damaged"}
+        return Description(
+            path=reader.path if is_url(path) else os.fspath(path),
+            entropy_bits=bits,
+            sampled_pixels=sampled,
+            extended_header=telling.told(lambda: _extended(reader), nothing),
+            metadata=tuple(map(_text, metadata)),
+            faults=(*reader.damage, *telling.damage),
+            notes=(*reader.oddities, *telling.damage),
+            **fields,
+        )
 
-    def told(work: Callable[[], Any], otherwise: Any) -> Any:
-        """What can be said without it is said, and that it is damaged."""
+
+class _Telling:
+    """Says what can be said of a damaged file, and keeps what cannot."""
+
+    def __init__(self, path: str, strict: bool) -> None:
+        self.path, self.strict = path, strict
+        self.damage: list[str] = []
+
+    def told(self, work: Callable[[], Any], otherwise: Any) -> Any:
         try:
             return work()
         except FormatError as error:
-            if not permissive:
+            if self.strict:
                 raise
-            damage.append(str(error).removeprefix(f"{os.fspath(path)}: "))
+            self.damage.append(str(error).removeprefix(f"{self.path}: "))
             return otherwise
 
-    with Reader(path, permissive=permissive, signed_bytes=signed_bytes, n_threads=n_threads) as reader:
-        header = reader.header
-        # The plain file is the one this was made from: bytes may be stored as 16-bit integers, 4-bit pixels as bytes.
-        frame = (told(lambda: original_header(reader), None) or header).frame_nbytes
-        compressed = reader.is_compressed
-        stored = int(sum(reader.index.sizes)) if compressed else frame * header.nz
-        pixel_bytes = frame * len(reader)  # of the frames that are there; the index has just counted them
-        bits, sampled = told(lambda: sample_entropy(reader), (None, 0)) if pixels else (None, 0)
-        metadata = told(lambda: reader.metadata, {})
-        extended = told(
-            lambda: _extended(reader), {"type": header.exttyp, "bytes": header.nsymbt, "summary": "damaged"}
-        )
-        wrapper = reader.wrapper
-        low, high, mean, rms = header.stats
-        computed = high >= low
-        return Description(
-            path=os.fspath(path),
-            kind=reader.kind,
-            shape=(len(reader), header.ny, header.nx),
-            mode=header.mode,
-            mode_name=_mode_name(header),
-            dtype=reader.dtype.str,
-            bytes_rule=header.bytes_rule,
-            byteorder="big-endian" if header.byteorder == ">" else "little-endian",
-            pixel_size=tuple(float(size) for size in reader.pixel_size),  # type: ignore[arg-type]
-            codec=str(reader.codec) if compressed else "none",
-            wrapper=wrapper,
-            file_bytes=reader.file_nbytes if wrapper is None else os.stat(path).st_size,
-            plain_bytes=header.data_offset + pixel_bytes,
-            pixel_bytes=pixel_bytes,
-            stored_pixel_bytes=stored,
-            entropy_bits=bits,
-            sampled_pixels=sampled,
-            statistics={
-                "min": _finite(low) if computed else None,
-                "max": _finite(high) if computed else None,
-                "mean": _finite(mean) if mean >= min(low, high) else None,
-                "rms": _finite(rms) if rms >= 0 else None,
-            },
-            origin=tuple(value if np.isfinite(value) else 0.0 for value in header.origin),  # type: ignore[arg-type]
-            axes=header.axes,
-            extended_header=extended,
-            metadata=tuple(map(_text, metadata)),
-            labels=tuple(header.labels),
-            mrcz_version=header.mrcz_version,
-            source_name=source_name(reader),
-            voltage=_known(header.voltage),
-            c3=_known(header.c3),
-            gain=_known(header.gain),
-            oddities=(*reader.oddities, *damage),
-        )
+
+def _sizes(reader: Reader, telling: _Telling) -> dict[str, Any]:
+    """The frames that are there, in bytes, stored, plain and on the disk."""
+    header, wrapper = reader.header, reader.wrapper
+    # The plain file is the one this was made from: bytes may be stored as 16-bit integers, 4-bit pixels as bytes.
+    frame = (telling.told(lambda: original_header(reader), None) or header).frame_nbytes
+    compressed = reader.is_compressed
+    stored = int(sum(reader.index.sizes)) if compressed else frame * header.nz
+    pixel_bytes = frame * len(reader)  # of the frames that are there; the index has just counted them
+    on_disk = reader.file_nbytes if wrapper is None or is_url(reader.path) else os.stat(reader.path).st_size
+    return {
+        "kind": reader.kind,
+        "shape": (len(reader), header.ny, header.nx),
+        "dtype": reader.dtype.str,
+        "pixel_size": tuple(float(size) for size in reader.pixel_size),
+        "codec": str(reader.codec) if compressed else "none",
+        "wrapper": wrapper,
+        "file_bytes": on_disk,
+        "plain_bytes": header.data_offset + pixel_bytes,
+        "pixel_bytes": pixel_bytes,
+        "stored_pixel_bytes": stored,
+        "source_name": source_name(reader),
+    }
 
 
-def _mode_name(header: Any) -> str:
+def _words(header: Header) -> dict[str, Any]:
+    """What the pixels are."""
+    return {
+        "mode": header.mode,
+        "mode_name": _mode_name(header),
+        "bytes_rule": header.bytes_rule,
+        "byteorder": "big-endian" if header.byteorder == ">" else "little-endian",
+    }
+
+
+def _from_header(reader: Reader) -> dict[str, Any]:
+    """What the header says about the image and the microscope."""
+    header = reader.header
+    low, high, mean, rms = header.stats
+    computed = high >= low
+    return {
+        "statistics": {
+            "min": _finite(low) if computed else None,
+            "max": _finite(high) if computed else None,
+            "mean": _finite(mean) if mean >= min(low, high) else None,
+            "rms": _finite(rms) if rms >= 0 else None,
+        },
+        "origin": tuple(value if np.isfinite(value) else 0.0 for value in header.origin),
+        "axes": header.axes,
+        "labels": tuple(header.labels),
+        "mrcz_version": header.mrcz_version,
+        "voltage": _known(header.voltage),
+        "c3": _known(header.c3),
+        "gain": _known(header.gain),
+    }
+
+
+def _mode_name(header: Header) -> str:
     if header.mode == 0:
         return "unsigned 8-bit integer" if header.pixel_format.dtype.kind == "u" else "signed 8-bit integer"
     return MODE_NAMES[header.mode]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -19,11 +20,9 @@ from mrcz.errors import FormatError, FormatWarning, OtherSourceError
 from mrcz.file.original import blocks, original_header, readable, source_name
 from mrcz.file.reader import Reader
 from mrcz.filetypes import plain_name
+from mrcz.storage.remote import is_url
 from mrcz.storage.source import FileSource
 from mrcz.storage.whole import Judge, NewFile
-
-if TYPE_CHECKING:
-    from mrcz.file.reader import Reader
 
 __all__ = [
     "Origin",
@@ -31,6 +30,7 @@ __all__ = [
     "Overwrite",
     "Summing",
     "check_replaceable",
+    "file_name",
     "is_archive_of",
     "opened",
     "origin",
@@ -122,7 +122,7 @@ def is_archive_of(
                 return f"is damaged: frame {damaged[0]} does not match its checksum"
         if mine.is_compressed:
             return other_source(old, origin(mine), mine)
-        name = readable(os.path.basename(plain_name(source)))
+        name = file_name(source)
         if known.name != name or known.size != mine.header.data_offset + mine.header.frame_nbytes * len(mine):
             return other_source(old, Origin(name, -1, 0), mine)  # no need to read it
         summing = Summing(mine, mine.header)
@@ -130,6 +130,15 @@ def is_archive_of(
             summing.add(frames)
         entries = summing.entries()
         return other_source(old, Origin(name, entries["source_size"], entries["source_xxh64"]), mine)
+
+
+def file_name(source: str | os.PathLike) -> str:
+    """What a file is called, without folders, server and wrapper: ``https://host/a/movie.mrc?token=1`` →
+    ``movie.mrc``."""
+    name = os.fspath(source)
+    if is_url(source) and "://" in name:
+        name = urlsplit(name[name.rindex("://") - 1 :]).path or name
+    return readable(os.path.basename(plain_name(name)))
 
 
 def other_source(old: Reader, mine: Origin | None, reader: Reader) -> str | None:
@@ -143,7 +152,7 @@ def other_source(old: Reader, mine: Origin | None, reader: Reader) -> str | None
         return f"is an archive of another {theirs.name}, of other content"
     # Made by another program, or before footers said it: what is in it decides.
     found = compare_readers(old, reader)
-    if found.same and (theirs is None or mine is None or theirs.name == mine.name):
+    if found.ok and (theirs is None or mine is None or theirs.name == mine.name):
         return None
     what = "" if theirs is None else f" (an archive of {theirs.name})"
     return f"holds something else{what}: {found.differences[0] if found.differences else 'its name differs'}"

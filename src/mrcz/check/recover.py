@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import struct
 import warnings
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mrcz.check.origin import Overwrite, check_replaceable, replacing
+from mrcz.check.result import Result
 from mrcz.container.chunks import CHUNK_HEADER_SIZE, parse_chunk_header, xxh64
 from mrcz.container.footer import Footer, UnknownFooter, find_footer, load_footer
 from mrcz.container.header.header import Header, claimed_nbytes
 from mrcz.errors import FormatError, FormatWarning
 from mrcz.file.growing import GrowingFile
+from mrcz.file.original import Progress
 from mrcz.file.salvage import decoded, measured
+from mrcz.storage.remote import is_url
 from mrcz.storage.source import open_source
 
 __all__ = ["Lost", "Recovery", "recover"]
@@ -50,47 +52,53 @@ class Lost:
 
 
 @dataclass(frozen=True)
-class Recovery:
+class Recovery(Result):
     """What `recover` saved.
 
     Attributes
     ----------
-    path : str
+    source : str
         The broken file, which is left as it is.
-    target : str or None
+    destination : str or None
         The new one; None if nothing was to be written.
-    frames : tuple of int or None
+    numbers : tuple of int or None
         Number in the broken file of each frame saved, in order; None where a gap hides how many were lost before it.
-    expected : int
+    n_expected : int
         Frames the broken file's header or footer speaks of, whichever are more.
     lost : tuple of Lost
     notes : tuple of str
         What else was repaired or is missing.
     """
 
-    path: str
-    target: str | None
-    frames: tuple[int | None, ...]
-    expected: int
+    source: str
+    destination: str | None
+    numbers: tuple[int | None, ...]
+    n_expected: int
     lost: tuple[Lost, ...]
     notes: tuple[str, ...]
 
     @property
-    def complete(self) -> bool:
+    def ok(self) -> bool:
         """Whether every frame the file speaks of was saved."""
-        return not self.lost and len(self.frames) >= self.expected
+        return not self.lost and self.n_frames >= self.n_expected
+
+    @property
+    def n_frames(self) -> int:
+        """Frames saved."""
+        return len(self.numbers)
 
     def asdict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return {"complete": self.complete, **asdict(self)}
+        """``ok``, every field and the number of frames as plain values."""
+        return {**super().asdict(), "n_frames": self.n_frames}
 
 
 def recover(
-    path: str | os.PathLike,
-    target: str | os.PathLike | None,
+    source: str | os.PathLike,
+    destination: str | os.PathLike | None,
     *,
     overwrite: Overwrite = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    storage_options: dict[str, Any] | None = None,
 ) -> Recovery:
     """Copy every undamaged frame of a broken file into a new one.
 
@@ -100,14 +108,17 @@ def recover(
 
     Parameters
     ----------
-    path : path
+    source : path or URL
         A compressed or plain file, or the unfinished one of a killed writer.
-    target : path or None
+    destination : path or None
         The new file; None only reports what could be saved.
     overwrite : bool or "any"
-        True replaces a file named *target*, but no archive of another file, nor one with more frames; "any" these too.
+        True replaces a file named *destination*, but no archive of another file, nor one with more frames; "any" these
+        too.
     progress : callable, optional
         Called as ``progress(done, total)`` in bytes.
+    storage_options : dict, optional
+        As `mrcz.open` takes them.
 
     Returns
     -------
@@ -118,22 +129,23 @@ def recover(
     FormatError
         Neither the header nor the copy of it in the footer can be understood, or no frame is whole.
     FileExistsError
-        *target* exists.
+        *destination* exists.
     OtherSourceError
-        *target* is an archive of another file.
+        *destination* is an archive of another file.
     """
-    if target is not None and os.path.exists(target):
-        if os.path.exists(path) and os.path.samefile(path, target):
-            raise ValueError(f"{target}: the recovered file needs a name of its own")
+    if destination is not None and os.path.exists(destination):
+        if os.path.exists(source) and os.path.samefile(source, destination):
+            raise ValueError(f"{destination}: the recovered file needs a name of its own")
         if not overwrite:
-            raise FileExistsError(f"{target} exists; pass overwrite=True to replace it")
-    source = open_source(path, claimed=claimed_nbytes)
+            raise FileExistsError(f"{destination} exists; pass overwrite=True to replace it")
+    opened = open_source(source, storage_options, claimed=claimed_nbytes)
+    name = opened.name if is_url(source) else os.fspath(source)
     try:
-        if (header := _plain_header(source)) is not None:
-            return _recover_plain(source, header, os.fspath(path), target, overwrite, progress)
-        return _Recovering(source, os.fspath(path), overwrite, progress).run(target)
+        if (header := _plain_header(opened)) is not None:
+            return _recover_plain(opened, header, name, destination, overwrite, progress)
+        return _Recovering(opened, name, overwrite, progress).run(destination)
     finally:
-        source.close()
+        opened.close()
 
 
 def _plain_header(source: Any) -> Header | None:
@@ -153,7 +165,7 @@ def _plain_header(source: Any) -> Header | None:
 
 def _recover_plain(
     source: Any, header: Header, path: str, target: str | os.PathLike | None, overwrite: Overwrite,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> Recovery:  # fmt: skip
     """Every whole frame of a plain MRC file that is cut short, or whose writer was killed."""
     start, nbytes = header.data_offset, header.frame_nbytes
@@ -178,7 +190,7 @@ def _recover_plain(
 
 def _copy_plain(
     source: Any, header: Header, n: int, target: str | os.PathLike, overwrite: Overwrite,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> None:  # fmt: skip
     from mrcz.file.writer import Writer
 
@@ -188,7 +200,7 @@ def _copy_plain(
     with Writer(
         target, codec="none", pack=pixels.packed, header=header, extended_header=extended,
         overwrite=replacing(overwrite),
-        mode=header.mode if header.mode in (0, 3, 16) and not pixels.packed else None,
+        mrc_mode=header.mode if header.mode in (0, 3, 16) and not pixels.packed else None,
         mz=header.mz if volumes else None,
     ) as writer:  # fmt: skip
         for k in range(n):
@@ -211,9 +223,7 @@ class _Frame(NamedTuple):
 class _Recovering:
     """One recovery: header, footer, frames, new file."""
 
-    def __init__(
-        self, source: Any, path: str, overwrite: Overwrite, progress: Callable[[int, int], None] | None
-    ) -> None:
+    def __init__(self, source: Any, path: str, overwrite: Overwrite, progress: Progress | None) -> None:
         self.source, self.path, self.overwrite, self.progress = source, path, overwrite, progress
         self.notes: list[str] = []
         self.lost: list[Lost] = []
@@ -383,9 +393,19 @@ class _Recovering:
             offset += _SCAN
         return None
 
+    def _new_header(self, found: list[_Frame], packed_bytes: int) -> Header:
+        """The header of the new file: NZ, MZ and statistics of the frames that are in it."""
+        from mrcz.container.statistics import total_stats
+
+        n = len(found)
+        if n == int(self.header["nz"]):
+            return self.header.replace(packed_bytes=packed_bytes)
+        stats = total_stats(np.array([frame.moments for frame in found])) or (0, -1, -2, -1)
+        fields: dict[str, Any] = dict(zip(("dmin", "dmax", "dmean", "rms"), stats, strict=True))
+        return _with_sections(self.header, {**fields, "packed_bytes": packed_bytes}, n)
+
     def _write(self, target: str, extended: bytes, found: list[_Frame]) -> None:
         from mrcz._version import __version__
-        from mrcz.container.statistics import total_stats
         from mrcz.file.metadata import choose_frames
 
         footer = self.footer
@@ -416,21 +436,26 @@ class _Recovering:
             for frame in found:
                 data = self.source.read(frame.offset, frame.size)
                 new.append(data, xxh64(data), frame.row)
-            n = len(found)
-            fields_now: dict[str, Any] = {"nz": n, "packed_bytes": new.index.nbytes}
-            stats = total_stats(np.array([frame.moments for frame in found]))
-            for name, value in zip(("dmin", "dmax", "dmean", "rms"), stats or (0, -1, -2, -1), strict=True):
-                fields_now[name] = value
-            if self.header.kind == "volume" and int(self.header["mz"]) == int(self.header["nz"]):
-                fields_now["mz"] = n
-            if n == int(self.header["nz"]):
-                fields_now = {"packed_bytes": new.index.nbytes}
-            new.finish(self.header.replace(**fields_now).tobytes())
+            new.finish(self._new_header(found, new.index.nbytes).tobytes())
             new.publish()
         except BaseException:
             new.abort()
             raise
         new.release()
+
+
+def _with_sections(header: Header, fields: dict[str, Any], n: int) -> Header:
+    """A header with these fields and n sections of the same pixel size; a volume that was its whole cell is that
+    again."""
+    if header.kind == "volume" and header.mz == int(header["nz"]):
+        kept = "mrcz_mz" if int(header["mrcz_mz"]) > 0 else "mz" if int(header["mz"]) > 0 else None
+        fields |= {} if kept is None else {kept: n}
+    new = header.replace(**fields, nz=n)
+    before, after = header.pixel_size[2], new.pixel_size[2]
+    if before > 0 and after > 0 and before != after:
+        x, y, z = header["cella"]  # its edge was that of all sections
+        new = new.replace(cella=(x, y, z * before / after))
+    return new
 
 
 _GROWING = ("nz", "mz", "dmin", "dmax", "dmean", "rms", "packed_bytes", "cella", "mrcz_mz")

@@ -10,20 +10,19 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from mrcz.check.result import Result
 from mrcz.container.chunks import FRAME_MAX
 from mrcz.container.header.header import Header
 from mrcz.container.header.layout import HEADER_DTYPE, STAMPS, default_mz
 from mrcz.errors import FormatError, FormatWarning
+from mrcz.file.original import Progress, blocks, plain_header
 from mrcz.file.reader import Reader
-
-if TYPE_CHECKING:
-    from mrcz.file.reader import Reader
 
 __all__ = ["Validation", "validate"]
 
@@ -32,7 +31,7 @@ _EXTTYPS = (b"CCP4", b"MRCO", b"SERI", b"AGAR", b"FEI1", b"FEI2", b"HDF5")
 
 
 @dataclass(frozen=True)
-class Validation:
+class Validation(Result):
     """What `validate` found.
 
     Attributes
@@ -52,17 +51,14 @@ class Validation:
         """Whether there is no problem."""
         return not self.problems
 
-    def asdict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return {"ok": self.ok, **asdict(self)}
-
 
 def validate(
     path: str | os.PathLike,
     *,
     pixels: bool = True,
     n_threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    storage_options: dict[str, Any] | None = None,
 ) -> Validation:
     """Judge a file against the MRC2014 standard.
 
@@ -73,8 +69,8 @@ def validate(
         gives, and its footer against its header; that MODE holds the codec is allowed.
     pixels : bool
         Compare DMIN, DMAX, DMEAN and RMS with the pixels, which takes reading them all.
-    n_threads : int, optional
-        Most threads.
+    n_threads, storage_options
+        As `mrcz.open` takes them.
     progress : callable, optional
         Called as ``progress(done, total)`` in frames.
 
@@ -92,7 +88,7 @@ def validate(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FormatWarning)
         try:
-            reader = Reader(path, permissive=True, n_threads=n_threads)
+            reader = Reader(path, permissive=True, n_threads=n_threads, storage_options=storage_options)
         except FormatError as error:
             return Validation(name, (f"{error.message}; nothing else can be judged",))
     with reader:
@@ -133,8 +129,6 @@ class _Judge:
         header = reader.header
         if not reader.is_compressed:
             return header
-        from mrcz.file.original import original_header
-
         if not header.is_mrcz:
             self.problem_text(
                 "label (byte 224) has no 'MRCZ' and a version first, as a compressed file needs it: older readers take "
@@ -147,18 +141,12 @@ class _Judge:
                     "packed_bytes", header.packed_bytes, f"{chunks}, the bytes of all chunks",
                     "`mrcz recover` counts them anew",
                 )  # fmt: skip
+        nz = max(1, len(reader))
         try:
-            original = original_header(reader)
+            return plain_header(reader, nz=nz)
         except FormatError as error:
             self.problem_text(f"the footer's header of the plain file is wrong: {error.message}")
-            original = None
-        if original is not None:
-            return original
-        return Header.build(
-            (max(1, len(reader)), header.ny, header.nx), reader.pixel_format, like=header, kind=header.kind,
-            stats=header.stats, exttyp=header.exttyp, nsymbt=len(reader.extended_bytes),
-            mz=header.mz if header.kind == "volume stack" else None,
-        )  # fmt: skip
+            return plain_header(reader, nz=nz, original=False)
 
     # ---- fields --------------------------------------------------------------------------------------------------
 
@@ -300,7 +288,7 @@ class _Judge:
 
     # ---- pixels --------------------------------------------------------------------------------------------------
 
-    def statistics(self, header: Header, reader: Reader, progress: Callable[[int, int], None] | None) -> None:
+    def statistics(self, header: Header, reader: Reader, progress: Progress | None) -> None:
         """DMIN, DMAX, DMEAN, RMS against the pixels, with the tolerances of mrcfile: 1 % for the last two."""
         low, high, mean, rms = header.stats
         for name, value in zip(("DMIN", "DMAX", "DMEAN", "RMS"), header.stats, strict=True):
@@ -344,10 +332,8 @@ class _Totals:
     nan: int = 0
 
 
-def _totals(reader: Reader, progress: Callable[[int, int], None] | None) -> _Totals:
+def _totals(reader: Reader, progress: Progress | None) -> _Totals:
     """Of all pixels, NaN left out; a block of frames at a time, in two steps a frame so that no digits are lost."""
-    from mrcz.file.original import blocks
-
     totals = _Totals()
     count, mean, squares = 0, 0.0 + 0.0j if reader.dtype.kind == "c" else 0.0, 0.0
     done = 0

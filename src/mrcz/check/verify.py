@@ -9,18 +9,20 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrcz.check.result import Result
 from mrcz.errors import ChunkError, FormatError, FormatWarning
+from mrcz.file.original import Progress
 from mrcz.file.reader import Reader
+from mrcz.storage.remote import is_url
 from mrcz.threads import default_threads
 
 if TYPE_CHECKING:
     from mrcz.container.ranges import ReadRange
-    from mrcz.file.reader import Reader
 
 __all__ = ["Fault", "Verification", "verify"]
 
@@ -55,14 +57,14 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Verification:
+class Verification(Result):
     """What `verify` found.
 
     Attributes
     ----------
     faults : tuple of Fault
         Empty for a sound file.
-    frames : int
+    n_frames : int
         Frames the header claims.
     checksums : bool
         Every frame was compared with a checksum in the footer. Without a footer a fault shows only where it makes a
@@ -77,7 +79,7 @@ class Verification:
 
     path: str
     faults: tuple[Fault, ...]
-    frames: int
+    n_frames: int
     checksums: bool
     fast: bool
     file_bytes: int
@@ -89,17 +91,15 @@ class Verification:
         """Whether nothing is wrong."""
         return not self.faults
 
-    def asdict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return {"ok": self.ok, **asdict(self)}
 
-
+# Longer than 60 lines: half of it are its words.
 def verify(
     path: str | os.PathLike,
     *,
     fast: bool = False,
     n_threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    storage_options: dict[str, Any] | None = None,
 ) -> Verification:
     """Check a file for damage.
 
@@ -114,8 +114,8 @@ def verify(
         MRC or MRCZ, also inside gzip, bzip2, xz or zstd (whose own checksums are compared as well).
     fast : bool
         Decode nothing: structure and checksums only, at the speed of the disk.
-    n_threads : int, optional
-        Most threads.
+    n_threads, storage_options
+        As `mrcz.open` takes them.
     progress : callable, optional
         Called as ``progress(done, total)`` in frames.
 
@@ -129,35 +129,23 @@ def verify(
     OSError
         The file cannot be read at all.
     """
-    from mrcz.storage.remote import is_url
-
     size = 0 if is_url(path) else os.stat(path).st_size
     started = time.perf_counter()
     faults: list[Fault] = []
     frames, checksums = 0, False
     notes: tuple[str, ...] = ()
-    reader: Reader | None = None
+    name = os.fspath(path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FormatWarning)
-        try:
-            reader = Reader(path, n_threads=n_threads)
-            _ = reader.extended_bytes  # of a URL it comes, and is judged, only now
-        except FormatError as error:
-            faults.append(_fault(error))
-            # What can still be opened is searched on: one report for all faults.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FormatWarning)
-                try:
-                    reader = Reader(path, permissive=True, n_threads=n_threads)
-                except FormatError:
-                    reader = None
+        reader = _opened(path, faults, n_threads, storage_options)
     if reader is not None:
         with reader:
             warned = [_own(str(w.message), reader.path) for w in caught if issubclass(w.category, FormatWarning)]
             faults += [Fault(text) for text in warned if text not in reader.notes]
             frames = max(int(reader.header["nz"]), len(reader)) if not faults else len(reader)
             checksums = reader.index.hashes is not None
-            size = reader.file_nbytes if is_url(path) else size
+            if is_url(path):
+                name, size = reader.path, reader.file_nbytes
             told = {fault.message for fault in faults}
             notes = tuple(oddity for oddity in reader.oddities if oddity not in told)
             if _UNFINISHED.fullmatch(os.path.basename(os.fspath(path))):
@@ -165,15 +153,37 @@ def verify(
             faults += _metadata_faults(reader)
             faults += _stored_faults(reader, progress) if fast else _decoded_faults(reader, progress)
     return Verification(
-        os.fspath(path),
+        name,
         tuple(faults),
-        frames=frames,
+        n_frames=frames,
         checksums=checksums,
         fast=fast,
         file_bytes=size,
         seconds=time.perf_counter() - started,
         notes=notes,
     )
+
+
+def _opened(
+    path: str | os.PathLike,
+    faults: list[Fault],
+    n_threads: int | None,
+    storage_options: dict[str, Any] | None,
+) -> Reader | None:
+    """The file, opened all the same if it is damaged, which is noted; None if it cannot be."""
+    try:
+        reader = Reader(path, n_threads=n_threads, storage_options=storage_options)
+        _ = reader.extended_bytes  # of a URL it comes, and is judged, only now
+        return reader
+    except FormatError as error:
+        faults.append(_fault(error))
+    # What can still be opened is searched on: one report for all faults.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FormatWarning)
+        try:
+            return Reader(path, permissive=True, n_threads=n_threads, storage_options=storage_options)
+        except FormatError:
+            return None
 
 
 def _fault(error: FormatError) -> Fault:
@@ -193,7 +203,7 @@ def _metadata_faults(reader: Reader) -> Iterator[Fault]:
         yield _fault(error)
 
 
-def _stored_faults(reader: Reader, progress: Callable[[int, int], None] | None) -> Iterator[Fault]:
+def _stored_faults(reader: Reader, progress: Progress | None) -> Iterator[Fault]:
     """Stored bytes against the checksums of the footer, some megabytes a thread at a time."""
     from mrcz.container.chunks import xxh64
     from mrcz.container.ranges import plan_reads
@@ -224,7 +234,7 @@ def _stored_faults(reader: Reader, progress: Callable[[int, int], None] | None) 
             progress(done, len(index))
 
 
-def _decoded_faults(reader: Reader, progress: Callable[[int, int], None] | None) -> Iterator[Fault]:
+def _decoded_faults(reader: Reader, progress: Progress | None) -> Iterator[Fault]:
     """Every frame decoded, and its pixels against the statistics of the footer: a frame a thread, or, where there are
     fewer frames than threads, all threads on one."""
     nz = len(reader)

@@ -262,6 +262,9 @@ def check_plots(args: argparse.Namespace) -> None:
 
 
 def save_figure(figure: Any, folder: str, name: str) -> None:
-    """Save a figure as PNG in ``folder``, made if need be."""
+    """Save a figure as PNG in ``folder``, made if need be, in the place of an earlier one."""
+    from mrcz.storage.whole import whole_file
+
     os.makedirs(folder, exist_ok=True)
-    figure.savefig(os.path.join(folder, name + ".png"), dpi=120)
+    with whole_file(os.path.join(folder, name + ".png"), overwrite=True) as file:
+        figure.savefig(file, format="png", dpi=120)

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from typing import Any
 
+from mrcz.cli._advice import advised
 from mrcz.cli._output import leave_stdout, talk
 from mrcz.cli._shared import EXIT_FAILED, EXIT_OK, UsageError, exit_code, overwriting
 
@@ -50,7 +51,7 @@ def run_piped(action: str, args: argparse.Namespace, options: dict[str, Any]) ->
                 raise
         made = os.path.join(folder, "stdout") if target == "-" else target
         overwrite = overwriting(args)
-        result = batch.run_job(batch.Job(action, source, made, {**options, "check": args.check}, overwrite))
+        result = advised(batch.run_job(batch.Job(action, source, made, {**options, "check": args.check}, overwrite)))
         if not result.ok:
             text = str(result.error).replace(source, args.inputs[0])
             talk(f"mrcz: {'standard input' if args.inputs[0] == '-' else source}: {text}")

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from mrcz.cli import _text
+from mrcz.cli._advice import advised
 from mrcz.cli._output import say, talk
 from mrcz.cli._pipes import run_piped
 from mrcz.cli._progress import Progress
@@ -89,10 +90,13 @@ def run_plan(action: str, args: argparse.Namespace, options: dict[str, Any]) -> 
     results: list[batch.Result] = []
 
     def report(result: batch.Result) -> None:
+        result = advised(result)
         results.append(result)
         bar.clear()
         if args.json:
-            emit(result.asdict())
+            fields = result.asdict()
+            fields["frames"] = fields.pop("n_frames")
+            emit(fields)
         elif result.ok:
             say(_result_line(result))
         if not result.ok:
@@ -134,7 +138,7 @@ def _result_line(result: Any) -> str:
         line += "  checked, original removed"
     elif result.checked:
         line += "  checked"
-    return line + (f"; {result.error}" if result.error else "")
+    return "; ".join([line, *result.notes])
 
 
 def _ratio(action: str, before: int, after: int) -> str:

@@ -65,7 +65,9 @@ def run(args: argparse.Namespace) -> int:
         ):  # fmt: skip
             bar.clear()
             if args.json:
-                emit(found.asdict())
+                fields = found.asdict()
+                fields["frames"] = fields.pop("n_frames")
+                emit(fields)
             if found.error is not None:
                 code = EXIT_FAILED
                 talk(f"mrcz: {found.path}: {found.error}")
@@ -78,13 +80,13 @@ def run(args: argparse.Namespace) -> int:
                 removed, freed = removed + 1, freed + found.nbytes
             if not args.json:
                 what = f"{_text.size(found.nbytes)}, {_old(found.age)}"
-                if found.frames:
-                    what += f", {_text.plural(found.frames, 'whole frame')}"
+                if found.n_frames:
+                    what += f", {_text.plural(found.n_frames, 'whole frame')}"
                 verb = {"removed": "removed", "planned": "would be removed"}.get(found.status, f"kept: {found.reason}")
                 if found.status == "put back" or (found.status == "planned" and original_name(_name(found.path))):
                     verb = f"{'would be ' if args.dry_run else ''}put back as {found.destination}"
                 say(f"{found.path}  {what}  {verb}")
-                if found.frames and found.status == "kept":
+                if found.n_frames and found.status == "kept":
                     say(f"  mrcz recover saves them; --unsaved removes them ({found.destination} does not hold them)")
     bar.clear()
     totals(removed=0 if args.dry_run else removed, put_back=0 if args.dry_run else put_back, kept=kept, nbytes=freed)

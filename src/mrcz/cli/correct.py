@@ -14,6 +14,7 @@ import argparse
 import os
 import time
 import warnings
+from dataclasses import replace
 
 from mrcz.cli._correcting import (
     OWN,
@@ -99,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
                 _plot(path, result, args)
         bar.clear()
         # What is shown needs no arrays, and a long list of files would keep them all.
-        results.append(Corrected(result.source, result.destinations, result.report, None, result.error, result.damaged))
+        results.append(replace(result, correction=None))
         show(result, args.json, status, time.perf_counter() - started)
     tell_left_out(others, args)
     if args.plot and len(figures) > 1:
@@ -129,7 +130,7 @@ def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Prog
             warnings.simplefilter("ignore", StructureWarning)
             return correct_file(
                 path, outputs, measure=args.measure, mask_style="serialem" if args.serialem else None,
-                overwrite=overwriting(args), n_threads=args.threads, reading=reading,
+                overwrite=overwriting(args), n_threads=args.threads, **reading,
                 progress=lambda done, total: bar.update(path, done, total), **options,
             )  # fmt: skip
     except (OSError, MrczError, ValueError, TypeError) as error:

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _demo(args: argparse.Namespace, folder: str) -> int:
     import mrcz
-    from mrcz.check.describe import entropy
+    from mrcz.check.entropy import entropy
     from mrcz.simulate import Detector, Specimen
 
     plain = os.path.join(folder, "movie.mrc")

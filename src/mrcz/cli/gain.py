@@ -165,7 +165,7 @@ def _make(args: argparse.Namespace) -> None:
         warnings.simplefilter("ignore", StructureWarning)  # whatever stands out of a flat is the detector's
         bad = fit_outliers(flat, "sigma", n_sigma=8, surroundings=False, background=True).mask
     try:
-        gain = make_gain(flat, dark=load_image(args.dark) if args.dark else None, bad=bad)
+        gain = make_gain(flat, dark=load_image(args.dark) if args.dark else None, defects=bad)
     except ValueError as error:
         raise ValueError(f"{', '.join(args.flats)}: {error}") from error
     save_image(args.output, gain, overwrite=replacing(overwriting(args)))
@@ -297,7 +297,7 @@ def _session(args: argparse.Namespace) -> int:
             raise ValueError(f"{args.dark}: {wrong}")
     bar = Progress(len(paths), quiet=args.quiet)
     kept = time.monotonic()
-    for result in gather_statistics(paths, statistics, n_threads=args.threads, reading=reading, **references):
+    for result in gather_statistics(paths, statistics, n_threads=args.threads, **reading, **references):
         bar.clear()
         results.append(result)
         show(result, args.json)

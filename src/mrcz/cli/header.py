@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Run this command."""
     from mrcz.archive import batch
     from mrcz.errors import FormatError, MrczError
-    from mrcz.file.editing import check_names
+    from mrcz.file.changing import check_names
 
     changes = dict(_setting(text) for text in args.set)
     if args.label:
@@ -90,7 +90,7 @@ def _show(path: str, args: argparse.Namespace, *, first: bool) -> None:
     import mrcz
     from mrcz.container.header.layout import HEADER_DTYPE, MEANINGS
     from mrcz.errors import FormatWarning
-    from mrcz.file.editing import plain_value, shown_value
+    from mrcz.file.changing import plain_value, shown_value
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FormatWarning)  # a header is most wanted where something is wrong with it

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
                     found = describe(
                         path,
                         pixels=not args.no_pixels,
-                        permissive=not args.strict,
+                        strict=args.strict,
                         signed_bytes=args.signed_bytes,
                         n_threads=args.threads,
                     )
@@ -56,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
             code = max(code, failed(path, problem, args, damaged=damaged))
             continue
         if args.json:
-            emit({**found.asdict(), "seconds": time.perf_counter() - started})
+            fields = {**found.asdict(), "ok": True, "seconds": time.perf_counter() - started}
+            fields["oddities"] = fields.pop("notes")
+            emit(fields)
         else:
             say(*([""] if shown else []), *lines(found))
         shown += 1
@@ -115,7 +117,7 @@ def lines(found: Any) -> list[str]:
         rows.append(("metadata", ", ".join(found.metadata)))
     for i, label in enumerate(found.labels):
         rows.append(("labels" if i == 0 else "", label))
-    for i, oddity in enumerate(found.oddities):
+    for i, oddity in enumerate(found.notes):
         rows.append(("oddities" if i == 0 else "", oddity))
     width = max(len(name) for name, _ in rows)
     return [found.path, *(f"  {name:<{width}}  {value}".rstrip() for name, value in rows)]

@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from mrcz.cli._correcting import (
     OWN,
@@ -37,6 +38,10 @@ from mrcz.cli._shared import (
     overwriting,
     tell_left_out,
 )
+
+if TYPE_CHECKING:
+    from mrcz.session.correct import Corrected
+    from mrcz.session.koma import KomaSession
 
 HELP = "remove what neighbouring stacks share: the read-out pattern"
 
@@ -66,11 +71,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
-    import mrcz
     from mrcz.correct import Koma
-    from mrcz.errors import FormatError, MrczError
-    from mrcz.session.correct import Corrected, destination, koma_session
+    from mrcz.session.correct import Corrected, destination
+    from mrcz.session.koma import KomaSession
 
+    _check(args)
+    results: list[Corrected] = []
+    stacks = _stacks(args, results)
+    session = KomaSession(Koma(args.radius, max_contrast=args.max_contrast, n_threads=args.threads))
+    if args.state and os.path.exists(args.state):
+        session = _resumed(args)
+    session.folders = {**stacks, **session.folders}
+    new = session.new(stacks)
+    if not (new or session.waiting):
+        if stacks:
+            talk(f"mrcz: nothing to do, every stack is in {args.state} and done")
+        return exit_code(results)
+    options = _references(args, [*new, *session.waiting.values()], results)
+    if options is None:
+        return exit_code(results)
+    if unknown := session.unknown(args.exclude, stacks):
+        raise UsageError(f"--exclude {unknown[0]}: no stack of this name")
+    products = [name for name in ("stack", "sum") if getattr(args, name)] or ["stack"]
+
+    def outputs(path: str) -> dict[str, str]:
+        out = {product: destination(path, product, session.folders.get(path)) for product in products}
+        for name in out.values():
+            os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+        return out
+
+    bar = Progress(len(new), quiet=args.quiet)
+    started = time.perf_counter()
+    try:
+        for result in session.correct(
+            new, outputs, exclude=args.exclude, finish=not args.live, overwrite=overwriting(args),
+            measure=args.measure, permissive=args.permissive, signed_bytes=args.signed_bytes, n_threads=args.threads,
+            progress=bar.update, **options,
+        ):  # fmt: skip
+            bar.clear()
+            results.append(replace(result, correction=None))  # of a long session all would fill the memory
+            show(result, args.json, seconds=time.perf_counter() - started)
+            started = time.perf_counter()
+    except ValueError as error:
+        results.append(Corrected(args.inputs[0], error=str(error)))
+        show(results[-1], args.json)
+    bar.clear()
+    if args.state:
+        session.save(args.state)
+    _plot(args, results)
+    return exit_code(results)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what makes no sense before any work is done."""
     if args.radius < 1:
         raise UsageError("the radius is at least 1 stack")
     check_folders(args)
@@ -79,10 +132,13 @@ def run(args: argparse.Namespace) -> int:
     if args.live and not args.state:
         raise UsageError("--live needs --state FILE to go on from")
     check_plots(args)
-    products = [name for name in ("stack", "sum") if getattr(args, name)] or ["stack"]
-    results: list[Corrected] = []
-    paths = []
-    folders = {}
+
+
+def _stacks(args: argparse.Namespace, results: list[Corrected]) -> dict[str, str | None]:
+    """The stacks named, and where what is made of each goes; what is none is reported."""
+    from mrcz.session.correct import Corrected
+
+    stacks: dict[str, str | None] = {}
     found, others = inputs(args)
     for path, relative, problem in found:
         if problem == OWN:
@@ -91,105 +147,45 @@ def run(args: argparse.Namespace) -> int:
             results.append(Corrected(path, error=problem))
             show(results[-1], args.json)
         else:
-            paths.append(path)
-            folders[path] = None if args.output is None else os.path.join(args.output, os.path.dirname(relative))
+            stacks[path] = None if args.output is None else os.path.join(args.output, os.path.dirname(relative))
     tell_left_out(others, args)
-    koma = Koma(args.radius, max_contrast=args.max_contrast, n_threads=args.threads)
-    waiting: dict[int, str] = {}
-    done: list[str] = []
-    if args.state and os.path.exists(args.state):
-        koma, waiting, done = _load(args, folders)
-    seen = set(done)
-    new = [path for path in paths if os.path.abspath(path) not in seen]
-    if not (new or waiting):
-        if paths:
-            talk(f"mrcz: nothing to do, every stack is in {args.state} and done")
-        return exit_code(results)
-    reading = {"permissive": args.permissive, "signed_bytes": args.signed_bytes}
-    options: dict[str, Any] = {}
-    for path in [*new, *waiting.values()]:
-        try:
-            with mrcz.open(path, **reading) as reader:
-                shape = (int(reader.shape[1]), int(reader.shape[2]))
-        except (OSError, MrczError):
-            continue  # the session will say what is wrong with it
-        try:
-            options = fitting(args, shape)
-        except (OSError, MrczError, ValueError) as error:
-            # Without its references no stack of the session would be corrected as asked.
-            results.append(Corrected(path, error=error_line(error), damaged=isinstance(error, FormatError)))
-            show(results[-1], args.json)
-            return exit_code(results)
-        break
+    return stacks
 
-    def outputs(path: str) -> dict[str, str]:
-        out = {product: destination(path, product, folders.get(path)) for product in products}
-        for name in out.values():
-            os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
-        return out
 
-    excluded = {os.path.basename(name) for name in args.exclude}
-    if unknown := excluded - {os.path.basename(path) for path in (*paths, *done, *waiting.values())}:
-        raise UsageError(f"--exclude {sorted(unknown)[0]}: no stack of this name")
-    bar = Progress(len(new), quiet=args.quiet)
-    started = time.perf_counter()
+def _resumed(args: argparse.Namespace) -> KomaSession:
+    from mrcz.errors import FormatError
+    from mrcz.session.koma import KomaSession
+
     try:
-        for result in koma_session(
-            new, koma, outputs, exclude=lambda number, path: os.path.basename(path) in excluded, finish=not args.live,
-            waiting=waiting, overwrite=overwriting(args), measure=args.measure, n_threads=args.threads, reading=reading,
-            progress=bar.update, **options,
-        ):  # fmt: skip
-            bar.clear()
-            results.append(
-                Corrected(result.source, result.destinations, result.report, None, result.error, result.damaged)
-            )
-            show(result, args.json, seconds=time.perf_counter() - started)
-            started = time.perf_counter()
-    except ValueError as error:
-        results.append(Corrected(args.inputs[0], error=str(error)))
+        session = KomaSession.load(args.state, n_threads=args.threads)
+    except FormatError as error:
+        raise UsageError(str(error)) from None
+    if session.koma.radius != args.radius:
+        raise UsageError(f"{args.state} is of a session of radius {session.koma.radius}, not {args.radius}")
+    return session
+
+
+def _references(args: argparse.Namespace, paths: list[str], results: list[Corrected]) -> dict[str, Any] | None:
+    """Options of the fit, references read for frames of the first stack; None if they cannot be: without them no stack
+    of the session would be corrected as asked."""
+    from mrcz.errors import FormatError, MrczError
+    from mrcz.session.correct import Corrected, frame_shape
+
+    found = frame_shape(paths, permissive=args.permissive, signed_bytes=args.signed_bytes)
+    if found is None:
+        return {}
+    path, shape = found
+    try:
+        return fitting(args, shape)
+    except (OSError, MrczError, ValueError) as error:
+        results.append(Corrected(path, error=error_line(error), damaged=isinstance(error, FormatError)))
         show(results[-1], args.json)
-    bar.clear()
-    if args.state:
-        failed = {os.path.abspath(r.source) for r in results if not r.ok}
-        done += [os.path.abspath(path) for path in new if os.path.abspath(path) not in failed]
-        _save(args.state, koma, {n: (path, folders.get(path)) for n, path in waiting.items()}, done)
-    reports = [r.report for r in results if r.ok and "shape" in r.report]
+        return None
+
+
+def _plot(args: argparse.Namespace, results: list[Corrected]) -> None:
+    reports = [result.report for result in results if result.ok and "shape" in result.report]
     if args.plot and reports:
         from mrcz.correct.plots import plot_session
 
-        save_figure(plot_session(sorted(reports, key=lambda r: r["number"])), args.plot, "session")
-    return exit_code(results)
-
-
-def _load(args: argparse.Namespace, folders: dict[str, str | None]) -> tuple[Any, dict[int, str], list[str]]:
-    from mrcz.container.metadata import unpack
-    from mrcz.correct import Koma
-
-    try:
-        with open(args.state, "rb") as file:
-            state = unpack(file.read(), limit=1 << 40)
-        koma = Koma.from_state(state["koma"], n_threads=args.threads)
-        waiting = {int(number): path for number, (path, _) in state["waiting"].items()}
-        folders.update({path: folder for path, folder in state["waiting"].values()})
-        done = list(state["done"])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UsageError(f"{args.state} is no state of mrcz koma: {error}") from None
-    if koma.radius != args.radius:
-        raise UsageError(f"{args.state} is of a session of radius {koma.radius}, not {args.radius}")
-    return koma, waiting, done
-
-
-def _save(path: str, koma: Any, waiting: dict[int, tuple[str, str | None]], done: list[str]) -> None:
-    from mrcz.container.metadata import pack
-    from mrcz.storage.whole import whole_file
-
-    state = {
-        "koma": koma.state(),
-        "waiting": {
-            number: (os.path.abspath(name), None if folder is None else os.path.abspath(folder))
-            for number, (name, folder) in waiting.items()
-        },
-        "done": done,
-    }
-    with whole_file(path, overwrite=True) as file:
-        file.write(pack(state))
+        save_figure(plot_session(sorted(reports, key=lambda report: report["number"])), args.plot, "session")

@@ -64,14 +64,15 @@ def run(args: argparse.Namespace) -> int:
         return error_code(error)
     bar.clear()
     if args.json:
-        fields = {**found.asdict(), "seconds": time.perf_counter() - started, "damaged": not found.complete}
+        fields = {**found.asdict(), "seconds": time.perf_counter() - started, "damaged": not found.ok}
+        names = {"source": "path", "ok": "complete", "numbers": "frames", "n_expected": "expected"}
         status = "planned" if args.dry_run else "done"
-        emit({**fields, "destination": fields.pop("target"), "status": status})
+        emit({**{names.get(name, name): value for name, value in fields.items()}, "status": status})
     else:
         verb = "can be saved" if args.dry_run else f"saved to {output}"
         say(
-            f"{args.input}: {_text.plural(len(found.frames), 'frame')} {verb}",
+            f"{args.input}: {_text.plural(found.n_frames, 'frame')} {verb}",
             *(f"  lost: {lost}" for lost in found.lost),
             *(f"  {note}" for note in found.notes),
         )
-    return EXIT_OK if found.complete else EXIT_DAMAGED
+    return EXIT_OK if found.ok else EXIT_DAMAGED

@@ -70,7 +70,9 @@ def _verify(path: str, args: argparse.Namespace, bar: Progress) -> int:
     bar.clear()
     if args.json:
         fault = None if found.ok else str(found.faults[0])
-        emit({**found.asdict(), "error": fault, "damaged": not found.ok})
+        fields = {**found.asdict(), "error": fault, "damaged": not found.ok}
+        fields["frames"] = fields.pop("n_frames")
+        emit(fields)
     elif found.ok:
         say(f"{path}: ok  {_what(found)}", *(f"  note: {note}" for note in found.notes))
     else:
@@ -85,13 +87,12 @@ def _what(found: Any) -> str:
     how = "checksums compared" if found.checksums else "no checksums in this file"
     if not found.fast:
         how += ", every frame read"
-    return (
-        f"{_text.plural(found.frames, 'frame')}, {_text.size(found.file_bytes)}, {how}, {_text.duration(found.seconds)}"
-    )
+    frames = _text.plural(found.n_frames, "frame")
+    return f"{frames}, {_text.size(found.file_bytes)}, {how}, {_text.duration(found.seconds)}"
 
 
 def _compare(first: str, second: str, args: argparse.Namespace, bar: Progress) -> int:
-    from mrcz.convert.copy import compare
+    from mrcz.check.compare import compare
     from mrcz.errors import MrczError
 
     try:
@@ -103,10 +104,11 @@ def _compare(first: str, second: str, args: argparse.Namespace, bar: Progress) -
         return failed(first, str(error), args, faults=[])
     bar.clear()
     if args.json:
-        status = "done" if found.same else "failed"
-        emit({"record": "comparison", "path": first, "other": second, "status": status, **found.asdict()})
-    elif found.same:
+        fields = {"record": "comparison", "path": first, "other": second, **found.asdict()}
+        fields |= {"status": "done" if found.ok else "failed", "same": found.ok, "pixels": fields.pop("n_pixels")}
+        emit(fields)
+    elif found.ok:
         say(f"{first} and {second}: the same pixels, header and extended header")
     else:
         say(f"{first} and {second} differ", *(f"  {difference}" for difference in found.differences))
-    return EXIT_OK if found.same else EXIT_DAMAGED
+    return EXIT_OK if found.ok else EXIT_DAMAGED

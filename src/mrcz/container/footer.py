@@ -205,6 +205,21 @@ def _unpack_section(stored: bytes, raw: Any, codec: Any, what: str) -> bytes:
     return out
 
 
+def _encode_index(index: FrameIndex, first: int) -> dict[str, Any]:
+    """The entries of the body that say where the frames lie."""
+    n = len(index)
+    body: dict[str, Any] = {"frames": n, "first": first, "sizes": index.sizes.astype("<u4").tobytes()}
+    if not index.is_contiguous:
+        body["offsets"] = index.offsets.astype("<u8").tobytes()
+    if index.hashes is not None:
+        body["xxh64"] = index.hashes.astype("<u8").tobytes()
+    if index.stats is not None and not (n and np.isnan(index.stats).all()):
+        # Planar, so that equal exponents lie side by side for the compressor.
+        body["stats"] = np.ascontiguousarray(index.stats.T, dtype="<f8").tobytes()
+    return body
+
+
+# Over 60 lines for what it takes and says of it; what it does is below that.
 def encode_footer(
     index: FrameIndex,
     *,
@@ -254,14 +269,7 @@ def encode_footer(
     first = int(index.offsets[0]) if n else 1024 + len(extended_header_bytes or b"")
     if start is None:
         start = index.end if n else first
-    body: dict[str, Any] = {"writer": writer, "frames": n, "first": first, "sizes": index.sizes.astype("<u4").tobytes()}
-    if not index.is_contiguous:
-        body["offsets"] = index.offsets.astype("<u8").tobytes()
-    if index.hashes is not None:
-        body["xxh64"] = index.hashes.astype("<u8").tobytes()
-    if index.stats is not None and not (n and np.isnan(index.stats).all()):
-        # Planar, so that equal exponents lie side by side for the compressor.
-        body["stats"] = np.ascontiguousarray(index.stats.T, dtype="<f8").tobytes()
+    body: dict[str, Any] = {"writer": writer, **_encode_index(index, first)}
     if header_bytes is not None:
         body["header"] = xxh64(header_bytes)
         body["header_copy"] = bytes(header_bytes)
@@ -373,43 +381,23 @@ def decode_footer(tail: bytes, end: int, *, data_offset: int = 0) -> Footer | No
     ValueError
         If *tail* is too short to hold the body.
     """
-    import msgpack
-
-    trailer = parse_trailer(tail, end)
-    if trailer is None:
+    if (trailer := parse_trailer(tail, end)) is None:
         return None
     base = end - len(tail)
     if trailer.body_start < base:
         raise ValueError(f"the footer's body starts at byte {trailer.body_start}, the tail at {base}")
-    stored = tail[trailer.body_start - base : trailer.position - base]
-    if xxh64(stored) != trailer.body_hash:
-        raise FormatError("footer: the body does not match its checksum")
-    codec = next(name for name, number in _COMPRESSION.items() if number == trailer.flags)
-    raw = _unpack_section(stored, trailer.raw, codec, "footer")
-    try:
-        body = msgpack.unpackb(raw, max_array_len=1 << 12, max_map_len=1 << 12)
-    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
-        raise FormatError(f"footer: body is not MessagePack: {error}") from error
-    if not isinstance(body, dict):
-        raise FormatError(f"footer: body is a {type(body).__name__}, expected a map")
-
+    body = _unpack_body(tail[trailer.body_start - base : trailer.position - base], trailer)
     index = _decode_index(body, trailer.n_frames)
     index.check(data_offset, trailer.start)
     if trailer.start < data_offset:
         raise FormatError(f"footer: starts at byte {trailer.start}, within the header of {data_offset} bytes")
-
-    span, about, section = None, body.get("metadata"), b""
-    if about is not None:
-        if not isinstance(about, dict) or type(about.get("size")) is not int or about["size"] < 0:
-            raise FormatError("footer: metadata entry is not a map with a size")
-        span = (trailer.start + len(FOOTER_MARK), about["size"])
-    opening = trailer.body_start - (span[1] if span else 0) - len(FOOTER_MARK)
-    if opening != trailer.start:
-        raise FormatError(f"footer: its parts begin at byte {opening}, the trailer says {trailer.start}")
-    if opening >= base:
-        if tail[opening - base : opening - base + len(FOOTER_MARK)] != FOOTER_MARK:
-            raise FormatError(f"footer: no mark at its start, byte {opening}")
-        section = tail[opening - base + len(FOOTER_MARK) : trailer.body_start - base]
+    span = _metadata_span(body, trailer)
+    section = None
+    if trailer.start >= base:
+        begin = trailer.start - base + len(FOOTER_MARK)
+        if tail[trailer.start - base : begin] != FOOTER_MARK:
+            raise FormatError(f"footer: no mark at its start, byte {trailer.start}")
+        section = bytes(tail[begin : trailer.body_start - base])
     copy, expected = _binary(body, "header_copy"), _integer(body, "header")
     if copy is not None and (len(copy) != 1024 or (expected is not None and xxh64(copy) != expected)):
         raise FormatError(f"footer: the copy of the header, {len(copy)} bytes, does not match its checksum")
@@ -423,9 +411,39 @@ def decode_footer(tail: bytes, end: int, *, data_offset: int = 0) -> Footer | No
         extra={name: value for name, value in body.items() if name not in _KNOWN},
         trailer=trailer,
         metadata_span=span,
-        _metadata=about or {},
-        _metadata_stored=bytes(section) if span and opening >= base else None,
+        _metadata=body.get("metadata") or {},
+        _metadata_stored=section if span else None,
     )
+
+
+def _unpack_body(stored: bytes, trailer: Trailer) -> dict:
+    """The body as a map, believed no further than its checksum and that it is one."""
+    import msgpack
+
+    if xxh64(stored) != trailer.body_hash:
+        raise FormatError("footer: the body does not match its checksum")
+    codec = next(name for name, number in _COMPRESSION.items() if number == trailer.flags)
+    raw = _unpack_section(stored, trailer.raw, codec, "footer")
+    try:
+        body = msgpack.unpackb(raw, max_array_len=1 << 12, max_map_len=1 << 12)
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        raise FormatError(f"footer: body is not MessagePack: {error}") from error
+    if not isinstance(body, dict):
+        raise FormatError(f"footer: body is a {type(body).__name__}, expected a map")
+    return body
+
+
+def _metadata_span(body: dict, trailer: Trailer) -> tuple[int, int] | None:
+    """Where the metadata section lies: offset and stored bytes, which with the mark and the body fill the footer."""
+    span, about = None, body.get("metadata")
+    if about is not None:
+        if not isinstance(about, dict) or type(about.get("size")) is not int or about["size"] < 0:
+            raise FormatError("footer: metadata entry is not a map with a size")
+        span = (trailer.start + len(FOOTER_MARK), about["size"])
+    opening = trailer.body_start - (span[1] if span else 0) - len(FOOTER_MARK)
+    if opening != trailer.start:
+        raise FormatError(f"footer: its parts begin at byte {opening}, the trailer says {trailer.start}")
+    return span
 
 
 def _integer(body: dict, name: str) -> int | None:

@@ -242,6 +242,7 @@ def mode_word(mode: int, codec: str | int | None = None) -> int:
     return word
 
 
+# Over 60 lines for the table in its description, which is the specification of what it does.
 def format_for(
     dtype: Any,
     *,

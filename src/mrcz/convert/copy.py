@@ -13,40 +13,40 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mrcz.check.compare import Comparison, compare, compare_readers
+from mrcz.check.compare import Comparison, compare
 from mrcz.check.origin import (
     Origin,
     OtherSourceError,
     Overwrite,
     Summing,
+    file_name,
     is_archive_of,
     opened,
     origin,
     other_source,
     was_compressed,
 )
+from mrcz.check.result import Result
 from mrcz.container.header.header import Header
 from mrcz.container.names import check_new_name
+from mrcz.convert.proof import check_copy
 from mrcz.errors import FormatError, FormatWarning, MrczError
-from mrcz.file.original import Counter, Progress, blocks, original_header, readable, restored, source_name
+from mrcz.file.codec import Codec
+from mrcz.file.original import Counter, Progress, blocks, original_header, restored, source_name
 from mrcz.file.reader import Reader
 from mrcz.file.writer import Writer
-from mrcz.filetypes import plain_name
 from mrcz.storage.disk import copy_permissions, is_same_place
+from mrcz.storage.remote import is_url
 from mrcz.storage.whole import Judge, NewFile, remove_unchanged
-from mrcz.storage.wrapped import open_plain
-
-if TYPE_CHECKING:
-    from mrcz.file.reader import Reader
 
 __all__ = [
     "Comparison",
@@ -74,13 +74,13 @@ class TrailingBytesError(FormatError):
 
 
 @dataclass(frozen=True)
-class Copy:
+class Copy(Result):
     """A file that was made from another.
 
     Attributes
     ----------
     source, destination : str
-    frames : int
+    n_frames : int
         nz.
     plain_bytes : int
         Size as a plain MRC file: header, extended header, pixels.
@@ -97,11 +97,13 @@ class Copy:
         The source was removed after that.
     lost : tuple of str
         Names of metadata that a plain MRC file has no place for.
+    notes : tuple of str
+        That in words.
     """
 
     source: str
     destination: str
-    frames: int
+    n_frames: int
     plain_bytes: int
     stored_bytes: int
     source_bytes: int
@@ -110,50 +112,58 @@ class Copy:
     checked: bool
     removed: bool = False
     lost: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
-    def asdict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
+    @property
+    def ok(self) -> bool:
+        """True: a copy that fails is an exception, and leaves nothing."""
+        return True
 
 
+# Longer than 60 lines: its words are most of it.
 def compress(
     source: str | os.PathLike,
     destination: str | os.PathLike,
     *,
     overwrite: Overwrite = False,
-    codec: str = "zstd",
+    codec: str | Codec = "zstd",
     level: int | None = None,
     profile: str = "balanced",
     filter: str = "auto",
     blocksize: int | None = None,
     pack: bool | str = False,
-    permissive: bool = False,
-    signed_bytes: bool | None = None,
     check: bool = False,
     remove: bool = False,
+    permissive: bool = False,
+    signed_bytes: bool | None = None,
     n_threads: int | None = None,
     progress: Progress | None = None,
+    storage_options: dict[str, Any] | None = None,
 ) -> Copy:
     """Write `source` as a compressed MRCZ file.
 
     Parameters
     ----------
-    source : path
-        MRC or MRCZ, also inside gzip, bzip2, xz or zstd.
+    source : path or URL
+        MRC or MRCZ; a local one also inside gzip, bzip2, xz or zstd.
     destination : path
         Appears once the new file is complete, and proven where that was asked for.
     overwrite : bool or "any"
-        True replaces what stands at `destination`, but no archive that was made from another file than `source` (by
-        the name, size and checksum in its footer; where it has none, by its pixels and header), nor one to which
-        metadata were added since; "any" replaces these too.
-    codec, level, profile, filter, blocksize, pack, signed_bytes, n_threads
+        False, the default, replaces nothing. True replaces what stands at `destination`, but no archive that was made
+        from another file than `source` (by the name, size and checksum in its footer; where it has none, by its pixels
+        and header), nor one to which metadata were added since; "any" replaces these too.
+    codec : str or Codec
+        A `Codec` says all of the next five.
+    level, profile, filter, blocksize, pack
         As `mrcz.write` takes them.
-    permissive : bool
-        Take a file whose header and size disagree, keeping the whole frames that are there.
     check : bool
         Read the new file back and compare it with `source`, bit for bit, before it gets its name.
     remove : bool
         Remove `source` after that check, unless it has changed since it was read, or is a symbolic link.
+    permissive : bool
+        Take a file whose header and size disagree, keeping the whole frames that are there.
+    signed_bytes, n_threads, storage_options
+        As `mrcz.open` takes them.
     progress : callable, optional
         Called as ``progress(done, total)`` with bytes of pixels.
 
@@ -173,18 +183,15 @@ def compress(
         The file was read back and differs, or `source` changed while it was read: nothing is written, and what stood
         at `destination` stays. Or the copy is there, and the original could not be removed.
     ValueError
-        `source` and `destination` are the same file.
+        `source` and `destination` are the same file; a URL is to be removed; or a `Codec` is given and what it says.
     """
-    options = {
-        "codec": codec,
-        "level": level,
-        "profile": profile,
-        "filter": filter,
-        "blocksize": blocksize,
-        "pack": pack,
-    }
-    reading = {"permissive": permissive, "signed_bytes": signed_bytes, "n_threads": n_threads}
-    return _copy(source, destination, overwrite, options, reading, check, remove, progress)
+    if isinstance(codec, Codec):
+        if (level, profile, filter, blocksize, pack) != (None, "balanced", "auto", None, False):
+            raise ValueError("a Codec says level, profile, filter, blocksize and pack itself: give them to it")
+    else:
+        codec = Codec(codec, level=level, profile=profile, filter=filter, blocksize=blocksize, pack=pack)
+    reading = _Reading(permissive, signed_bytes, n_threads, storage_options)
+    return _copy(_Task(source, destination, overwrite, codec, reading, check, remove), progress)
 
 
 def decompress(
@@ -192,12 +199,13 @@ def decompress(
     destination: str | os.PathLike,
     *,
     overwrite: Overwrite = False,
-    permissive: bool = False,
-    signed_bytes: bool | None = None,
     check: bool = False,
     remove: bool = False,
+    permissive: bool = False,
+    signed_bytes: bool | None = None,
     n_threads: int | None = None,
     progress: Progress | None = None,
+    storage_options: dict[str, Any] | None = None,
 ) -> Copy:
     """Write `source` as a plain MRC file: the same bytes as before `compress`, for a file made by it.
 
@@ -205,90 +213,158 @@ def decompress(
     compressed one. A compressed file of another program has no such original; its fields are carried over and put right
     where MRC2014 asks for it. With `remove`, a source with metadata that a plain file has no place for stays.
     """
-    reading = {"permissive": permissive, "signed_bytes": signed_bytes, "n_threads": n_threads}
-    return _copy(source, destination, overwrite, {"codec": "none"}, reading, check, remove, progress)
+    reading = _Reading(permissive, signed_bytes, n_threads, storage_options)
+    return _copy(_Task(source, destination, overwrite, Codec("none"), reading, check, remove), progress)
 
 
 # --- the copy ----------------------------------------------------------------------------------------------------
 
 
-def _copy(
-    source: str | os.PathLike,
-    destination: str | os.PathLike,
-    overwrite: Overwrite,
-    options: dict[str, Any],
-    reading: dict[str, Any],
-    check: bool,
-    remove: bool,
-    progress: Progress | None,
-) -> Copy:
-    started, began = time.perf_counter(), time.time_ns()
-    compressing = options["codec"] != "none"
-    if is_same_place(source, destination):
-        raise ValueError(f"{os.fspath(destination)} is the source itself; the copy needs a name of its own")
-    check_new_name(destination)
-    before = os.stat(source)
-    replace: bool | Judge = bool(overwrite)
-    if overwrite and overwrite != "any":
-        replace = partial(_judge, compressing=compressing)
-    # What a permissive copy leaves out would be a difference.
-    recent = began - before.st_mtime_ns < _tick(before.st_mtime_ns) and not reading["permissive"]
-    check = check or remove or recent
-    with Reader(source, **reading) as reader:
+class _Reading(NamedTuple):
+    """How a source is read, as `mrcz.open` takes it."""
+
+    permissive: bool = False
+    signed_bytes: bool | None = None
+    n_threads: int | None = None
+    storage_options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One copy as it was asked for."""
+
+    source: str | os.PathLike
+    destination: str | os.PathLike
+    overwrite: Overwrite
+    codec: Codec
+    reading: _Reading
+    check: bool
+    remove: bool
+
+    @property
+    def permissive(self) -> bool:
+        return self.reading.permissive
+
+    @property
+    def replacing(self) -> bool | Judge:
+        """What `NewFile` is told of a file that stands there."""
+        if self.overwrite and self.overwrite != "any":
+            return partial(_judge, compressing=self.codec.is_compressed)
+        return bool(self.overwrite)
+
+
+def _copy(task: _Task, progress: Progress | None) -> Copy:
+    started = time.perf_counter()
+    before = _before(task)
+    check = task.check or task.remove or before.recent
+    with Reader(task.source, **task.reading._asdict()) as reader:
+        if is_url(task.source):
+            task = replace(task, source=reader.path)  # which says no password
         header = reader.header
         pixel_bytes = header.frame_nbytes * header.nz
         tell = Counter(progress, pixel_bytes * (2 if check else 1))
-        if not len(reader):
-            raise FormatError("not one whole frame is in it", path=source)
-        if reader.damage and not reading["permissive"]:
-            raise DamagedSourceError(reader.damage[0], path=source)
-        if compressing and not reading["permissive"]:
-            _refuse_trailing(reader, source)
-            _refuse_half_bytes(reader, source)
-        original = original_header(reader)
-        if not compressing and original is not None:
-            new = _restore(reader, original, destination, replace, tell, permissive=reading["permissive"])
+        original = _sound(reader, task)
+        if not task.codec.is_compressed and original is not None:
+            new = _restore(reader, original, task, tell)
         else:
-            new = _write(
-                reader, original, source, destination, replace, options, tell, permissive=reading["permissive"]
-            )
+            new = _write(reader, original, task, tell)
         try:
             if check:
-                _check(reader, source, new, tell)
-            if _changed(source, before, reader):
-                raise MrczError("it changed while it was read, and nothing was written", path=source)
-            lost = () if compressing else _lost(reader, new)
-            _resemble(before, new)
+                check_copy(reader, task.source, new, tell)
+            if before.changed(reader):
+                raise MrczError("it changed while it was read, and nothing was written", path=task.source)
+            lost = () if task.codec.is_compressed else _lost(reader, new)
+            before.pass_on(new)
             new.publish()
             size = os.fstat(new.fd).st_size
             # From here to the end of the block the new file is locked: nobody replaces it while the original goes.
-            removed = remove and _remove(reader, source, before, new, lost, recent, reading["permissive"])
+            removed = task.remove and _remove(reader, task, before, new, lost)
         finally:
             new.abort()
+        source_bytes = reader.file_nbytes if before.status is None else before.status.st_size
     return Copy(
-        os.fspath(source),
-        os.fspath(destination),
-        frames=header.nz,
+        os.fspath(task.source),
+        os.fspath(task.destination),
+        n_frames=header.nz,
         plain_bytes=header.data_offset + pixel_bytes,
-        stored_bytes=size if compressing else before.st_size,
-        source_bytes=before.st_size,
+        stored_bytes=size if task.codec.is_compressed else source_bytes,
+        source_bytes=source_bytes,
         destination_bytes=size,
         seconds=time.perf_counter() - started,
         checked=check,
         removed=removed,
         lost=lost,
+        notes=(f"a plain file has no place for the metadata {', '.join(lost)}",) if lost else (),
     )
 
 
-def _restore(
-    reader: Reader, original: Header, destination: str | os.PathLike, overwrite: bool | Judge,
-    tell: Callable[[int], None], *, permissive: bool,
-) -> NewFile:  # fmt: skip
+@dataclass(frozen=True)
+class _Before:
+    """The source as it was when the copy began. ``status`` is None for a URL, which `mrcz.storage.remote` watches.
+
+    ``recent``: it was written to so shortly before that its time would not show it to be written to once more.
+    """
+
+    source: str | os.PathLike
+    status: os.stat_result | None
+    recent: bool
+
+    def changed(self, reader: Reader) -> bool:
+        """Whether the source is another file, or has other content, than when the copy began."""
+        if self.status is None:
+            return False
+        try:
+            return _identity(os.stat(self.source)) != _identity(self.status)
+        except FileNotFoundError:
+            # Somebody removed it. What was read is whole all the same, if it came through a descriptor of that very
+            # file.
+            fd: int | None = reader.source.fd
+            return fd is None or _identity(os.fstat(fd)) != _identity(self.status)
+
+    def pass_on(self, new: NewFile) -> None:
+        """The times and permissions of the source, before anybody can see the new file."""
+        if self.status is None:
+            return
+        new.mode = copy_permissions(self.status, new.fd)
+        if os.utime in os.supports_fd:
+            os.utime(new.fd, ns=(self.status.st_atime_ns, self.status.st_mtime_ns))
+
+
+def _before(task: _Task) -> _Before:
+    """Look at the source, and refuse what makes no sense."""
+    began = time.time_ns()
+    if is_url(task.source):
+        if task.remove:
+            raise ValueError(f"{os.fspath(task.source)}: a URL is read, and not removed")
+        check_new_name(task.destination)
+        return _Before(task.source, None, recent=False)
+    if is_same_place(task.source, task.destination):
+        raise ValueError(f"{os.fspath(task.destination)} is the source itself; the copy needs a name of its own")
+    check_new_name(task.destination)
+    status = os.stat(task.source)
+    # What a permissive copy leaves out would be a difference.
+    recent = began - status.st_mtime_ns < _tick(status.st_mtime_ns) and not task.permissive
+    return _Before(task.source, status, recent)
+
+
+def _sound(reader: Reader, task: _Task) -> Header | None:
+    """Refuse a source that a copy would not hold all of; the header of the plain file it was made from, if any."""
+    if not len(reader):
+        raise FormatError("not one whole frame is in it", path=task.source)
+    if reader.damage and not task.permissive:
+        raise DamagedSourceError(reader.damage[0], path=task.source)
+    if task.codec.is_compressed and not task.permissive:
+        _refuse_trailing(reader, task.source)
+        _refuse_half_bytes(reader, task.source)
+    return original_header(reader)
+
+
+def _restore(reader: Reader, original: Header, task: _Task, tell: Callable[[int], None]) -> NewFile:
     """The plain file, byte for byte, without its name yet; compared with the checksum of the file it was."""
     from _cmrcz.chunk import XXH64
 
     digest = XXH64()
-    new = NewFile(destination, overwrite=overwrite)
+    new = NewFile(task.destination, overwrite=task.replacing)
     try:
         with os.fdopen(os.dup(new.fd), "wb") as file:
             for piece in restored(reader, original, tell):
@@ -296,7 +372,7 @@ def _restore(
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-        if not permissive:
+        if not task.permissive:
             _refuse_other_content(reader, digest.intdigest())
     except BaseException:
         new.abort()
@@ -304,39 +380,31 @@ def _restore(
     return new
 
 
-def _write(
-    reader: Reader,
-    original: Header | None,
-    source: str | os.PathLike,
-    destination: str | os.PathLike,
-    overwrite: bool | Judge,
-    options: dict[str, Any],
-    tell: Callable[[int], None],
-    *,
-    permissive: bool,
-) -> NewFile:
+def _write(reader: Reader, original: Header | None, task: _Task, tell: Callable[[int], None]) -> NewFile:
     """The same frames through a Writer, without their name yet; the footer of a compressed file says what they were."""
     header = reader.header
-    # Neither dtype says what these hold: complex integers are read as complex64, RGB as three bytes.
-    options = {**options, "mode": header.mode if header.mode in (3, 16) else None}
     plain = None
-    if options["codec"] != "none":
-        options["metadata"] = _footer_metadata(reader)
+    extra: dict[str, Any] = {}
+    if task.codec.is_compressed:
+        extra["metadata"] = _footer_metadata(reader)
         plain = original if original is not None else None if reader.is_compressed else header
         if plain is not None:  # else there is no plain file to give back
-            options["source_header"] = plain.tobytes()
-            options["source_name"] = source_name(reader) or readable(os.path.basename(plain_name(source)))
+            extra["source_header"] = plain.tobytes()
+            extra["source_name"] = source_name(reader) or file_name(task.source)
     summing = Summing(reader, plain)
     with (
         ThreadPoolExecutor(1) as beside,
         Writer(
-            destination,
+            task.destination,
+            codec=task.codec,
             header=header,
+            # Neither dtype says what these hold: complex integers are read as complex64, RGB as three bytes.
+            mode=header.mode if header.mode in (3, 16) else None,
             extended_header=reader.extended_header,
             slices=header.slices or 0,
             n_threads=reader.n_threads,
-            overwrite=overwrite,
-            **options,
+            overwrite=task.replacing,
+            **extra,
         ) as writer,
     ):
         for frames in blocks(reader):
@@ -345,7 +413,7 @@ def _write(
             adding.result()  # before the next block takes its place
             tell(header.frame_nbytes * len(frames))
         entries = summing.entries()
-        if not permissive:
+        if not task.permissive:
             _refuse_other_content(reader, entries.get("source_xxh64"))
         return writer.finish(entries)
 
@@ -367,23 +435,6 @@ def _tick(time_ns: int) -> int:
     shortly before it is copied is compared, whether or not that was asked for. exFAT counts 10 ms, FAT and some network
     file systems seconds; others the ticks of the kernel."""
     return 2_500_000_000 if time_ns % 10_000_000 == 0 else 20_000_000
-
-
-def _changed(source: str | os.PathLike, before: os.stat_result, reader: Reader) -> bool:
-    """Whether the source is another file, or has other content, than when the copy began."""
-    try:
-        return _identity(os.stat(source)) != _identity(before)
-    except FileNotFoundError:
-        # Somebody removed it. What was read is whole all the same, if it came through a descriptor of that very file.
-        fd: int | None = reader.source.fd
-        return fd is None or _identity(os.fstat(fd)) != _identity(before)
-
-
-def _resemble(source: os.stat_result, new: NewFile) -> None:
-    """The times and permissions of the source, before anybody can see the new file."""
-    new.mode = copy_permissions(source, new.fd)
-    if os.utime in os.supports_fd:
-        os.utime(new.fd, ns=(source.st_atime_ns, source.st_mtime_ns))
 
 
 def _judge(there: int, new: NewFile, *, compressing: bool) -> None:
@@ -429,11 +480,11 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(pack({"value": a}) == pack({"value": b}))
 
 
-def _remove(
-    reader: Reader, source: str | os.PathLike, before: os.stat_result, new: NewFile, lost: tuple[str, ...],
-    recent: bool, permissive: bool,
-) -> bool:  # fmt: skip
-    """Remove the original, if all is as it was; False if somebody else has done it. recent: compare it once more."""
+def _remove(reader: Reader, task: _Task, before: _Before, new: NewFile, lost: tuple[str, ...]) -> bool:
+    """Remove the original, if all is as it was; False if somebody else has done it."""
+    source, status = task.source, before.status
+    if status is None:
+        raise MrczError("a URL is read, and not removed", path=source)
     stays = f"the original stays beside {new.path.name}"
     if lost:
         raise MrczError(f"a plain file has no place for the metadata {', '.join(lost)}; {stays}", path=source)
@@ -441,18 +492,18 @@ def _remove(
         raise MrczError(f"its footer is of a later version of mrcz, and metadata may be in it; {stays}", path=source)
     if os.path.islink(source):
         raise MrczError(f"is a symbolic link; {stays}", path=source)
-    if reader.damage or (permissive and reader.is_compressed):
-        what = reader.damage[0] if reader.damage else "--permissive compares nothing with the file it was made from"
+    if reader.damage or (task.permissive and reader.is_compressed):
+        what = reader.damage[0] if reader.damage else "a permissive copy is compared with no file it was made from"
         raise MrczError(f"is not known to be sound ({what}); {stays}", path=source)
     if not new.is_published():
         raise MrczError(f"{new.path.name} is no longer the file that was made from it; the original stays", path=source)
 
     def is_it(path: Path) -> bool:
-        if _identity(os.lstat(path)) != _identity(before):
+        if _identity(os.lstat(path)) != _identity(status):
             return False
-        if recent and path != Path(source):
+        if before.recent and path != Path(source):  # compared once more
             try:
-                _check(reader, path, new, lambda n: None)
+                check_copy(reader, path, new, lambda n: None)
             except MrczError:
                 return False
         return True
@@ -482,55 +533,6 @@ def _lost(reader: Reader, new: NewFile) -> tuple[str, ...]:
         return ()
     with opened(new.fd, new.path) as copy:
         return tuple(str(name) for name in metadata if name not in copy.metadata)
-
-
-# --- the proof ---------------------------------------------------------------------------------------------------
-
-
-def _check(reader: Reader, source: str | os.PathLike, new: NewFile, tell: Callable) -> None:
-    """Read the new file back, by the descriptor that will get the name; MrczError unless it holds what `reader` does,
-    bit for bit."""
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(new.fd, 0, 0, os.POSIX_FADV_DONTNEED)  # what the disk has, not what memory still holds of it
-    try:
-        with opened(new.fd, new.path, n_threads=reader.n_threads) as copy:
-            # Where one of them can become the other byte for byte, the bytes themselves are compared with the file.
-            if not reader.is_compressed and (original := original_header(copy)) is not None:
-                with open_plain(source) as plain:
-                    difference = _same_bytes(plain, restored(copy, original, tell))
-            elif not copy.is_compressed and (original := original_header(reader)) is not None:
-                with os.fdopen(os.dup(new.fd), "rb") as plain:
-                    plain.seek(0)
-                    difference = _same_bytes(plain, restored(reader, original, tell))
-            else:
-                found = compare_readers(reader, copy, tell)
-                difference = None if found.same else found.differences[0]
-                if reader.is_compressed and copy.is_compressed and original_header(reader) != original_header(copy):
-                    difference = "the header of the original file differs"
-    except FormatError as error:
-        difference = str(error)
-    if difference is not None:
-        raise MrczError(f"the copy is not the same ({difference}), and nothing was written", path=source)
-
-
-def _same_bytes(plain: BinaryIO, pieces: Iterator[Any]) -> str | None:
-    """Compare a file with the bytes it should have; what differs, or None."""
-    position = 0
-    buffer = np.empty(1 << 20, np.uint8)
-    for piece in pieces:
-        wanted = np.frombuffer(piece, np.uint8)
-        for start in range(0, wanted.size, buffer.size):
-            part = wanted[start : start + buffer.size]
-            found = buffer[: plain.readinto(buffer[: part.size])]  # type: ignore[attr-defined]
-            different = found != part[: found.size]
-            if different.any():
-                return f"byte {position + int(np.argmax(different))} differs"
-            if found.size < part.size:
-                return f"it ends at byte {position + found.size}"
-            position += part.size
-    if plain.read(1):
-        return f"bytes follow after byte {position}"
-    return None
 
 
 def _refuse_half_bytes(reader: Reader, source: str | os.PathLike) -> None:

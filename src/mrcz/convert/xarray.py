@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mrcz.file.reader import Reader
-from mrcz.filetypes import MRC_SUFFIXES, MRCZ_SUFFIX
+from mrcz.filetypes import MRC_SUFFIXES
 
 try:
     from xarray import Dataset, Variable
@@ -78,4 +78,4 @@ class MrczBackend(BackendEntrypoint):
         """By the suffix."""
         if not isinstance(filename_or_obj, (str, os.PathLike)):
             return False
-        return os.fspath(filename_or_obj).lower().endswith((*MRC_SUFFIXES, MRCZ_SUFFIX))
+        return os.fspath(filename_or_obj).lower().endswith((".mrcz", *MRC_SUFFIXES))

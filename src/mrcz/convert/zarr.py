@@ -15,6 +15,7 @@ import numpy as np
 
 from mrcz.file.reader import Reader
 from mrcz.storage.disk import is_same_place
+from mrcz.storage.remote import is_url
 from mrcz.storage.whole import whole_file
 
 __all__ = ["references", "write_references"]
@@ -56,72 +57,89 @@ def references(reader: Reader, *, url: str | None = None, zarr_format: int = 2, 
         raise ValueError(f"{reader.path}: pixels of mode {pixels.mode} have no Zarr equivalent")
     if url is None:
         url = _locate(reader)
-    shape = list(reader.shape)
-    chunks = [1, *shape[1:]]
-    attributes = _attributes(reader)
-    compressor = _compressor(reader) if reader.is_compressed else None
-    axes = ["z", "y", "x", "c"][: len(shape)]
-    zeros = ".".join("0" * (len(shape) - 1)), "/".join("0" * (len(shape) - 1))
-    refs: dict[str, Any] = {}
-    if zarr_format == 2:
-        array: dict[str, Any] = {
-            "zarr_format": 2,
-            "shape": shape,
-            "chunks": chunks,
-            "dtype": pixels.dtype.str,
-            "compressor": None if compressor is None else {"id": "blosc", **compressor},
-            "fill_value": None,
-            "order": "C",
-            "filters": None,
-        }
-        refs[".zgroup"] = json.dumps({"zarr_format": 2})
-        refs[".zattrs"] = "{}"
-        refs[f"{name}/.zarray"] = json.dumps(array)
-        refs[f"{name}/.zattrs"] = json.dumps({"_ARRAY_DIMENSIONS": axes, **attributes})
-        keys = [f"{name}/{k}.{zeros[0]}" for k in range(shape[0])]
-    else:
-        endian = "big" if pixels.byteorder == ">" else "little"
-        codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": endian}}]
-        if compressor is not None:
-            shuffles = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
-            configuration = compressor | {
-                "shuffle": shuffles[compressor["shuffle"]],
-                "typesize": max(1, pixels.dtype.itemsize),
-            }
-            codecs.append({"name": "blosc", "configuration": configuration})
-        array = {
-            "zarr_format": 3,
-            "node_type": "array",
-            "shape": shape,
-            "data_type": pixels.dtype.name,
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
-            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-            "fill_value": [0.0, 0.0] if pixels.dtype.kind == "c" else 0.0 if pixels.dtype.kind == "f" else 0,
-            "codecs": codecs,
-            "attributes": attributes,
-            "dimension_names": axes,
-            "storage_transformers": [],
-        }
-        refs["zarr.json"] = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}})
-        refs[f"{name}/zarr.json"] = json.dumps(array)
-        keys = [f"{name}/c/{k}/{zeros[1]}" for k in range(shape[0])]
-    for key, offset, size in zip(keys, reader.index.offsets.tolist(), reader.index.sizes.tolist(), strict=True):
-        refs[key] = [url, offset, size]
+    described = _zarr_2(reader, name) if zarr_format == 2 else _zarr_3(reader, name)
+    refs: dict[str, Any] = {key: json.dumps(value) for key, value in described.items()}
+    for k, (offset, size) in enumerate(zip(reader.index.offsets.tolist(), reader.index.sizes.tolist(), strict=True)):
+        refs[_key(name, k, len(reader.shape), zarr_format)] = [url, offset, size]
     return {"version": 1, "refs": refs}
 
 
-def write_references(
-    path: str | os.PathLike, target: str | os.PathLike, *, overwrite: bool = False, **options: Any
-) -> None:
-    """Write `references` of the file at *path* as JSON to *target*, whole or not at all; options as there.
+def _key(name: str, k: int, ndim: int, zarr_format: int) -> str:
+    """What Zarr calls the chunk of frame k."""
+    place = [str(k), *["0"] * (ndim - 1)]
+    return f"{name}/{'.'.join(place)}" if zarr_format == 2 else f"{name}/c/{'/'.join(place)}"
 
-    Raises FileExistsError for a *target* that is there, unless `overwrite`, and ValueError where it is *path* itself.
+
+def _zarr_2(reader: Reader, name: str) -> dict[str, Any]:
+    """A group with the array in it, as the files of version 2 describe them."""
+    compressor = _compressor(reader) if reader.is_compressed else None
+    array = {
+        "zarr_format": 2,
+        "shape": list(reader.shape),
+        "chunks": [1, *reader.shape[1:]],
+        "dtype": reader.pixel_format.dtype.str,
+        "compressor": None if compressor is None else {"id": "blosc", **compressor},
+        "fill_value": None,
+        "order": "C",
+        "filters": None,
+    }
+    attributes = {"_ARRAY_DIMENSIONS": _axes(reader), **_attributes(reader)}
+    return {".zgroup": {"zarr_format": 2}, ".zattrs": {}, f"{name}/.zarray": array, f"{name}/.zattrs": attributes}
+
+
+def _zarr_3(reader: Reader, name: str) -> dict[str, Any]:
+    """The same in version 3."""
+    pixels = reader.pixel_format
+    endian = "big" if pixels.byteorder == ">" else "little"
+    codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": endian}}]
+    if reader.is_compressed:
+        compressor = _compressor(reader)
+        shuffles = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
+        configuration = compressor | {
+            "shuffle": shuffles[compressor["shuffle"]],
+            "typesize": max(1, pixels.dtype.itemsize),
+        }
+        codecs.append({"name": "blosc", "configuration": configuration})
+    array = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(reader.shape),
+        "data_type": pixels.dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, *reader.shape[1:]]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": [0.0, 0.0] if pixels.dtype.kind == "c" else 0.0 if pixels.dtype.kind == "f" else 0,
+        "codecs": codecs,
+        "attributes": _attributes(reader),
+        "dimension_names": _axes(reader),
+        "storage_transformers": [],
+    }
+    return {"zarr.json": {"zarr_format": 3, "node_type": "group", "attributes": {}}, f"{name}/zarr.json": array}
+
+
+def _axes(reader: Reader) -> list[str]:
+    return ["z", "y", "x", "c"][: len(reader.shape)]
+
+
+def write_references(
+    source: str | os.PathLike,
+    destination: str | os.PathLike,
+    *,
+    overwrite: bool = False,
+    url: str | None = None,
+    zarr_format: int = 2,
+    name: str = "data",
+    storage_options: dict[str, Any] | None = None,
+) -> None:
+    """Write `references` of a file as JSON to *destination*, whole or not at all; url, zarr_format, name as there.
+
+    Raises FileExistsError for a *destination* that is there, unless `overwrite`, and ValueError where it is *source*
+    itself.
     """
-    if is_same_place(path, target):
-        raise ValueError(f"{os.fspath(target)} is the source itself")
-    with Reader(path) as reader:
-        text = json.dumps(references(reader, **options))
-    with whole_file(target, overwrite=overwrite) as file:
+    if not is_url(source) and is_same_place(source, destination):
+        raise ValueError(f"{os.fspath(destination)} is the source itself")
+    with Reader(source, storage_options=storage_options) as reader:
+        text = json.dumps(references(reader, url=url, zarr_format=zarr_format, name=name))
+    with whole_file(destination, overwrite=overwrite) as file:
         file.write(text.encode())
 
 

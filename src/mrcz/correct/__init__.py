@@ -5,7 +5,8 @@ Everything works on arrays, or on whatever gives frames one at a time, and never
 frozen value; applying is a separate call.
 """
 
-from mrcz.correct.events import EventModel, fit_events
+from mrcz.correct.event_model import EventModel
+from mrcz.correct.events import fit_events
 from mrcz.correct.gain import (
     Orientation,
     apply_gain,

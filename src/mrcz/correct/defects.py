@@ -97,6 +97,7 @@ _COUNTS = {
 }
 
 
+# Longer than 60 lines: one branch a keyword of the format.
 def parse_serialem(text: str, shape: tuple[int, int], *, flip_y: bool = True) -> np.ndarray:
     """A map (ny, nx) bool from SerialEM's ``defects.txt``.
 

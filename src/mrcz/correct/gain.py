@@ -81,12 +81,12 @@ def apply_gain(
     return out
 
 
-def as_map(bad: Any, shape: tuple[int, ...]) -> np.ndarray:
+def as_map(defects: Any, shape: tuple[int, ...]) -> np.ndarray:
     """A map of bad pixels as bool, non-zero where bad. Raises ValueError for another shape."""
-    bad = np.asarray(bad) != 0
-    if bad.shape != shape:
-        raise ValueError(f"a map of bad pixels of shape {bad.shape} for an image of {shape}")
-    return bad
+    defects = np.asarray(defects) != 0
+    if defects.shape != shape:
+        raise ValueError(f"a map of bad pixels of shape {defects.shape} for an image of {shape}")
+    return defects
 
 
 def power(gain: np.ndarray, gamma: float) -> np.ndarray:
@@ -108,7 +108,7 @@ def finite_dark(dark: Any, shape: tuple[int, ...], dtype: Any = np.float64) -> n
     return dark
 
 
-def make_gain(flat: np.ndarray, *, dark: np.ndarray | None = None, bad: np.ndarray | None = None) -> np.ndarray:
+def make_gain(flat: np.ndarray, *, dark: np.ndarray | None = None, defects: np.ndarray | None = None) -> np.ndarray:
     """A gain reference (ny, nx) float32 from a flat: mean / (flat − dark).
 
     Parameters
@@ -117,8 +117,8 @@ def make_gain(flat: np.ndarray, *, dark: np.ndarray | None = None, bad: np.ndarr
         Mean or sum of frames without specimen.
     dark : ndarray (ny, nx), optional
         In the units of ``flat``.
-    bad : ndarray (ny, nx) of bool, optional
-        Pixels to leave out.
+    defects : ndarray (ny, nx) of bool, optional
+        Bad pixels (non-zero), left out.
 
     Returns
     -------
@@ -131,8 +131,8 @@ def make_gain(flat: np.ndarray, *, dark: np.ndarray | None = None, bad: np.ndarr
     if dark is not None:
         level = level - finite_dark(dark, level.shape)
     good = np.isfinite(level) & (level > 0)
-    if bad is not None:
-        good &= ~as_map(bad, level.shape)
+    if defects is not None:
+        good &= ~as_map(defects, level.shape)
     if not good.any():
         raise ValueError("a flat without a pixel that counted")
     out = np.zeros(level.shape, np.float32)

@@ -71,7 +71,7 @@ def fit_gamma(
     gain: np.ndarray,
     *,
     dark: np.ndarray | None = None,
-    bad: np.ndarray | None = None,
+    defects: np.ndarray | None = None,
     dose_rate: float | None = None,
     window: int = WINDOW,
     border: int = BORDER,
@@ -89,7 +89,7 @@ def fit_gamma(
         Multiplicative gain reference; its zeros and NaN are masked.
     dark : ndarray (ny, nx), optional
         Additive pattern, in the units of ``flat``.
-    bad : ndarray (ny, nx) of bool, optional
+    defects : ndarray (ny, nx) of bool, optional
         Bad pixels. Without it, those more than 6 robust σ from their surroundings once normalised are masked.
     dose_rate : float, optional
         e⁻/pixel/s, kept with the result.
@@ -111,14 +111,14 @@ def fit_gamma(
     if dark is not None:
         level = level - finite_dark(dark, level.shape)
     masked = unusable | ~np.isfinite(level)
-    if bad is not None:
-        masked |= as_map(bad, level.shape)
+    if defects is not None:
+        masked |= as_map(defects, level.shape)
     if masked.all() or not level[~masked].mean() > 0:
         raise ValueError("a flat that counted nothing: its mean is not above 0")
     level = np.where(masked, 0, level)
     small = min(level.shape)
     window, border = max(1, min(window, small // 4)), min(border, small // 8)
-    if bad is None:
+    if defects is None:
         masked |= _strays(level * gain, ~masked, max(1, window // 4))
     images = _averages(level, gain, ~masked, window, border)
     return _most_likely(images, window, window // _step(level.shape, window), dose_rate)

@@ -273,8 +273,8 @@ class Koma:
 
     # -- saving ------------------------------------------------------------------------------------------------------
 
-    def state(self) -> dict[str, Any]:
-        """Everything needed to go on later, as plain values and arrays (MessagePack-able); see `from_state`."""
+    def to_dict(self) -> dict[str, Any]:
+        """Everything needed to go on later, as plain values and arrays (MessagePack-able); see `from_dict`."""
         return {
             "type": "mrcz.Koma",
             "version": 2,
@@ -296,8 +296,8 @@ class Koma:
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], *, n_threads: int | None = None) -> Koma:
-        """The object `state` described, ready to be pushed to.
+    def from_dict(cls, state: Mapping[str, Any], *, n_threads: int | None = None) -> Koma:
+        """The object `to_dict` described, ready to be pushed to.
 
         Raises ValueError for anything else, and for a state that contradicts itself or holds what is not finite.
         """

@@ -107,6 +107,7 @@ class Surroundings:
     histogram: Histogram
 
 
+# Longer than 60 lines: a third of it are its words.
 def examine(
     image: np.ndarray,
     gain: np.ndarray | None,

@@ -20,7 +20,7 @@ __all__ = ["clipping_bias", "correlation", "correlation_report", "held_out_corre
 
 
 def correlation(
-    stack: Any, correct: Callable[[np.ndarray, int], np.ndarray] | None = None, *, exclude: np.ndarray | None = None
+    stack: Any, correct: Callable[[np.ndarray, int], np.ndarray] | None = None, *, defects: np.ndarray | None = None
 ) -> float:
     """Mean Pearson correlation R between the frames of ``stack`` (nz, ny, nx), frame by frame.
 
@@ -30,8 +30,8 @@ def correlation(
         An array or a reader; passed over once.
     correct : callable, optional
         ``correct(frame, number)`` → the frame to measure.
-    exclude : ndarray (ny, nx) of bool, optional
-        Pixels left out. Pixels that are not finite in some frame are left out of that frame.
+    defects : ndarray (ny, nx) of bool, optional
+        Bad pixels, left out. Pixels that are not finite in some frame are left out of that frame.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def correlation(
         0 for fewer than two frames, and for frames without any contrast.
     """
     stack = as_stack(stack)
-    keep = None if exclude is None else ~np.asarray(exclude, bool)
+    keep = None if defects is None else ~np.asarray(defects, bool)
     total = None
     frames = 0
     for number, frame in enumerate(frames_of(stack)):
@@ -68,7 +68,7 @@ def correlation(
 
 
 class _Half:
-    """Every frame of a stack from ``first`` on, ``step`` apart, without copying."""
+    """Frames ``start`` to ``stop`` of a stack, without copying."""
 
     def __init__(self, stack: Any, start: int, stop: int) -> None:
         self._stack, self._start = stack, start

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
 from _cmrcz import outlier as _outlier
 from mrcz.correct._stack import as_stack, in_ranges, time_sum
-from mrcz.correct.events import EventModel
+from mrcz.correct.event_model import EventModel
 from mrcz.correct.local import Surroundings, examine
 from mrcz.correct.model import OutlierModel, frozen, psf_kernel
 from mrcz.correct.selecting import (
@@ -34,7 +34,7 @@ from mrcz.correct.structure import raised_around, structure_of
 from mrcz.errors import StructureWarning
 from mrcz.threads import count_threads
 
-__all__ = ["METHODS", "OutlierModel", "defect_model", "fit_outliers", "psf_kernel"]
+__all__ = ["METHODS", "OutlierModel", "OutlierOptions", "defect_model", "fit_outliers", "psf_kernel"]
 
 #: The ways to find outliers; see `fit_outliers`.
 METHODS = ("fdr", "tails", "tails+anscombe", "sigma", "defects")
@@ -48,14 +48,31 @@ _EDGE_WHOLE = {"tails": (6.0, 0.95), "tails+anscombe": (6.0, 0.95), "fdr": (12.0
 _WIDEST = 64
 
 
+class OutlierOptions(TypedDict, total=False):
+    """What `fit_outliers` takes besides the method and the references, for those who pass it on."""
+
+    alpha: float
+    n_sigma: float
+    steepness: float | None
+    relax: float | None
+    fallback: str
+    surroundings: bool
+    background: bool
+    filter_structure: bool
+    super_resolution: int
+    kernel: np.ndarray | float | None
+    n_threads: int | None
+
+
+# Longer than 60 lines: its words are half of it, and the rest names each step once.
 # A pixel whose sum overflows is not finite, and so it is bad: that is said by the model, not by a warning.
 @np.errstate(over="ignore", invalid="ignore")
 def fit_outliers(
     stack: Any,
     method: str = "fdr",
     *,
-    gain: np.ndarray | None = None,
     dark: np.ndarray | None = None,
+    gain: np.ndarray | None = None,
     defects: np.ndarray | None = None,
     alpha: float = 0.2,
     n_sigma: float = 4.0,
@@ -85,11 +102,11 @@ def fit_outliers(
         sum. ``"tails"``: the preprint's, where lines through the tails of the histogram's residual meet zero.
         ``"tails+anscombe"``: the same on the stabilised sum. ``"sigma"``: ``n_sigma`` after iterative clipping.
         ``"defects"``: the pixels of ``defects`` and those that are not finite, nothing else.
+    dark : ndarray (ny, nx), optional
+        Subtracted from each frame before the gain, counts per frame.
     gain : ndarray (ny, nx), optional
         Gain reference that multiplies each frame first; the model then applies to normalised frames. Pixels where it
         is 0 or not finite count as defects.
-    dark : ndarray (ny, nx), optional
-        Subtracted from each frame before the gain, counts per frame.
     defects : ndarray (ny, nx) of bool, optional
         Known bad pixels (non-zero), replaced whatever their value, with any method.
     alpha : float
@@ -274,6 +291,7 @@ def _find(
     return found, pixels, around
 
 
+# Longer than 60 lines: half of it names the fields of the model, one a line.
 def _filled(
     total: np.ndarray,
     n_frames: int,
@@ -337,9 +355,16 @@ def _filled(
     )
 
 
-def defect_model(defects: np.ndarray, stack: Any, **options: Any) -> OutlierModel:
+def defect_model(
+    stack: Any,
+    *,
+    defects: np.ndarray,
+    dark: np.ndarray | None = None,
+    gain: np.ndarray | None = None,
+    **options: Unpack[OutlierOptions],
+) -> OutlierModel:
     """`fit_outliers` with a fixed list: replace the non-zero pixels of ``defects`` (ny, nx), find nothing else."""
-    return fit_outliers(stack, "defects", defects=defects, **options)
+    return fit_outliers(stack, "defects", dark=dark, gain=gain, defects=defects, **options)
 
 
 def _without_dark(total: np.ndarray, dark: np.ndarray, gain: np.ndarray | None, n_frames: int) -> np.ndarray:

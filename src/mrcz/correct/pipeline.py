@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -20,10 +20,12 @@ from mrcz.correct._stack import (
     is_raw_file,
     time_sum,
 )
-from mrcz.correct.events import EventModel, fit_events
+from mrcz.correct.event_model import EventModel
+from mrcz.correct.events import fit_events
 from mrcz.correct.gain import check_gain, power
 from mrcz.correct.koma import KomaReference
-from mrcz.correct.outliers import OutlierModel, fit_outliers
+from mrcz.correct.model import frozen
+from mrcz.correct.outliers import OutlierModel, OutlierOptions, fit_outliers
 from mrcz.threads import count_threads
 
 __all__ = ["Correction"]
@@ -65,7 +67,7 @@ class Correction:
     events: EventModel | None = field(default=None, repr=False, kw_only=True)
     noise: bool = False
     seed: int = 0
-    bad: np.ndarray | None = field(default=None, init=False, repr=False)
+    unusable: np.ndarray | None = field(default=None, init=False, repr=False)
     _factor: np.ndarray | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -84,13 +86,13 @@ class Correction:
                     raise ValueError(f"{name} is one image (ny, nx), not {image.shape}")
                 if not np.isfinite(image).all():
                     raise ValueError(f"{name} has pixels that are not finite")
-                put(name, _frozen(image))
+                put(name, frozen(image))
         if self.gain is not None:
             gain, bad = check_gain(self.gain)
-            put("bad", _frozen(bad) if bad.any() else None)
-            put("_factor", _frozen(gain if self.gamma == 1 else power(gain, self.gamma)))
+            put("unusable", frozen(bad) if bad.any() else None)
+            put("_factor", frozen(gain if self.gamma == 1 else power(gain, self.gamma)))
             # Kept as cameras write it, 0 where a pixel is bad, so that the map survives storing and copying.
-            put("gain", _frozen(np.where(bad, np.float32(0), gain)) if bad.any() else _frozen(gain))
+            put("gain", frozen(np.where(bad, np.float32(0), gain)) if bad.any() else frozen(gain))
         parts = {name: getattr(self, name) for name in _PARTS}
         shapes = {name: part.shape for name, part in parts.items() if part is not None}
         if len(set(shapes.values())) > 1:
@@ -119,7 +121,7 @@ class Correction:
         events: bool | EventModel = False,
         noise: bool = False,
         seed: int = 0,
-        **options: Any,
+        **options: Unpack[OutlierOptions],
     ) -> Correction:
         """The correction of one stack: the references as given, the outliers fitted on its normalised sum.
 
@@ -138,12 +140,13 @@ class Correction:
             if not isinstance(events, EventModel):
                 events = fit_events(stack.stack, total=stack.total, n_threads=n_threads)
             parts = replace(parts, events=events)
-            options["events"] = events
         if method is None:
             return parts
-        if parts.bad is not None:
-            defects = parts.bad if defects is None else parts.bad | (np.asarray(defects) != 0)
-        outliers = fit_outliers(stack, method, dark=parts.dark, gain=parts._factor, defects=defects, **options)
+        if parts.unusable is not None:
+            defects = parts.unusable if defects is None else parts.unusable | (np.asarray(defects) != 0)
+        outliers = fit_outliers(
+            stack, method, dark=parts.dark, gain=parts._factor, defects=defects, events=parts.events, **options
+        )
         if parts.events is None:
             return replace(parts, outliers=outliers)
         if ours and outliers.structure.get("left_alone"):
@@ -319,8 +322,8 @@ class Correction:
             steps.append("dark subtracted")
         if self.gain is not None:
             steps.append("gain" if self.gamma == 1 else f"gain^{self.gamma:.4g}")
-            if self.bad is not None:
-                steps[-1] += f" ({np.count_nonzero(self.bad)} unusable pixels)"
+            if self.unusable is not None:
+                steps[-1] += f" ({np.count_nonzero(self.unusable)} unusable pixels)"
         if self.outliers is not None:
             steps.append(
                 f"{self.outliers.n_outliers} outliers ({self.outliers.method}) replaced"
@@ -398,8 +401,3 @@ def digest(image: np.ndarray) -> str:
     name = hashlib.blake2b(repr(stable.shape).encode(), digest_size=16)
     name.update(stable.view(np.uint8).reshape(-1).data)
     return name.hexdigest()
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    array.setflags(write=False)
-    return array

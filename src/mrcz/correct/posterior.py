@@ -90,6 +90,7 @@ class SessionReferences:
         )
 
 
+# Longer than 60 lines: a third of it are its words.
 def session_references(
     statistics: SessionStatistics, *, gain: np.ndarray | None = None, dark: np.ndarray | None = None
 ) -> SessionReferences:

@@ -14,7 +14,7 @@ from mrcz.threads import default_threads
 if TYPE_CHECKING:
     from mrcz.file.reader import Reader
 
-__all__ = ["Counter", "Progress", "blocks", "original_header", "readable", "restored", "source_name"]
+__all__ = ["Counter", "Progress", "blocks", "original_header", "plain_header", "readable", "restored", "source_name"]
 
 _BLOCK = 64 << 20  # bytes of frames held at a time, or more where every thread would not get a frame of its own
 _LARGE_BLOCK = 512 << 20
@@ -60,6 +60,31 @@ def original_header(reader: Reader) -> Header | None:
     # nz may be larger than what is there: then the plain file promised more frames than it held.
     fits = (original.ny, original.nx) == (ny, nx) and original.nz >= nz and not original.compressed
     return original if fits else None
+
+
+def plain_header(reader: Reader, *, nz: int | None = None, original: bool = True) -> Header:
+    """Header of the plain file that decompressing gives: of the one it was made from, or else built from its own.
+
+    Parameters
+    ----------
+    nz : int, optional
+        Frames of a header that is built; default those that are there.
+    original : bool
+        False leaves `original_header` out.
+    """
+    if original and (found := original_header(reader)) is not None:
+        return found
+    header = reader.header
+    return Header.build(
+        (len(reader) if nz is None else nz, header.ny, header.nx),
+        reader.pixel_format,
+        like=header,
+        kind=header.kind,
+        stats=header.stats,
+        exttyp=header.exttyp,
+        nsymbt=len(reader.extended_bytes),
+        mz=header.mz if header.kind == "volume stack" else None,
+    )
 
 
 def source_name(reader: Reader) -> str | None:

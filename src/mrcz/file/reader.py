@@ -1,40 +1,38 @@
 """Reading: a file as a lazy array of frames.
 
-path -> header -> extended header -> index (footer, else a walk over the chunks) -> ``reader[key]`` -> frames decoded on
-threads, straight into the array they belong in.
+path -> `opening` -> header, extended header, index -> ``reader[key]`` -> `selecting` -> `decoding` on threads, straight
+into the array the frames belong in. The class holds these together; what each does stands in its own module.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from mrcz.container.chunks import xxh64
 from mrcz.container.header.header import claimed_nbytes
-from mrcz.container.index import FrameIndex
-from mrcz.container.modes import CODEC_NAMES, PACKED, PIXEL_TYPES, PixelFormat
-from mrcz.container.ranges import plan_reads
-from mrcz.errors import ChunkError, FormatError, FormatWarning, MrczError
-from mrcz.file.claims import doubtful, prove
+from mrcz.container.modes import CODEC_NAMES
+from mrcz.errors import FormatWarning, MrczError
+from mrcz.file.correcting import FrameCorrection, check_correction, read_corrected
+from mrcz.file.decoding import Decoder, Source, whole_pixels
+from mrcz.file.mrcfile_names import MrcfileNames
 from mrcz.file.opening import DAMAGED_EXTENDED, open_frames
+from mrcz.file.options import ReadOptions
 from mrcz.file.reducing import Reductions
 from mrcz.file.selecting import frame_numbers, select
-from mrcz.file.wrong_names import READER, right_keywords, right_name
-from mrcz.storage.remote import RemoteSource, is_url
+from mrcz.file.sums import sum_frames
+from mrcz.file.wrong_names import right_keywords
+from mrcz.storage.remote import is_url
 from mrcz.storage.source import FileSource, ObjectSource, open_source
-from mrcz.threads import default_threads
 
-__all__ = ["Reader", "read"]
-
-_REQUESTS = 8  # ranges fetched at once
-_BATCH = 32 << 20  # bytes of pixels converted at a time where a conversion needs memory of its own
+__all__ = ["Reader"]
 
 
-class Reader(Reductions):
+class Reader(MrcfileNames, Reductions):
     """A file of frames, opened for reading: indexes like an array of shape (nz, ny, nx), decodes what is asked for.
 
     ``reader[key]`` is ``numpy.asarray(reader)[key]`` for every key. `sum`, `mean`, `min`, `max`, `std` and `var` take
@@ -45,20 +43,13 @@ class Reader(Reductions):
     path : path, URL or binary file object
         An MRC or MRCZ file, or one of them inside gzip, bzip2, xz or zstd. A URL is what fsspec opens: ``https://…``,
         ``s3://…``; opening one takes two requests for a file with a footer, a frame one more.
-    permissive : bool
-        Open damaged files too: every defect is a `FormatWarning` and an entry of `oddities`, and the frames are those
-        that are really there.
-    n_threads : int, optional
-        Most threads a read may use. Default: the processors this process may use.
-    signed_bytes : bool, optional
-        Mode 0 holds signed (True) or unsigned (False) bytes, whatever the header says.
-    verify : bool
-        Compare checksums on every read. Costs little; off only for recovering damaged files.
-    storage_options : dict, optional
-        For the file system of a URL: keys, endpoints.
-
-    correction : mrcz.correct.Correction, optional
-        Applied to every frame: pixels are then corrected float32, and `sum` is the sum of the corrected frames.
+    permissive, signed_bytes, n_threads, verify, storage_options
+        See `ReadOptions`.
+    correction : FrameCorrection, optional
+        A `mrcz.correct.Correction`, or what does the same, applied to every frame: pixels are then corrected float32,
+        and `sum` is the sum of the corrected frames.
+    options : ReadOptions, optional
+        In place of the keywords of the same names.
 
     Attributes
     ----------
@@ -68,6 +59,9 @@ class Reader(Reductions):
         (nz, ny, nx); RGB files have a last axis of 3 more.
     dtype : numpy.dtype
         Of the pixels, in the byte order of the file.
+    options : ReadOptions
+        How it is read.
+    correction : FrameCorrection or None
     index : FrameIndex
         Where each frame's bytes are.
     oddities : tuple of str
@@ -86,6 +80,8 @@ class Reader(Reductions):
         This is no MRC file, or it is damaged.
     OSError
         The system refused.
+    TypeError, ValueError
+        An argument is wrong, or said twice.
 
     Notes
     -----
@@ -104,73 +100,58 @@ class Reader(Reductions):
         path: Any,
         *,
         permissive: bool = False,
-        n_threads: int | None = None,
         signed_bytes: bool | None = None,
+        n_threads: int | None = None,
         verify: bool = True,
-        storage_options: dict[str, Any] | None = None,
-        correction: Any = None,
+        storage_options: Mapping[str, Any] | None = None,
+        correction: FrameCorrection | None = None,
+        options: ReadOptions | None = None,
     ) -> None:
-        if n_threads is not None and n_threads < 1:
-            raise ValueError(f"n_threads must be at least 1, got {n_threads}")
-        self._options: dict[str, Any] = {
-            "permissive": permissive,
-            "n_threads": n_threads,
-            "signed_bytes": signed_bytes,
-            "verify": verify,
-            "storage_options": storage_options,
-            "correction": correction,
-        }
-        self.n_threads = n_threads
-        self.verify = verify
+        self.options = ReadOptions(permissive, signed_bytes, n_threads, verify, storage_options).instead_of(options)
         self.correction = correction
-        self._source: FileSource | ObjectSource | RemoteSource = open_source(
-            path, storage_options, claimed=claimed_nbytes
-        )
+        storage = self.options.storage_options
+        self._source: Source = open_source(path, None if storage is None else dict(storage), claimed=claimed_nbytes)
         self._reopen = None
         if not hasattr(path, "read"):
             self._reopen = path if is_url(path) else os.path.abspath(os.fspath(path))
         self.path = self._source.name
         self._data: np.ndarray | None = None
-        self._proven: set[int] = set()
         try:
-            warned = self._open(permissive, signed_bytes)
+            warned = self._open()
             for text in (*warned, *self.notes):
                 warnings.warn(f"{self.path}: {text}", FormatWarning, stacklevel=2)
         except BaseException:
             self._source.close()
             raise
 
-    def _open(self, permissive: bool, signed_bytes: bool | None) -> list[str]:
+    def _open(self) -> list[str]:
         """Take what is in the file; returns what the caller should be warned of."""
-        opened = open_frames(self._source, permissive=permissive, signed_bytes=signed_bytes)
-        pixels = opened.header.pixel_format
-        shape = pixels.array_shape(len(opened.index), opened.header.ny, opened.header.nx)
-        correction = self.correction
-        if correction is not None:
-            self._check_correction(correction, pixels, shape)
+        options = self.options
+        opened = open_frames(self._source, permissive=options.permissive, signed_bytes=options.signed_bytes)
+        frames = Decoder(self._source, self.path, opened.header, opened.index, options)
+        if self.correction is not None:
+            check_correction(self.correction, frames)
+        self._frames = frames
         self.header, self.footer, self.index = opened.header, opened.footer, opened.index
-        self._extended_bytes, self.pixel_format = opened.extended_bytes, pixels
+        self._extended_bytes, self.pixel_format = opened.extended_bytes, frames.pixels
         self._oddities = opened.oddities
         self.damage, self.notes = tuple(opened.warnings), tuple(opened.notes)
         self.has_unknown_footer = opened.has_unknown_footer
-        self._stored = pixels.frame_nbytes(self.header.ny, self.header.nx)
-        self.shape = shape
-        self.dtype = pixels.dtype if correction is None else np.dtype(np.float32)
+        self.shape = frames.shape
+        self.dtype = frames.pixels.dtype if self.correction is None else np.dtype(np.float32)
         return opened.warnings
-
-    def _check_correction(self, correction: Any, pixels: PixelFormat, shape: tuple[int, ...]) -> None:
-        if not hasattr(correction, "apply_frame"):
-            raise TypeError(f"correction is {type(correction).__name__}, expected a mrcz.correct.Correction")
-        if pixels.components != 1 or pixels.dtype.kind == "c":
-            raise ValueError(f"{self.path}: {pixels.dtype} frames of shape {shape[1:]} cannot be corrected")
-        if correction.shape not in (None, shape[1:]):
-            raise ValueError(f"{self.path}: frames are {shape[1:]}, the correction is for {correction.shape}")
 
     # ---- what it is ------------------------------------------------------------------------------------------
 
     @property
     def oddities(self) -> tuple[str, ...]:
+        """What is unusual about this file."""
         return tuple(self._oddities)
+
+    @property
+    def n_threads(self) -> int | None:
+        """Most threads a read uses, as asked for."""
+        return self.options.n_threads
 
     @property
     def ndim(self) -> int:
@@ -186,6 +167,11 @@ class Reader(Reductions):
         """Bytes of all pixels as an array."""
         return self.size * self.dtype.itemsize
 
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """What is best read at a time, (1, ny, nx): one frame. dask.array.from_array and the like ask for it."""
+        return (1, *self.shape[1:])
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -193,11 +179,6 @@ class Reader(Reductions):
     def kind(self) -> str:
         """``"image"``, ``"stack"``, ``"volume"`` or ``"volume stack"``."""
         return self.header.kind
-
-    @property
-    def pixel_size(self) -> tuple[float, float, float]:
-        """(x, y, z) in Å: CELLA / (MX, MY, MZ); 0 where the header does not say."""
-        return self.header.pixel_size
 
     @property
     def is_compressed(self) -> bool:
@@ -234,13 +215,7 @@ class Reader(Reductions):
 
     def hash_frames(self) -> np.ndarray:
         """XXH64 of each frame's stored bytes as they are now, (nz,) uint64."""
-        hashes = np.empty(len(self.index), np.uint64)
-        for part in plan_reads(self.index, max_size=_BATCH):
-            data = memoryview(self._source.read(part.start, part.size))
-            for k in part.frames:
-                at = int(self.index.offsets[k]) - part.start
-                hashes[k] = xxh64(data[at : at + int(self.index.sizes[k])])
-        return hashes
+        return self._frames.hashes()
 
     @property
     def extended_bytes(self) -> bytes:
@@ -290,62 +265,6 @@ class Reader(Reductions):
     def __repr__(self) -> str:
         how = self.codec if self.is_compressed else "not compressed"
         return f"<mrcz.Reader {self.path!r}: {self.kind} {self.shape} {self.dtype}, {how}>"
-
-    # ---- names users of mrcfile know ---------------------------------------------------------------------------
-
-    @property
-    def data(self) -> np.ndarray:
-        """All pixels, shaped as mrcfile shapes them: 2-D for an image, 4-D for a stack of volumes.
-
-        Decoded once and kept until the Reader is closed; a memory map if the file is not compressed. Not to be written
-        to, as that would change no file.
-        """
-        if self._data is None:
-            self._data = self._squeezed(self.memmap() if self._mappable else self.read())
-            self._data.flags.writeable = False
-        return self._data
-
-    def _squeezed(self, data: np.ndarray) -> np.ndarray:
-        """The file's pixels as mrcfile shapes them."""
-        if self.kind == "image" and data.shape[0] == 1:
-            return data[0]
-        mz = self.header.mz
-        if self.kind == "volume stack" and mz > 0 and data.shape[0] % mz == 0:
-            return data.reshape(data.shape[0] // mz, mz, *data.shape[1:])
-        return data
-
-    @property
-    def voxel_size(self) -> np.recarray:
-        """Pixel size in Å as a record with fields x, y and z."""
-        record = np.rec.array(np.zeros((), dtype=[("x", "f4"), ("y", "f4"), ("z", "f4")]))
-        record[...] = self.pixel_size
-        record.flags.writeable = False  # it would change no file
-        return record
-
-    if not TYPE_CHECKING:
-
-        @voxel_size.setter
-        def voxel_size(self, value: Any) -> None:
-            raise AttributeError("a Reader changes no file: use mrcz.edit_header(path, pixel_size=...)")
-
-        @pixel_size.setter
-        def pixel_size(self, value: Any) -> None:
-            raise AttributeError("a Reader changes no file: use mrcz.edit_header(path, pixel_size=...)")
-
-        def __getattr__(self, name: str) -> Any:
-            raise AttributeError(right_name("a Reader", name, READER))
-
-    def is_single_image(self) -> bool:
-        return self.kind == "image"
-
-    def is_image_stack(self) -> bool:
-        return self.kind == "stack"
-
-    def is_volume(self) -> bool:
-        return self.kind == "volume"
-
-    def is_volume_stack(self) -> bool:
-        return self.kind == "volume stack"
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
@@ -397,10 +316,10 @@ class Reader(Reductions):
         hold the rows asked for."""
         frames, window, rest = select(key, self.shape)
         if self.correction is None:
-            array = self._decode(frames, window)
+            array = self._frames.decode(frames, window)
         else:  # a filled pixel depends on its neighbours, so frames are corrected whole
             y0, y1, x0, x1 = window
-            array = self._corrected(self.correction, frames)[:, y0:y1, x0:x1]
+            array = read_corrected(self._frames, self.correction, frames)[:, y0:y1, x0:x1]
         return array[rest]
 
     def read(
@@ -410,7 +329,7 @@ class Reader(Reductions):
         out: np.ndarray | None = None,
         dtype: Any = None,
         gain: np.ndarray | None = None,
-        correction: Any = None,
+        correction: FrameCorrection | None = None,
         n_threads: int | None = None,
         squeeze: bool = False,
     ) -> np.ndarray:
@@ -427,7 +346,7 @@ class Reader(Reductions):
             pieces that stay in cache.
         gain : (ny, nx) float32 array, optional
             Multiplies every frame: float32(pixel) * gain, one rounding, the same bits as NumPy gives.
-        correction : mrcz.correct.Correction, optional
+        correction : FrameCorrection, optional
             Applied to every frame; default that of the Reader. The result is float32 then, if `dtype` does not say
             otherwise.
         n_threads : int, optional
@@ -447,8 +366,9 @@ class Reader(Reductions):
                 self.read(out=out, dtype=dtype, gain=gain, correction=correction, n_threads=n_threads)
             )
         numbers, drop = frame_numbers(frames, len(self))
+        threads = self._frames.threads(n_threads)
         if correction is not None:
-            self._check_correction(correction, self.pixel_format, self.shape)
+            check_correction(correction, self._frames)
         if (gain is not None or correction is not None) and dtype is None:
             dtype = np.float32
         correction = correction if correction is not None else self.correction
@@ -462,135 +382,35 @@ class Reader(Reductions):
             out = out[np.newaxis]
         if out.shape != shape or out.dtype != target:
             raise ValueError(f"out is {out.shape} {out.dtype}, the frames are {shape} {target}")
-        if gain is not None:
-            gain = np.ascontiguousarray(gain, np.float32)
-            if gain.shape != self.shape[1:3] or self.ndim != 3:
-                raise ValueError(f"gain is {gain.shape}, frames are {self.shape[1:]}")
-        threads = n_threads or self.n_threads or default_threads()
-        if correction is not None:
-            if gain is not None:
-                raise ValueError("a corrected file takes its gain from the correction")
-            if target == np.float32:
-                self._corrected(correction, numbers, out, threads, fresh)
-            else:
-                out[...] = self._corrected(correction, numbers, None, threads)
-        elif target == self.dtype and gain is None and out.flags.c_contiguous and out.flags.writeable:
-            self._decode(numbers, None, out, threads)
-        elif not (
-            self._fusable and target == np.float32 and out.flags.c_contiguous
-            and self._whole_pixels(
-                lambda: self._decode(numbers, None, out, threads, to_float=True, gain=gain, fresh=fresh)
-            )
-        ):  # fmt: skip
-            self._convert(numbers, out, gain, threads)
+        gain = self._frames.checked_gain(gain)
+        if correction is not None and gain is not None:
+            raise ValueError("a corrected file takes its gain from the correction")
+        self._fill(out, numbers, gain, correction, threads, fresh)
         return out[0] if drop and result is not None and result.ndim == len(shape) else result  # type: ignore[return-value]
 
-    @property
-    def _fusable(self) -> bool:
-        pixels = self.pixel_format
-        if pixels.packed:
-            return self.shape[2] % 2 == 0
-        native = pixels.stored.isnative and pixels.stored == pixels.dtype
-        return native and pixels.components == 1 and pixels.stored.str[1:] in PIXEL_TYPES
-
-    def _whole_pixels(self, work: Callable[[], Any]) -> bool:
-        """Do work that needs blocks of whole pixels; False if this file's blocks end inside one (no writer we know)."""
-        try:
-            work()
-        except _CutPixels:
-            return False
-        return True
-
-    def _convert(self, numbers: np.ndarray, out: np.ndarray, gain: np.ndarray | None, threads: int) -> None:
-        """Any other dtype: decode a batch, convert it with NumPy."""
-        per = max(1, _BATCH // max(1, self._stored))
-        for a in range(0, len(numbers), per):
-            batch = self._decode(numbers[a : a + per], None, None, threads)
-            if gain is not None:
-                batch = batch.astype(np.float32) * gain
-            out[a : a + per] = batch
-
-    def _corrected(
-        self, correction: Any, numbers: np.ndarray, out: np.ndarray | None = None, threads: int | None = None,
-        fresh: bool = False,
-    ) -> np.ndarray:  # fmt: skip
-        """Frames, corrected, into out (fresh: a new array too) or into a new float32 array."""
-        from concurrent.futures import ThreadPoolExecutor
-
-        threads = threads or self.n_threads or default_threads()
-        self.check_claims(numbers)
-        if out is None:
-            out, fresh = np.empty((len(numbers), *self.shape[1:]), np.float32), True
-        steps = getattr(correction, "steps", None)
-        if steps is not None and self._fusable and out.flags.c_contiguous:
-            events = correction.frame_events(numbers)
-            if self._whole_pixels(
-                lambda: self._decode(
-                    numbers, None, out, threads, to_float=True, correction=steps, events=events, fresh=fresh
-                )
-            ):
-                return out
-        # Frame by frame: a batch of stored frames is held at a time.
-        per = max(threads, _BATCH // max(1, self._stored))
-        with ThreadPoolExecutor(threads) as pool:
-            for a in range(0, len(numbers), per):
-                chosen = numbers[a : a + per]
-                raw = self._decode(chosen, None, None, threads)
-                # `list` so that an error in a thread is raised here
-                list(
-                    pool.map(
-                        lambda frame, into, n: correction.apply_frame(frame, into, number=int(n)),
-                        raw, out[a : a + per], chosen,
-                    )
-                )  # fmt: skip
-        return out
-
-    def _decode(
+    def _fill(
         self,
+        out: np.ndarray,
         numbers: np.ndarray,
-        window: tuple[int, int, int, int] | None,
-        out: np.ndarray | None = None,
-        threads: int | None = None,
-        *,
-        to_float: bool = False,
-        gain: np.ndarray | None = None,
-        correction: Any = None,
-        events: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
-        fresh: bool = False,
-    ) -> np.ndarray:
-        """Frames as they are stored, into out (fresh: a new array too) or into a new array of the file's dtype."""
-        pixels = self.pixel_format
-        ny, nx = self.shape[1:3]
-        if threads is None:
-            threads = self.n_threads or default_threads()
-        if window == (0, ny, 0, nx):
-            window = None
-        self.check_claims(numbers)
-        height, width = (ny, nx) if window is None else (window[1] - window[0], window[3] - window[2])
-        shape = pixels.array_shape(len(numbers), height, width)
-        if out is None:
-            out, fresh = np.empty(shape, pixels.dtype), True
-        if out.size == 0:
-            return out
-        target = out
-        if pixels.mode == 3:
-            # complex int16: NumPy has no such dtype, so pairs are decoded and widened a batch at a time
-            target = np.empty((len(numbers), height, width, 2), pixels.stored)
-        code = PACKED if pixels.packed else PIXEL_TYPES.get(pixels.stored.str[1:], 0)
-        arguments = {
-            "stored": self._stored, "pixel_type": code, "nx": nx, "row_bytes": self._stored // ny, "n_threads": threads,
-            "raw": not self.is_compressed, "verify": self.verify, "window": window, "to_float": to_float,
-            "gain": None if gain is None else gain.reshape(-1), "correction": correction, "events": events,
-            "fresh": fresh,
-        }  # fmt: skip
-        index = self.index
-        # An index of part of the frames keeps their order; the core takes plain arrays.
-        offsets, sizes = index.offsets[numbers], index.sizes[numbers]
-        hashes = None if index.hashes is None else index.hashes[numbers]
-        self._fetch(numbers, offsets, sizes, hashes, target, arguments)
-        if target is not out:
-            pixels.from_stored(target, out=out)
-        return out
+        gain: np.ndarray | None,
+        correction: FrameCorrection | None,
+        threads: int,
+        fresh: bool,
+    ) -> None:
+        """Decode frames into an array, by the shortest way to its dtype."""
+        frames, plain = self._frames, out.flags.c_contiguous
+        if correction is not None:
+            if out.dtype == np.float32:
+                read_corrected(frames, correction, numbers, out, threads, fresh)
+            else:
+                out[...] = read_corrected(frames, correction, numbers, None, threads)
+        elif out.dtype == self.dtype and gain is None and plain and out.flags.writeable:
+            frames.decode(numbers, None, out, threads)
+        elif not (
+            frames.fusable and out.dtype == np.float32 and plain
+            and whole_pixels(lambda: frames.decode(numbers, None, out, threads, to_float=True, gain=gain, fresh=fresh))
+        ):  # fmt: skip
+            frames.convert(numbers, out, gain, threads)
 
     def check_claims(self, numbers: np.ndarray) -> None:
         """Decode frames that claim far more than their bytes, keeping nothing: before memory is taken for them, once.
@@ -600,119 +420,30 @@ class Reader(Reductions):
         ChunkError
             One does not hold what it claims.
         """
-        if not self.is_compressed:
-            return
-        for number in numbers[doubtful(self.index.sizes[numbers], self._stored)].tolist():
-            if number in self._proven:
-                continue
-            with self._core_errors(np.array([number])):
-                prove(self.stored(number), self._stored, n_threads=self.n_threads or default_threads())
-            self._proven.add(number)
-
-    def _fetch(
-        self, numbers: np.ndarray, offsets: np.ndarray, sizes: np.ndarray, hashes: np.ndarray | None, out: np.ndarray,
-        arguments: dict[str, Any],
-    ) -> None:  # fmt: skip
-        from _cmrcz import frames as core
-
-        flat = out.view(np.uint8)  # the core takes bytes: no byte order, no complex numbers
-        if isinstance(self._source, FileSource):
-            with self._source as fd, self._core_errors(numbers):
-                core.read(fd, offsets, sizes, flat, hashes=hashes, **arguments)
-            return
-        # No descriptor: bring in merged byte ranges and decode from memory.
-        positions = FrameIndex(offsets, sizes)
-        # A request over a network costs as much as a megabyte; a batch of ranges may be under way at once.
-        gap, most = (1 << 20, 64 << 20) if self._source.remote else (1 << 16, 16 << 20)
-        plan = plan_reads(positions, max_gap=gap, max_size=most // _REQUESTS)
-        for a in range(0, len(plan), _REQUESTS):
-            parts = plan[a : a + _REQUESTS]
-            for part, data in zip(parts, self._source.read_ranges([part[:2] for part in parts]), strict=True):
-                # Frames of a part that lie side by side in out, too, are decoded together.
-                chosen = np.array(part.frames, dtype=np.int64)
-                for run in np.split(chosen, np.flatnonzero(np.diff(chosen) != 1) + 1):
-                    span = slice(int(run[0]), int(run[-1]) + 1)
-                    if (events := arguments["events"]) is not None:
-                        events = (events[0][span.start : span.stop + 1], *events[1:])
-                    with self._core_errors(numbers[span]):
-                        core.read(
-                            data, offsets[span] - part.start, sizes[span], flat[span],
-                            hashes=None if hashes is None else hashes[span], **{**arguments, "events": events},
-                        )  # fmt: skip
+        self._frames.check_claims(numbers)
 
     def stored(self, frame: int) -> bytes:
         """The bytes of a frame as they are in the file: its chunk, or its plain pixels."""
         (number,), _ = frame_numbers(frame, len(self))
-        return self._source.read(int(self.index.offsets[number]), int(self.index.sizes[number]))
-
-    def _core_errors(self, numbers: np.ndarray) -> _CoreErrors:
-        return _CoreErrors(self, numbers)
+        return self._frames.stored_bytes(int(number))
 
     def _frame_sum(
-        self, frames: Any, weights: Sequence[float] | None, gain: np.ndarray | None, correction: Any,
-        n_threads: int | None, dtype: Any = None,
-    ) -> np.ndarray:  # fmt: skip
-        """The sum over frames, (ny, nx): int64 of integers, float32 with a correction, else float64 or complex128; in
-        16 bits where that is asked for and holds it."""
+        self,
+        frames: Any,
+        weights: Sequence[float] | None,
+        gain: np.ndarray | None,
+        correction: FrameCorrection | None,
+        n_threads: int | None,
+        dtype: Any = None,
+    ) -> np.ndarray:
+        """The sum over frames, (ny, nx)."""
         numbers, _ = frame_numbers(frames, len(self))
-        if weights is not None and len(weights) != len(numbers):
-            raise ValueError(f"{len(weights)} weights for {len(numbers)} frames")
-        if gain is not None:
-            gain = np.ascontiguousarray(gain, np.float32)
-            if gain.shape != self.shape[1:3] or self.ndim != 3:
-                raise ValueError(f"gain is {gain.shape}, frames are {self.shape[1:]}")
-        threads = n_threads or self.n_threads or default_threads()
         if correction is not None:
-            self._check_correction(correction, self.pixel_format, self.shape)
-        correction = correction if correction is not None else self.correction
-        if correction is not None and (gain is not None or weights is not None):
-            raise ValueError("a corrected sum takes its gain from the correction, and no weights")
-        self.check_claims(numbers)
-        stored = self.pixel_format.dtype
-        exact = stored.kind in "iu" and weights is None and gain is None
-        kind: Any = np.int64 if exact else (np.complex128 if stored.kind == "c" else np.float64)
-        if exact and dtype is not None and self._fusable and self._fits_16_bits(len(numbers), np.dtype(dtype)):
-            kind = np.dtype(dtype)
-        total = np.zeros(self.shape[1:], kind)
-        if not (
-            self._fusable and isinstance(self._source, FileSource)
-            and self._whole_pixels(lambda: self._sum_fused(numbers, total, weights, gain, threads))
-        ):  # fmt: skip
-            total[...] = 0
-            per = max(threads, _BATCH // max(1, self._stored))
-            for a in range(0, len(numbers), per):
-                batch = self._decode(numbers[a : a + per], None, None, threads)
-                for k, frame in enumerate(batch):
-                    if gain is not None:
-                        frame = frame.astype(np.float32) * gain
-                    total += frame if weights is None else frame * kind(weights[a + k])  # an exact sum has no weights
-        return total if correction is None else correction.correct_sum(total, len(numbers), frames=numbers)
-
-    def _fits_16_bits(self, count: int, dtype: np.dtype) -> bool:
-        """Whether so many frames of this file can be summed in this 16-bit type, whatever their pixels are."""
-        pixels = self.pixel_format
-        if pixels.dtype.itemsize > 1 or dtype.itemsize != 2 or dtype.kind != pixels.dtype.kind or not dtype.isnative:
-            return False
-        least, most = (0, 15) if pixels.packed else (np.iinfo(pixels.dtype).min, np.iinfo(pixels.dtype).max)
-        return bool(np.iinfo(dtype).min <= count * least and count * most <= np.iinfo(dtype).max)
-
-    def _sum_fused(
-        self, numbers: np.ndarray, total: np.ndarray, weights: Sequence[float] | None, gain: np.ndarray | None,
-        threads: int,
-    ) -> None:  # fmt: skip
-        """Add frames up piece by piece, each piece of all frames while it is in cache."""
-        from _cmrcz import frames as core
-
-        assert isinstance(self._source, FileSource)
-        pixels = self.pixel_format
-        with self._source as fd, self._core_errors(numbers):
-            core.sum(
-                fd, self.index.offsets[numbers], self.index.sizes[numbers], total.reshape(-1),
-                stored=self._stored, pixel_type=PACKED if pixels.packed else PIXEL_TYPES[pixels.stored.str[1:]],
-                weights=None if weights is None else np.ascontiguousarray(weights, np.float64),
-                gain=None if gain is None else gain.reshape(-1), raw=not self.is_compressed, verify=self.verify,
-                n_threads=threads,
-            )  # fmt: skip
+            check_correction(correction, self._frames)
+        return sum_frames(
+            self._frames, numbers, weights=weights, gain=gain, n_threads=n_threads, dtype=dtype,
+            correction=correction if correction is not None else self.correction,
+        )  # fmt: skip
 
     # ---- life ----------------------------------------------------------------------------------------------------
 
@@ -744,10 +475,9 @@ class Reader(Reductions):
                 raise MrczError(f"{who}; this Reader stays with the one it opened", path=self.path)
         before = len(self)
         source.refresh()
-        for text in self._open(self._options["permissive"], self._options["signed_bytes"]):
+        for text in self._open():
             warnings.warn(f"{self.path}: {text}", FormatWarning, stacklevel=2)
         self._data = None
-        self._proven = set()
         return len(self) - before
 
     def close(self) -> None:
@@ -771,89 +501,8 @@ class Reader(Reductions):
     def __reduce__(self) -> tuple:
         if self._reopen is None:
             raise TypeError("a Reader of a file object cannot be pickled; open it by path")
-        return (_reopen, (type(self), self._reopen, self._options))
+        return (_reopen, (type(self), self._reopen, self.options, self.correction))
 
 
-def _reopen(cls: type[Reader], path: str, options: dict[str, Any]) -> Reader:
-    return cls(path, **options)
-
-
-class _CutPixels(Exception):
-    """Blocks end inside a pixel: frames must be decoded whole."""
-
-
-class _CoreErrors:
-    """Turns the core's errors into ours, with the file's name and the frame's number and offset."""
-
-    def __init__(self, reader: Reader, numbers: np.ndarray) -> None:
-        self.reader, self.numbers = reader, numbers
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if kind is None:
-            return
-        from _cmrcz.status import CUT_PIXELS, UNKNOWN_CODEC, CoreError
-
-        if type(error) is FormatError:
-            first = int(self.numbers[0])
-            raise ChunkError(
-                error.message, frame=first, offset=int(self.reader.index.offsets[first]), path=self.reader.path
-            ) from None
-        if isinstance(error, CoreError):
-            if error.status == CUT_PIXELS:
-                raise _CutPixels from None
-            number = int(self.numbers[error.frame]) if error.frame is not None else None
-            offset = int(self.reader.index.offsets[number]) if number is not None else None
-            raise ChunkError(
-                error.message, frame=number, offset=offset, path=self.reader.path,
-                recoverable=error.status != UNKNOWN_CODEC,
-            ) from None  # fmt: skip
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = self.reader.path
-
-
-@right_keywords
-def read(
-    path: Any,
-    *,
-    frames: int | slice | Sequence[int] | np.ndarray | None = None,
-    out: np.ndarray | None = None,
-    dtype: Any = None,
-    n_threads: int | None = None,
-    permissive: bool = False,
-    signed_bytes: bool | None = None,
-    squeeze: bool = False,
-) -> np.ndarray:
-    """Read the frames of a file.
-
-    Parameters
-    ----------
-    path : path or binary file object
-    frames : int, slice or sequence of int, optional
-        Which; default all.
-    out : (nz, ny, nx) ndarray, optional
-        Filled and returned.
-    dtype : dtype, optional
-        Of the result; default that of the file.
-    n_threads, permissive, signed_bytes
-        See `Reader`.
-    squeeze : bool
-        Give an image as (ny, nx) and a stack of volumes as (n, mz, ny, nx), as mrcfile does: for ``imshow``. By default
-        every file is (nz, ny, nx), so that code written for a stack never meets a 2-D array.
-
-    Returns
-    -------
-    (nz, ny, nx) ndarray, or (ny, nx) if `frames` is an int
-        nz is 1 for a single image; RGB files have a last axis of 3 more.
-
-    Raises
-    ------
-    FormatError
-        This is no MRC file, or it is damaged.
-    IndexError
-        It has no such frames.
-    """
-    with Reader(path, permissive=permissive, n_threads=n_threads, signed_bytes=signed_bytes) as reader:
-        return reader.read(frames, out=out, dtype=dtype, squeeze=squeeze)
+def _reopen(cls: type[Reader], path: str, options: ReadOptions, correction: FrameCorrection | None) -> Reader:
+    return cls(path, options=options, correction=correction)

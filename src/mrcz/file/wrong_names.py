@@ -44,6 +44,8 @@ READER = {
     "reset_header_stats": "mrcz.edit_header(path, statistics='unknown')",
     "print_header": "mrcz header FILE, or reader.header",
     "validate": "mrcz.validate(path)",
+    "verify": "reader.options.verify, or mrcz.verify(path), which looks at the whole file",
+    "gain": "reader.header.gain, counts per electron",
     "flush": "nothing: a Reader does not write; mrcz.edit_header(path, ...) and mrcz.open(path, 'a') do",
     "append": "mrcz.open(path, 'a'), which adds frames",
 }
@@ -62,6 +64,8 @@ WRITER = {
     "update_header_from_data": "nothing: the header is written with the pixels",
     "update_header_stats": "nothing: statistics are added up while frames are written",
     "validate": "mrcz.validate(path), once the Writer is closed",
+    "gain": "mrcz.open(path, 'w', counts_per_electron=...)",
+    "mode": "writer.encoding.pixels.mode",
 }
 
 #: Modes of mrcfile -> what to use.
@@ -74,7 +78,8 @@ MODES = {
     "x": "mrcz.open(path, 'w'), which replaces no file unless overwrite=True",
 }
 
-_KEYWORDS = {
+# Of several meanings the first that the function has, else the last.
+_KEYWORDS: dict[str, str | tuple[str, ...]] = {
     "voxel_size": "pixel_size",
     "apix": "pixel_size",
     "pixelsize": "pixel_size",
@@ -83,7 +88,9 @@ _KEYWORDS = {
     "clevel": "level",
     "header_only": "mrcz.open(path).header, which reads no pixels",
     "exttyp": "extended_header=(type, bytes)",
-    "mrc_mode": "mode",
+    "mode": "mrc_mode",
+    "gain": ("counts_per_electron", "gain= of its read and sum, or a correction"),
+    "pixel_mode": "mrc_mode",
     "meta": "metadata",
     "pixelunits": "pixel_size, in Å",
     "C3": "c3",
@@ -114,7 +121,7 @@ def right_keywords(function: F) -> F:
         except TypeError as error:
             if error.__traceback__ is None or error.__traceback__.tb_next is not None:
                 raise  # not the call itself, but something inside
-            text = _wrong_keyword(function, kwargs)
+            text = _wrong_keyword(function, args, kwargs)
             if text is None:
                 raise
             raise TypeError(text) from None
@@ -122,14 +129,19 @@ def right_keywords(function: F) -> F:
     return call  # type: ignore[return-value]
 
 
-def _wrong_keyword(function: Callable[..., Any], given: dict[str, Any]) -> str | None:
+def _wrong_keyword(function: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]) -> str | None:
     import difflib
 
-    known = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
-    takes_any = "options" in known
+    parameters = inspect.signature(function).parameters
+    known = [name for name in parameters if name not in ("self", "cls")]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name in given:
+        if name in list(parameters)[: len(args)]:
+            return f"{name} is given twice" + ("; the number of MRC's MODE is mrc_mode" if name == "mode" else "")
         if name in known or (takes_any and name not in _KEYWORDS):
             continue
         meant = _KEYWORDS.get(name) or next(iter(difflib.get_close_matches(name, known, 1)), None)
+        if isinstance(meant, tuple):
+            meant = next((word for word in meant if word in known), meant[-1])
         return f"unexpected keyword {name!r}" + (f"; did you mean {meant}?" if meant else "")
     return None

@@ -377,7 +377,7 @@ def writeMRC(
         byteorder=order,
         voltage=voltage or 0.0,
         c3=C3 or 0.0,
-        gain=gain or 1.0,
+        counts_per_electron=gain or 1.0,
         n_threads=threads,
         slices=slices,
         whole_cell=not codec.is_compressed,

@@ -1,35 +1,50 @@
-"""Corrections of files: one stack, or a session of them. Arrays are corrected in `mrcz.correct`; here they are read and
-written, frame by frame, so that a stack need never fit in memory.
+"""Corrections of files: `mrcz.correct` corrects arrays; here they are read and written, frame by frame, so that a stack
+need never fit in memory.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
+from mrcz.archive.jobs import error_text
 from mrcz.check.origin import Overwrite, check_replaceable, replacing
+from mrcz.check.result import Result
 from mrcz.container.names import check_new_name
 from mrcz.correct import (
     Correction,
-    Koma,
+    EventModel,
     KomaReference,
     SessionStatistics,
     correlation_report,
     fit_outliers,
     stack_moments,
 )
-from mrcz.errors import MrczError
+from mrcz.errors import FormatError, MrczError
+from mrcz.file.codec import Codec
+from mrcz.file.original import Progress
 from mrcz.file.reader import Reader
 from mrcz.file.writer import Writer
 from mrcz.session.references import save_image, save_mask
 from mrcz.storage.disk import is_same_place
 from mrcz.storage.whole import Judge
 
-__all__ = ["PRODUCTS", "Corrected", "correct_file", "describe", "destination", "gather_statistics", "koma_session"]
+__all__ = [
+    "PRODUCTS",
+    "Corrected",
+    "Fitting",
+    "as_metadata",
+    "clear_to_write",
+    "correct_file",
+    "destination",
+    "failed",
+    "frame_shape",
+    "gather_statistics",
+]
 
 #: What can be written, and what its name ends in.
 PRODUCTS = {"stack": "_corrected.mrcz", "sum": "_sum.mrc", "mask": "_mask.mrc"}
@@ -37,14 +52,24 @@ PRODUCTS = {"stack": "_corrected.mrcz", "sum": "_sum.mrc", "mask": "_mask.mrc"}
 #: Pixels of events that are listed in the metadata of a corrected stack, 0.8 MB; of more only their number is told.
 MOST_EVENTS = 1 << 16
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
-class Corrected:
+class Corrected(Result):
     """What became of one stack.
 
-    ``report`` are the numbers of `OutlierModel.report`, with R if measured; ``correction`` what was applied.
+    Attributes
+    ----------
+    source : str
+    destinations : tuple of str
+        What was written.
+    report : dict
+        Numbers of the stack: ``frames``, those of `OutlierModel.report`, ``events``, R if measured.
+    correction : Correction or None
+        What was applied.
+    error : str or None
+    damaged : bool
+        The error is in the bytes of the file.
+    notes : tuple of str
     """
 
     source: str
@@ -53,15 +78,45 @@ class Corrected:
     correction: Correction | None = field(default=None, repr=False)
     error: str | None = None
     damaged: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether all went well."""
         return self.error is None
 
+    @property
+    def n_frames(self) -> int:
+        """Frames of the stack; 0 where it was not read."""
+        return int(self.report.get("frames", 0))
+
     def asdict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {"source": self.source, "destinations": list(self.destinations), "error": self.error, **self.report}
+        """Plain values, for JSON; the numbers of the report among them."""
+        found = {"ok": self.ok, "source": self.source, "destinations": list(self.destinations), "error": self.error}
+        return {**found, "notes": list(self.notes), **self.report}
+
+
+class Fitting(TypedDict, total=False):
+    """What `Correction.fit` takes, for those who pass it on: references, how outliers are found, and how filled."""
+
+    method: str | None
+    dark: np.ndarray | None
+    gain: np.ndarray | None
+    gamma: float
+    defects: np.ndarray | None
+    events: bool | EventModel
+    noise: bool
+    seed: int
+    alpha: float
+    n_sigma: float
+    steepness: float | None
+    relax: float | None
+    fallback: str
+    surroundings: bool
+    background: bool
+    filter_structure: bool
+    super_resolution: int
+    kernel: np.ndarray | float | None
 
 
 def destination(source: str, product: str, folder: str | None = None, suffix: str | None = None) -> str:
@@ -73,7 +128,7 @@ def destination(source: str, product: str, folder: str | None = None, suffix: st
     return os.path.join(os.path.dirname(source) if folder is None else folder, stem + base + (suffix or usual))
 
 
-def describe(correction: Correction) -> dict[str, Any]:
+def as_metadata(correction: Correction) -> dict[str, Any]:
     """A correction in a few hundred bytes, for the metadata of what it made: steps, digests and outlier numbers; events
     one by one, up to `MOST_EVENTS` pixels."""
     state = correction.to_dict(references=False)
@@ -89,40 +144,47 @@ def describe(correction: Correction) -> dict[str, Any]:
     return {**kept, "steps": str(correction)}
 
 
+# Longer than 60 lines: half of it are its words.
 def correct_file(
     source: str | os.PathLike[str],
-    outputs: Mapping[str, str] | None = None,
+    destinations: Mapping[str, str] | None = None,
     *,
+    koma: np.ndarray | KomaReference | None = None,
     measure: bool = False,
     mask_style: str | None = None,
     overwrite: Overwrite = False,
+    codec: str | Codec | None = None,
+    permissive: bool = False,
+    signed_bytes: bool | None = None,
     n_threads: int | None = None,
     progress: Progress | None = None,
-    reading: Mapping[str, Any] | None = None,
-    writing: Mapping[str, Any] | None = None,
-    **fit: Any,
+    storage_options: dict[str, Any] | None = None,
+    **fit: Unpack[Fitting],
 ) -> Corrected:
-    """Fit a correction to a stack on disk and write what was asked for.
+    """Fit a correction to a stack and write what was asked for.
 
     Parameters
     ----------
-    source : path-like
+    source : path or URL
         MRC or MRCZ.
-    outputs : mapping, optional
+    destinations : mapping, optional
         Product ("stack", "sum", "mask") → path. None: nothing is written.
+    koma : ndarray (ny, nx) or KomaReference, optional
+        The pattern to subtract, as `Correction.fit` takes it.
     measure : bool
         R before and after, in-sample and held out, into the report; reads the stack four more times.
     mask_style : str, optional
         Of a mask written as text: "relion" (default) or "serialem".
     overwrite : bool or "any"
         True replaces files that are there, but no archive of another file; "any" these too. Never the source.
-    n_threads : int, optional
+    codec : str or Codec, optional
+        Of the corrected stack, as `mrcz.write` takes it.
+    permissive, signed_bytes, n_threads, storage_options
+        As `mrcz.open` takes them.
     progress : callable, optional
         ``progress(done, total)`` in frames.
-    reading, writing : mapping, optional
-        Options of `mrcz.open`, and of `mrcz.write` for the corrected stack.
     **fit
-        Of `Correction.fit`: method, dark, gain, gamma, koma, defects, events, noise, seed, and those of `fit_outliers`.
+        Of `Correction.fit`: see `Fitting`.
 
     Raises
     ------
@@ -135,10 +197,12 @@ def correct_file(
     MrczError, OSError
     """
     name = os.fspath(source)
-    outputs = dict(outputs or {})
-    _clear_to_write([name], outputs, overwrite)
-    with Reader(name, n_threads=n_threads, **dict(reading or {})) as reader:
-        correction = Correction.fit(reader, n_threads=n_threads, **fit)
+    outputs = dict(destinations or {})
+    clear_to_write([name], outputs, overwrite)
+    with Reader(
+        name, permissive=permissive, signed_bytes=signed_bytes, n_threads=n_threads, storage_options=storage_options
+    ) as reader:
+        correction = Correction.fit(reader, koma=koma, n_threads=n_threads, **fit)
         report: dict[str, Any] = {"frames": int(reader.shape[0])}
         if correction.outliers is not None:
             report.update(correction.outliers.report())
@@ -146,11 +210,11 @@ def correct_file(
             report["events"] = correction.events.report()
         if measure:
             report.update(_measure(reader, correction, fit))
-        _write(reader, correction, outputs, replacing(overwrite), n_threads, progress, dict(writing or {}), mask_style)
+        _Products(outputs, replacing(overwrite), codec, mask_style, n_threads).write(reader, correction, progress)
     return Corrected(name, tuple(outputs.values()), report, correction)
 
 
-def _clear_to_write(sources: Iterable[str], outputs: Mapping[str, str], overwrite: Overwrite) -> None:
+def clear_to_write(sources: Iterable[str], outputs: Mapping[str, str], overwrite: Overwrite) -> None:
     """Refuse before any work what would be refused after it; what counts is the moment a product gets its name."""
     sources = tuple(sources)
     for number, (product, path) in enumerate(outputs.items()):
@@ -181,8 +245,8 @@ def _measure(reader: Any, correction: Correction, fit: Mapping[str, Any]) -> dic
     keys = ("method", "alpha", "n_sigma", "steepness", "relax", "fallback", "background", "super_resolution", "kernel")
     options = {k: fit[k] for k in keys if k in fit}
     defects = fit.get("defects")
-    if correction.bad is not None:
-        defects = correction.bad if defects is None else correction.bad | (np.asarray(defects) != 0)
+    if correction.unusable is not None:
+        defects = correction.unusable if defects is None else correction.unusable | (np.asarray(defects) != 0)
     plain = correction.gain is None and correction.dark is None and correction.events is None
     seen = reader if plain else _Normalised(reader, correction)
     pattern = None if correction.koma is None else np.asarray(correction.koma)
@@ -191,40 +255,48 @@ def _measure(reader: Any, correction: Correction, fit: Mapping[str, Any]) -> dic
     )
 
 
-def _write(
-    reader: Any,
-    correction: Correction,
-    outputs: Mapping[str, str],
-    overwrite: bool | Judge,
-    n_threads: int | None,
-    progress: Progress | None,
-    writing: dict[str, Any],
-    mask_style: str | None = None,
-) -> None:
-    n_frames = int(reader.shape[0])
-    total: np.ndarray | None = None
-    if "stack" in outputs:
-        options: dict[str, Any] = {
-            "dtype": np.float32,
-            "header": reader.header,
-            "metadata": {**_dict(reader.metadata), "correction": describe(correction)},
-            **writing,
-        }
-        with Writer(outputs["stack"], overwrite=overwrite, n_threads=n_threads, **options) as writer:
+@dataclass(frozen=True)
+class _Products:
+    """What is written of a corrected stack, where, and how."""
+
+    outputs: Mapping[str, str]
+    overwrite: bool | Judge
+    codec: str | Codec | None
+    mask_style: str | None
+    n_threads: int | None
+
+    def write(self, reader: Reader, correction: Correction, progress: Progress | None) -> None:
+        n_frames = int(reader.shape[0])
+        total = self._write_stack(reader, correction, progress) if "stack" in self.outputs else None
+        if "sum" in self.outputs:
+            if total is None:
+                total = correction.correct_sum(reader.sum(n_threads=self.n_threads), n_frames)
+            _save(self.outputs["sum"], total.astype(np.float32), reader, self.overwrite)
+        if "mask" in self.outputs and correction.outliers is not None:
+            mask = correction.outliers.mask
+            save_mask(self.outputs["mask"], mask, style=self.mask_style, overwrite=self.overwrite)
+        if progress:
+            progress(n_frames, n_frames)
+
+    def _write_stack(self, reader: Reader, correction: Correction, progress: Progress | None) -> np.ndarray | None:
+        """The stack, frame by frame; their sum, where that is wanted too."""
+        total: np.ndarray | None = None
+        with Writer(
+            self.outputs["stack"],
+            codec=self.codec,
+            dtype=np.float32,
+            header=reader.header,
+            metadata={**_dict(reader.metadata), "correction": as_metadata(correction)},
+            overwrite=self.overwrite,
+            n_threads=self.n_threads,
+        ) as writer:
             for number, frame in enumerate(correction.frames(reader)):
                 writer.append(frame)
-                if "sum" in outputs:
+                if "sum" in self.outputs:
                     total = frame.astype(np.float64) if total is None else np.add(total, frame, out=total)
                 if progress:
-                    progress(number + 1, n_frames)
-    if "sum" in outputs:
-        if total is None:
-            total = correction.correct_sum(reader.sum(n_threads=n_threads), n_frames)
-        _save(outputs["sum"], total.astype(np.float32), reader, overwrite)
-    if "mask" in outputs and correction.outliers is not None:
-        save_mask(outputs["mask"], correction.outliers.mask, style=mask_style, overwrite=overwrite)
-    if progress:
-        progress(n_frames, n_frames)
+                    progress(number + 1, len(reader))
+        return total
 
 
 def _save(path: str, image: np.ndarray, reader: Any, overwrite: bool | Judge) -> None:
@@ -238,109 +310,16 @@ def _dict(metadata: Any) -> dict[str, Any]:
     return dict(metadata) if isinstance(metadata, Mapping) else {}
 
 
-# ---- a session -------------------------------------------------------------------------------------------------------
-
-
-def koma_session(
-    sources: Iterable[str],
-    koma: Koma,
-    outputs: Callable[[str], Mapping[str, str]],
-    *,
-    exclude: Callable[[int, str], bool] | None = None,
-    finish: bool = True,
-    waiting: dict[int, str] | None = None,
-    overwrite: Overwrite = False,
-    measure: bool = False,
-    n_threads: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-    reading: Mapping[str, Any] | None = None,
-    writing: Mapping[str, Any] | None = None,
-    **fit: Any,
-) -> Iterator[Corrected]:
-    """Correct the stacks of a session with the moving average of their neighbours, in the order given.
-
-    Every stack is read twice: once for its outliers and its mean, which is pushed, and once more when its reference
-    is complete, ``radius`` stacks later, to be written. The outliers are fitted again then, rather than kept.
-
-    Parameters
-    ----------
-    sources : iterable of str
-        Stacks in the order of recording.
-    koma : Koma
-        Fresh, or resumed with `Koma.from_state`; it is pushed to.
-    outputs : callable
-        Source → (product → path), as in `correct_file`.
-    exclude : callable, optional
-        ``exclude(number, source)`` → True keeps the stack out of the references of others.
-    finish : bool
-        End the session: write the last stacks too. False leaves them for a later call with ``waiting``.
-    waiting : dict, optional
-        Number → source of the stacks still waiting; filled and emptied, and to be saved together with `Koma.state`.
-    measure, overwrite, n_threads, progress, reading, writing, **fit
-        As in `correct_file`; ``progress(source, done, total)``.
-
-    Yields
-    ------
-    Corrected
-        As the references complete; a stack that cannot be read is reported at once and is no part of the session.
-    """
-    waiting = {} if waiting is None else waiting
-    options = {"n_threads": n_threads, **dict(reading or {})}
-
-    def finished(references: list[KomaReference]) -> Iterator[Corrected]:
-        for reference in references:
-            source = waiting.pop(reference.index)
-            tell = None if progress is None else lambda done, total, source=source: progress(source, done, total)
-            try:
-                out = correct_file(
-                    source,
-                    outputs(source),
-                    measure=measure,
-                    overwrite=overwrite,
-                    n_threads=n_threads,
-                    progress=tell,
-                    reading=reading,
-                    writing=writing,
-                    koma=reference,
-                    **fit,
-                )
-                extra = {
-                    "number": reference.index,
-                    "reference_stacks": reference.stacks,
-                    "pattern_factors": reference.factors,
-                }
-                yield Corrected(source, out.destinations, {**out.report, **extra}, out.correction)
-            except (OSError, MrczError, ValueError) as error:
-                yield _failed(source, error)
-
-    raw = list(waiting.values())  # no product of any stack replaces one of these
-    for source in sources:
-        raw.append(source)
-        try:
-            _clear_to_write(raw, outputs(source), overwrite)
-            with Reader(source, **options) as reader:
-                first = Correction.fit(reader, n_threads=n_threads, **fit)
-                frames = len(reader)
-                mean = first.correct_sum(reader.sum(n_threads=n_threads), frames) / np.float32(frames)
-            number = koma.pushed
-            out = koma.push(mean, frames=frames, exclude=exclude is not None and exclude(number, source))
-        except (OSError, MrczError, ValueError) as error:
-            yield _failed(source, error)
-            continue
-        waiting[number] = source
-        yield from finished(out)
-    if finish and koma.pushed:
-        yield from finished(koma.finish())
-
-
 def gather_statistics(
     sources: Iterable[str],
     statistics: SessionStatistics,
     *,
-    gain: np.ndarray | None = None,
     dark: np.ndarray | None = None,
+    gain: np.ndarray | None = None,
+    permissive: bool = False,
+    signed_bytes: bool | None = None,
     n_threads: int | None = None,
-    reading: Mapping[str, Any] | None = None,
+    storage_options: dict[str, Any] | None = None,
 ) -> Iterator[Corrected]:
     """Add stacks to the statistics of a session, each read once; their outliers are found by ``fdr`` and counted.
 
@@ -349,11 +328,10 @@ def gather_statistics(
     sources : iterable of str
     statistics : SessionStatistics
         Added to.
-    gain, dark : ndarray (ny, nx), optional
+    dark, gain : ndarray (ny, nx), optional
         References with which outliers are looked for; the statistics are of what was recorded.
-    n_threads : int, optional
-    reading : mapping, optional
-        Options of `mrcz.open`.
+    permissive, signed_bytes, n_threads, storage_options
+        As `mrcz.open` takes them.
 
     Yields
     ------
@@ -362,7 +340,13 @@ def gather_statistics(
     """
     for source in sources:
         try:
-            with Reader(source, n_threads=n_threads, **dict(reading or {})) as reader:
+            with Reader(
+                source,
+                permissive=permissive,
+                signed_bytes=signed_bytes,
+                n_threads=n_threads,
+                storage_options=storage_options,
+            ) as reader:
                 moments = stack_moments(reader, n_threads=n_threads)
             if moments.total.shape != statistics.shape:
                 raise ValueError(f"frames of {moments.total.shape} in a session of {statistics.shape}")
@@ -370,7 +354,7 @@ def gather_statistics(
             model = fit_outliers(moments.total, gain=gain, dark=pattern, n_threads=n_threads)
             statistics.add(moments, flags=model.mask, n_threads=n_threads)
         except (OSError, MrczError, ValueError, TypeError) as error:
-            yield _failed(source, error)
+            yield failed(source, error)
             continue
         yield Corrected(
             source,
@@ -383,8 +367,19 @@ def gather_statistics(
         )
 
 
-def _failed(source: str, error: BaseException) -> Corrected:
-    from mrcz.archive.batch import error_text
-    from mrcz.errors import FormatError
-
+def failed(source: str, error: BaseException) -> Corrected:
+    """The result of a stack that could not be read or corrected."""
     return Corrected(source, error=error_text(error, source), damaged=isinstance(error, FormatError))
+
+
+def frame_shape(
+    sources: Iterable[str], *, permissive: bool = False, signed_bytes: bool | None = None
+) -> tuple[str, tuple[int, int]] | None:
+    """The first stack that can be opened, and (ny, nx) of its frames: what references have to fit; None if none can."""
+    for source in sources:
+        try:
+            with Reader(source, permissive=permissive, signed_bytes=signed_bytes) as reader:
+                return source, (int(reader.shape[1]), int(reader.shape[2]))
+        except (OSError, MrczError):
+            continue  # whoever corrects it will say what is wrong with it
+    return None

@@ -24,8 +24,8 @@ from mrcz.correct.defects import format_relion, format_serialem, parse_defects
 from mrcz.correct.gain import Orientation, check_gain, orient
 from mrcz.correct.statistics import MAPS, SessionStatistics
 from mrcz.errors import FormatError, MissingDependencyError, MrczError
-from mrcz.file.reader import Reader, read
-from mrcz.file.writer import write
+from mrcz.file.calls import read, write
+from mrcz.file.reader import Reader
 from mrcz.filetypes import MRC_SUFFIXES
 from mrcz.storage.whole import Judge, whole_file
 

@@ -204,6 +204,7 @@ class Header(Fields):
 
     # ---- writing -------------------------------------------------------------------------------------------------
 
+    # Over 60 lines for what it takes and says of it; the steps stand in build.py.
     @classmethod
     def build(
         cls,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ _PAUSES = (0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.12, 0.25)
 _FOOTER_AHEAD = 1 << 20
 
 
+@dataclass(frozen=True)
 class Opened:
     """What is in a file.
 
@@ -49,15 +51,28 @@ class Opened:
     footer : Footer or None
     index : FrameIndex
         As many frames as are there.
-    oddities : list of str
+    oddities : tuple of str
         What is unusual, `warnings` and `notes` among it.
-    warnings : list of str
+    warnings : tuple of str
         What contradicts itself: the caller should be told.
-    notes : list of str
+    notes : tuple of str
         What is as it should be, and still not all that a newer version would see: the caller should be told, too.
     has_unknown_footer : bool
         There is a footer of another version. It counts as absent, but may hold what is nowhere else.
     """
+
+    header: Header
+    extended_bytes: bytes | None
+    footer: Footer | None
+    index: FrameIndex
+    oddities: tuple[str, ...]
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    has_unknown_footer: bool
+
+
+class _Look:
+    """One look at a file: finds out what `Opened` says, and collects what is wrong with it on the way."""
 
     header: Header
     extended_bytes: bytes | None
@@ -267,6 +282,12 @@ class Opened:
         self.oddities.append("the file was not closed: its footer is not at its end")
         return found.index[:n]
 
+    def result(self) -> Opened:
+        return Opened(
+            self.header, self.extended_bytes, self.footer, self.index, tuple(self.oddities), tuple(self.warnings),
+            tuple(self.notes), self.has_unknown_footer,
+        )  # fmt: skip
+
     def _note(self, error: UnknownFooter) -> None:
         self.has_unknown_footer = True
         self.oddities.append(error.message)
@@ -297,7 +318,7 @@ def open_frames(source: Any, *, permissive: bool = False, signed_bytes: bool | N
     for pause in (*_PAUSES, None):
         error = opened = None
         try:
-            opened = Opened(source, permissive=False, signed_bytes=signed_bytes)
+            opened = _Look(source, permissive=False, signed_bytes=signed_bytes).result()
         except FormatError as found:
             error = found
         if opened is not None and not opened.warnings:
@@ -316,4 +337,4 @@ def open_frames(source: Any, *, permissive: bool = False, signed_bytes: bool | N
         return opened
     if not permissive:
         raise error
-    return Opened(source, permissive=True, signed_bytes=signed_bytes)
+    return _Look(source, permissive=True, signed_bytes=signed_bytes).result()

@@ -124,7 +124,7 @@ class Reader(MrcfileNames, Reductions):
             self._source.close()
             raise
 
-    def _open(self) -> list[str]:
+    def _open(self) -> tuple[str, ...]:
         """Take what is in the file; returns what the caller should be warned of."""
         options = self.options
         opened = open_frames(self._source, permissive=options.permissive, signed_bytes=options.signed_bytes)
@@ -135,7 +135,7 @@ class Reader(MrcfileNames, Reductions):
         self.header, self.footer, self.index = opened.header, opened.footer, opened.index
         self._extended_bytes, self.pixel_format = opened.extended_bytes, frames.pixels
         self._oddities = opened.oddities
-        self.damage, self.notes = tuple(opened.warnings), tuple(opened.notes)
+        self.damage, self.notes = opened.warnings, opened.notes
         self.has_unknown_footer = opened.has_unknown_footer
         self.shape = frames.shape
         self.dtype = frames.pixels.dtype if self.correction is None else np.dtype(np.float32)
@@ -146,7 +146,7 @@ class Reader(MrcfileNames, Reductions):
     @property
     def oddities(self) -> tuple[str, ...]:
         """What is unusual about this file."""
-        return tuple(self._oddities)
+        return self._oddities
 
     @property
     def n_threads(self) -> int | None:
@@ -218,7 +218,7 @@ class Reader(MrcfileNames, Reductions):
         if self._extended_bytes is None:
             found: bytes = self._source.read(1024, self.header.nsymbt)
             if self.footer is not None and self.footer.extended_header_hash not in (None, xxh64(found)):
-                self.damage, self._oddities = (*self.damage, DAMAGED_EXTENDED), [*self._oddities, DAMAGED_EXTENDED]
+                self.damage, self._oddities = (*self.damage, DAMAGED_EXTENDED), (*self._oddities, DAMAGED_EXTENDED)
                 warnings.warn(f"{self.path}: {DAMAGED_EXTENDED}", FormatWarning, stacklevel=2)
             self._extended_bytes = found
         return self._extended_bytes

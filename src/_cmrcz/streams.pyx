@@ -1,8 +1,8 @@
 """One stream of a block through its codec. This module alone carries the codec library.
 
-zstd's frames are made by simd/zstd_encode_impl.h where pixels are counts or noise, which is what makes the files small and
-quick to write (docs/codec.md), and by libzstd where searching gains. simd/zstd_decode_impl.h reads such frames quicker than
-libzstd, which reads all others and judges what is damaged.
+zstd's frames are made by simd/zstd_encode_impl.h where pixels are counts or noise, which is what makes the files small
+and quick to write (docs/codec.md), and by libzstd where searching gains. simd/zstd_decode_impl.h reads such frames
+quicker than libzstd, which reads all others and judges what is damaged.
 """
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc

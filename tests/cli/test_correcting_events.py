@@ -78,7 +78,7 @@ def test_too_few_frames_are_said(capsys, tmp_path):
 
 def test_a_long_list_is_not_put_into_metadata(movie, monkeypatch):
     monkeypatch.setattr(session, "MOST_EVENTS", 3)
-    kept = session.describe(Correction.fit(recorded(), events=True))["events"]
+    kept = session.as_metadata(Correction.fit(recorded(), events=True))["events"]
     assert kept["n_pixels"] > 3 and "frame" not in kept
 
 

@@ -188,7 +188,9 @@ def test_values_are_hashable_and_equal():
 def test_numbers_are_those_of_the_core():
     written = {name: number for name, number in CODEC_NUMBERS.items() if name != "snappy"}  # nobody writes that one
     assert written == chunk.CODEC_NUMBERS
-    assert {**PIXEL_TYPES, "packed": PACKED} == frames.PIXEL_TYPES
+    theirs = dict(frames.PIXEL_TYPES)
+    del theirs["f8"]  # corrections take it, no file holds it
+    assert {**PIXEL_TYPES, "packed": PACKED} == theirs
 
 
 @pytest.mark.parametrize("name", ["blosclz", "lz4", "lz4hc", "zlib", "zstd"])

@@ -59,9 +59,18 @@ class Run:
     # ---- measuring -----------------------------------------------------------------------------------------------
 
     def once(
-        self, data: str, label: str, name: str, operation: str, process: str, path: str, *, frames: int | None = None,
-        keep: bool = True, check: bool = False,
-    ) -> bool:  # fmt: skip
+        self,
+        data: str,
+        label: str,
+        name: str,
+        operation: str,
+        process: str,
+        path: str,
+        *,
+        frames: int | None = None,
+        keep: bool = True,
+        check: bool = False,
+    ) -> bool:
         """One operation, timed; False if it cannot be done here."""
         answer = self.processes[process].ask(
             "run", spec={"name": name}, operation=operation, path=path, frames=frames, check=check, touch=self.touch
@@ -85,10 +94,14 @@ class Run:
         source = folder / f"{data.name.replace(' ', '_')}-{a.frames}x{self.shape[0]}x{self.shape[1]}.npy"
         bits = shannon_bits(data, *self.shape)
         self.sets[data.name] = {
-            "frames": a.frames, "shape": self.shape, "dtype": stack.dtype.str, "bytes": stack.nbytes,
+            "frames": a.frames,
+            "shape": self.shape,
+            "dtype": stack.dtype.str,
+            "bytes": stack.nbytes,
             "shannon_bits": bits,
-            "shannon_ratio": None if bits is None else 8 * stack.itemsize / bits, "load": load_average(),
-        }  # fmt: skip
+            "shannon_ratio": None if bits is None else 8 * stack.itemsize / bits,
+            "load": load_average(),
+        }
         itemsize = stack.itemsize
         del stack
         detail = data.name in DETAIL
@@ -300,14 +313,28 @@ def figures(run: Run, memory: dict[str, dict[str, int]]) -> list[dict[str, Any]]
     fraction, faster = run.fraction, run.faster
     floor("of Shannon, small, λ .01", 0.86, fraction("λ .01", "small"))
     for data, least in (
-        ("λ .01", 0.79), ("λ .05", 0.925), ("λ .1", 0.95), ("λ .25", 0.94), ("λ .5", 0.97), ("λ 1", 0.95),
-        ("λ 1.5", 0.97), ("λ 2", 0.98), ("λ 4", 0.98), ("λ 8", 0.985), ("int16 λ 20", 0.985),
-    ):  # fmt: skip
+        ("λ .01", 0.79),
+        ("λ .05", 0.925),
+        ("λ .1", 0.95),
+        ("λ .25", 0.94),
+        ("λ .5", 0.97),
+        ("λ 1", 0.95),
+        ("λ 1.5", 0.97),
+        ("λ 2", 0.98),
+        ("λ 4", 0.98),
+        ("λ 8", 0.985),
+        ("int16 λ 20", 0.985),
+    ):
         floor(f"of Shannon, balanced, {data}", least, fraction(data, "balanced"))
     for data, least in (
-        ("λ .25", 0.96), ("λ .5", 0.965), ("λ 1", 0.99), ("λ 1.5", 0.985), ("λ 2", 0.985), ("λ 4", 0.985),
+        ("λ .25", 0.96),
+        ("λ .5", 0.965),
+        ("λ 1", 0.99),
+        ("λ 1.5", 0.985),
+        ("λ 2", 0.985),
+        ("λ 4", 0.985),
         ("uneven λ 1", 0.98),
-    ):  # fmt: skip
+    ):
         floor(f"of Shannon, 4-bit, {data}", least, fraction(data, "4-bit"))
     for data, least in (("λ 1", 2.2), ("λ .01", 2.8), ("λ .05", 2.8), ("λ .1", 2.8), ("λ 4", 2.1), ("λ 8", 2.1)):
         floor(f"write × mrcz 0.6.0, {data}", least, faster(data, "balanced", "write"))
@@ -326,9 +353,10 @@ def figures(run: Run, memory: dict[str, dict[str, int]]) -> list[dict[str, Any]]
         floor(f"float32 × gain into out= × the same, {label}, λ 1", least, faster("λ 1", label, "× gain out", "× gain"))
         for operation in ("", " out"):
             floor(
-                f"through a correction × as float32 × gain{operation}, {label}, λ 1", 0.8,
+                f"through a correction × as float32 × gain{operation}, {label}, λ 1",
+                0.8,
                 faster("λ 1", label, "corrected" + operation, "× gain" + operation, label),
-            )  # fmt: skip
+            )
     for ours in ("lz4 9", "lz4hc 4", "zlib 1"):
         for operation in ("write", "read"):
             floor(
@@ -342,9 +370,10 @@ def figures(run: Run, memory: dict[str, dict[str, int]]) -> list[dict[str, Any]]
         kept = packed[0] / packed[1] if packed[0] and packed[1] else None
         floor(f"AVX2 keeps of AVX-512's speed, 4-bit write, {data}", 2 / 3, kept)
         floor(
-            f"AVX2 keeps of the ratio, {data}", 1.0,
+            f"AVX2 keeps of the ratio, {data}",
+            1.0,
             (run.ratio(data, "balanced, avx2") or 0) / (run.ratio(data, "balanced") or 1) or None,
-        )  # fmt: skip
+        )
     for name in ("balanced", "fast", "small", "4-bit"):
         for operation in ("write", "read"):
             held = memory.get(name, {}).get(operation)
@@ -407,9 +436,15 @@ def save(run: Run, machine: dict[str, Any], memory: dict[str, dict[str, int]]) -
         return
     limits = {rate_name(float(r)): 8 / entropy(float(r)) for r in np.geomspace(0.01, 8, 60)}
     result = {
-        "machine": {**machine, "load after": load_average()}, "frames": arguments.frames, "repeats": arguments.repeats,
-        "sets": run.sets, "results": run.rows(), "memory": memory, "figures": figures(run, memory), "limit": limits,
-    }  # fmt: skip
+        "machine": {**machine, "load after": load_average()},
+        "frames": arguments.frames,
+        "repeats": arguments.repeats,
+        "sets": run.sets,
+        "results": run.rows(),
+        "memory": memory,
+        "figures": figures(run, memory),
+        "limit": limits,
+    }
     Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
     Path(arguments.json).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 

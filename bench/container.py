@@ -310,9 +310,14 @@ def main() -> None:
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         result = {
-            "environment": describe(), "threads": threading.active_count(), "frames": frames, "requests": asked,
-            "index": index, "mount": mount, "metadata": meta,
-        }  # fmt: skip
+            "environment": describe(),
+            "threads": threading.active_count(),
+            "frames": frames,
+            "requests": asked,
+            "index": index,
+            "mount": mount,
+            "metadata": meta,
+        }
         args.json.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -54,18 +54,23 @@ def measure(arguments: argparse.Namespace, folders: dict[str, Path]) -> list[dic
                 process.ask("load", path=str(source))
             jobs = [
                 (label, place)
-                for label in METHODS for place in PLACES
+                for label in METHODS
+                for place in PLACES
                 if data.packable or not label.startswith("4-bit")
-            ]  # fmt: skip
+            ]
             seconds: dict[tuple[str, str], list[float]] = {job: [] for job in jobs}
             sizes = {}
             for k in range(arguments.repeats + 1):  # the first round warms up
                 for label, place in random.Random(k).sample(jobs, len(jobs)):
                     path = folders["memory" if place == "memory" else "disk"] / "file.mrcz"
                     answer = (old if label == OLD else new).ask(
-                        "run", spec={"name": label}, operation="write", path=str(path), quiet=True,
+                        "run",
+                        spec={"name": label},
+                        operation="write",
+                        path=str(path),
+                        quiet=True,
                         durable=place == "disk",
-                    )  # fmt: skip
+                    )
                     if "error" in answer:
                         raise SystemExit(f"{data.name}, {label}: {answer['error']}")
                     path.unlink()
@@ -73,10 +78,17 @@ def measure(arguments: argparse.Namespace, folders: dict[str, Path]) -> list[dic
                     if k:
                         seconds[label, place].append(answer["seconds"])
             for (label, place), times in seconds.items():
-                rows.append({
-                    "data": data.name, "method": label, "place": place, "seconds": times, "median": median(times),
-                    "bytes": sizes[label], "gb_per_s": nbytes / median(times) / 1e9,
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "data": data.name,
+                        "method": label,
+                        "place": place,
+                        "seconds": times,
+                        "median": median(times),
+                        "bytes": sizes[label],
+                        "gb_per_s": nbytes / median(times) / 1e9,
+                    }
+                )
             print(f"  {data.name}: load {load_average()}", file=sys.stderr, flush=True)
     return rows
 

@@ -37,9 +37,12 @@ class Process:
 
     def __init__(self, python: str, **environ: str) -> None:
         self.pipe = subprocess.Popen(
-            [python, str(HERE / "worker.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [python, str(HERE / "worker.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
             env={**os.environ, **environ},
-        )  # fmt: skip
+        )
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
         assert self.pipe.stdin is not None and self.pipe.stdout is not None
@@ -130,11 +133,15 @@ def describe() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     return {
-        "date": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()), "processor": model, "flags": flags,
+        "date": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
+        "processor": model,
+        "flags": flags,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "system": platform.system(), "python": platform.python_version(), "versions": versions,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "versions": versions,
         "load": load_average(),
-    }  # fmt: skip
+    }
 
 
 def median(values: list[float]) -> float:

@@ -182,9 +182,13 @@ def blosc2_array(codec: str, level: int, main: bool = False) -> Method:
         import blosc2
 
         settings = {
-            "codec": blosc2.Codec[codec], "clevel": level, "filters": [blosc2.Filter.BITSHUFFLE],
-            "filters_meta": [0], "typesize": stack.itemsize, "nthreads": CORES,
-        }  # fmt: skip
+            "codec": blosc2.Codec[codec],
+            "clevel": level,
+            "filters": [blosc2.Filter.BITSHUFFLE],
+            "filters_meta": [0],
+            "typesize": stack.itemsize,
+            "nthreads": CORES,
+        }
         blosc2.asarray(stack, chunks=(1, *stack.shape[1:]), cparams=settings, urlpath=path, mode="w")
 
     def read(path: str) -> np.ndarray:
@@ -221,9 +225,14 @@ def tiff(compression: str, level: int | None = None, main: bool = False) -> Meth
 
         arguments = {"level": level} if level is not None else None
         tifffile.imwrite(
-            path, stack, compression=compression, compressionargs=arguments, maxworkers=CORES, bigtiff=True,
+            path,
+            stack,
+            compression=compression,
+            compressionargs=arguments,
+            maxworkers=CORES,
+            bigtiff=True,
             photometric="minisblack",
-        )  # fmt: skip
+        )
 
     def read(path: str) -> np.ndarray:
         import tifffile

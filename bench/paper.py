@@ -45,10 +45,14 @@ BLOCKS = tuple(2**k for k in range(15, 23))
 def table_methods() -> list[tuple[str, str, dict[str, Any], str]]:
     """(row, program, spec, pixels): what each row of the table is made with."""
     old = [
-        ("float32", None, 1, "float32"), ("float32, zstd 1", "zstd", 1, "float32"), ("bytes", None, 1, "bytes"),
-        ("4 bits", None, 1, "packed"), ("bytes, zstd 1", "zstd", 1, "bytes"), ("bytes, lz4 9", "lz4", 9, "bytes"),
+        ("float32", None, 1, "float32"),
+        ("float32, zstd 1", "zstd", 1, "float32"),
+        ("bytes", None, 1, "bytes"),
+        ("4 bits", None, 1, "packed"),
+        ("bytes, zstd 1", "zstd", 1, "bytes"),
+        ("bytes, lz4 9", "lz4", 9, "bytes"),
         ("bytes, zlib 1", "zlib", 1, "bytes"),
-    ]  # fmt: skip
+    ]
     rows = []
     for name, codec, level, pixels in old:
         options: dict[str, Any] = {"compressor": codec, "clevel": level}
@@ -56,12 +60,15 @@ def table_methods() -> list[tuple[str, str, dict[str, Any], str]]:
             options["dtype"] = "uint4"
         rows.append((name, "mrcz 0.6.0", {"environment": "old", "options": options}, pixels))
     new = [
-        ("float32", {"codec": "none"}, "float32"), ("float32, zstd 1", {"codec": "zstd"}, "float32"),
-        ("bytes", {"codec": "none"}, "bytes"), ("4 bits", {"codec": "none", "packed": True}, "packed"),
-        ("bytes, zstd 1", {"codec": "zstd"}, "bytes"), ("bytes, lz4 9", {"codec": "lz4", "level": 9}, "bytes"),
+        ("float32", {"codec": "none"}, "float32"),
+        ("float32, zstd 1", {"codec": "zstd"}, "float32"),
+        ("bytes", {"codec": "none"}, "bytes"),
+        ("4 bits", {"codec": "none", "packed": True}, "packed"),
+        ("bytes, zstd 1", {"codec": "zstd"}, "bytes"),
+        ("bytes, lz4 9", {"codec": "lz4", "level": 9}, "bytes"),
         ("bytes, zlib 1", {"codec": "zlib", "level": 1}, "bytes"),
         ("4 bits, zstd", {"codec": "zstd", "packed": True}, "packed"),
-    ]  # fmt: skip
+    ]
     rows += [
         (name, "this package", {"environment": "new", "options": options}, pixels) for name, options, pixels in new
     ]
@@ -116,9 +123,10 @@ class Paper:
     def table(self) -> list[dict[str, Any]]:
         out = []
         sets = {
-            "bytes": DataSet("λ 1", 1.0), "packed": DataSet("λ 1", 1.0),
+            "bytes": DataSet("λ 1", 1.0),
+            "packed": DataSet("λ 1", 1.0),
             "float32": DataSet("float32 × gain", 1.0, "f4", gain=True),
-        }  # fmt: skip
+        }
         loaded = None
         for name, program, spec, pixels in sorted(table_methods(), key=lambda row: row[3] == "float32"):
             frames = self.arguments.frames
@@ -214,9 +222,11 @@ def report(table: list[dict[str, Any]]) -> str:
 def panel_report(panels: dict[str, list[dict[str, Any]]]) -> str:
     lines = []
     titles = {
-        "dose": "2a: ratio (%) against dose", "level": "2b: ratio (%) and GB/s against level",
-        "threads": "2c: GB/s against threads", "blocks": "2d: ratio (%) and GB/s against block size (KiB)",
-    }  # fmt: skip
+        "dose": "2a: ratio (%) against dose",
+        "level": "2b: ratio (%) and GB/s against level",
+        "threads": "2c: GB/s against threads",
+        "blocks": "2d: ratio (%) and GB/s against block size (KiB)",
+    }
     for panel, title in titles.items():
         lines += ["", title]
         series: dict[str, list[str]] = {}
@@ -224,8 +234,9 @@ def panel_report(panels: dict[str, list[dict[str, Any]]]) -> str:
             name = f"{row['codec']}, {'this package' if row['environment'] == 'new' else 'mrcz 0.6.0'}"
             x = next(v for k, v in row.items() if k in ("dose", "level", "threads", "kilobytes"))
             what = {
-                "dose": number(row["percent"], ".0f"), "threads": number(row["gb_per_s"], ".2f"),
-            }.get(panel, f"{number(row['percent'], '.0f')} {number(row['gb_per_s'], '.2f')}")  # fmt: skip
+                "dose": number(row["percent"], ".0f"),
+                "threads": number(row["gb_per_s"], ".2f"),
+            }.get(panel, f"{number(row['percent'], '.0f')} {number(row['gb_per_s'], '.2f')}")
             series.setdefault(name, []).append(f"{x}: {what}")
         lines += [f"  {name:22}{'  '.join(cells)}" for name, cells in series.items()]
     return "\n".join(lines)

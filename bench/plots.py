@@ -18,9 +18,12 @@ from PIL import Image
 
 OURS = {"balanced": "#0072b2", "small": "#56b4e9", "4-bit": "#009e73"}
 PEERS = {
-    "mrcz 0.6.0 zstd 1": ("#d55e00", "s"), "mrcz 0.6.0 lz4 9": ("#e69f00", "D"), "blosc2 zstd 1": ("#cc79a7", "^"),
-    "h5py bitshuffle zstd 1": ("#999999", "v"), "tifffile deflate 1": ("#666666", "x"),
-}  # fmt: skip
+    "mrcz 0.6.0 zstd 1": ("#d55e00", "s"),
+    "mrcz 0.6.0 lz4 9": ("#e69f00", "D"),
+    "blosc2 zstd 1": ("#cc79a7", "^"),
+    "h5py bitshuffle zstd 1": ("#999999", "v"),
+    "tifffile deflate 1": ("#666666", "x"),
+}
 DPI = 110
 
 
@@ -88,8 +91,14 @@ def speed_against_ratio(result: dict[str, Any], out: Path, data: str = "λ 1") -
                 continue
             if name == "raw file":
                 axis.axvline(row["gb_per_s"], color="black", lw=1, ls=":")
-                axis.annotate("raw file", (row["gb_per_s"], 0.02), xycoords=("data", "axes fraction"), xytext=(3, 0),
-                              textcoords="offset points", fontsize=8)  # fmt: skip
+                axis.annotate(
+                    "raw file",
+                    (row["gb_per_s"], 0.02),
+                    xycoords=("data", "axes fraction"),
+                    xytext=(3, 0),
+                    textcoords="offset points",
+                    fontsize=8,
+                )
                 continue
             ratio = next(
                 r["ratio"]
@@ -98,8 +107,14 @@ def speed_against_ratio(result: dict[str, Any], out: Path, data: str = "λ 1") -
             )
             points.append((row["gb_per_s"], ratio, name))
         axis.axhline(limit, color="black", lw=1.3)
-        axis.annotate("Shannon limit", (0.01, limit), xycoords=("axes fraction", "data"), xytext=(0, 3),
-                      textcoords="offset points", fontsize=8)  # fmt: skip
+        axis.annotate(
+            "Shannon limit",
+            (0.01, limit),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            fontsize=8,
+        )
         for x, y, name in points:
             own = name in ("balanced", "small", "4-bit", "lz4 9", "lz4hc 4", "zlib 1")
             color = "#0072b2" if own else ("#d55e00" if "0.6.0" in name else "#777777")
@@ -134,9 +149,13 @@ def label_points(axis: Any, points: list[tuple[float, float, str]]) -> None:
             at -= 0.006
         placed.append((x, at))
         axis.annotate(
-            name, (x, y), xytext=(x * 1.13, at), fontsize=7, va="center",
+            name,
+            (x, y),
+            xytext=(x * 1.13, at),
+            fontsize=7,
+            va="center",
             arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "#999999"} if abs(at - y) > 0.015 else None,
-        )  # fmt: skip
+        )
 
 
 def paper_figure(result: dict[str, Any], out: Path) -> None:
@@ -155,9 +174,16 @@ def paper_figure(result: dict[str, Any], out: Path) -> None:
             axis.plot([p[x] for p in auto], [p[y] for p in auto], "*", ms=11, color=colors[codec])
             points = [p for p in points if p.get("level") != "auto"]
             axis.plot(
-                [p[x] for p in points], [p[y] for p in points], style[environment], marker="o", ms=4, lw=1.2,
-                color=colors[codec], label=f"{codec}, {names[environment]}", **options,
-            )  # fmt: skip
+                [p[x] for p in points],
+                [p[y] for p in points],
+                style[environment],
+                marker="o",
+                ms=4,
+                lw=1.2,
+                color=colors[codec],
+                label=f"{codec}, {names[environment]}",
+                **options,
+            )
         axis.grid(alpha=0.3, which="major")
 
     lines(a, "dose", "dose", "percent")
@@ -206,9 +232,15 @@ def paper_figure(result: dict[str, Any], out: Path) -> None:
         series.setdefault((row["environment"], row["codec"]), []).append(row)
     for (environment, codec), points in series.items():
         rate.plot(
-            [p["kilobytes"] for p in points], [p["gb_per_s"] for p in points], style[environment], marker="+", ms=7,
-            lw=0.6, color=colors[codec], alpha=0.8,
-        )  # fmt: skip
+            [p["kilobytes"] for p in points],
+            [p["gb_per_s"] for p in points],
+            style[environment],
+            marker="+",
+            ms=7,
+            lw=0.6,
+            color=colors[codec],
+            alpha=0.8,
+        )
     rate.set_ylabel("GB of pixels a second (thin lines with crosses)")
     rate.set_ylim(0, None)
     save(figure, out)

@@ -92,8 +92,11 @@ def gamma(args):
                     old = preprint_gamma(flat - detector.cmos, detector.gain.astype(float))
                     errors.append((abs(old - true), abs(fit.gamma - true), fit.error))
                 worst = np.max(errors, axis=0)
-                print(f"| {name} | ± {swing:.0%} | {frames} frames, {rate:g} e⁻ | {worst[0]:.4f} | {worst[1]:.4f} | "
-                      f"{worst[2]:.4f} |", flush=True)  # fmt: skip
+                print(
+                    f"| {name} | ± {swing:.0%} | {frames} frames, {rate:g} e⁻ | {worst[0]:.4f} | {worst[1]:.4f} | "
+                    f"{worst[2]:.4f} |",
+                    flush=True,
+                )
 
 
 def koma(args):
@@ -140,8 +143,11 @@ def references(args):
             for gain, offset in ((prior, None), (made.gain, made.offset)):
                 fit = Correction.fit(movie.frames, gain=gain, dark=offset)
                 reached.append(correlation(movie.frames, lambda frame, k, c=fit: c.apply_frame(frame, number=k)))
-            print(f"| {flats} flats | {index} | {reached[0]:.5f} | {reached[1]:.5f} | {made.defects.sum()} | "
-                  f"{made.defects[strong].mean():.2f} |", flush=True)  # fmt: skip
+            print(
+                f"| {flats} flats | {index} | {reached[0]:.5f} | {reached[1]:.5f} | {made.defects.sum()} | "
+                f"{made.defects[strong].mean():.2f} |",
+                flush=True,
+            )
 
 
 def best(work, repeat):
@@ -165,8 +171,10 @@ def speed(args):
     tracemalloc.start()
     one = SessionStatistics((n, n))
     one.add(stack)
-    print(f"memory: {tracemalloc.get_traced_memory()[0] / n**2:.0f} bytes a pixel kept, "
-          f"{tracemalloc.get_traced_memory()[1] / n**2:.0f} at most while adding")  # fmt: skip
+    print(
+        f"memory: {tracemalloc.get_traced_memory()[0] / n**2:.0f} bytes a pixel kept, "
+        f"{tracemalloc.get_traced_memory()[1] / n**2:.0f} at most while adding"
+    )
     tracemalloc.stop()
     for _ in range(5):
         statistics.add(stack_moments(stack))
@@ -181,12 +189,17 @@ def speed(args):
             start = time.perf_counter()
             kept = running.push(sums[k % 6])
             steps.append(time.perf_counter() - start)
-        print(f"KOMA step, {'by parts' if shrink else 'whole'}: {1e3 * min(steps):.0f} ms, "
-              f"its pattern {1e3 * best(lambda k=kept: k[0].pattern, 3):.0f} ms", flush=True)  # fmt: skip
+        print(
+            f"KOMA step, {'by parts' if shrink else 'whole'}: {1e3 * min(steps):.0f} ms, "
+            f"its pattern {1e3 * best(lambda k=kept: k[0].pattern, 3):.0f} ms",
+            flush=True,
+        )
     detector = Detector((n, n), seed=0, etching_rms=0.06)
     flat = detector.flat(2.0, 1000)
-    print(f"γ: {best(lambda: fit_gamma(flat, detector.gain, dark=detector.cmos), 1):.1f} s, "
-          f"orientation: {best(lambda: search_orientation(flat, detector.gain), 1):.1f} s")  # fmt: skip
+    print(
+        f"γ: {best(lambda: fit_gamma(flat, detector.gain, dark=detector.cmos), 1):.1f} s, "
+        f"orientation: {best(lambda: search_orientation(flat, detector.gain), 1):.1f} s"
+    )
 
 
 def main():

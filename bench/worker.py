@@ -119,9 +119,16 @@ class Worker:
         return {"seconds": time.perf_counter() - start}
 
     def run(
-        self, spec: dict[str, Any], operation: str, path: str, frames: int | None = None, check: bool = False,
-        touch: int = 0, quiet: bool = False, durable: bool = False,
-    ) -> dict[str, Any]:  # fmt: skip
+        self,
+        spec: dict[str, Any],
+        operation: str,
+        path: str,
+        frames: int | None = None,
+        check: bool = False,
+        touch: int = 0,
+        quiet: bool = False,
+        durable: bool = False,
+    ) -> dict[str, Any]:
         method = self.made(spec)
         gc.collect()
         if operation == "write":

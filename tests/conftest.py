@@ -71,8 +71,11 @@ def janitor(tmp_path_factory):
     # In a session of its own: Ctrl-C goes to all of this one.
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _JANITOR, str(tmp_path_factory.getbasetemp())],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, cwd="/",
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        cwd="/",
+    )
     assert process.stdout.readline() == b"ready\n"
     yield
     process.communicate(b"all is well", timeout=90)

@@ -27,8 +27,14 @@ COLLECTION = Path(os.environ.get("MRCZ_TEST_DATA", ROOT.parents[1] / "shared" / 
 REAL = COLLECTION if COLLECTION.is_dir() else ROOT / "data"
 NAMES = (".mrc", ".mrcs", ".mrcz", ".map", ".ccp4", ".st", ".rec", ".ali", ".msk")
 # Text, headers without their pixels, and NZ of 32766: refused, as test_corpus.py has it.
-REFUSED = ("leginoncatcheck.mrc", "MRC.mrc", "header_only.mrc", "test_data_corrupt_header.map", ".seq.dark.mrc",
-           ".seq.gain.mrc")  # fmt: skip
+REFUSED = (
+    "leginoncatcheck.mrc",
+    "MRC.mrc",
+    "header_only.mrc",
+    "test_data_corrupt_header.map",
+    ".seq.dark.mrc",
+    ".seq.gain.mrc",
+)
 FILES = sorted(
     str(path.relative_to(REAL))
     for path in REAL.rglob("*")
@@ -124,8 +130,11 @@ def test_files_of_released_versions(name):
 STACK = np.random.default_rng(0).poisson(3, (4, 10, 13))
 TYPES = ["i1", "u1", "i2", "u2", "i4", "u4", "f2", "f4", "c8"]
 SHAPES = {
-    "image": {"kind": "image"}, "stack": {}, "volume": {"kind": "volume"}, "volumes": {"kind": "volume stack", "mz": 2},
-}  # fmt: skip
+    "image": {"kind": "image"},
+    "stack": {},
+    "volume": {"kind": "volume"},
+    "volumes": {"kind": "volume stack", "mz": 2},
+}
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -137,20 +146,37 @@ def test_what_is_written(tmp_path, dtype, order, kind):
     for codec, name in itertools.product(("none", "zstd", "lz4", "zlib"), ("a.mrc", "a.mrcz")):
         path = tmp_path / name
         mrcz.write(
-            path, frames, codec=codec, byteorder=order, pixel_size=size, overwrite=True, sync=False, **SHAPES[kind],
+            path,
+            frames,
+            codec=codec,
+            byteorder=order,
+            pixel_size=size,
+            overwrite=True,
+            sync=False,
+            **SHAPES[kind],
             metadata=None if codec == "none" else {"codec": codec},
-        )  # fmt: skip
+        )
         same(path)
         assert documented.read(path).header.pixel_size == pytest.approx(size, rel=1e-6)
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"pack": True}, {"mrc_mode": 0}, {"mrc_mode": 3}, {"mrc_mode": 16}, {"backend": "blosc2"},
-     {"metadata_codec": "lz4"}, {"metadata_codec": None}, {"codec": "lz4hc"}, {"codec": "blosclz"}, {"slices": 1},
-     {"whole_cell": True}],
+    [
+        {"pack": True},
+        {"mrc_mode": 0},
+        {"mrc_mode": 3},
+        {"mrc_mode": 16},
+        {"backend": "blosc2"},
+        {"metadata_codec": "lz4"},
+        {"metadata_codec": None},
+        {"codec": "lz4hc"},
+        {"codec": "blosclz"},
+        {"slices": 1},
+        {"whole_cell": True},
+    ],
     ids=str,
-)  # fmt: skip
+)
 @pytest.mark.parametrize("name", ["a.mrc", "a.mrcz"])
 def test_what_is_asked_for(tmp_path, name, options):
     if options.get("mrc_mode") == 16:
@@ -223,17 +249,32 @@ VALUES = {
         np.zeros(2, np.dtype([("a", "u1"), ("b", "f8")], align=True)),
         np.zeros(2, [(("a title", "a"), "u1"), ("b", [("c", "i2"), ("d", "f4", (2, 2))])]),
     ],
-    "scalars": [np.float32(1.5), np.int16(-3), np.bool_(True), np.complex64(1 - 2j), np.str_("Å"), np.bytes_(b"ab"),
-                np.datetime64("2018-03-01T12:30", "s"), np.timedelta64(5, "ms"), np.float64("nan")],
+    "scalars": [
+        np.float32(1.5),
+        np.int16(-3),
+        np.bool_(True),
+        np.complex64(1 - 2j),
+        np.str_("Å"),
+        np.bytes_(b"ab"),
+        np.datetime64("2018-03-01T12:30", "s"),
+        np.timedelta64(5, "ms"),
+        np.float64("nan"),
+    ],
     "tuples": ((), (1, (2, "x")), [(3,)]),
-    "times": [datetime.datetime(2018, 3, 1, 12, 30), datetime.datetime(2018, 3, 1, 12, 30, 5, 250000, UTC),
-              datetime.date(2018, 3, 1), datetime.time(12, 30), datetime.time(1, 2, 3, 4, UTC),
-              datetime.timedelta(-1, 5, 7), datetime.timedelta(microseconds=1)],
+    "times": [
+        datetime.datetime(2018, 3, 1, 12, 30),
+        datetime.datetime(2018, 3, 1, 12, 30, 5, 250000, UTC),
+        datetime.date(2018, 3, 1),
+        datetime.time(12, 30),
+        datetime.time(1, 2, 3, 4, UTC),
+        datetime.timedelta(-1, 5, 7),
+        datetime.timedelta(microseconds=1),
+    ],
     "enums": [Camera.Mode.COUNTING, Camera.Mode.ODD, Flags.A, Flags.A | Flags.B, Flags(0)],
     "numbers": [1 + 2j, complex(0, -0.0), 2**63, 2**64, -(2**64) - 1, 2**10000],
     "sets": [set(), {1, 2, (3, 4)}, frozenset({"a", b"b"})],
     "nested": {"deep": (np.arange(2), [{"x": {(1, np.int8(2))}}])},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", VALUES)

@@ -131,7 +131,7 @@ WRONG = [
     (lambda: mrcz.open("packed.mrcz").data.__setitem__(0, 1), ValueError, "read-only"),
     (lambda: mrcz.open("x.mrc", "w").set_data(FRAMES), AttributeError, "extend"),
     (lambda: mrcz.open("map.mrc").read(2, squeeze=True), ValueError, "whole file"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("call", "kind", "text"), WRONG, ids=range(len(WRONG)))

@@ -38,8 +38,17 @@ def test_limits_are_as_the_page_says():
 
 
 NAMES = [
-    "../../x.st", "/etc/passwd", "..", "a/b.rec", "x.st\0.mrc", "x.\x1b[31m", "x" * 5000 + ".st", "", ".mrc", "-rf.st",
-]  # fmt: skip
+    "../../x.st",
+    "/etc/passwd",
+    "..",
+    "a/b.rec",
+    "x.st\0.mrc",
+    "x.\x1b[31m",
+    "x" * 5000 + ".st",
+    "",
+    ".mrc",
+    "-rf.st",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,10 +56,13 @@ def test_a_recorded_name_leads_nowhere(tmp_path, name, capsys):
     folder = tmp_path / "deep" / "er"
     folder.mkdir(parents=True)
     mrcz.write(
-        folder / "a.mrcz", np.zeros((2, 8, 8), "i2"), source_name=name, source_header=mrcz.Header.build(
+        folder / "a.mrcz",
+        np.zeros((2, 8, 8), "i2"),
+        source_name=name,
+        source_header=mrcz.Header.build(
             (2, 8, 8), mrcz.container.modes.format_for(np.dtype("i2")), stats=None
         ).tobytes(),
-    )  # fmt: skip
+    )
     before = {path for path in tmp_path.rglob("*")}
     cli.main(["decompress", str(folder / "a.mrcz")])
     capsys.readouterr()

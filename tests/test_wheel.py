@@ -89,8 +89,10 @@ def elf(path: Path) -> tuple[set[str], set[str]]:
     return given, asked
 
 
-@pytest.mark.skipif(sys.platform != "linux" or sys.byteorder != "little" or platform.architecture()[0] != "64bit",
-                    reason="reads ELF of 64 bits")  # fmt: skip
+@pytest.mark.skipif(
+    sys.platform != "linux" or sys.byteorder != "little" or platform.architecture()[0] != "64bit",
+    reason="reads ELF of 64 bits",
+)
 def test_modules_export_their_entry_alone_and_ask_for_the_c_library_alone():
     """Not one name of blosc, zstd, lz4 or zlib: another copy of them in the process is neither seen nor disturbed."""
     for path in extensions():
@@ -107,8 +109,11 @@ def test_modules_export_their_entry_alone_and_ask_for_the_c_library_alone():
 @pytest.mark.skipif(EDITABLE, reason="an editable install is of one Python")
 def test_the_tags_of_the_wheel_say_which_pythons_its_modules_are_for():
     tags = re.findall(r"^Tag: (\S+)$", DISTRIBUTION.read_text("WHEEL"), re.M)
-    limited = {path.name.endswith((".abi3.so", ".pyd")) and ".cp" not in path.name for path in
-               Path(_cmrcz.__file__).parent.glob("*.*") if path.suffix in (".so", ".pyd")}  # fmt: skip
+    limited = {
+        path.name.endswith((".abi3.so", ".pyd")) and ".cp" not in path.name
+        for path in Path(_cmrcz.__file__).parent.glob("*.*")
+        if path.suffix in (".so", ".pyd")
+    }
     assert len(limited) == 1, "modules of one Python beside modules of all"
     python, abi, _ = tags[0].split("-")
     if limited == {True}:

@@ -15,8 +15,11 @@ import zstandard
 import mrcz
 
 WRAPPERS = {
-    "gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstandard.ZstdCompressor().compress,
-}  # fmt: skip
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": zstandard.ZstdCompressor().compress,
+}
 
 
 @dataclass
@@ -66,9 +69,12 @@ def build() -> list[Seed]:
             write(f"blosc2 {codec}", counts("u2"), codec=mrcz.Codec(codec, backend="blosc2"))
         write("blosc2 zeros", np.zeros((3, 12, 14), "u2"), codec=mrcz.Codec("zstd", backend="blosc2"))
         for name, choice in (
-            ("split", {"split": True, "filter": "shuffle", "typesize": 2}), ("small", {"profile": "small"}),
-            ("level", {"level": 5}), ("blocks", {"blocksize": 1024}), ("no checksum", {"checksum": False}),
-        ):  # fmt: skip
+            ("split", {"split": True, "filter": "shuffle", "typesize": 2}),
+            ("small", {"profile": "small"}),
+            ("level", {"level": 5}),
+            ("blocks", {"blocksize": 1024}),
+            ("no checksum", {"checksum": False}),
+        ):
             write(name, counts("u2", (2, 60, 70)), codec=mrcz.Codec("zstd", **choice))
         metadata = {"dose": 1.5, "name": "grid 3", "tilts": [1, 2.5, None], "gain": np.ones((2, 3)), "more": {"a": "x"}}
         for codec in ("zstd", "none"):

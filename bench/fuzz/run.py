@@ -236,8 +236,9 @@ def main() -> int:
     if arguments.replay is not None:
         replay(arguments.replay)
         return 0
-    return fuzz(arguments.files, arguments.seed, arguments.workers, arguments.seconds, arguments.out,
-                arguments.address_space)  # fmt: skip
+    return fuzz(
+        arguments.files, arguments.seed, arguments.workers, arguments.seconds, arguments.out, arguments.address_space
+    )
 
 
 if __name__ == "__main__":

@@ -184,8 +184,9 @@ def test_command(capsys, part, tmp_path, monkeypatch):
 
 def test_command_says_what_is_wrong(capsys, tmp_path):
     assert run(capsys, "clean", tmp_path / "none")[::2] == (
-        1, f"mrcz: {tmp_path / 'none'}: No such file or directory\nmrcz: 0 files removed, 0 B; 0 kept\n"
-    )  # fmt: skip
+        1,
+        f"mrcz: {tmp_path / 'none'}: No such file or directory\nmrcz: 0 files removed, 0 B; 0 kept\n",
+    )
     code, _, err = run(capsys, "clean", "--older-than", "yesterday")
     assert code == 2 and "90s, 30m, 12h, 2d and 1w" in err
 

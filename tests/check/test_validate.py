@@ -30,29 +30,45 @@ def changed(path, **fields):
 def sound(tmp_path, rng):
     path = tmp_path / "a.mrc"
     mrcz.write(
-        path, rng.normal(size=(4, 6, 8)).astype(np.float32), kind="volume", pixel_size=1.5,
+        path,
+        rng.normal(size=(4, 6, 8)).astype(np.float32),
+        kind="volume",
+        pixel_size=1.5,
         extended_header=("CCP4", b"X,Y,Z".ljust(80)),
-    )  # fmt: skip
+    )
     assert mrcz.validate(path) == mrcz.check.validate.Validation(str(path), ())
     assert mrcfile.validate(path, io.StringIO())
     return path
 
 
 WRONG = [
-    ({"map": b"PAM "}, "MAP (byte 208)", True), ({"machst": (0, 0, 0, 0)}, "MACHST (byte 212)", True),
-    ({"machst": (0x11, 0x11, 0, 0)}, "MACHST (byte 212)", False), ({"nversion": 0}, "NVERSION (byte 108)", True),
-    ({"mx": -1}, "MX (byte 28)", True), ({"my": 0}, "MY (byte 32)", False), ({"mz": -3}, "MZ (byte 36)", True),
-    ({"ispg": -1}, "ISPG (byte 88)", True), ({"ispg": 300}, "ISPG (byte 88)", False),
-    ({"ispg": 0}, "MZ (byte 36)", False), ({"ispg": 401, "mz": 3}, "MZ (byte 36)", True),
-    ({"cella": (1, -1, 1)}, "CELLA y (byte 44)", True), ({"cella": (1, 1, np.nan)}, "CELLA z (byte 48)", False),
-    ({"cellb": (90, 90, 200)}, "CELLB gamma (byte 60)", False), ({"origin": (0, np.inf, 0)}, "ORIGIN y", False),
-    ({"mapc": 2}, "MAPC, MAPR, MAPS (byte 64)", True), ({"maps": 0}, "MAPC, MAPR, MAPS (byte 64)", True),
-    ({"nlabl": 3}, "NLABL (byte 220)", True), ({"nlabl": -1}, "NLABL (byte 220)", True),
-    ({"exttyp": b"WHAT"}, "EXTTYP (byte 104)", True), ({"exttyp": b"FEI1"}, "NSYMBT (byte 92)", False),
-    ({"dmin": -99}, "DMIN (byte 76)", True), ({"dmax": 99}, "DMAX (byte 80)", True),
-    ({"dmean": 0.5}, "DMEAN (byte 84)", True), ({"rms": 2}, "RMS (byte 216)", True),
+    ({"map": b"PAM "}, "MAP (byte 208)", True),
+    ({"machst": (0, 0, 0, 0)}, "MACHST (byte 212)", True),
+    ({"machst": (0x11, 0x11, 0, 0)}, "MACHST (byte 212)", False),
+    ({"nversion": 0}, "NVERSION (byte 108)", True),
+    ({"mx": -1}, "MX (byte 28)", True),
+    ({"my": 0}, "MY (byte 32)", False),
+    ({"mz": -3}, "MZ (byte 36)", True),
+    ({"ispg": -1}, "ISPG (byte 88)", True),
+    ({"ispg": 300}, "ISPG (byte 88)", False),
+    ({"ispg": 0}, "MZ (byte 36)", False),
+    ({"ispg": 401, "mz": 3}, "MZ (byte 36)", True),
+    ({"cella": (1, -1, 1)}, "CELLA y (byte 44)", True),
+    ({"cella": (1, 1, np.nan)}, "CELLA z (byte 48)", False),
+    ({"cellb": (90, 90, 200)}, "CELLB gamma (byte 60)", False),
+    ({"origin": (0, np.inf, 0)}, "ORIGIN y", False),
+    ({"mapc": 2}, "MAPC, MAPR, MAPS (byte 64)", True),
+    ({"maps": 0}, "MAPC, MAPR, MAPS (byte 64)", True),
+    ({"nlabl": 3}, "NLABL (byte 220)", True),
+    ({"nlabl": -1}, "NLABL (byte 220)", True),
+    ({"exttyp": b"WHAT"}, "EXTTYP (byte 104)", True),
+    ({"exttyp": b"FEI1"}, "NSYMBT (byte 92)", False),
+    ({"dmin": -99}, "DMIN (byte 76)", True),
+    ({"dmax": 99}, "DMAX (byte 80)", True),
+    ({"dmean": 0.5}, "DMEAN (byte 84)", True),
+    ({"rms": 2}, "RMS (byte 216)", True),
     ({"rms": np.nan}, "RMS (byte 216)", False),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("fields", "problem", "theirs"), WRONG, ids=[str(wrong[0]) for wrong in WRONG])
@@ -68,11 +84,20 @@ def test_each_way_to_be_wrong_is_named(sound, fields, problem, theirs):
     # Told to do something, one can do it: the way that is named mends it, or says why not.
     code = {"exttyp": b"CCP4"} if "exttyp" in fields else {}
     mends = {
-        "map": {"map": "MAP"}, "machst": {"machst": b"DD\0\0"}, "nversion": {"nversion": 20141},
-        "ispg": {"kind": "volume"}, "cella": {"pixel_size": 1}, "cellb": {"cellb": (90, 90, 90)},
-        "origin": {"origin": (0, 0, 0)}, "mapc": {"mapc": 1}, "maps": {"maps": 3}, "nlabl": {"nlabl": 1},
-        "mx": {"pixel_size": 1.5}, "my": {"pixel_size": 1.5}, "mz": {"pixel_size": 1.5},
-    }  # fmt: skip
+        "map": {"map": "MAP"},
+        "machst": {"machst": b"DD\0\0"},
+        "nversion": {"nversion": 20141},
+        "ispg": {"kind": "volume"},
+        "cella": {"pixel_size": 1},
+        "cellb": {"cellb": (90, 90, 90)},
+        "origin": {"origin": (0, 0, 0)},
+        "mapc": {"mapc": 1},
+        "maps": {"maps": 3},
+        "nlabl": {"nlabl": 1},
+        "mx": {"pixel_size": 1.5},
+        "my": {"pixel_size": 1.5},
+        "mz": {"pixel_size": 1.5},
+    }
     mrcz.edit_header(sound, **mends.get(next(iter(fields)), {"statistics": "compute"}), **code)
     if fields.get("mz") == -3:
         mrcz.edit_header(sound, kind="volume")

@@ -334,10 +334,17 @@ def odd(tmp_path_factory):
 @pytest.mark.parametrize(
     "name, expected",
     [
-        ("missing.mrc", 1), ("folder", 1), ("dangling.mrc", 1), ("empty.mrc", 3), ("text.mrc", 3), ("cut.mrc", 3),
-        ("nothing.mrc", 3), ("cut.mrcz", 3), ("bad.mrcz", 3),
+        ("missing.mrc", 1),
+        ("folder", 1),
+        ("dangling.mrc", 1),
+        ("empty.mrc", 3),
+        ("text.mrc", 3),
+        ("cut.mrc", 3),
+        ("nothing.mrc", 3),
+        ("cut.mrcz", 3),
+        ("bad.mrcz", 3),
     ],
-)  # fmt: skip
+)
 def test_what_goes_wrong_is_one_line(capsys, odd, tmp_path, command, name, expected, json_too):
     path = odd / name
     command, *options = command.split()

@@ -57,9 +57,21 @@ def test_correct_writes_what_the_library_computes(capsys, movie, tmp_path, detec
     np.save(tmp_path / "gain.npy", detector.gain)
     mrcz.write(tmp_path / "dark.mrc", detector.cmos[None])
     code, out, err = run(
-        capsys, "correct", movie, "--stack", "--sum", "--mask", "-o", tmp_path / "out", "--gain", tmp_path / "gain.npy",
-        "--dark", tmp_path / "dark.mrc", "--dose-rate", "3",
-    )  # fmt: skip
+        capsys,
+        "correct",
+        movie,
+        "--stack",
+        "--sum",
+        "--mask",
+        "-o",
+        tmp_path / "out",
+        "--gain",
+        tmp_path / "gain.npy",
+        "--dark",
+        tmp_path / "dark.mrc",
+        "--dose-rate",
+        "3",
+    )
     assert code == 0 and err == "" and "outliers" in out
     raw = mrcz.read(movie)
     expected = Correction.fit(raw, gain=detector.gain, dark=detector.cmos, gamma=detector.gamma(3.0))
@@ -196,8 +208,16 @@ def test_gain_made_oriented_and_converted(capsys, tmp_path, detector):
     assert run(capsys, "gain", "make", tmp_path / "flat0.mrcz", "-o", gain)[0] == 1
 
     np.save(tmp_path / "turned.npy", orient(made, Orientation(2, 1)))
-    code, out, _ = run(capsys, "gain", "orient", tmp_path / "flat0.mrcz", tmp_path / "turned.npy", "--json",
-                       "-o", tmp_path / "right.npy")  # fmt: skip
+    code, out, _ = run(
+        capsys,
+        "gain",
+        "orient",
+        tmp_path / "flat0.mrcz",
+        tmp_path / "turned.npy",
+        "--json",
+        "-o",
+        tmp_path / "right.npy",
+    )
     *scores, best = records(out)
     assert best["record"] == "file" and best["ok"]
     assert code == 0 and len(scores) == 4 and scores[0]["relative"] == 1
@@ -251,8 +271,18 @@ def test_gain_of_a_session(capsys, session, tmp_path, detector):
     assert np.array_equal(load_mask(places["--mask"], SHAPE), expected.defects)
     assert last["n_defects"] == expected.defects.sum() > 0
     # What was made serves where it should.
-    code, _, err = run(capsys, "correct", session / "s0.mrcz", "--gain", places["-o"], "--dark", places["--offset"],
-                       "--defects", places["--mask"], "--report")  # fmt: skip
+    code, _, err = run(
+        capsys,
+        "correct",
+        session / "s0.mrcz",
+        "--gain",
+        places["-o"],
+        "--dark",
+        places["--offset"],
+        "--defects",
+        places["--mask"],
+        "--report",
+    )
     assert code == 0 and err == ""
     # Nothing new: nothing is counted twice, and what stands there stays.
     assert run(capsys, "gain", "session", "-r", session, *options)[0] == 1
@@ -303,10 +333,16 @@ def test_a_session_with_movies_that_are_no_use(capsys, session, tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
-        ["--state", "s.npz"], ["-o", "g.gain"], ["-o", "g.txt"], ["--offset", "o.txt"], ["--mask", "m.dm4"],
-        ["-o", "a.mrc", "--offset", "a.mrc"], ["--mask", "{0}"], ["--offset", "g.npy", "--gain", "g.npy"],
+        ["--state", "s.npz"],
+        ["-o", "g.gain"],
+        ["-o", "g.txt"],
+        ["--offset", "o.txt"],
+        ["--mask", "m.dm4"],
+        ["-o", "a.mrc", "--offset", "a.mrc"],
+        ["--mask", "{0}"],
+        ["--offset", "g.npy", "--gain", "g.npy"],
     ],
-)  # fmt: skip
+)
 def test_gain_session_wrong_usage(capsys, session, tmp_path, options, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("g.npy", np.ones(SHAPE))
@@ -406,20 +442,32 @@ def broken(tmp_path, detector):
     np.save(tmp_path / "small.npy", np.ones((5, 5)))
     (tmp_path / "prose.txt").write_text("hello world\n")
     return {
-        ("--gain", "negative.npy"): "negative", ("--gain", "nothing.npy"): "usable", ("--gain", "nan.npy"): "usable",
-        ("--gain", "small.npy"): "shape", ("--gain", "gone.npy"): "No such file", ("--dark", "small.npy"): "shape",
-        ("--dark", "nan.npy"): "not finite", ("--defects", "prose.txt"): "defects.txt",
+        ("--gain", "negative.npy"): "negative",
+        ("--gain", "nothing.npy"): "usable",
+        ("--gain", "nan.npy"): "usable",
+        ("--gain", "small.npy"): "shape",
+        ("--gain", "gone.npy"): "No such file",
+        ("--dark", "small.npy"): "shape",
+        ("--dark", "nan.npy"): "not finite",
+        ("--defects", "prose.txt"): "defects.txt",
         ("--defects", "small.npy"): "defect map",
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("command", ["correct", "koma"])
 def test_a_reference_that_is_no_use_is_one_line_and_writes_nothing(capsys, session, tmp_path, broken, command):
     for (option, name), words in broken.items():
         code, out, err = run(
-            capsys, command, session / "s0.mrcz", session / "s1.mrcz", "--sum", "-o", tmp_path / "o", option,
+            capsys,
+            command,
+            session / "s0.mrcz",
+            session / "s1.mrcz",
+            "--sum",
+            "-o",
+            tmp_path / "o",
+            option,
             tmp_path / name,
-        )  # fmt: skip
+        )
         assert code in (1, 3) and out == "" and words in err, (option, name, err)
         assert all(line.startswith("mrcz: ") for line in err.splitlines())
         assert not (tmp_path / "o").exists() or not list((tmp_path / "o").iterdir())
@@ -456,8 +504,20 @@ def test_odd_stacks_from_the_command_line(capsys, tmp_path):
         mrcz.write(names[-1], stack, kind="stack")
     assert len(names) > 20
     for method in ("fdr", "tails"):
-        code, out, err = run(capsys, "correct", *names, "--stack", "--sum", "--mask", "--measure", "--json", "--method",
-                             method, "-o", tmp_path / method)  # fmt: skip
+        code, out, err = run(
+            capsys,
+            "correct",
+            *names,
+            "--stack",
+            "--sum",
+            "--mask",
+            "--measure",
+            "--json",
+            "--method",
+            method,
+            "-o",
+            tmp_path / method,
+        )
         assert code == 0 and err == "" and len(records(out)) == len(names)
         for name in names:
             assert not np.isnan(mrcz.read(tmp_path / method / f"{name.stem}_corrected.mrcz")).any()
@@ -496,8 +556,9 @@ def test_koma_measures_itself_and_not_the_filter_alone(capsys, session, tmp_path
     out = run(capsys, "correct", *files, "--report", "--measure", "--json")[1]
     alone = records(out)
     for method in ("fdr", "none"):
-        _, out, _ = run(capsys, "koma", *files, "-a", 2, "--sum", "-o", tmp_path / method, "--measure", "--json",
-                        "--method", method)  # fmt: skip
+        _, out, _ = run(
+            capsys, "koma", *files, "-a", 2, "--sum", "-o", tmp_path / method, "--measure", "--json", "--method", method
+        )
         together = sorted(records(out), key=lambda r: r["number"])
         for one, both in zip(alone, together, strict=True):
             assert both["R_before"] == one["R_before"]

@@ -53,8 +53,10 @@ def test_help_loses_nothing(capsys, monkeypatch):
 
 def test_examples_stay_examples():
     assert _help.blocks("One\nline.\n\nmrcz a b   does\n  mrcz c     more  so\n\nmrcz is\na word.") == [
-        "One line.", [("mrcz a b", "does"), ("mrcz c", "more  so")], "mrcz is a word.",
-    ]  # fmt: skip
+        "One line.",
+        [("mrcz a b", "does"), ("mrcz c", "more  so")],
+        "mrcz is a word.",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -122,27 +122,61 @@ def hostile(tmp_path_factory):
         data = (folder / "source.mrcz").read_bytes()
         end = reader.index.end
         footer = encode_footer(
-            reader.index, header_bytes=data[:1024], extended_header_bytes=data[1024 : reader.header.data_offset],
-            start=end, **fields,
-        )  # fmt: skip
+            reader.index,
+            header_bytes=data[:1024],
+            extended_header_bytes=data[1024 : reader.header.data_offset],
+            start=end,
+            **fields,
+        )
     (folder / "source.mrcz").write_bytes(data[:end] + footer)
     assert load_footer(lambda at, n: (data[:end] + footer)[at : at + n], end + len(footer)) is not None
     return folder
 
 
 COMMANDS = [
-    "header {all}", "header --json -v -r {}", "validate {all}", "validate --json -r {}", "header --set {ev}=1 {bad}",
-    "header --dry-run --label {ev} {evil}", "header --set pixel-size=2 --dry-run -r {}", "info {all}",
-    "info -v -r {}", "info --json -v -r {}", "info --strict {all}", "verify -r {}", "verify -v -r {}",
-    "verify --json {all}", "verify {}/lab.mrc {}/json.mrc", "compress --dry-run {all}", "compress -v -r {} -o {tmp}/",
-    "compress --json -r {} -o {tmp}/", "compress -c " + EVIL + " {}/lab.mrc", "compress --" + EVIL, EVIL, "--" + EVIL,
-    "decompress -r {} -o {tmp}/", "decompress {}/source.mrcz -o {tmp}/" + EVIL, "recover --dry-run {bad}",
-    "recover {evil} -o {tmp}/x.mrc", "recover --json {bad}", "mount {}/" + EVIL + " {tmp}", "correct -r {} -o {tmp}",
-    "correct --json -v -r {} -o {tmp}", "correct --gain {bad} {}/lab.mrc", "koma -r {} -o {tmp} -a 1",
-    "gain convert {bad} -o {tmp}/g.mrc", "gain orient {evil} {evil}", "clean {}", "clean --dry-run --json -r {}",
-    "clean {}/" + EVIL, "clean --older-than " + EVIL, "demo --keep {evil}", "completion " + EVIL,
-    "-i {evil} -o {tmp}/" + EVIL + ".mrcz", "-i {bad} -o {tmp}/x",
-]  # fmt: skip
+    "header {all}",
+    "header --json -v -r {}",
+    "validate {all}",
+    "validate --json -r {}",
+    "header --set {ev}=1 {bad}",
+    "header --dry-run --label {ev} {evil}",
+    "header --set pixel-size=2 --dry-run -r {}",
+    "info {all}",
+    "info -v -r {}",
+    "info --json -v -r {}",
+    "info --strict {all}",
+    "verify -r {}",
+    "verify -v -r {}",
+    "verify --json {all}",
+    "verify {}/lab.mrc {}/json.mrc",
+    "compress --dry-run {all}",
+    "compress -v -r {} -o {tmp}/",
+    "compress --json -r {} -o {tmp}/",
+    "compress -c " + EVIL + " {}/lab.mrc",
+    "compress --" + EVIL,
+    EVIL,
+    "--" + EVIL,
+    "decompress -r {} -o {tmp}/",
+    "decompress {}/source.mrcz -o {tmp}/" + EVIL,
+    "recover --dry-run {bad}",
+    "recover {evil} -o {tmp}/x.mrc",
+    "recover --json {bad}",
+    "mount {}/" + EVIL + " {tmp}",
+    "correct -r {} -o {tmp}",
+    "correct --json -v -r {} -o {tmp}",
+    "correct --gain {bad} {}/lab.mrc",
+    "koma -r {} -o {tmp} -a 1",
+    "gain convert {bad} -o {tmp}/g.mrc",
+    "gain orient {evil} {evil}",
+    "clean {}",
+    "clean --dry-run --json -r {}",
+    "clean {}/" + EVIL,
+    "clean --older-than " + EVIL,
+    "demo --keep {evil}",
+    "completion " + EVIL,
+    "-i {evil} -o {tmp}/" + EVIL + ".mrcz",
+    "-i {bad} -o {tmp}/x",
+]
 
 
 @pytest.mark.parametrize("line", COMMANDS, ids=str)
@@ -261,8 +295,11 @@ def test_a_full_disk_is_named(capsys, many, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(Disk, "pwrite", full)
-        for words in (["compress", many / "1.mrc"], ["compress", many / "1.mrc", "-o", many / "sub/x.mrcz"],
-                      ["correct", "--method", "none", many / "1.mrc"]):  # fmt: skip
+        for words in (
+            ["compress", many / "1.mrc"],
+            ["compress", many / "1.mrc", "-o", many / "sub/x.mrcz"],
+            ["correct", "--method", "none", many / "1.mrc"],
+        ):
             code, _, err = run(capsys, *words)
             folder = many / "sub" if "-o" in words else many
             assert code == 1 and err == f"mrcz: {many / '1.mrc'}: {folder} is full (No space left on device)\n"
@@ -297,14 +334,29 @@ COMMON = {"record", "command", "path", "status", "ok", "error", "damaged", "seco
 @pytest.mark.parametrize(
     "words",
     [
-        "header {m} {no}", "header --set pixel-size=2 {m} {no}", "validate {m} {no} {bad}", "info {m} {no}",
-        "verify {m} {no} {bad}", "verify {m} {m}", "compress -o {t}/o/ {m} {no} {bad}",
-        "compress --dry-run {m}", "decompress -o {t}/d/ {z} {no}", "recover --dry-run {z}", "recover {no}",
-        "correct -o {t}/c {m} {no}", "koma -a 1 -o {t}/k {m} {no}", "gain make {m} -o {t}/g.mrc",
-        "gain orient {m} {no}", "gain orient {m} {z}", "gain gamma {m} {no}", "gain convert {no} -o {t}/h.mrc",
-        "clean {t}", "clean {no}", "demo --frames 2 --size 32",
+        "header {m} {no}",
+        "header --set pixel-size=2 {m} {no}",
+        "validate {m} {no} {bad}",
+        "info {m} {no}",
+        "verify {m} {no} {bad}",
+        "verify {m} {m}",
+        "compress -o {t}/o/ {m} {no} {bad}",
+        "compress --dry-run {m}",
+        "decompress -o {t}/d/ {z} {no}",
+        "recover --dry-run {z}",
+        "recover {no}",
+        "correct -o {t}/c {m} {no}",
+        "koma -a 1 -o {t}/k {m} {no}",
+        "gain make {m} -o {t}/g.mrc",
+        "gain orient {m} {no}",
+        "gain orient {m} {z}",
+        "gain gamma {m} {no}",
+        "gain convert {no} -o {t}/h.mrc",
+        "clean {t}",
+        "clean {no}",
+        "demo --frames 2 --size 32",
     ],
-)  # fmt: skip
+)
 def test_every_object_has_the_same_keys(capsys, tmp_path, words):
     counts = np.random.default_rng(1).poisson(5, (4, 32, 32)).astype("i2")
     mrcz.write(tmp_path / "m.mrc", counts)

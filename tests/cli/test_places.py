@@ -65,8 +65,15 @@ def test_folders_may_be_called_anything_and_other_names_too(folder):
 
 # ---- names of open files ---------------------------------------------------------------------------------------------
 
-OPEN = ["/dev/stdout", "/dev/stderr", "/dev/fd/1", "/proc/self/fd/1", "/proc/thread-self/fd/1", "/dev/../dev/fd/1",
-        "link"]  # fmt: skip
+OPEN = [
+    "/dev/stdout",
+    "/dev/stderr",
+    "/dev/fd/1",
+    "/proc/self/fd/1",
+    "/proc/thread-self/fd/1",
+    "/dev/../dev/fd/1",
+    "link",
+]
 
 
 def shell(command):
@@ -82,10 +89,13 @@ def test_what_output_is_redirected_to_is_not_replaced(folder, name):
         os.symlink("/dev/stdout", "link")
     to = "2>" if name == "/dev/stderr" else ">"
     commands = [
-        f"compress --force a.mrc -o {name}", f"compress --replace-any a.mrc -o {name}", f"compress a.mrc -o {name}",
-        f"decompress -f a.mrcz -o {name}", f"recover --force a.mrcz -o {name}",
+        f"compress --force a.mrc -o {name}",
+        f"compress --replace-any a.mrc -o {name}",
+        f"compress a.mrc -o {name}",
+        f"decompress -f a.mrcz -o {name}",
+        f"recover --force a.mrcz -o {name}",
         f"compress - --force -o {name} < a.mrc",
-    ]  # fmt: skip
+    ]
     for command in commands if name == "/dev/stdout" else commands[:1]:
         with open("taken", "w") as file:
             file.write("what was there\n")
@@ -133,8 +143,17 @@ class Finder:
 sys.meta_path.insert(0, Finder())
 runpy.run_module("mrcz", run_name="__main__", alter_sys=True)
 """
-MODULES = ["mrcz.cli", "argparse", "mrcz.errors", "mrcz.cli._shared", "mrcz.cli.koma", "numpy", "numpy.linalg",
-           "mrcz.file.reader", "mrcz.container.modes"]  # fmt: skip
+MODULES = [
+    "mrcz.cli",
+    "argparse",
+    "mrcz.errors",
+    "mrcz.cli._shared",
+    "mrcz.cli.koma",
+    "numpy",
+    "numpy.linalg",
+    "mrcz.file.reader",
+    "mrcz.container.modes",
+]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")

@@ -37,10 +37,18 @@ def test_info_json(capsys, movie, tmp_path):
 def test_info_of_every_mode(capsys, tmp_path, rng):
     counts = rng.poisson(3, (2, 6, 8)).clip(0, 15).astype(np.uint8)
     images = {
-        0: counts, 1: counts.astype(np.int16), 2: counts.astype(np.float32), 3: counts.astype(np.complex64),
-        4: counts + 1j * counts.astype(np.complex64), 6: counts.astype(np.uint16), 7: counts.astype(np.int32),
-        8: counts.astype(np.uint32), 12: counts.astype(np.float16), 16: np.stack([counts] * 3, axis=-1), 101: counts,
-    }  # fmt: skip
+        0: counts,
+        1: counts.astype(np.int16),
+        2: counts.astype(np.float32),
+        3: counts.astype(np.complex64),
+        4: counts + 1j * counts.astype(np.complex64),
+        6: counts.astype(np.uint16),
+        7: counts.astype(np.int32),
+        8: counts.astype(np.uint32),
+        12: counts.astype(np.float16),
+        16: np.stack([counts] * 3, axis=-1),
+        101: counts,
+    }
     for mode, pixels in images.items():
         for suffix in (".mrc", ".mrcz"):
             path = tmp_path / f"{mode}{suffix}"

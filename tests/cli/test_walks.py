@@ -36,9 +36,13 @@ def tree(tmp_path):
 
 
 LEFT = {
-    ".snapshot": "hidden", ".hidden.mrc": "hidden", "notes.txt": "of another kind", "link": "link to a folder",
-    "pipe.mrc": "FIFO, device or socket", ".d.mrcz.0123abcd.part": "unfinished",
-}  # fmt: skip
+    ".snapshot": "hidden",
+    ".hidden.mrc": "hidden",
+    "notes.txt": "of another kind",
+    "link": "link to a folder",
+    "pipe.mrc": "FIFO, device or socket",
+    ".d.mrcz.0123abcd.part": "unfinished",
+}
 
 
 def test_what_a_walk_takes_and_leaves(tree):

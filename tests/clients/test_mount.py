@@ -53,10 +53,30 @@ def test_relion_motion_correction(tmp_path, rng):
             "movie.mrcs 1\n"
         )
         done = subprocess.run(
-            ["relion_run_motioncorr", "--i", "movies.star", "--o", "out/", "--use_own", "--j", "1", "--patch_x", "1",
-             "--patch_y", "1", "--bfactor", "150", "--dose_per_frame", "1", "--only_do_unfinished"],
-            cwd=folder, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+            [
+                "relion_run_motioncorr",
+                "--i",
+                "movies.star",
+                "--o",
+                "out/",
+                "--use_own",
+                "--j",
+                "1",
+                "--patch_x",
+                "1",
+                "--patch_y",
+                "1",
+                "--bfactor",
+                "150",
+                "--dose_per_frame",
+                "1",
+                "--only_do_unfinished",
+            ],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         found = sorted((folder / "out").rglob("movie.mrc"))
         assert found, done.stdout + done.stderr

@@ -40,8 +40,13 @@ def test_xxh64_agrees_with_the_plain_one(data):
 def test_a_chunk_header_is_read():
     head = parse_chunk_header(chunk(nbytes=100, cbytes=40), nbytes=100, remaining=40)
     assert (head.version, head.flags, head.typesize, head.nbytes, head.blocksize, head.cbytes) == (
-        2, 0x84, 1, 100, 100, 40,
-    )  # fmt: skip
+        2,
+        0x84,
+        1,
+        100,
+        100,
+        40,
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,9 +80,18 @@ def test_the_core_has_the_same_largest_frame(nbytes, says):
     places, sums = np.zeros(1, np.int64), np.zeros((1, 5))
     with pytest.raises(ValueError, match=says):
         write(
-            -1, [np.zeros((1, 1), np.uint8)], 0, places, places.copy(), places.astype(np.uint64), sums, ny=1, nx=nbytes,
-            stored=nbytes, pixel_type=PIXEL_TYPES["u1"],
-        )  # fmt: skip
+            -1,
+            [np.zeros((1, 1), np.uint8)],
+            0,
+            places,
+            places.copy(),
+            places.astype(np.uint64),
+            sums,
+            ny=1,
+            nx=nbytes,
+            stored=nbytes,
+            pixel_type=PIXEL_TYPES["u1"],
+        )
 
 
 def test_the_header_has_the_same_largest_frame():

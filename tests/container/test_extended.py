@@ -34,8 +34,10 @@ def test_fei1_of_a_real_micrograph(data_dir):
     first = extended.decoded[0]
     assert (first["Metadata size"], first["Metadata version"]) == (768, 0)
     assert (first["Microscope type"], first["Application"], first["Camera name"]) == (
-        b"TITAN52336320", b"Fei EPU", b"EF-CCD",
-    )  # fmt: skip
+        b"TITAN52336320",
+        b"Fei EPU",
+        b"EF-CCD",
+    )
     assert (first["HT"], first["Magnification"], first["Applied defocus"]) == (300000, 165000, -8e-7)
     assert first["Pixel size X"] == pytest.approx(0.8537755e-10)
     assert (first["Readout area right"], first["Readout area bottom"]) == (3710, 3838)
@@ -163,9 +165,12 @@ def test_extended_header_is_a_value():
 
 
 @given(
-    data=st.binary(max_size=3000), exttyp=st.sampled_from(["FEI1", "FEI2", "SERI", "AGAR", "CCP4", "", "MRCO", "json"]),
-    nint=st.integers(-40, 40), nreal=st.integers(-(2**15), 2**15 - 1), order=st.sampled_from("<>"),
-)  # fmt: skip
+    data=st.binary(max_size=3000),
+    exttyp=st.sampled_from(["FEI1", "FEI2", "SERI", "AGAR", "CCP4", "", "MRCO", "json"]),
+    nint=st.integers(-40, 40),
+    nreal=st.integers(-(2**15), 2**15 - 1),
+    order=st.sampled_from("<>"),
+)
 def test_any_bytes_decode(data, exttyp, nint, nreal, order):
     try:
         value = decode_extended(exttyp, data, header(5, order, nint=nint, nreal=nreal))

@@ -31,9 +31,15 @@ def test_footer_round_trip(n, compress):
     index = make_index(n)
     header = bytes(range(256)) * 4
     footer = encode_footer(
-        index, header_bytes=header, extended_header_bytes=b"", metadata=META, source_header=header[::-1],
-        writer="test 1", extra={"later": [1, 2]}, compress=compress,
-    )  # fmt: skip
+        index,
+        header_bytes=header,
+        extended_header_bytes=b"",
+        metadata=META,
+        source_header=header[::-1],
+        writer="test 1",
+        extra={"later": [1, 2]},
+        compress=compress,
+    )
     back = decode(footer, index)
     assert back.index == index
     assert (back.header_hash, back.extended_header_hash) == (xxh64(header), xxh64(b""))
@@ -55,9 +61,11 @@ def test_any_index_round_trips(sizes, gaps, hashes, stats, compress, away):
     n = len(sizes)
     offsets = 1024 + np.cumsum([0, *sizes])[:n] + np.cumsum(gaps)[:n]
     index = FrameIndex(
-        offsets, sizes, np.arange(n, dtype="u8") << np.uint64(57) if hashes else None,
+        offsets,
+        sizes,
+        np.arange(n, dtype="u8") << np.uint64(57) if hashes else None,
         np.full((n, 4), [np.nan, -1, 0, 1e300]) if stats else None,
-    )  # fmt: skip
+    )
     start = max(index.end, 1024) + away
     footer = encode_footer(index, compress=compress, start=start)
     back = decode(footer, start=start)
@@ -179,9 +187,12 @@ HUGE = 2**64 - 1
 @pytest.mark.parametrize(
     "footer",
     [
-        *(with_body({"frames": 0, "sizes": b"", "first": 1024}, **{name: value})
-          for name in ("start", "stored", "raw", "frames") for value in (HUGE, 2**63, 2**31, 0, 5)
-          if (name, value) != ("frames", 0)),
+        *(
+            with_body({"frames": 0, "sizes": b"", "first": 1024}, **{name: value})
+            for name in ("start", "stored", "raw", "frames")
+            for value in (HUGE, 2**63, 2**31, 0, 5)
+            if (name, value) != ("frames", 0)
+        ),
         with_body({"frames": 0, "sizes": b"", "first": 1024}, flags=1),
         with_body({"frames": 0, "sizes": b"", "first": 1024}, flags=2),
         with_body(b""),
@@ -207,7 +218,7 @@ HUGE = 2**64 - 1
         with_body({"frames": 0, "first": 1024, "sizes": b"", "metadata": {"size": HUGE}}),
         with_body({"frames": 0, "first": 1024, "sizes": b"", "metadata": {"size": -1}}),
     ],
-)  # fmt: skip
+)
 def test_hostile_footers_are_refused(footer):
     with pytest.raises(FormatError):
         decode_footer(footer, 1024 + len(footer), data_offset=1024)

@@ -42,15 +42,27 @@ class Old:
 
 def test_json_as_the_old_package_wrote_it():
     data = {
-        "axis": Axis.X, "array": np.arange(3), "scalar": np.float32(1.5), "flag": np.bool_(True), "object": Old(),
-        "nested": {"list": [1, None, "µ"]}, "when": dt.datetime(2026, 1, 2, 3, 4, 5), "subclass": OrderedDict(a=1),
-    }  # fmt: skip
+        "axis": Axis.X,
+        "array": np.arange(3),
+        "scalar": np.float32(1.5),
+        "flag": np.bool_(True),
+        "object": Old(),
+        "nested": {"list": [1, None, "µ"]},
+        "when": dt.datetime(2026, 1, 2, 3, 4, 5),
+        "subclass": OrderedDict(a=1),
+    }
     raw = encode_json(data)
     assert len(raw) % 64 == 0
     assert json.loads(raw) == {
-        "axis": "Enum.Axis.X", "array": [0, 1, 2], "scalar": 1.5, "flag": True, "object": {"old": 1},
-        "nested": {"list": [1, None, "µ"]}, "when": "2026-01-02T03:04:05", "subclass": {"a": 1},
-    }  # fmt: skip
+        "axis": "Enum.Axis.X",
+        "array": [0, 1, 2],
+        "scalar": 1.5,
+        "flag": True,
+        "object": {"old": 1},
+        "nested": {"list": [1, None, "µ"]},
+        "when": "2026-01-02T03:04:05",
+        "subclass": {"a": 1},
+    }
     assert decode_extended("json", raw) == json.loads(raw)
     assert len(encode_json({}, align=1)) == 2
     with pytest.raises(TypeError, match="metadata of type object"):
@@ -176,8 +188,12 @@ def test_near_relatives_become_what_they_derive_from():
 
     assert unpack(pack(Mine(a=1))) == {"a": 1}
     assert unpack(pack([Number(1.5), deque([1, 2]), range(3), pathlib.PurePosixPath("a/b"), bytearray(b"x")])) == [
-        1.5, [1, 2], [0, 1, 2], "a/b", b"x",
-    ]  # fmt: skip
+        1.5,
+        [1, 2],
+        [0, 1, 2],
+        "a/b",
+        b"x",
+    ]
     assert unpack(pack(Point(1, 2))) == (1, 2)
     assert unpack(pack({"x": Old()})) == {"x": {"old": 1}}
     assert unpack(pack(np.array([1, "a"], object))) == [1, "a"]
@@ -324,8 +340,10 @@ def test_25_megabytes():
     """Sizes only: figures are the benchmark's."""
     data = {
         "frames": [{"defocus": 1.5 * i, "name": f"frame {i}", "shift": [0.1, 0.2]} for i in range(50_000)],
-        "positions": np.zeros((500_000, 2)), "raw": bytes(10_000_000), "notes": "x" * 3_000_000,
-    }  # fmt: skip
+        "positions": np.zeros((500_000, 2)),
+        "raw": bytes(10_000_000),
+        "notes": "x" * 3_000_000,
+    }
     raw = pack(data)
     assert len(raw) > 20_000_000
     back = unpack(raw)
@@ -364,12 +382,15 @@ def test_an_enum_imports_and_runs_nothing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "made_up_here", module)
     before = set(sys.modules)
     cases = {
-        ("made_up_eager", "E", "A", 1): "Enum.E.A", ("made_up_lazy", "E", "A", 1): "Enum.E.A",
-        ("made_up_here", "Odd", "A", 1): Odd.A, ("made_up_here", "Odd", "B", 7): "Enum.Odd.B",
-        ("mrcz", "ioMRC", "A", 1): "Enum.ioMRC.A", ("mrcz", "ioMRC.E", "A", 1): "Enum.E.A",
+        ("made_up_eager", "E", "A", 1): "Enum.E.A",
+        ("made_up_lazy", "E", "A", 1): "Enum.E.A",
+        ("made_up_here", "Odd", "A", 1): Odd.A,
+        ("made_up_here", "Odd", "B", 7): "Enum.Odd.B",
+        ("mrcz", "ioMRC", "A", 1): "Enum.ioMRC.A",
+        ("mrcz", "ioMRC.E", "A", 1): "Enum.E.A",
         ("made_up_here", "Odd.__class__", "A", 1): "Enum.__class__.A",
         ("email.mime.made", "E", "A", 1): "Enum.E.A",
-    }  # fmt: skip
+    }
     for names, expected in cases.items():
         assert unpack(ext(5, pack(list(names)))) == expected, names
     assert asked == [] and set(sys.modules) == before

@@ -85,8 +85,15 @@ def test_any_other_name_is_taken(suffix):
 def test_unfinished_names():
     assert unfinished_name(".movie.mrcz.1f2e3d4c.part") == "movie.mrcz"
     assert unfinished_name(".a\nb.mrcz.1f2e3d4c.tmp") == "a\nb.mrcz"
-    for name in ("movie.mrcz.1f2e3d4c.part", ".movie.mrcz.part", ".movie.mrcz.1F2E3D4C.part", ".1f2e3d4c.part",
-                 ".movie.mrcz.1f2e3d4.part", ".movie.mrcz.1f2e3d4c.partial", ".x.1f2e3d4c.part.mrc"):  # fmt: skip
+    for name in (
+        "movie.mrcz.1f2e3d4c.part",
+        ".movie.mrcz.part",
+        ".movie.mrcz.1F2E3D4C.part",
+        ".1f2e3d4c.part",
+        ".movie.mrcz.1f2e3d4.part",
+        ".movie.mrcz.1f2e3d4c.partial",
+        ".x.1f2e3d4c.part.mrc",
+    ):
         assert unfinished_name(name) is None
 
 

@@ -62,10 +62,16 @@ def test_we_decode_what_c_blosc2_encodes(kind, n, codec, filter, typesize, level
 
     data = pixels(kind, n, n)
     packed = blosc2.compress2(
-        np.frombuffer(data, np.uint8), typesize=typesize, clevel=level, codec=blosc2.Codec[codec],
-        filters=[blosc2.Filter[filter]], filters_meta=[0], blocksize=blocksize,
-        splitmode=blosc2.SplitMode[split], nthreads=nthreads,
-    )  # fmt: skip
+        np.frombuffer(data, np.uint8),
+        typesize=typesize,
+        clevel=level,
+        codec=blosc2.Codec[codec],
+        filters=[blosc2.Filter[filter]],
+        filters_meta=[0],
+        blocksize=blocksize,
+        splitmode=blosc2.SplitMode[split],
+        nthreads=nthreads,
+    )
     assert packed[0] == 5
     if not packed[2] & 0x10:  # it stores nothing of what is left over where streams do not divide a block
         assume(int.from_bytes(packed[8:12], "little") % typesize == 0)
@@ -109,9 +115,19 @@ def header(nbytes, cbytes, *, flags=0x15, typesize=1, blocksize=None, filters=(0
 @pytest.mark.parametrize("blocksize", (4, 12, 100, 240))
 @pytest.mark.parametrize(
     "kind,typesize,value",
-    ((ZEROS, 1, b""), (ZEROS, 7, b""), (NAN, 4, b""), (NAN, 8, b""), (REPEATED, 1, b"\5"), (REPEATED, 2, b"ab"),
-     (REPEATED, 3, b"abc"), (REPEATED, 4, b"abcd"), (REPEATED, 8, b"abcdefgh"), (REPEATED, 240, bytes(range(240)))),
-)  # fmt: skip
+    (
+        (ZEROS, 1, b""),
+        (ZEROS, 7, b""),
+        (NAN, 4, b""),
+        (NAN, 8, b""),
+        (REPEATED, 1, b"\5"),
+        (REPEATED, 2, b"ab"),
+        (REPEATED, 3, b"abc"),
+        (REPEATED, 4, b"abcd"),
+        (REPEATED, 8, b"abcdefgh"),
+        (REPEATED, 240, bytes(range(240))),
+    ),
+)
 def test_chunks_of_one_value(kind, typesize, value, blocksize):
     packed = header(240, 32 + len(value), typesize=typesize, blocksize=blocksize, blosc2_flags=kind << 4) + value
     nan = np.full(240 // typesize, np.nan, f"<f{typesize}").tobytes() if kind == NAN else b""
@@ -145,20 +161,33 @@ def test_streams_of_one_byte():
     split = {"flags": 0x05, "typesize": 2, "filters": (0, 0, 0, 0, 0, 1)}
     assert decode(one_block(stream(0) + stream(-9, b"\1"), **split), 64) == b"\0\x09" * 32
     for wrong in (
-        stream(-256, b"\1"), stream(-1, b"\0"), stream(-1, b"\3"), stream(-1, b"\2"), stream(-1),
-        stream(-(2**31), b"\1"), stream(0)[:3], stream(65, bytes(64)), stream(2**31 - 1, b"\1"),
-    ):  # fmt: skip
+        stream(-256, b"\1"),
+        stream(-1, b"\0"),
+        stream(-1, b"\3"),
+        stream(-1, b"\2"),
+        stream(-1),
+        stream(-(2**31), b"\1"),
+        stream(0)[:3],
+        stream(65, bytes(64)),
+        stream(2**31 - 1, b"\1"),
+    ):
         with pytest.raises(CoreError):
             chunk.decode(one_block(wrong), np.empty(64, np.uint8))
 
 
 GOOD = one_block(stream(64, bytes(range(64))), filters=(0, 0, 0, 0, 0, 1), typesize=2)
 ALLOWED = {
-    0: {3, 4, 5}, 1: set(range(256)),  # the codec's own version, which nobody looks at
+    0: {3, 4, 5},
+    1: set(range(256)),  # the codec's own version, which nobody looks at
     2: {flags for flags in range(256) if flags & 13 == 5 and flags >> 5 in (0, 1, 3, 4)},
-    **{16 + k: {0} for k in range(5)}, 21: {0, 1, 2}, 22: {0, 1, 2, 4, 5}, 23: {0}, **{24 + k: {0} for k in range(6)},
-    30: {0}, 31: {0, 1 << 4, 2 << 4, 3 << 4},
-}  # fmt: skip
+    **{16 + k: {0} for k in range(5)},
+    21: {0, 1, 2},
+    22: {0, 1, 2, 4, 5},
+    23: {0},
+    **{24 + k: {0} for k in range(6)},
+    30: {0},
+    31: {0, 1 << 4, 2 << 4, 3 << 4},
+}
 
 
 @pytest.mark.parametrize("position", ALLOWED)
@@ -188,10 +217,14 @@ def test_plug_in_codecs_are_refused_by_their_number():
 
 def test_messages():
     for change, message in (
-        ({16: 32}, "filter number 32, which is not undone here"), ({16: 1, 21: 2}, "filter number 2, "),
-        ({29: 1}, "filter number 1, "), ({31: 8}, "flags 0x815, of a feature that is not read here"),
-        ({30: 1}, "flags 0x10015, of"), ({22: 38}, "codec number 38"), ({0: 6}, "version 6 is neither"),
-    ):  # fmt: skip
+        ({16: 32}, "filter number 32, which is not undone here"),
+        ({16: 1, 21: 2}, "filter number 2, "),
+        ({29: 1}, "filter number 1, "),
+        ({31: 8}, "flags 0x815, of a feature that is not read here"),
+        ({30: 1}, "flags 0x10015, of"),
+        ({22: 38}, "codec number 38"),
+        ({0: 6}, "version 6 is neither"),
+    ):
         bad = bytearray(GOOD)
         for position, value in change.items():
             bad[position] = value

@@ -63,9 +63,16 @@ KINDS = ("zeros", "constant", "noise", "ramp", "int16", "float32", "0.01", "0.3"
 def test_python_blosc_decodes_what_we_encode(kind, n, codec, filter, typesize, split, profile, blocksize, checksum):
     data = pixels(kind, n, n)
     packed = chunk.encode(
-        data, codec=CODECS[codec], level=1, profile=profile, filter=filter, typesize=typesize, split=split,
-        blocksize=blocksize, checksum=checksum,
-    )  # fmt: skip
+        data,
+        codec=CODECS[codec],
+        level=1,
+        profile=profile,
+        filter=filter,
+        typesize=typesize,
+        split=split,
+        blocksize=blocksize,
+        checksum=checksum,
+    )
     head = chunk.parse(packed)
     blocks = -(-n // head["blocksize"])
     assert head["cbytes"] == len(packed) <= n + 16 + 4 * blocks
@@ -238,9 +245,18 @@ def test_lazy_blosc2_chunks_are_refused():
 
 @pytest.mark.parametrize(
     "settings_",
-    ({"codec": 4}, {"codec": 7}, {"filter": 3}, {"typesize": 0}, {"typesize": 256}, {"blocksize": -1}, {"profile": 3},
-     {"level": 23}, {"codec": 5, "level": 10}),
-)  # fmt: skip
+    (
+        {"codec": 4},
+        {"codec": 7},
+        {"filter": 3},
+        {"typesize": 0},
+        {"typesize": 256},
+        {"blocksize": -1},
+        {"profile": 3},
+        {"level": 23},
+        {"codec": 5, "level": 10},
+    ),
+)
 def test_wrong_settings_are_refused(settings_):
     with pytest.raises(ValueError, match=rf"^(zstd )?{list(settings_)[-1]} (must be|number)"):
         chunk.encode(bytes(100), **settings_)

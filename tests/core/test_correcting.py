@@ -87,8 +87,10 @@ def corrections(shape, stack):
     """Every combination of steps that a Correction can have."""
     rng = np.random.default_rng(5)
     images = {
-        "dark": rng.normal(0.1, 0.01, shape), "gain": rng.uniform(0.8, 1.2, shape), "koma": rng.normal(0, 0.1, shape)
-    }  # fmt: skip
+        "dark": rng.normal(0.1, 0.01, shape),
+        "gain": rng.uniform(0.8, 1.2, shape),
+        "koma": rng.normal(0, 0.1, shape),
+    }
     if images["gain"].size > 2:
         images["gain"].flat[:2] = 0, np.nan
     for names in ((), ("gain",), ("dark", "gain", "koma")):
@@ -98,11 +100,18 @@ def corrections(shape, stack):
 
 
 FILES = {
-    "bytes": (np.uint8, {}), "signed": (np.int8, {}), "packed": (np.uint8, {"pack": True}), "int16": (np.int16, {}),
-    "uint16": (np.uint16, {}), "float": (np.float32, {}), "half": (np.float16, {}),
-    "big-endian": (np.int16, {"byteorder": ">"}), "zlib": (np.uint8, {"codec": "zlib"}),
-    "small blocks": (np.uint8, {"blocksize": 1024}), "plain": (np.uint8, {"codec": "none"}),
-}  # fmt: skip
+    "bytes": (np.uint8, {}),
+    "signed": (np.int8, {}),
+    "packed": (np.uint8, {"pack": True}),
+    "int16": (np.int16, {}),
+    "uint16": (np.uint16, {}),
+    "float": (np.float32, {}),
+    "half": (np.float16, {}),
+    "big-endian": (np.int16, {"byteorder": ">"}),
+    "zlib": (np.uint8, {"codec": "zlib"}),
+    "small blocks": (np.uint8, {"blocksize": 1024}),
+    "plain": (np.uint8, {"codec": "none"}),
+}
 
 
 @pytest.mark.parametrize(
@@ -142,8 +151,9 @@ def test_noise_and_lists_in_any_order_are_left_to_the_frame(tmp_path, rng):
     for name in ("index", "weight", "fill"):
         state[name] = state[name][::-1]
     for correction in (
-        Correction(outliers=model, noise=True, seed=3), Correction(outliers=OutlierModel.from_dict(state))
-    ):  # fmt: skip
+        Correction(outliers=model, noise=True, seed=3),
+        Correction(outliers=OutlierModel.from_dict(state)),
+    ):
         assert correction.steps is None
         expected = np.stack([correction.apply_frame(frame, number=k) for k, frame in enumerate(stack)])
         with mrcz.open(path, correction=correction) as reader:
@@ -188,8 +198,12 @@ def test_events_belong_to_their_frame(tmp_path, rng, blocks):
     stack = rng.poisson(1, (n, *shape)).astype(np.uint8)
     path = tmp_path / "m.mrcz"
     mrcz.write(path, stack, sync=False, blocksize=65536 if blocks else None)
-    steps = Steps(shape[0] * shape[1], index=np.array([7], np.int32), weight=np.zeros(1, np.float32),
-                  fill=np.full(1, 0.5, np.float32))  # fmt: skip
+    steps = Steps(
+        shape[0] * shape[1],
+        index=np.array([7], np.int32),
+        weight=np.zeros(1, np.float32),
+        fill=np.full(1, 0.5, np.float32),
+    )
     counts = rng.integers(0, 9, n)
     counts[0] = 8
     starts = np.concatenate(([0], np.cumsum(counts)))
@@ -205,18 +219,30 @@ def test_events_belong_to_their_frame(tmp_path, rng, blocks):
         out = np.empty((n, *shape), np.float32)
         with mrcz.open(path) as reader, open(path, "rb") as file:
             core.read(
-                file.fileno(), reader.index.offsets, reader.index.sizes, out, stored=stack[0].nbytes, pixel_type=1,
-                nx=shape[1], row_bytes=shape[1], n_threads=2, to_float=True, correction=steps,
+                file.fileno(),
+                reader.index.offsets,
+                reader.index.sizes,
+                out,
+                stored=stack[0].nbytes,
+                pixel_type=1,
+                nx=shape[1],
+                row_bytes=shape[1],
+                n_threads=2,
+                to_float=True,
+                correction=steps,
                 events=(starts, index, values),
-            )  # fmt: skip
+            )
         return out.reshape(n, -1)
 
     np.testing.assert_array_equal(read(starts, index, values), expected)
     for bad in (
-        (starts[:-1], index, values), (starts, index, values[:-1]), (starts + 1, index, values),
+        (starts[:-1], index, values),
+        (starts, index, values[:-1]),
+        (starts + 1, index, values),
         (starts, np.where(np.arange(index.size) == 3, 1 << 30, index).astype(np.int32), values),
-        (starts, index - 1 - index[0], values), (starts, np.repeat(index[:1], index.size), values),
-    ):  # fmt: skip
+        (starts, index - 1 - index[0], values),
+        (starts, np.repeat(index[:1], index.size), values),
+    ):
         with pytest.raises(ValueError, match=r"^events of frame 0|^events: a start a frame"):
             read(*bad)
 
@@ -224,13 +250,15 @@ def test_events_belong_to_their_frame(tmp_path, rng, blocks):
 def test_steps_that_do_not_fit_are_refused():
     two = np.ones(2, np.float32)
     for parts in (
-        {"gain": two}, {"dark": two}, {"pattern": two},
+        {"gain": two},
+        {"dark": two},
+        {"pattern": two},
         {"index": np.array([0, 3], np.int32), "weight": two, "fill": two},
         {"index": np.array([-1, 1], np.int32), "weight": two, "fill": two},
         {"index": np.array([1, 1], np.int32), "weight": two, "fill": two},
         {"index": np.array([1, 2], np.int32), "weight": two[:1], "fill": two},
         {"index": np.array([1, 2], np.int32), "weight": two, "fill": two[:1]},
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match=r"must have 3 float32|outside a frame of 3|differ in number"):
             Steps(3, **parts)
     steps, out = Steps(3, gain=np.ones(3, np.float32)), np.zeros(3, np.float32)

@@ -12,8 +12,13 @@ def layouts(stack):
     wide[:, :, ::2] = stack
     readonly = stack.copy()
     readonly.flags.writeable = False
-    return {"plain": stack, "strided": wide[:, :, ::2], "turned": stack.transpose(0, 2, 1).copy().transpose(0, 2, 1),
-            "list": list(stack), "read-only": readonly}  # fmt: skip
+    return {
+        "plain": stack,
+        "strided": wide[:, :, ::2],
+        "turned": stack.transpose(0, 2, 1).copy().transpose(0, 2, 1),
+        "list": list(stack),
+        "read-only": readonly,
+    }
 
 
 @pytest.mark.parametrize("shape", ((1, 1), (7, 9), (700, 801)))

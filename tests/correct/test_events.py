@@ -260,12 +260,18 @@ def test_too_many_are_refused():
 
 
 DETECTORS = {
-    "counts times a gain": ("float32", 1.0, "poisson"), "counts times 100": ("uint16", 100.0, "poisson"),
-    "big-endian": (">u2", 1.0, "poisson"), "int8": ("int8", 1.0, "poisson"), "float16": ("float16", 1.0, "poisson"),
-    "float64": ("float64", 1.0, "poisson"), "int64": ("int64", 1.0, "poisson"),
-    "integrating": ("uint16", 100.0, "pearson"), "integrating, floats": ("float32", 100.0, "pearson"),
-    "sCMOS": ("uint16", 15.0, "pearson"), "read noise alone": ("float32", 2.0, "pearson"),
-}  # fmt: skip
+    "counts times a gain": ("float32", 1.0, "poisson"),
+    "counts times 100": ("uint16", 100.0, "poisson"),
+    "big-endian": (">u2", 1.0, "poisson"),
+    "int8": ("int8", 1.0, "poisson"),
+    "float16": ("float16", 1.0, "poisson"),
+    "float64": ("float64", 1.0, "poisson"),
+    "int64": ("int64", 1.0, "poisson"),
+    "integrating": ("uint16", 100.0, "pearson"),
+    "integrating, floats": ("float32", 100.0, "pearson"),
+    "sCMOS": ("uint16", 15.0, "pearson"),
+    "read noise alone": ("float32", 2.0, "pearson"),
+}
 
 
 def recorded_by(name, rng, shape=(30, 256, 256)):
@@ -523,12 +529,22 @@ def test_stored_and_read_back(hit, tmp_path):
     assert Correction.from_dict(Correction(gamma=1.0).to_dict()).events is None
 
 
-@pytest.mark.parametrize(("name", "value", "match"), [
-    ("type", "mrcz.OutlierModel", "not an EventModel"), ("version", 2, "not an EventModel"),
-    ("frame", [0, 99], "outside"), ("pixel", [0, 64], "outside"), ("pixel", [-1, 5], "outside"),
-    ("frame", [1, 0], "order"), ("pixel", [[1], [2]], "number"), ("value", [1.0], "number"),
-    ("value", [1.0, np.inf], "finite"), ("fill", [np.nan, 1.0], "finite"), ("fill", None, "without fill"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    [
+        ("type", "mrcz.OutlierModel", "not an EventModel"),
+        ("version", 2, "not an EventModel"),
+        ("frame", [0, 99], "outside"),
+        ("pixel", [0, 64], "outside"),
+        ("pixel", [-1, 5], "outside"),
+        ("frame", [1, 0], "order"),
+        ("pixel", [[1], [2]], "number"),
+        ("value", [1.0], "number"),
+        ("value", [1.0, np.inf], "finite"),
+        ("fill", [np.nan, 1.0], "finite"),
+        ("fill", None, "without fill"),
+    ],
+)
 def test_a_stored_model_is_checked(name, value, match):
     state = EventModel(
         (8, 8), 9, 1e-7, 2, "poisson", "", np.array([0, 1]), np.array([3, 4]), np.ones(2), np.ones(2)

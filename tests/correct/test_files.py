@@ -9,10 +9,16 @@ from mrcz.correct import Correction, EventModel, fit_outliers
 from mrcz.correct._stack import time_sum
 
 FILES = {
-    "bytes": (np.uint8, {}), "signed": (np.int8, {}), "packed": (np.uint8, {"pack": True}), "int16": (np.int16, {}),
-    "uint16": (np.uint16, {}), "float": (np.float32, {}), "half": (np.float16, {}),
-    "big-endian": (np.int16, {"byteorder": ">"}), "plain": (np.uint8, {"codec": "none"}),
-}  # fmt: skip
+    "bytes": (np.uint8, {}),
+    "signed": (np.int8, {}),
+    "packed": (np.uint8, {"pack": True}),
+    "int16": (np.int16, {}),
+    "uint16": (np.uint16, {}),
+    "float": (np.float32, {}),
+    "half": (np.float16, {}),
+    "big-endian": (np.int16, {"byteorder": ">"}),
+    "plain": (np.uint8, {"codec": "none"}),
+}
 
 
 def movie(dtype, n, shape, seed=1):
@@ -101,10 +107,17 @@ def test_a_damaged_file_is_noticed_while_it_is_summed(tmp_path):
 @pytest.mark.parametrize(
     "n, dtype, pixel_type, fine",
     (
-        (257, "u2", 1, True), (258, "u2", 1, False), (256, "i2", 0, True), (257, "i2", 0, False), (2, "i2", 1, False),
-        (2, "u2", 0, False), (2, "u2", 3, False), (4369, "u2", 8, True), (4370, "u2", 8, False),
+        (257, "u2", 1, True),
+        (258, "u2", 1, False),
+        (256, "i2", 0, True),
+        (257, "i2", 0, False),
+        (2, "i2", 1, False),
+        (2, "u2", 0, False),
+        (2, "u2", 3, False),
+        (4369, "u2", 8, True),
+        (4370, "u2", 8, False),
     ),
-)  # fmt: skip
+)
 def test_sums_in_16_bits_only_where_they_fit(tmp_path, n, dtype, pixel_type, fine):
     value = {0: 0x80, 1: 0xFF, 3: 0xFF, 8: 0xFF}[pixel_type]
     (tmp_path / "raw").write_bytes(bytes([value]) * 4)
@@ -132,16 +145,31 @@ def test_a_file_is_read_through_events_as_its_array_is(tmp_path, kind):
     # some where outliers are, some frames without any
     places = [np.unique([*rng.integers(0, 3200, 6), outliers.index[k % 3]]) if k % 3 else [] for k in range(n)]
     frame = np.repeat(np.arange(n), [len(p) for p in places])
-    events = EventModel.from_dict({
-        "type": "mrcz.EventModel", "version": 1, "shape": shape, "n_frames": n, "alpha": 1e-7, "n_events": 5,
-        "noise": "poisson", "reason": "", "frame": frame, "pixel": np.concatenate(places),
-        "value": np.full(frame.size, 15), "fill": rng.uniform(0, 3, frame.size),
-    })  # fmt: skip
+    events = EventModel.from_dict(
+        {
+            "type": "mrcz.EventModel",
+            "version": 1,
+            "shape": shape,
+            "n_frames": n,
+            "alpha": 1e-7,
+            "n_events": 5,
+            "noise": "poisson",
+            "reason": "",
+            "frame": frame,
+            "pixel": np.concatenate(places),
+            "value": np.full(frame.size, 15),
+            "fill": rng.uniform(0, 3, frame.size),
+        }
+    )
     dark, gain = (rng.uniform(0.5, 1, shape).astype(np.float32) for _ in range(2))
     for parts in (
-        {}, {"gain": gain}, {"dark": dark, "gain": gain, "koma": dark}, {"outliers": outliers},
-        {"gain": gain, "outliers": outliers}, {"outliers": outliers, "noise": True, "seed": 3},
-    ):  # fmt: skip
+        {},
+        {"gain": gain},
+        {"dark": dark, "gain": gain, "koma": dark},
+        {"outliers": outliers},
+        {"gain": gain, "outliers": outliers},
+        {"outliers": outliers, "noise": True, "seed": 3},
+    ):
         correction = Correction(events=events, **parts)
         assert (correction.steps is None) == ("noise" in parts)
         expected = correction.apply(stack)

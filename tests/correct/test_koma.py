@@ -267,13 +267,27 @@ def test_a_state_of_before_weights_is_taken_up(rng):
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 3}, {"shape": [4, 6]}, {"total": np.zeros(3)}, {"total": np.full(20, np.nan)}, {"total": None},
-        {"weights": [1.0, 0.0, 1.0, 1.0]}, {"weights": [1.0, np.nan, 1.0, 1.0]}, {"weights": [1.0]}, {"positions": [0]},
-        {"window": [3, 1]}, {"window": [0, 99]}, {"included": 9}, {"pushed": 1}, {"pending": [[9, 0, True]]},
-        {"pending": [[0, 9, True]]}, {"means": [np.full((4, 5), np.nan, np.float32)] * 4},
-        {"means": [np.zeros((4, 5), "S3")] * 4}, {"radius": 0}, {"dtype": "int8"},
+        {"version": 3},
+        {"shape": [4, 6]},
+        {"total": np.zeros(3)},
+        {"total": np.full(20, np.nan)},
+        {"total": None},
+        {"weights": [1.0, 0.0, 1.0, 1.0]},
+        {"weights": [1.0, np.nan, 1.0, 1.0]},
+        {"weights": [1.0]},
+        {"positions": [0]},
+        {"window": [3, 1]},
+        {"window": [0, 99]},
+        {"included": 9},
+        {"pushed": 1},
+        {"pending": [[9, 0, True]]},
+        {"pending": [[0, 9, True]]},
+        {"means": [np.full((4, 5), np.nan, np.float32)] * 4},
+        {"means": [np.zeros((4, 5), "S3")] * 4},
+        {"radius": 0},
+        {"dtype": "int8"},
     ],
-)  # fmt: skip
+)
 def test_a_state_that_contradicts_itself_is_refused(rng, change):
     koma = Koma(2)
     for _ in range(4):
@@ -338,10 +352,21 @@ def test_plain_counts_stay_as_they_are(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("dtype", "kept"),
     [
-        ("b1", "i4"), ("i1", "i4"), ("i2", "i4"), ("i4", "i4"), ("u1", "i4"), ("u2", "i4"), ("u4", "f8"), ("i8", "f8"),
-        ("u8", "f8"), ("f2", "f4"), ("f4", "f4"), (">f4", "f4"), ("f8", "f8"),
+        ("b1", "i4"),
+        ("i1", "i4"),
+        ("i2", "i4"),
+        ("i4", "i4"),
+        ("u1", "i4"),
+        ("u2", "i4"),
+        ("u4", "f8"),
+        ("i8", "f8"),
+        ("u8", "f8"),
+        ("f2", "f4"),
+        ("f4", "f4"),
+        (">f4", "f4"),
+        ("f8", "f8"),
     ],
-)  # fmt: skip
+)
 def test_what_a_mean_is_kept_as(dtype, kept):
     """In the smallest type that holds every value of it: sums stay exact, and two means take no more than they need."""
     dtype = np.dtype(dtype)

@@ -23,9 +23,21 @@ def test_report_has_every_number(stack, method):
     found = model.report()
     assert json.loads(json.dumps(found)) == found
     numbers = (
-        "n_frames", "mean", "scale_parameter", "mu", "sigma", "fit_error", "n_dark", "n_hot", "n_bad", "n_clustered",
-        "steepness", "relax", "alpha", "super_resolution",
-    )  # fmt: skip
+        "n_frames",
+        "mean",
+        "scale_parameter",
+        "mu",
+        "sigma",
+        "fit_error",
+        "n_dark",
+        "n_hot",
+        "n_bad",
+        "n_clustered",
+        "steepness",
+        "relax",
+        "alpha",
+        "super_resolution",
+    )
     for name in numbers:
         assert found[name] == getattr(model, name) and isinstance(found[name], (int, float)), name
     for name in ("t_dark", "t_hot"):  # JSON has no infinity

@@ -316,17 +316,27 @@ def altered(state, **maps):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda s: s | {"type": "mrcz.Koma"}, lambda s: s | {"version": 2}, lambda s: s | {"shape": [12, 14]},
-        lambda s: s | {"shape": [12]}, lambda s: s | {"shape": None}, lambda s: s | {"stacks": -1},
-        lambda s: s | {"stacks": 10**6}, lambda s: s | {"frames": 2}, lambda s: s | {"frames": 0},
-        lambda s: s | {"level_sums": [1.0, 1.0]}, lambda s: s | {"level_sums": [1.0]},
-        lambda s: s | {"level_sums": [1.0, -3.0]}, lambda s: {k: v for k, v in s.items() if k != "maps"},
-        lambda s: altered(s, flags=s["maps"]["flags"] + np.uint16(99)), lambda s: altered(s, flags=np.zeros(3)),
-        lambda s: altered(s, flags=s["maps"]["flags"] * 0.5 + 0.3), lambda s: altered(s, within=-s["maps"]["within"]),
+        lambda s: s | {"type": "mrcz.Koma"},
+        lambda s: s | {"version": 2},
+        lambda s: s | {"shape": [12, 14]},
+        lambda s: s | {"shape": [12]},
+        lambda s: s | {"shape": None},
+        lambda s: s | {"stacks": -1},
+        lambda s: s | {"stacks": 10**6},
+        lambda s: s | {"frames": 2},
+        lambda s: s | {"frames": 0},
+        lambda s: s | {"level_sums": [1.0, 1.0]},
+        lambda s: s | {"level_sums": [1.0]},
+        lambda s: s | {"level_sums": [1.0, -3.0]},
+        lambda s: {k: v for k, v in s.items() if k != "maps"},
+        lambda s: altered(s, flags=s["maps"]["flags"] + np.uint16(99)),
+        lambda s: altered(s, flags=np.zeros(3)),
+        lambda s: altered(s, flags=s["maps"]["flags"] * 0.5 + 0.3),
+        lambda s: altered(s, within=-s["maps"]["within"]),
         lambda s: altered(s, shift=s["maps"]["shift"] * np.nan),
         lambda s: altered(s, relative=np.zeros((12, 13), "S3")),
     ],
-)  # fmt: skip
+)
 def test_statistics_that_cannot_be_true_are_refused(rng, change):
     found = SessionStatistics((12, 13))
     for movie in session(rng):
@@ -344,11 +354,16 @@ def test_files_of_anything_else_are_refused(rng, tmp_path):
     found.add(session(rng)[0])
     state = {k: v for k, v in found.to_dict().items() if k != "maps"}
     maps = np.stack([image.astype(np.float32) for image in found.maps.values()])
-    for number, (frames, metadata) in enumerate([
-        (maps[:4], {"session_statistics": state}), (maps, {"session_statistics": 3}),
-        (maps, {"session_statistics": state, "sources": 3}), (maps, {"session_statistics": state | {"frames": 0}}),
-        (maps[:, :5], {"session_statistics": state}), (-maps, {"session_statistics": state}),
-    ]):  # fmt: skip
+    for number, (frames, metadata) in enumerate(
+        [
+            (maps[:4], {"session_statistics": state}),
+            (maps, {"session_statistics": 3}),
+            (maps, {"session_statistics": state, "sources": 3}),
+            (maps, {"session_statistics": state | {"frames": 0}}),
+            (maps[:, :5], {"session_statistics": state}),
+            (-maps, {"session_statistics": state}),
+        ]
+    ):
         mrcz.write(tmp_path / f"{number}.mrcz", frames, kind="stack", metadata=metadata)
         with pytest.raises(FormatError, match=f"{number}.mrcz"):
             load_statistics(tmp_path / f"{number}.mrcz")

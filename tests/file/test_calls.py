@@ -64,11 +64,31 @@ def test_every_keyword_arrives(tmp_path, movie):
     """Thirty keywords are handed on by their place: each says something of its own here."""
     first = tmp_path / "first.mrcz"
     mrcz.write(
-        first, movie.astype("f4"), codec="lz4", level=2, filter="shuffle", blocksize=4096, checksum=False,
-        backend="blosc", dtype="f4", mrc_mode=2, round_to=0.25, pixel_size=1.5, kind="volume", metadata={"a": 1},
-        metadata_codec="lz4", extended_header=("TEST", b"x" * 32), labels=("made by a test",), byteorder=">",
-        voltage=300.0, c3=2.7, counts_per_electron=3.5, source_name="was.mrc", n_threads=2, sync=False,
-    )  # fmt: skip
+        first,
+        movie.astype("f4"),
+        codec="lz4",
+        level=2,
+        filter="shuffle",
+        blocksize=4096,
+        checksum=False,
+        backend="blosc",
+        dtype="f4",
+        mrc_mode=2,
+        round_to=0.25,
+        pixel_size=1.5,
+        kind="volume",
+        metadata={"a": 1},
+        metadata_codec="lz4",
+        extended_header=("TEST", b"x" * 32),
+        labels=("made by a test",),
+        byteorder=">",
+        voltage=300.0,
+        c3=2.7,
+        counts_per_electron=3.5,
+        source_name="was.mrc",
+        n_threads=2,
+        sync=False,
+    )
     with mrcz.open(first) as reader:
         header = reader.header
         assert (header.voltage, header.c3, header.gain) == pytest.approx((300, 2.7, 3.5))
@@ -94,8 +114,12 @@ def test_mode_is_how_to_open_and_mrc_mode_is_the_format(tmp_path, movie):
     with mrcz.open(path, "w", mrc_mode=6) as writer:
         writer.extend(movie)
     assert mrcz.read(path).dtype == np.uint16
-    for wrong in (lambda: mrcz.open(path, "w", mode=16), lambda: mrcz.write(path, movie, mode=16),
-                  lambda: mrcz.Writer(path, mode=16), lambda: mrcz.open(path, "a", mrcz_mode=6)):  # fmt: skip
+    for wrong in (
+        lambda: mrcz.open(path, "w", mode=16),
+        lambda: mrcz.write(path, movie, mode=16),
+        lambda: mrcz.Writer(path, mode=16),
+        lambda: mrcz.open(path, "a", mrcz_mode=6),
+    ):
         with pytest.raises(TypeError, match="mrc_mode"):
             wrong()
     with pytest.raises(ValueError, match="'w' or 'a'; the number of MRC's MODE is mrc_mode"):
@@ -175,9 +199,17 @@ def test_no_threads_is_an_error_everywhere(path, movie, tmp_path):
             with pytest.raises(ValueError, match="n_threads must be at least 1, got 0"):
                 call(n_threads=0)
     new = tmp_path / "new.mrcz"
-    for call in (mrcz.open, mrcz.read, mrcz.Reader, mrcz.Writer.append_to, lambda p, **k: mrcz.open(p, "a", **k),
-                 lambda p, **k: mrcz.Writer(new, **k), lambda p, **k: mrcz.write(new, movie, **k),
-                 lambda p, **k: mrcz.Writer.append_to(new, **k), lambda p, **k: mrcz.ReadOptions(**k)):  # fmt: skip
+    for call in (
+        mrcz.open,
+        mrcz.read,
+        mrcz.Reader,
+        mrcz.Writer.append_to,
+        lambda p, **k: mrcz.open(p, "a", **k),
+        lambda p, **k: mrcz.Writer(new, **k),
+        lambda p, **k: mrcz.write(new, movie, **k),
+        lambda p, **k: mrcz.Writer.append_to(new, **k),
+        lambda p, **k: mrcz.ReadOptions(**k),
+    ):
         with pytest.raises(ValueError, match="n_threads must be at least 1, got 0"):
             call(path, n_threads=0)
     assert not new.exists()
@@ -185,8 +217,15 @@ def test_no_threads_is_an_error_everywhere(path, movie, tmp_path):
 
 def test_a_codec_says_all_there_is_to_say(tmp_path, movie):
     ready = mrcz.Codec("zstd", level=9)
-    for more in ({"level": 3}, {"profile": "fast"}, {"filter": "none"}, {"blocksize": 512}, {"checksum": False},
-                 {"pack": True}, {"backend": "blosc"}):  # fmt: skip
+    for more in (
+        {"level": 3},
+        {"profile": "fast"},
+        {"filter": "none"},
+        {"blocksize": 512},
+        {"checksum": False},
+        {"pack": True},
+        {"backend": "blosc"},
+    ):
         with pytest.raises(ValueError, match=f"{next(iter(more))}: codec= is a Codec"):
             mrcz.write(tmp_path / "a.mrcz", movie, codec=ready, **more)
     mrcz.write(tmp_path / "a.mrcz", movie, codec=ready)

@@ -57,9 +57,20 @@ def restored(path):
 def test_edits_follow_everywhere(file, pixels):
     size = file.stat().st_size
     done = mrcz.edit_header(
-        file, pixel_size=(0.83, 0.83, 2.5), origin=(1, 2, 3), start=(-4, 5, 6), label="by hand", exttyp="json",
-        statistics=(0, 20, 3, 2), cellb=(90, 90, 120), tiltangles=range(6), mapc=2, mapr=1, nversion=20140, idtype=1,
-    )  # fmt: skip
+        file,
+        pixel_size=(0.83, 0.83, 2.5),
+        origin=(1, 2, 3),
+        start=(-4, 5, 6),
+        label="by hand",
+        exttyp="json",
+        statistics=(0, 20, 3, 2),
+        cellb=(90, 90, 120),
+        tiltangles=range(6),
+        mapc=2,
+        mapr=1,
+        nversion=20140,
+        idtype=1,
+    )
     assert done.written and {change.field for change in done.changes} >= {"cella", "origin", "label", "mapc"}
     assert abs(file.stat().st_size - size) < 200
     for path in (file, restored(file)):
@@ -165,16 +176,38 @@ def test_what_is_not_set_says_why(file, name):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"pixel_size": 1e38}, {"origin": (1, 2)},
-        {"origin": (np.inf, 0, 0)}, {"start": (0.5, 0, 0)}, {"start": (2**31, 0, 0)}, {"statistics": "guess"},
-        {"statistics": (1, 2, 3)}, {"kind": "film"}, {"kind": "image"}, {"kind": "volume stack"}, {"ispg": 1},
-        {"kind": "volume stack", "mz": 4}, {"kind": "volume", "mz": 2}, {"ispg": 300}, {"mapc": 2}, {"mapc": 7},
-        {"cellb": (90, 90, 180)}, {"nversion": 2014}, {"map": "PAM "}, {"machst": b"\x11\x11\0\0"}, {"exttyp": "FEI12"},
-        {"exttyp": "Ωabc"}, {"idtype": 40000}, {"dmin": "low"}, {"dmin": 1e39}, {"extra1": b"1234567"}, {"nlabl": 9},
-        {"imod_flags": True}, {},
+        {"pixel_size": 1e38},
+        {"origin": (1, 2)},
+        {"origin": (np.inf, 0, 0)},
+        {"start": (0.5, 0, 0)},
+        {"start": (2**31, 0, 0)},
+        {"statistics": "guess"},
+        {"statistics": (1, 2, 3)},
+        {"kind": "film"},
+        {"kind": "image"},
+        {"kind": "volume stack"},
+        {"ispg": 1},
+        {"kind": "volume stack", "mz": 4},
+        {"kind": "volume", "mz": 2},
+        {"ispg": 300},
+        {"mapc": 2},
+        {"mapc": 7},
+        {"cellb": (90, 90, 180)},
+        {"nversion": 2014},
+        {"map": "PAM "},
+        {"machst": b"\x11\x11\0\0"},
+        {"exttyp": "FEI12"},
+        {"exttyp": "Ωabc"},
+        {"idtype": 40000},
+        {"dmin": "low"},
+        {"dmin": 1e39},
+        {"extra1": b"1234567"},
+        {"nlabl": 9},
+        {"imod_flags": True},
+        {},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_values_that_are_none(file, changes):
     before = file.read_bytes()
     says = r"expected|is no image|needs mz=|^nothing to change|makes a volume of a stack"
@@ -200,9 +233,11 @@ def test_no_edit_makes_other_pixels(tmp_path):
     with mrcfile.new(path, np.arange(-8, 8, dtype=np.int8).reshape(4, 4)):
         pass
     for changes in (
-        {"dmin": 0, "dmax": 200}, {"statistics": (0, 255, 1, 1)}, {"imod_stamp": 1146047817},
+        {"dmin": 0, "dmax": 200},
+        {"statistics": (0, 255, 1, 1)},
+        {"imod_stamp": 1146047817},
         {"imod_stamp": 1146047817, "imod_flags": 17},
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match="other pixels of the same bytes"):
             mrcz.edit_header(path, **changes)
     mrcz.edit_header(path, imod_stamp=1146047817, imod_flags=1)
@@ -507,8 +542,13 @@ def test_command_changes(file, capsys):
     assert mrcz.open(file).header.mz == 2
     capsys.readouterr()
     for wrong, code in (
-        ("voxel_size=1", 2), ("nx=3", 2), ("pixel-size", 2), ("pixel-size=a", 2), ("origin=", 2), ("pixel-size=-1", 1)
-    ):  # fmt: skip
+        ("voxel_size=1", 2),
+        ("nx=3", 2),
+        ("pixel-size", 2),
+        ("pixel-size=a", 2),
+        ("origin=", 2),
+        ("pixel-size=-1", 1),
+    ):
         assert cli.main(["header", "--set", wrong, str(file)]) == code, wrong
         assert "mrcz: " in capsys.readouterr().err
     assert cli.main(["header", str(file), "absent.mrc"]) == 1

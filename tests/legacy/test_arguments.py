@@ -60,9 +60,15 @@ def test_an_unknown_unit_is_taken_for_nm_and_said_so(tmp_path, caplog):
 @pytest.mark.parametrize("compressor", (None, "zstd"))
 @pytest.mark.parametrize(
     "idx,message",
-    (((0, 1, 1), "expected one number or the first and the last"), ((), "expected one number"),
-     (2, "out of range"), (-3, "out of range"), ((0, 2), "out of range"), ((1, 0), "idx")),
-)  # fmt: skip
+    (
+        ((0, 1, 1), "expected one number or the first and the last"),
+        ((), "expected one number"),
+        (2, "out of range"),
+        (-3, "out of range"),
+        ((0, 2), "out of range"),
+        ((1, 0), "idx"),
+    ),
+)
 def test_sections_that_are_not_there(tmp_path, compressor, idx, message):
     path = tmp_path / "a.mrcz"
     mrcz.writeMRC(IMAGE, str(path), compressor=compressor)

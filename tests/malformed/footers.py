@@ -40,9 +40,15 @@ def join(parts: Parts) -> bytes:
     packed = body if isinstance(body, bytes) else msgpack.packb(body)
     frames = body.get("frames", 0) if isinstance(body, dict) else 0
     values = {
-        "start": len(parts.front), "stored": len(packed), "raw": len(packed), "hash": xxh64(packed),
-        "frames": frames if type(frames) is int and 0 <= frames < 2**64 else 0, "version": 1, "flags": 0, "size": 64,
-    } | parts.trailer  # fmt: skip
+        "start": len(parts.front),
+        "stored": len(packed),
+        "raw": len(packed),
+        "hash": xxh64(packed),
+        "frames": frames if type(frames) is int and 0 <= frames < 2**64 else 0,
+        "version": 1,
+        "flags": 0,
+        "size": 64,
+    } | parts.trailer
     trailer = struct.pack("<QQQQQHHI", *values.values())
     return b"".join((parts.front, MARK, parts.section, packed, trailer, struct.pack("<Q", xxh64(trailer)), MAGIC))
 

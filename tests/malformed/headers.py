@@ -25,8 +25,17 @@ DECISIVE = ("nx", "ny", "nz", "mode", "nsymbt")
 def sound(byteorder: str = "<", dtype: str = "int16", codec: str | None = None) -> bytes:
     """A small file that is right in every field (the chunks of a compressed one are zeros)."""
     pixels = format_for(dtype, byteorder=byteorder, max_value=10)
-    header = Header.build(SHAPE, pixels, pixel_size=1.5, kind="stack", exttyp="CCP4", nsymbt=EXTENDED,
-                          byteorder=byteorder, codec=codec, packed_bytes=300)  # fmt: skip
+    header = Header.build(
+        SHAPE,
+        pixels,
+        pixel_size=1.5,
+        kind="stack",
+        exttyp="CCP4",
+        nsymbt=EXTENDED,
+        byteorder=byteorder,
+        codec=codec,
+        packed_bytes=300,
+    )
     body = 300 if codec else SHAPE[0] * header.frame_nbytes
     return header.tobytes() + b"X,Y,Z".ljust(EXTENDED) + bytes(body)
 

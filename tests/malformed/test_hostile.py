@@ -75,8 +75,22 @@ def check(path, *, pixels: bool | None = None) -> str:
 
 INTEGERS = (-1, 0, 2**31, 2**63, 2**64 - 1)
 OTHERS = (None, True, float("nan"), "text", b"", b"x" * 1024, [[[[]]]], {"a": 1}, msgpack.ExtType(5, b"\xff"))
-KEYS = ("writer", "frames", "first", "sizes", "offsets", "xxh64", "stats", "header", "header_copy", "extended",
-        "source_header", "source_name", "recovered_frames", "metadata")  # fmt: skip
+KEYS = (
+    "writer",
+    "frames",
+    "first",
+    "sizes",
+    "offsets",
+    "xxh64",
+    "stats",
+    "header",
+    "header_copy",
+    "extended",
+    "source_header",
+    "source_name",
+    "recovered_frames",
+    "metadata",
+)
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -146,19 +160,33 @@ def nested(opening, depth, inner=b"\xc0"):
 
 
 METADATA = {
-    "a number": b"\x05", "nothing": b"\xc0", "a list": pack([1, 2]), "a tuple": pack((1,)), "a text": pack("abc"),
-    "an array": pack(np.arange(3)), "an enum": b"\xc7\x01\x05\xc0", "no bytes": b"", "cut short": pack({"a": 1})[:-1],
-    "bytes after it": pack({"a": 1}) + b"\0", "claims four billion": b"\xdf\xff\xff\xff\xff",
-    "an array that claims": b"\x81\xa1a\xdd\xff\xff\xff\xff", "deep lists": b"\x81\xa1a" + nested(b"\x91", 100_000),
-    "deep maps": nested(b"\x81\xa1a", 100_000), "deep extensions": b"\x81\xa1a" + b"\xc7\xff\x03" * 200,
-    "a list as key": b"\x81\x91\x01\x02", "an unknown extension": b"\x81\xa1a\xd4\x63\x00",
-    "the same key twice": b"\x82\xa1a\x01\xa1a\x02", "half a surrogate": pack({"a\ud800": "\udfff"}),
-    "text that is none": b"\x81\xa1a\xa1\xff", "keys of all kinds": pack({1: 1, None: 2, (1, 2): 3, b"x": 4, 1.5: 5}),
+    "a number": b"\x05",
+    "nothing": b"\xc0",
+    "a list": pack([1, 2]),
+    "a tuple": pack((1,)),
+    "a text": pack("abc"),
+    "an array": pack(np.arange(3)),
+    "an enum": b"\xc7\x01\x05\xc0",
+    "no bytes": b"",
+    "cut short": pack({"a": 1})[:-1],
+    "bytes after it": pack({"a": 1}) + b"\0",
+    "claims four billion": b"\xdf\xff\xff\xff\xff",
+    "an array that claims": b"\x81\xa1a\xdd\xff\xff\xff\xff",
+    "deep lists": b"\x81\xa1a" + nested(b"\x91", 100_000),
+    "deep maps": nested(b"\x81\xa1a", 100_000),
+    "deep extensions": b"\x81\xa1a" + b"\xc7\xff\x03" * 200,
+    "a list as key": b"\x81\x91\x01\x02",
+    "an unknown extension": b"\x81\xa1a\xd4\x63\x00",
+    "the same key twice": b"\x82\xa1a\x01\xa1a\x02",
+    "half a surrogate": pack({"a\ud800": "\udfff"}),
+    "text that is none": b"\x81\xa1a\xa1\xff",
+    "keys of all kinds": pack({1: 1, None: 2, (1, 2): 3, b"x": 4, 1.5: 5}),
     "a huge integer": b"\x81\xa1a\xc9" + (10_000).to_bytes(4, "big") + b"\x07" + b"f" * 10_000,
     "a huge integer as key": b"\x81\xc9" + (10_000).to_bytes(4, "big") + b"\x07" + b"f" * 10_000 + b"\x01",
-    "escapes": pack({"\x1b[2J\n\r\x9b": "\x1b]0;x\x07"}), "a year 10000": b"\x81\xa1a\xc7\x0f\x04date 10000-01-01",
+    "escapes": pack({"\x1b[2J\n\r\x9b": "\x1b]0;x\x07"}),
+    "a year 10000": b"\x81\xa1a\xc7\x0f\x04date 10000-01-01",
     "no end of days": b"\x81\xa1a\xc7\x1d\x04timedelta 99999999999999 0 0",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", METADATA)
@@ -186,9 +214,22 @@ def check_command(path, *command):
 
 @pytest.mark.parametrize(
     "text",
-    [b"[" * 100_000, b"[1, 2]", b"5", b'{"a": NaN}', b'{"a": 1e999}', b'{"a": ' + b"9" * 100_000 + b"}", b'{"a"',
-     b'{"a": 1, "a": 2}', b'{"\\ud800": "\\udfff"}', b"\xff\xfe", b"", b"\0" * 64, b'{"a": "\x1b[2J"}'],
-)  # fmt: skip
+    [
+        b"[" * 100_000,
+        b"[1, 2]",
+        b"5",
+        b'{"a": NaN}',
+        b'{"a": 1e999}',
+        b'{"a": ' + b"9" * 100_000 + b"}",
+        b'{"a"',
+        b'{"a": 1, "a": 2}',
+        b'{"\\ud800": "\\udfff"}',
+        b"\xff\xfe",
+        b"",
+        b"\0" * 64,
+        b'{"a": "\x1b[2J"}',
+    ],
+)
 def test_json_extended_headers(tmp_path, text):
     path = tmp_path / "forged.mrc"
     for codec in ("none", "zstd"):
@@ -317,10 +358,14 @@ def forged_frame(good, nx, ny, blocksize, version, chunk, copies=1, mode=0):
     header[144:152] = (len(body) * copies).to_bytes(8, "little")
     parts.front = header + body * copies
     parts.body = {
-        "writer": "x", "frames": copies, "first": 1024, "sizes": np.full(copies, len(body), "<u4").tobytes(),
-        "xxh64": np.full(copies, xxh64(body), "<u8").tobytes(), "header": xxh64(bytes(header)),
+        "writer": "x",
+        "frames": copies,
+        "first": 1024,
+        "sizes": np.full(copies, len(body), "<u4").tobytes(),
+        "xxh64": np.full(copies, xxh64(body), "<u8").tobytes(),
+        "header": xxh64(bytes(header)),
         "header_copy": bytes(header),
-    }  # fmt: skip
+    }
     parts.section = b""
     return join(parts)
 

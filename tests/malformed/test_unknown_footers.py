@@ -29,7 +29,7 @@ UNKNOWN = [
     *({"flags": flags} for flags in (3, 65535)),
     *({"size": size} for size in (0, 63, 65, 128, 2**32 - 1)),
     {"version": 2, "flags": 4},
-]  # fmt: skip
+]
 SOME = [{"version": 2}, {"flags": 4}, {"size": 128}]
 
 
@@ -122,8 +122,13 @@ def test_the_command_line_says_it_once(later, tmp_path, wrong):
     code, out, err = run("verify", "--json", path)
     assert code == 0 and err.count("not known") == 0
     assert json.loads(out.splitlines()[0])["ok"] is True and len(json.loads(out.splitlines()[0])["notes"]) == 1
-    for command in (["info", path], ["validate", path], ["header", "--set", "pixel-size=2", path],
-                    ["decompress", path, "-o", tmp_path / "b.mrc"], ["recover", path]):  # fmt: skip
+    for command in (
+        ["info", path],
+        ["validate", path],
+        ["header", "--set", "pixel-size=2", path],
+        ["decompress", path, "-o", tmp_path / "b.mrc"],
+        ["recover", path],
+    ):
         code, out, err = run(*command)
         assert code == 0, (command, out, err)
         assert 1 <= (out + err).count("footer, of") <= 2, (command, out, err)

@@ -76,8 +76,10 @@ def test_unmounted_from_outside_and_in_the_background(folder, tmp_path):
     mounted.process.stderr.close()
     done = subprocess.run(
         [sys.executable, "-m", "mrcz", "mount", "--background", str(folder), str(point)],
-        capture_output=True, text=True, timeout=20,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
     assert done.returncode == 0 and done.stderr == ""
     assert (point / "notes.txt").read_text() == "hello"
     unmount(point)
@@ -198,9 +200,19 @@ def test_the_suite_leaves_no_mount_behind(tmp_path, end, server):
     """)
     )
     command = [
-        sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", f"--rootdir={inner}",
-        "-c", str(tests.parent / "pyproject.toml"), f"--basetemp={tmp_path / 'base'}", str(inner),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-s",
+        "-p",
+        "no:cacheprovider",
+        f"--rootdir={inner}",
+        "-c",
+        str(tests.parent / "pyproject.toml"),
+        f"--basetemp={tmp_path / 'base'}",
+        str(inner),
+    ]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(tests)}
     ) as process:
@@ -281,9 +293,16 @@ def test_mounted_folder_of_everything(folder, tmp_path, server):
         assert done.returncode == 0 and done.stderr == b""
         found = {os.fsencode(name) for _, folders, files in os.walk(mounted.point) for name in folders + files}
         assert found == {
-            b"broken.mrcz", b"movie.mrcs", b"notes.txt", b"sub", b"copy.map", b"map.map", b"\xff.mrcs", b"a\nb.mrcs",
+            b"broken.mrcz",
+            b"movie.mrcs",
+            b"notes.txt",
+            b"sub",
+            b"copy.map",
+            b"map.map",
+            b"\xff.mrcs",
+            b"a\nb.mrcs",
             b"x" * 250 + b".mrcs",
-        }  # fmt: skip
+        }
         assert (mounted.point / "movie.mrcs").read_bytes() == (mounted.point / ("x" * 250 + ".mrcs")).read_bytes()
 
 

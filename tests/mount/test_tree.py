@@ -101,10 +101,21 @@ def test_links(folder, tree, tmp_path):
     assert before["/linked.mrcs"] == before["/movie.mrcs"] == before["/out/far.mrcs"] and before["/linked.txt"] == 5
     assert whole(tree, "/out/far.mrcs") == whole(tree, "/linked.mrcs")
     for name, target in [
-        ("loop.mrcz", "loop.mrcz"), ("loop", "loop"), ("nowhere.mrcz", "none.mrcz"), ("nowhere", "/none/at/all"),
-        ("a", "b"), ("b", "a"), ("here", "."), ("sub/up", ".."), ("sub/self", "../sub"), ("sub/top", "/"),
-        ("through", "notes.txt/x"), ("long", "x" * 300), ("out/back", folder), ("device", "/dev/zero"),
-    ]:  # fmt: skip
+        ("loop.mrcz", "loop.mrcz"),
+        ("loop", "loop"),
+        ("nowhere.mrcz", "none.mrcz"),
+        ("nowhere", "/none/at/all"),
+        ("a", "b"),
+        ("b", "a"),
+        ("here", "."),
+        ("sub/up", ".."),
+        ("sub/self", "../sub"),
+        ("sub/top", "/"),
+        ("through", "notes.txt/x"),
+        ("long", "x" * 300),
+        ("out/back", folder),
+        ("device", "/dev/zero"),
+    ]:
         os.symlink(target, folder / name)
     os.symlink(folder / "sub", elsewhere / "over")  # out/over -> sub, whose links lead back to where we were
     after = shown(tree)
@@ -230,16 +241,36 @@ def test_files_that_vanish(folder, tree, monkeypatch):
 
 def test_any_name(folder, tree):
     names = [
-        b"\xff\xfe.mrcz", "é ü.mrcz".encode(), b"a\nb\x1b[31m.mrcz", b".mrcz", b"..mrcz", b"-o.mrcz",
-        b"x" * 250 + b".mrcz", b"%s.mrcz", b".hidden.mrcz", b"UP.MRCZ", b"Odd.McRz", b"mIx.MrCz",
-    ]  # fmt: skip
+        b"\xff\xfe.mrcz",
+        "é ü.mrcz".encode(),
+        b"a\nb\x1b[31m.mrcz",
+        b".mrcz",
+        b"..mrcz",
+        b"-o.mrcz",
+        b"x" * 250 + b".mrcz",
+        b"%s.mrcz",
+        b".hidden.mrcz",
+        b"UP.MRCZ",
+        b"Odd.McRz",
+        b"mIx.MrCz",
+    ]
     for name in names:
         shutil.copy(folder / "movie.mrcz", os.path.join(os.fsencode(folder), name))
     found = shown(tree)
     expected = {
-        b"\xff\xfe.mrcs", "é ü.mrcs".encode(), b"a\nb\x1b[31m.mrcs", b".mrcz", b"..mrcz", b"-o.mrcs",
-        b"x" * 250 + b".mrcs", b"%s.mrcs", b".hidden.mrcs", b"UP.mrcs", b"Odd.McRz", b"mIx.MrCz",
-    }  # fmt: skip
+        b"\xff\xfe.mrcs",
+        "é ü.mrcs".encode(),
+        b"a\nb\x1b[31m.mrcs",
+        b".mrcz",
+        b"..mrcz",
+        b"-o.mrcs",
+        b"x" * 250 + b".mrcs",
+        b"%s.mrcs",
+        b".hidden.mrcs",
+        b"UP.mrcs",
+        b"Odd.McRz",
+        b"mIx.MrCz",
+    }
     assert expected <= {os.fsencode(path[1:]) for path in found}
     assert len(found) == 6 + len(names)
     size = found["/movie.mrcs"]
@@ -251,12 +282,19 @@ def value_shown(tree, path):
 
 
 def test_names_by_the_rule_and_before_it(folder, tree):
-    for k, (name, source_name, expected) in enumerate([
-        ("TS_01.st.mrcz", "TS_01.st", "TS_01.st"), ("TS_01.rec.mrcz", "TS_01.rec", "TS_01.rec"),
-        ("m.mrc.gz.mrcz", "m.mrc.gz", "m.mrc"),
-        ("old.mrcz", "old.ali", "old.ali"), ("moved.mrcz", "before.rec", "moved.rec"), ("none.mrcz", None, "none.mrcs"),
-        ("none.st.mrcz", None, "none.st"), ("mrc.mrcz", "mrc.mrc", "mrc.mrc"), ("dat.mrcz", "x.dat", "dat.dat"),
-    ]):  # fmt: skip
+    for k, (name, source_name, expected) in enumerate(
+        [
+            ("TS_01.st.mrcz", "TS_01.st", "TS_01.st"),
+            ("TS_01.rec.mrcz", "TS_01.rec", "TS_01.rec"),
+            ("m.mrc.gz.mrcz", "m.mrc.gz", "m.mrc"),
+            ("old.mrcz", "old.ali", "old.ali"),
+            ("moved.mrcz", "before.rec", "moved.rec"),
+            ("none.mrcz", None, "none.mrcs"),
+            ("none.st.mrcz", None, "none.st"),
+            ("mrc.mrcz", "mrc.mrc", "mrc.mrc"),
+            ("dat.mrcz", "x.dat", "dat.dat"),
+        ]
+    ):
         packed(folder / name, source_name, value=k + 1)
         assert expected in tree.readdir("/") and value_shown(tree, f"/{expected}") == k + 1
         with pytest.raises(FileNotFoundError):
@@ -287,10 +325,28 @@ def test_names_that_collide(folder, tree):
     assert len(tree.readdir("/")) == len(set(tree.readdir("/")))
 
 
-@pytest.mark.parametrize("source_name", [
-    "../../x", "/etc/passwd", "..", ".", "", "a/b.st/", "x.st\0", "x.\x1b[31m", "x.s t", "x.\n", "x.mrcz", "x.MRCZ",
-    "x.mrcz.gz", "." * 5000, "x." + "s" * 5000, "x.\u202etxt", "x./../y",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "source_name",
+    [
+        "../../x",
+        "/etc/passwd",
+        "..",
+        ".",
+        "",
+        "a/b.st/",
+        "x.st\0",
+        "x.\x1b[31m",
+        "x.s t",
+        "x.\n",
+        "x.mrcz",
+        "x.MRCZ",
+        "x.mrcz.gz",
+        "." * 5000,
+        "x." + "s" * 5000,
+        "x.\u202etxt",
+        "x./../y",
+    ],
+)
 def test_a_name_in_a_file_never_leads_anywhere(folder, tree, source_name):
     before = shown(tree)
     packed(folder / "hostile.mrcz", source_name)

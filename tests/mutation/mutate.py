@@ -30,13 +30,31 @@ ROOT = HERE.parent.parent
 SOURCES = ROOT / "src"
 
 COMPARED = {
-    ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==", ast.In: "not in",
-    ast.NotIn: "in", ast.Is: "is not", ast.IsNot: "is",
-}  # fmt: skip
+    ast.Lt: "<=",
+    ast.LtE: "<",
+    ast.Gt: ">=",
+    ast.GtE: ">",
+    ast.Eq: "!=",
+    ast.NotEq: "==",
+    ast.In: "not in",
+    ast.NotIn: "in",
+    ast.Is: "is not",
+    ast.IsNot: "is",
+}
 COMPUTED = {
-    ast.Add: "-", ast.Sub: "+", ast.Mult: "//", ast.FloorDiv: "*", ast.Div: "*", ast.Mod: "//", ast.Pow: "*",
-    ast.LShift: ">>", ast.RShift: "<<", ast.BitAnd: "|", ast.BitOr: "&", ast.BitXor: "&",
-}  # fmt: skip
+    ast.Add: "-",
+    ast.Sub: "+",
+    ast.Mult: "//",
+    ast.FloorDiv: "*",
+    ast.Div: "*",
+    ast.Mod: "//",
+    ast.Pow: "*",
+    ast.LShift: ">>",
+    ast.RShift: "<<",
+    ast.BitAnd: "|",
+    ast.BitOr: "&",
+    ast.BitXor: "&",
+}
 
 
 @dataclass(frozen=True)
@@ -169,9 +187,13 @@ def pytest(tests: list[str], package: Path, seconds: float, **environment: str) 
     places = [str(package), str(HERE), os.environ.get("PYTHONPATH", "")]
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=out, stderr=out, start_new_session=True,
+            command,
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(places), **environment},
-        )  # fmt: skip
+        )
         try:
             return process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -214,9 +236,7 @@ def main() -> int:
         shutil.copytree(SOURCES / "mrcz", copy / "mrcz", ignore=shutil.ignore_patterns("__pycache__"))
         files = os.pathsep.join(str(copy / path.relative_to(SOURCES)) for path in paths)
         where = Path(folder) / "report.json"
-        code = pytest(
-            ["-p", "lines", *args.tests], copy, 3600, MUTATION_FILES=files, MUTATION_REPORT=str(where)
-        )  # fmt: skip
+        code = pytest(["-p", "lines", *args.tests], copy, 3600, MUTATION_FILES=files, MUTATION_REPORT=str(where))
         if code:
             print("the tests fail by themselves: nothing can be said", file=sys.stderr)
             return 2

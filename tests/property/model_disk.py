@@ -192,9 +192,10 @@ class Ledger(whole.Disk):
             for pending, fate in zip(pending_names, fates, strict=True):
                 rename(names, pending, fate)
             there = {
-                name: number for name, number in names.items()
+                name: number
+                for name, number in names.items()
                 if number >= 0 and all(names.get(f) == -1 for f in new_folders if name.startswith(f + os.sep))
-            }  # fmt: skip
+            }
             numbers = sorted(set(there.values()))
             flat = [(number, pending) for number in numbers for pending in pending_bytes[number]]
             for data_fates in choices([fates_of_bytes(pending) for _, pending in flat], dice, limit):

@@ -476,10 +476,16 @@ class Plot:
 
 
 PLOTS = {
-    "siblings": Plot.siblings, "one": Plot.one, "wrapped": Plot.wrapped, "explicit": Plot.explicit,
-    "folders": Plot.folders, "back": Plot.back, "restored": Plot.restored, "filmed": Plot.filmed,
+    "siblings": Plot.siblings,
+    "one": Plot.one,
+    "wrapped": Plot.wrapped,
+    "explicit": Plot.explicit,
+    "folders": Plot.folders,
+    "back": Plot.back,
+    "restored": Plot.restored,
+    "filmed": Plot.filmed,
     "appended": Plot.appended,
-}  # fmt: skip
+}
 CAMERA = ["replace", "in place"]
 
 
@@ -520,9 +526,13 @@ class Round:
         for name, (number, source) in plot.archives.items():
             raw = contents.plain(number)
             with mrcz.Writer(
-                self.folder / name, source_header=raw[:1024], source_name=source, n_threads=1, sync=False,
+                self.folder / name,
+                source_header=raw[:1024],
+                source_name=source,
+                n_threads=1,
+                sync=False,
                 header=mrcz.Header.parse(raw[:1024]),
-            ) as writer:  # fmt: skip
+            ) as writer:
                 writer.extend(np.frombuffer(raw, "<i2", offset=1024).reshape(SHAPE))
         self.kept = {*plot.plain.values(), *(n for n, _ in plot.archives.values())} - plot.released
 
@@ -573,12 +583,11 @@ class Round:
             seed = dice.getrandbits(32)
             self.processes.append(
                 self.start(
-                    "camera", ["camera"],
-                    lambda: camera(
-                        str(self.folder), self.plot.camera, write_end, self.contents, random.Random(seed)
-                    ),
+                    "camera",
+                    ["camera"],
+                    lambda: camera(str(self.folder), self.plot.camera, write_end, self.contents, random.Random(seed)),
                 )
-            )  # fmt: skip
+            )
         killing = dice.random() < 0.6
         for k, argv in enumerate(self.plot.commands):
             death = NEVER
@@ -626,12 +635,14 @@ class Round:
         self.leftovers()
         os.close(read_end)
         return {
-            "kind": self.plot.kind, "looks": self.looks, "killed": sum(p.killed for p in self.processes),
+            "kind": self.plot.kind,
+            "looks": self.looks,
+            "killed": sum(p.killed for p in self.processes),
             "done": sum(s.get("status") == "done" for p in self.processes for s in p.said),
             "removed": sum(bool(s.get("removed")) for p in self.processes for s in p.said),
             "skipped": sum(s.get("status") == "skipped" for p in self.processes for s in p.said),
             "failed": sum(p.status in (1, 3) for p in self.processes),
-        }  # fmt: skip
+        }
 
     def alive(self) -> list[Process]:
         return [process for process in self.processes if process.status is None]
@@ -816,9 +827,7 @@ class Round:
         elif status == "done":
             found = at(destination)
             gone = self.removers(other, os.path.normpath(destination))
-            forced = any(
-                p.action == "decompress" and ("-f" in p.argv or "--force" in p.argv) for p in self.processes
-            )  # fmt: skip
+            forced = any(p.action == "decompress" and ("-f" in p.argv or "--force" in p.argv) for p in self.processes)
             if not gone and not forced and not filmed:
                 known = {n for a, (n, _) in self.plot.archives.items() if self.fold(a) == self.fold(source)}
                 if found is None or (known and found[0] not in known and not self.makers(source)):
@@ -894,9 +903,7 @@ def parse(process: Process):
         return
     for line in process.out.splitlines():
         if found := re.fullmatch(r"(.+?) -> (.+?)  \d.*?(, original removed)?", line):
-            yield {
-                "source": found[1], "destination": found[2], "status": "done", "removed": found[3] is not None
-            }  # fmt: skip
+            yield {"source": found[1], "destination": found[2], "status": "done", "removed": found[3] is not None}
         elif found := re.fullmatch(r"(.+?): skipped, (.*)", line):
             yield {"source": found[1], "status": "skipped", "error": found[2]}
         elif process.status is not None and process.status >= 0:
@@ -980,9 +987,14 @@ def main() -> int:
     parser.add_argument("--only", default="", help=f"some of {', '.join(PLOTS)}")
     args = parser.parse_args()
     return run(
-        args.folder.resolve(), args.rounds, args.seed, seconds=args.seconds,
-        without=[name for name in args.without.split(",") if name], keep_going=args.keep_going, only=args.only,
-    )  # fmt: skip
+        args.folder.resolve(),
+        args.rounds,
+        args.seed,
+        seconds=args.seconds,
+        without=[name for name in args.without.split(",") if name],
+        keep_going=args.keep_going,
+        only=args.only,
+    )
 
 
 if __name__ == "__main__":

@@ -43,11 +43,12 @@ def numbers(n):
 def axis_keys(n):
     """What may stand for an axis of length n, wrong things among it."""
     arrays = st.one_of(
-        st.lists(numbers(n), max_size=4), st.lists(numbers(n), min_size=3, max_size=3).map(np.array),
+        st.lists(numbers(n), max_size=4),
+        st.lists(numbers(n), min_size=3, max_size=3).map(np.array),
         st.lists(st.lists(st.integers(0, n - 1), min_size=2, max_size=2), min_size=1, max_size=3).map(np.array),
         st.lists(st.booleans(), min_size=n, max_size=n),
         st.lists(st.booleans(), min_size=n - 1, max_size=n).map(np.array),
-    )  # fmt: skip
+    )
     ends = st.none() | st.integers(-n - 2, n + 2)
     steps = st.none() | st.integers(-3, 3).filter(bool)
     return st.one_of(
@@ -62,8 +63,13 @@ def keys(draw, shape=SHAPE):
     while axis < given:
         wide = draw(st.integers(0, 9))
         if wide == 9 and axis + 1 < len(shape):  # a mask of two axes
-            parts.append(draw(st.builds(lambda s, a=axis: np.random.default_rng(s).random(shape[a : a + 2]) < 0.3,
-                                        st.integers(0, 99))))  # fmt: skip
+            parts.append(
+                draw(
+                    st.builds(
+                        lambda s, a=axis: np.random.default_rng(s).random(shape[a : a + 2]) < 0.3, st.integers(0, 99)
+                    )
+                )
+            )
             axis += 2
             continue
         parts.append(draw(axis_keys(shape[axis])))
@@ -97,10 +103,20 @@ def test_every_key(files, key, name):
 def test_pointwise_and_not_outer(files):
     reader, stack = files["u2"]
     assert reader[[1, 3], :, [2, 4]].shape == (2, 7)
-    for key in (([1, 3], slice(None), [2, 4]), ([1, 3], [0, 5], [2, 4]), ([[1], [3]], [2, 4]), (0, [1, 2], [3, 4]),
-                (slice(1, 3), [1, 2], [3, 4]), np.ix_([1, 3], [0, 2], [1, 5]), stack > 30000,
-                (stack > 30000).nonzero(), (None, [4, 1], slice(None), 5), ([4, 1], None, 5), ([], slice(None)),
-                np.zeros((0, 2), int)):  # fmt: skip
+    for key in (
+        ([1, 3], slice(None), [2, 4]),
+        ([1, 3], [0, 5], [2, 4]),
+        ([[1], [3]], [2, 4]),
+        (0, [1, 2], [3, 4]),
+        (slice(1, 3), [1, 2], [3, 4]),
+        np.ix_([1, 3], [0, 2], [1, 5]),
+        stack > 30000,
+        (stack > 30000).nonzero(),
+        (None, [4, 1], slice(None), 5),
+        ([4, 1], None, 5),
+        ([], slice(None)),
+        np.zeros((0, 2), int),
+    ):
         assert np.array_equal(reader[key], stack[key]), key
     with pytest.raises(IndexError, match="broadcast"):
         reader[[1, 2], [1, 2, 3]]
@@ -126,11 +142,16 @@ def test_only_what_is_asked_for_is_decoded(files, monkeypatch):
     monkeypatch.setattr(Decoder, "decode", decode)
     whole = (0, 7, 0, 6)
     for key, frames, window in (
-        (3, [3], whole), ([4, 1, 4], [4, 1, 4], whole), (([4, 1, 4], 2), [4, 1, 4], (2, 3, 0, 6)),
-        (([1, 3], slice(None), [2, 4]), [1, 3], (0, 7, 2, 5)), (([3, 3, 3], [0, 1, 2]), [3], (0, 3, 0, 6)),
-        (slice(None, None, -2), [4, 2, 0], whole), ((-1, slice(5, 1, -2)), [4], (3, 6, 0, 6)),
-        ([False, True, False, False, True], [1, 4], whole), (slice(0, 0), [], whole),
-    ):  # fmt: skip
+        (3, [3], whole),
+        ([4, 1, 4], [4, 1, 4], whole),
+        (([4, 1, 4], 2), [4, 1, 4], (2, 3, 0, 6)),
+        (([1, 3], slice(None), [2, 4]), [1, 3], (0, 7, 2, 5)),
+        (([3, 3, 3], [0, 1, 2]), [3], (0, 3, 0, 6)),
+        (slice(None, None, -2), [4, 2, 0], whole),
+        ((-1, slice(5, 1, -2)), [4], (3, 6, 0, 6)),
+        ([False, True, False, False, True], [1, 4], whole),
+        (slice(0, 0), [], whole),
+    ):
         decoded.clear()
         reader[key]
         assert decoded == [(frames, window)], key
@@ -146,12 +167,21 @@ def test_reductions(files, name, axis, keepdims):
     reader, stack = files[name]
     wide = np.int64 if stack.dtype.kind in "iu" else np.complex128 if stack.dtype.kind == "c" else np.float64
     real = np.complex128 if stack.dtype.kind == "c" else np.float64
-    for method, function in (("sum", np.sum), ("mean", np.mean), ("min", np.min), ("max", np.max), ("std", np.std),
-                             ("var", np.var)):  # fmt: skip
+    for method, function in (
+        ("sum", np.sum),
+        ("mean", np.mean),
+        ("min", np.min),
+        ("max", np.max),
+        ("std", np.std),
+        ("var", np.var),
+    ):
         array = stack if method in ("min", "max") else stack.astype(wide if method == "sum" else real)
         expected = getattr(np, method)(array, axis=axis, keepdims=keepdims)
-        for got in (getattr(reader, method)(axis, keepdims=keepdims), function(reader, axis=axis, keepdims=keepdims),
-                    function(reader, axis, keepdims=keepdims)):  # fmt: skip
+        for got in (
+            getattr(reader, method)(axis, keepdims=keepdims),
+            function(reader, axis=axis, keepdims=keepdims),
+            function(reader, axis, keepdims=keepdims),
+        ):
             assert np.shape(got) == np.shape(expected) and got.dtype == expected.dtype.newbyteorder("=")
             if method in ("sum", "min", "max") and stack.dtype.kind in "iu":
                 assert np.array_equal(got, expected)

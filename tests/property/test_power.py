@@ -234,9 +234,12 @@ def test_a_call_fails_and_then_the_power(tmp_path, disk):
 
 
 @settings(
-    max_examples=25, deadline=None, derandomize=True, database=None,
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-)  # fmt: skip
+)
 @given(
     lives=st.lists(
         st.tuples(
@@ -264,9 +267,15 @@ def test_lives(tmp_path_factory, disk, lives, seed):
         if before:
             ledger.promise(before)
         kept = live(
-            path, ledger, series, 0 if fresh else had, actions, end, mode="w" if fresh else "a",
+            path,
+            ledger,
+            series,
+            0 if fresh else had,
+            actions,
+            end,
+            mode="w" if fresh else "a",
             **({"overwrite": True, "metadata": METADATA} if fresh else {}),
-        )  # fmt: skip
+        )
         for promised, outcome in ledger.after_power_loss(dice, 16):
             judge.check(promised or before, outcome, path, replacing=series if fresh else None)
         if fresh and not kept:

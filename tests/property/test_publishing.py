@@ -21,8 +21,10 @@ PROGRAM = Path(__file__).with_name("publishing.py")
 def test_nothing_is_lost_and_every_exit_code_is_true(tmp_path, without):
     done = subprocess.run(
         [sys.executable, str(PROGRAM), str(tmp_path), "8", "1", "--without", without],
-        capture_output=True, text=True, timeout=900,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
     assert done.returncode == 0, done.stderr[-6000:]
     report = json.loads(done.stdout)
     counts = {key: sum(kind[key] for kind in report["kinds"].values()) for key in ("looks", "done", "failed")}

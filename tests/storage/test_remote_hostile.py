@@ -73,17 +73,20 @@ ANSWERS = {
         "Content-Range",
     ),
     "a range that begins before": (
-        lambda f, a, b: head("206 P", Content_Range=f"bytes 0-{b}/{len(f)}") + f[: b + 1] if a
-        else honest(f, a, b), "Content-Range",
+        lambda f, a, b: head("206 P", Content_Range=f"bytes 0-{b}/{len(f)}") + f[: b + 1] if a else honest(f, a, b),
+        "Content-Range",
     ),
     "less than asked for": (
-        lambda f, a, b: head("206 P", Content_Range=f"bytes {a}-{b - 9}/{len(f)}") + f[a : b - 8], "Content-Range",
+        lambda f, a, b: head("206 P", Content_Range=f"bytes {a}-{b - 9}/{len(f)}") + f[a : b - 8],
+        "Content-Range",
     ),
     "more than asked for": (
-        lambda f, a, b: head("206 P", Content_Range=f"bytes {a}-{b + 9}/{len(f)}") + f[a : b + 10], "Content-Range",
+        lambda f, a, b: head("206 P", Content_Range=f"bytes {a}-{b + 9}/{len(f)}") + f[a : b + 10],
+        "Content-Range",
     ),
     "less without the size": (
-        lambda f, a, b: head("206 P", Content_Range=f"bytes {a}-{b - 9}/*") + f[a : b - 8], "Content-Range",
+        lambda f, a, b: head("206 P", Content_Range=f"bytes {a}-{b - 9}/*") + f[a : b - 8],
+        "Content-Range",
     ),
     "no range": (lambda f, a, b: head("206 P", Content_Length=b + 1 - a) + f[a : b + 1], "Content-Range is ''"),
     "several ranges": (
@@ -92,8 +95,9 @@ ANSWERS = {
     ),
     "huge numbers": (lambda f, a, b: head("206 P", Content_Range=f"bytes {a}-{'9' * 5000}/*") + f, "Content-Range"),
     "a longer Content-Length": (
-        lambda f, a, b: head("206 P", Content_Range=f"bytes {a}-{b}/{len(f)}", Content_Length=b + 100 - a)
-        + f[a : b + 100],
+        lambda f, a, b: (
+            head("206 P", Content_Range=f"bytes {a}-{b}/{len(f)}", Content_Length=b + 100 - a) + f[a : b + 100]
+        ),
         "Content-Length is",
     ),
     "a shorter Content-Length": (
@@ -102,40 +106,54 @@ ANSWERS = {
     ),
     "a body cut short": (lambda f, a, b: honest(f, a, b)[:-100], "the request failed|came where"),
     "a chunked body cut short": (
-        lambda f, a, b: head("206 P", Content_Range=f"bytes {a}-{b}/{len(f)}", Transfer_Encoding="chunked")
-        + chunked(f[a : b - 99]), "came where",
+        lambda f, a, b: (
+            head("206 P", Content_Range=f"bytes {a}-{b}/{len(f)}", Transfer_Encoding="chunked") + chunked(f[a : b - 99])
+        ),
+        "came where",
     ),
     "a body too long": (
-        lambda f, a, b: head("206 P", Content_Range=f"bytes {a}-{b}/{len(f)}", Transfer_Encoding="chunked")
-        + chunked(f[a : b + 2]), "more than the",
+        lambda f, a, b: (
+            head("206 P", Content_Range=f"bytes {a}-{b}/{len(f)}", Transfer_Encoding="chunked") + chunked(f[a : b + 2])
+        ),
+        "more than the",
     ),
     "gzip": (
-        lambda f, a, b: head("206 P", Content_Range=f"bytes {a}-{b}/{len(f)}", Content_Encoding="gzip")
-        + gzip.compress(f[a : b + 1]), "Content-Encoding: gzip",
+        lambda f, a, b: (
+            head("206 P", Content_Range=f"bytes {a}-{b}/{len(f)}", Content_Encoding="gzip")
+            + gzip.compress(f[a : b + 1])
+        ),
+        "Content-Encoding: gzip",
     ),
     "an encoding nobody knows": (
-        lambda f, a, b: head("200 OK", Content_Encoding="gzip, x-y", Content_Length=len(f)) + f, "Content-Encoding",
+        lambda f, a, b: head("200 OK", Content_Encoding="gzip, x-y", Content_Length=len(f)) + f,
+        "Content-Encoding",
     ),
     "transfer gzip": (
-        lambda f, a, b: head("206 P", Content_Range=f"bytes {a}-{b}/{len(f)}", Transfer_Encoding="gzip, chunked")
-        + chunked(gzip.compress(f[a : b + 1])), "Transfer-Encoding: gzip",
+        lambda f, a, b: (
+            head("206 P", Content_Range=f"bytes {a}-{b}/{len(f)}", Transfer_Encoding="gzip, chunked")
+            + chunked(gzip.compress(f[a : b + 1]))
+        ),
+        "Transfer-Encoding: gzip",
     ),
     "416 for what is there": (
-        lambda f, a, b: head("416 X", Content_Range=f"bytes */{len(f)}", Content_Length=0), "refused as beyond the end",
+        lambda f, a, b: head("416 X", Content_Range=f"bytes */{len(f)}", Content_Length=0),
+        "refused as beyond the end",
     ),
     "204": (lambda f, a, b: head("204 No Content"), "HTTP 204"),
     "500": (lambda f, a, b: head("500 Oh", Content_Length=2) + b"no", "HTTP 500 Oh"),
     "no HTTP": (lambda f, a, b: b"SSH-2.0-x\r\n", "the request failed"),
     "nothing": (lambda f, a, b: b"", "the request failed"),
     "to a file": (
-        lambda f, a, b: head("302 Found", Location="file:///etc/passwd", Content_Length=0), "the request failed",
+        lambda f, a, b: head("302 Found", Location="file:///etc/passwd", Content_Length=0),
+        "the request failed",
     ),
     "to itself": (lambda f, a, b: head("302 Found", Location="/a.mrcz", Content_Length=0), "redirects = 5"),
     "to more and more": (
-        lambda f, a, b: head("302 Found", Location=f"/{next(NUMBERS)}", Content_Length=0), "redirects = 5",
+        lambda f, a, b: head("302 Found", Location=f"/{next(NUMBERS)}", Content_Length=0),
+        "redirects = 5",
     ),
     "302 to nowhere": (lambda f, a, b: head("302 Found", Content_Length=0), "HTTP 302|the request failed"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -293,9 +311,13 @@ def test_an_address_that_never_connects():
 
 def test_limits_are_checked():
     for bad, error in [
-        ({"redirects": -1}, ValueError), ({"connect_timeout": 0}, ValueError), ({"read_timeout": None}, TypeError),
-        ({"whole_bytes": 1.5}, TypeError), ({"least_rate": float("nan")}, TypeError), ({"redirects": True}, TypeError),
-    ]:  # fmt: skip
+        ({"redirects": -1}, ValueError),
+        ({"connect_timeout": 0}, ValueError),
+        ({"read_timeout": None}, TypeError),
+        ({"whole_bytes": 1.5}, TypeError),
+        ({"least_rate": float("nan")}, TypeError),
+        ({"redirects": True}, TypeError),
+    ]:
         with pytest.raises(error, match=next(iter(bad))):
             mrcz.open("http://127.0.0.1:9/a.mrcz", storage_options=bad)
     options = {"whole_bytes": 5, "key": "k"}

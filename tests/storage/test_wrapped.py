@@ -251,8 +251,16 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, monkeypatch, kind):
 
     monkeypatch.chdir(tmp_path)
     path = special(kind, tmp_path)
-    works = [mrcz.open, mrcz.read, mrcz.verify, describe, lambda p: recover(p, None), streams.open_plain,
-             streams.is_wrapped, lambda p: mrcz.open(p, "a")]  # fmt: skip
+    works = [
+        mrcz.open,
+        mrcz.read,
+        mrcz.verify,
+        describe,
+        lambda p: recover(p, None),
+        streams.open_plain,
+        streams.is_wrapped,
+        lambda p: mrcz.open(p, "a"),
+    ]
     for work in works:
         result = []
 

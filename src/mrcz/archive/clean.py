@@ -127,9 +127,13 @@ def _is_wanted(entry: os.DirEntry[str], is_folder: bool) -> bool:
 
 
 def _judge_and_remove(
-    path: str, destination: str, older_than: float, unsaved: bool, dry_run: bool,
+    path: str,
+    destination: str,
+    older_than: float,
+    unsaved: bool,
+    dry_run: bool,
     progress: Callable[[str, int, int], None] | None,
-) -> Leftover | None:  # fmt: skip
+) -> Leftover | None:
     # A FIFO that took the place of the file just looked at must not be waited for, nor a link be followed.
     flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     fd = os.open(path, flags | getattr(os, "O_BINARY", 0))

@@ -164,9 +164,13 @@ def _plain_header(source: Any) -> Header | None:
 
 
 def _recover_plain(
-    source: Any, header: Header, path: str, target: str | os.PathLike[str] | None, overwrite: Overwrite,
+    source: Any,
+    header: Header,
+    path: str,
+    target: str | os.PathLike[str] | None,
+    overwrite: Overwrite,
     progress: Progress | None,
-) -> Recovery:  # fmt: skip
+) -> Recovery:
     """Every whole frame of a plain MRC file that is cut short, or whose writer was killed."""
     start, nbytes = header.data_offset, header.frame_nbytes
     claimed, there = int(header["nz"]), (source.size - start) // nbytes
@@ -189,20 +193,28 @@ def _recover_plain(
 
 
 def _copy_plain(
-    source: Any, header: Header, n: int, target: str | os.PathLike[str], overwrite: Overwrite,
+    source: Any,
+    header: Header,
+    n: int,
+    target: str | os.PathLike[str],
+    overwrite: Overwrite,
     progress: Progress | None,
-) -> None:  # fmt: skip
+) -> None:
     from mrcz.file.writer import Writer
 
     pixels, start, nbytes = header.pixel_format, header.data_offset, header.frame_nbytes
     extended = (header.exttyp, source.read(1024, start - 1024))
     volumes = header.kind == "volume stack" and n % header.mz == 0
     with Writer(
-        target, codec="none", pack=pixels.packed, header=header, extended_header=extended,
+        target,
+        codec="none",
+        pack=pixels.packed,
+        header=header,
+        extended_header=extended,
         overwrite=replacing(overwrite),
         mrc_mode=header.mode if header.mode in (0, 3, 16) and not pixels.packed else None,
         mz=header.mz if volumes else None,
-    ) as writer:  # fmt: skip
+    ) as writer:
         for k in range(n):
             stored = np.frombuffer(source.read(start + k * nbytes, nbytes), pixels.stored)
             writer.append(pixels.from_stored(stored.reshape(pixels.stored_shape(header.ny, header.nx)), header.nx))

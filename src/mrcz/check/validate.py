@@ -138,9 +138,11 @@ class _Judge:
             chunks = int(reader.index.sizes.sum())
             if header.packed_bytes not in (0, chunks):
                 self.problem(
-                    "packed_bytes", header.packed_bytes, f"{chunks}, the bytes of all chunks",
+                    "packed_bytes",
+                    header.packed_bytes,
+                    f"{chunks}, the bytes of all chunks",
                     "`mrcz recover` counts them anew",
-                )  # fmt: skip
+                )
         nz = max(1, len(reader))
         try:
             return plain_header(reader, nz=nz)
@@ -161,14 +163,18 @@ class _Judge:
         word = int(header["mode"])
         if word not in _MODES:
             self.problem(
-                "MODE", word, f"one of {', '.join(map(str, _MODES))}",
+                "MODE",
+                word,
+                f"one of {', '.join(map(str, _MODES))}",
                 "other programs cannot read these pixels; write them with another dtype",
-            )  # fmt: skip
+            )
         if header.is_half_width:
             self.problem(
-                "MODE", word, "101 for 4-bit pixels",
+                "MODE",
+                word,
+                "101 for 4-bit pixels",
                 "NX counts bytes of two pixels each; read the file and write it anew",
-            )  # fmt: skip
+            )
         for field in ("nx", "ny", "nz"):
             if header[field] < 1:
                 self.problem(field.upper(), header[field], "at least 1", "the sizes do not say what is in the file")
@@ -177,9 +183,11 @@ class _Judge:
         for field in ("mx", "my", "mz"):
             if header[field] < 1:
                 self.problem(
-                    field.upper(), header[field], "at least 1",
+                    field.upper(),
+                    header[field],
+                    "at least 1",
                     "without a sampling there is no pixel size; `mrcz header --set pixel-size=` sets both",
-                )  # fmt: skip
+                )
         for field, byte, what in (("CELLA", 40, "edges"), ("CELLB", 52, "angles")):
             for i, value in enumerate(header[field.lower()]):
                 axis = "xyz"[i] if what == "edges" else ("alpha", "beta", "gamma")[i]
@@ -194,15 +202,21 @@ class _Judge:
         for i, value in enumerate(header["origin"]):
             if not math.isfinite(value):
                 self.problem(
-                    f"ORIGIN {'xyz'[i]}", value, "a finite number of Å", "`mrcz header --set origin=` sets it",
+                    f"ORIGIN {'xyz'[i]}",
+                    value,
+                    "a finite number of Å",
+                    "`mrcz header --set origin=` sets it",
                     196 + 4 * i,
-                )  # fmt: skip
+                )
         axes = [header[name] for name in ("mapc", "mapr", "maps")]
         if sorted(axes) != [1, 2, 3]:
             self.problem(
-                "MAPC, MAPR, MAPS", axes, "1, 2, 3 in some order",
-                "`mrcz header --set mapc=1 --set mapr=2 --set maps=3` sets them", 64,
-            )  # fmt: skip
+                "MAPC, MAPR, MAPS",
+                axes,
+                "1, 2, 3 in some order",
+                "`mrcz header --set mapc=1 --set mapr=2 --set maps=3` sets them",
+                64,
+            )
 
     def _kind(self, header: Header) -> None:
         ispg, mz, nz = header["ispg"], header["mz"], header["nz"]
@@ -212,14 +226,18 @@ class _Judge:
             )
         elif header.kind == "volume stack" and mz > 0 and nz % mz:
             self.problem(
-                "MZ", mz, f"a divisor of NZ = {nz} for a stack of volumes",
+                "MZ",
+                mz,
+                f"a divisor of NZ = {nz} for a stack of volumes",
                 "`mrcz header --set 'kind=volume stack' --set mz=` sets it",
-            )  # fmt: skip
+            )
         elif header.kind in ("image", "stack") and mz > 1:
             self.problem(
-                "MZ", mz, "1 for images (ISPG 0)",
+                "MZ",
+                mz,
+                "1 for images (ISPG 0)",
                 f"`mrcz header --set kind={'volume' if mz == nz else 'stack'}` makes ISPG and MZ agree",
-            )  # fmt: skip
+            )
         elif header.kind == "volume" and mz > 0 and mz != default_mz("volume", nz):
             self.notes.append(f"MZ {mz} differs from NZ {nz}: the volume is part of a cell, or more than one")
 
@@ -231,9 +249,11 @@ class _Judge:
         if stamp != header.byteorder:
             right = "44 44 00 00" if header.byteorder == "<" else "11 11 00 00"
             self.problem(
-                "MACHST", raw[212:216].hex(" "), f"{right} for the byte order of this file",
+                "MACHST",
+                raw[212:216].hex(" "),
+                f"{right} for the byte order of this file",
                 f"`mrcz header --set machst={right.replace(' ', '')}` sets it",
-            )  # fmt: skip
+            )
         if header["nversion"] not in (20140, 20141):
             self.problem("NVERSION", header["nversion"], "20140 or 20141", "`mrcz header --set nversion=20141` sets it")
 
@@ -259,9 +279,11 @@ class _Judge:
             self.notes.append("EXTTYP 'json' is of this package, not of the standard")
         elif exttyp not in _EXTTYPS:
             self.problem(
-                "EXTTYP", exttyp, f"one of {', '.join(t.decode() for t in _EXTTYPS)} for {nsymbt} bytes",
+                "EXTTYP",
+                exttyp,
+                f"one of {', '.join(t.decode() for t in _EXTTYPS)} for {nsymbt} bytes",
                 "`mrcz header --set exttyp=` sets it" + (" (CCP4: symmetry records)" if nsymbt % 80 == 0 else ""),
-            )  # fmt: skip
+            )
         elif exttyp == b"CCP4" and nsymbt % 80:
             self.problem("NSYMBT", nsymbt, "a multiple of 80 for CCP4 records", "the last record is cut")
         elif exttyp in (b"FEI1", b"FEI2"):
@@ -269,9 +291,11 @@ class _Judge:
             records = decoded.size if isinstance(decoded, np.ndarray) else 0
             if records < len(reader):
                 self.problem(
-                    "NSYMBT", nsymbt, f"{len(reader)} records of {exttyp.decode()}, one a section",
+                    "NSYMBT",
+                    nsymbt,
+                    f"{len(reader)} records of {exttyp.decode()}, one a section",
                     f"{records} are there; metadata of the last sections are missing",
-                )  # fmt: skip
+                )
 
     def size(self, reader: Reader) -> None:
         """Bytes that belong to nothing."""

@@ -42,9 +42,22 @@ __all__ = ["EXIT_DAMAGED", "EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "build_parser
 
 #: Modules of this package, in the order ``--help`` lists them.
 COMMANDS = (
-    "compress", "decompress", "info", "verify", "header", "validate", "recover", "mount", "correct", "gain", "koma",
-    "demo", "clean", "completion", "man",
-)  # fmt: skip
+    "compress",
+    "decompress",
+    "info",
+    "verify",
+    "header",
+    "validate",
+    "recover",
+    "mount",
+    "correct",
+    "gain",
+    "koma",
+    "demo",
+    "clean",
+    "completion",
+    "man",
+)
 
 _DESCRIPTION = "Compress electron microscopy stacks and volumes (MRC) and check, describe and restore them (MRCZ)."
 _EPILOG = """\

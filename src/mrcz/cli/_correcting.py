@@ -63,22 +63,26 @@ def add_fitting(parser: argparse.ArgumentParser) -> None:
     )
     outliers = parser.add_argument_group("outliers")
     outliers.add_argument(
-        "--method", choices=("fdr", "tails", "tails+anscombe", "sigma", "defects", "none"), default="fdr",
+        "--method",
+        choices=("fdr", "tails", "tails+anscombe", "sigma", "defects", "none"),
+        default="fdr",
         help="how they are found (default: fdr)",
-    )  # fmt: skip
+    )
     outliers.add_argument("--alpha", type=float, default=0.2, help="false-discovery rate of fdr (default: 0.2)")
     outliers.add_argument("--n-sigma", type=float, default=4.0, help="threshold of sigma (default: 4)")
     outliers.add_argument(
-        "--whole-image", action="store_true",
+        "--whole-image",
+        action="store_true",
         help="compare pixels with the whole image, as the preprint, not with those around them: gold and bars go too",
-    )  # fmt: skip
+    )
     outliers.add_argument(
         "--background", action="store_true", help="with --whole-image: take out carbon and gradients before looking"
     )
     outliers.add_argument(
-        "--filter-structure", action="store_true",
+        "--filter-structure",
+        action="store_true",
         help="filter diffraction, spectra and other images as fine as a pixel too, which are left alone otherwise",
-    )  # fmt: skip
+    )
     outliers.add_argument("--super-resolution", action="store_true", help="look in 2 x 2 blocks, the physical pixels")
     outliers.add_argument(
         "--events", action="store_true", help="find outliers of single frames too (X-rays, cosmic rays): one more pass"

@@ -109,7 +109,11 @@ def _examples(pairs: list[tuple[str, str]], width: int, indent: str) -> list[str
         else:
             for text, extra in ((command, ""), (remark, "    ")):
                 lines += textwrap.wrap(
-                    text, width, initial_indent=indent + extra, subsequent_indent=indent + "    ",
-                    break_on_hyphens=False, break_long_words=False,
-                )  # fmt: skip
+                    text,
+                    width,
+                    initial_indent=indent + extra,
+                    subsequent_indent=indent + "    ",
+                    break_on_hyphens=False,
+                    break_long_words=False,
+                )
     return lines

@@ -31,9 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", nargs="*", default=["."], metavar="DIR", help="where to look (default: here)")
     parser.add_argument("-r", "--recursive", action="store_true", help="look into the folders below, too")
     parser.add_argument(
-        "--older-than", type=_age, default=_age("1d"), metavar="AGE",
+        "--older-than",
+        type=_age,
+        default=_age("1d"),
+        metavar="AGE",
         help="leave what was written to more recently: 90s, 30m, 12h, 2d, 1w (default: 1d)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--unsaved", action="store_true", help="remove files with whole frames too, even if those are nowhere else"
     )
@@ -60,9 +63,13 @@ def run(args: argparse.Namespace) -> int:
     bar = Progress(quiet=args.quiet)
     for folder in args.folders:
         for found in clean(
-            folder, recursive=args.recursive, older_than=args.older_than, unsaved=args.unsaved, dry_run=args.dry_run,
+            folder,
+            recursive=args.recursive,
+            older_than=args.older_than,
+            unsaved=args.unsaved,
+            dry_run=args.dry_run,
             progress=bar.update,
-        ):  # fmt: skip
+        ):
             bar.clear()
             if args.json:
                 fields = found.asdict()

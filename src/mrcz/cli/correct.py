@@ -129,10 +129,16 @@ def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Prog
             # The report says it, and is shown with the name of the file.
             warnings.simplefilter("ignore", StructureWarning)
             return correct_file(
-                path, outputs, measure=args.measure, mask_style="serialem" if args.serialem else None,
-                overwrite=overwriting(args), n_threads=args.threads, **reading,
-                progress=lambda done, total: bar.update(path, done, total), **options,
-            )  # fmt: skip
+                path,
+                outputs,
+                measure=args.measure,
+                mask_style="serialem" if args.serialem else None,
+                overwrite=overwriting(args),
+                n_threads=args.threads,
+                **reading,
+                progress=lambda done, total: bar.update(path, done, total),
+                **options,
+            )
     except (OSError, MrczError, ValueError, TypeError) as error:
         text = error_text(error, path, next(iter(outputs.values()), None))
         return Corrected(path, error=text, damaged=isinstance(error, FormatError))

@@ -66,9 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gamma.add_argument("flats", nargs="+", metavar="FLAT", help="stacks without specimen, one a dose rate")
     gamma.add_argument("gain", metavar="GAIN")
     gamma.add_argument(
-        "--dose-rate", type=float, action="append", default=[], metavar="R",
+        "--dose-rate",
+        type=float,
+        action="append",
+        default=[],
+        metavar="R",
         help="e-/pixel/s, once for each flat in order; four or more give the curve",
-    )  # fmt: skip
+    )
     gamma.add_argument("--dark", metavar="FILE", help="image subtracted from every frame")
     gamma.add_argument("--plot", metavar="DIR", help="PNG of the curve (mrcz[plot])")
     convert = actions.add_parser("convert", help="a reference of any kind as a multiplicative one")
@@ -170,9 +174,15 @@ def _make(args: argparse.Namespace) -> None:
         raise ValueError(f"{', '.join(args.flats)}: {error}") from error
     save_image(args.output, gain, overwrite=replacing(overwriting(args)))
     unusable = int(np.count_nonzero(gain == 0))
-    report = {"path": args.flats[0], "sources": args.flats, "destination": args.output, "frames": frames,
-              "counts_per_pixel": float(flat[gain > 0].mean() * frames), "unusable_pixels": unusable,
-              "seconds": time.perf_counter() - started}  # fmt: skip
+    report = {
+        "path": args.flats[0],
+        "sources": args.flats,
+        "destination": args.output,
+        "frames": frames,
+        "counts_per_pixel": float(flat[gain > 0].mean() * frames),
+        "unusable_pixels": unusable,
+        "seconds": time.perf_counter() - started,
+    }
     if args.json:
         emit(report)
     else:
@@ -192,8 +202,17 @@ def _orient(args: argparse.Namespace) -> None:
     best = scores[0][1] or 1.0
     for found, score in scores:
         if args.json:
-            emit({"record": "orientation", "path": args.stack, "gain": args.gain, "gain_rot": found.rotation,
-                  "gain_flip": found.flip, "score": score, "relative": score / best})  # fmt: skip
+            emit(
+                {
+                    "record": "orientation",
+                    "path": args.stack,
+                    "gain": args.gain,
+                    "gain_rot": found.rotation,
+                    "gain_flip": found.flip,
+                    "score": score,
+                    "relative": score / best,
+                }
+            )
         else:
             say(f"{found}  std/mean {score:.5f}  {score / best:.3f}x the best")
     if args.output:
@@ -222,9 +241,19 @@ def _gamma(args: argparse.Namespace) -> None:
         fits.append(fit)
         if args.json:
             known = fit.error if fit.error < float("inf") else None
-            emit({"path": path, "gain": args.gain, "gamma": fit.gamma, "gamma_error": known,
-                  "dose_rate": rate, "start": fit.start, "roughness": fit.roughness,
-                  "roughness_plain": fit.roughness_plain, "unevenness": fit.unevenness})  # fmt: skip
+            emit(
+                {
+                    "path": path,
+                    "gain": args.gain,
+                    "gamma": fit.gamma,
+                    "gamma_error": known,
+                    "dose_rate": rate,
+                    "start": fit.start,
+                    "roughness": fit.roughness,
+                    "roughness_plain": fit.roughness_plain,
+                    "unevenness": fit.unevenness,
+                }
+            )
         else:
             say(f"{path}: {fit}")
     if args.dose_rate and len(fits) >= 4:
@@ -321,8 +350,17 @@ def _session(args: argparse.Namespace) -> int:
     if args.mask:
         save_mask(args.mask, made.defects, overwrite=replacing(overwriting(args)))
     if args.json:
-        emit({"record": "session", "path": args.inputs[0], "destination": args.output, "offset": args.offset,
-              "mask": args.mask, "state": args.state, **made.report()})  # fmt: skip
+        emit(
+            {
+                "record": "session",
+                "path": args.inputs[0],
+                "destination": args.output,
+                "offset": args.offset,
+                "mask": args.mask,
+                "state": args.state,
+                **made.report(),
+            }
+        )
     else:
         say(str(made))
     return exit_code(results)

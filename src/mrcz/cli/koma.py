@@ -104,10 +104,18 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     try:
         for result in session.correct(
-            new, outputs, exclude=args.exclude, finish=not args.live, overwrite=overwriting(args),
-            measure=args.measure, permissive=args.permissive, signed_bytes=args.signed_bytes, n_threads=args.threads,
-            progress=bar.update, **options,
-        ):  # fmt: skip
+            new,
+            outputs,
+            exclude=args.exclude,
+            finish=not args.live,
+            overwrite=overwriting(args),
+            measure=args.measure,
+            permissive=args.permissive,
+            signed_bytes=args.signed_bytes,
+            n_threads=args.threads,
+            progress=bar.update,
+            **options,
+        ):
             bar.clear()
             results.append(replace(result, correction=None))  # of a long session all would fill the memory
             show(result, args.json, seconds=time.perf_counter() - started)

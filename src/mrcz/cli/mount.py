@@ -23,9 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="empty folder to show them in")
     parser.add_argument("--cache", type=int, default=512, metavar="MB", help="decoded frames to keep (default 512 MB)")
     parser.add_argument(
-        "--page-cache", action="store_true",
+        "--page-cache",
+        action="store_true",
         help="let the kernel keep what was read: for programs that read in small pieces, or again and again",
-    )  # fmt: skip
+    )
     parser.add_argument("--background", action="store_true", help="return at once and serve until unmounted")
     parser.add_argument("--json", action="store_true", help="what became of it as a JSON object")
 
@@ -40,9 +41,12 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"{name}: {'is no folder' if os.path.exists(name) else 'no such folder; make it first'}")
     try:
         mount(
-            args.folder, args.mountpoint, cache_bytes=args.cache << 20, page_cache=args.page_cache,
+            args.folder,
+            args.mountpoint,
+            cache_bytes=args.cache << 20,
+            page_cache=args.page_cache,
             foreground=not args.background,
-        )  # fmt: skip
+        )
     except (OSError, MrczError) as error:
         text = error_line(error)
         if args.json:

@@ -33,9 +33,19 @@ __all__ = ["Continued", "continued"]
 _LARGEST_KEPT = 64 << 20  # of a footer that is kept inside another
 # What may be said of a file that is there; all else is as the file has it.
 _MAY_BE_SAID = {
-    "codec", "level", "profile", "filter", "blocksize", "checksum", "backend", "metadata", "metadata_codec",
-    "n_threads", "overwrite", "sync",
-}  # fmt: skip
+    "codec",
+    "level",
+    "profile",
+    "filter",
+    "blocksize",
+    "checksum",
+    "backend",
+    "metadata",
+    "metadata_codec",
+    "n_threads",
+    "overwrite",
+    "sync",
+}
 
 
 @dataclass(frozen=True)
@@ -61,17 +71,23 @@ class Continued(Beginning):
         assert self.encoding is not None
         extended = self.wishes.extended[1]
         file = GrowingFile.reopen(
-            self.path, extended=extended, sync=self.sync, with_footer=self.wishes.codec.is_compressed,
-            fields=self.footer(), **self.there,
-        )  # fmt: skip
+            self.path,
+            extended=extended,
+            sync=self.sync,
+            with_footer=self.wishes.codec.is_compressed,
+            fields=self.footer(),
+            **self.there,
+        )
         try:
             if self.left is None:
                 file.give_up_begun()
             else:
                 header = self.encoding.header(
-                    self.count, stats=total_stats(np.concatenate(self.moments)), nbytes=file.end - 1024 - len(extended),
+                    self.count,
+                    stats=total_stats(np.concatenate(self.moments)),
+                    nbytes=file.end - 1024 - len(extended),
                     whole=False,
-                )  # fmt: skip
+                )
                 file.settle(header.tobytes())
                 if self.left.text:
                     warnings.warn(f"{self.path}: {self.left.text}", FormatWarning, stacklevel=5)
@@ -114,9 +130,12 @@ def continued(path: Any, options: WriteOptions) -> Continued:
     metadata = WriterMetadata(values, name, plain=not header.compressed)
     metadata.keep_frames(len(index))
     build = {
-        "like": header, "kind": header.kind, "slices": header.slices or 0, "byteorder": header.byteorder,
+        "like": header,
+        "kind": header.kind,
+        "slices": header.slices or 0,
+        "byteorder": header.byteorder,
         "mz": header.mz if header.kind == "volume stack" else None,
-    }  # fmt: skip
+    }
     # Bytes above 127 may follow where there are some, else they would surprise other readers.
     mode = None if header.mode == 0 and header.stats[1] <= 127 else header.mode
     wishes = Wishes(codec, None, mode, None, header.byteorder, build, (header.exttyp, extended))
@@ -165,9 +184,12 @@ def _tail(old: Reader, index: FrameIndex, left: Left | None) -> tuple[dict[str, 
     footer = old.footer
     end = index.end if len(index) else old.header.data_offset
     there: dict[str, Any] = {
-        "end": end, "footer": None, "footer_start": None if left is None else left.footer_start,
-        "size": None if left is None else left.size, "foreign": False,
-    }  # fmt: skip
+        "end": end,
+        "footer": None,
+        "footer_start": None if left is None else left.footer_start,
+        "size": None if left is None else left.size,
+        "foreign": False,
+    }
     if footer is not None:
         there["footer"] = old.source.read(footer.trailer.start, footer.trailer.end - footer.trailer.start)
         return there, footer.extra

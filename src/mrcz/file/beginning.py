@@ -75,9 +75,15 @@ class Beginning:
         """
         # The header follows with the first frame, which settles what it says.
         return GrowingFile.create(
-            self.path, bytes(1024), self.wishes.extended[1], overwrite=self.overwrite, sync=self.sync, alone=alone,
-            with_footer=self.wishes.codec.is_compressed, fields=self.footer(),
-        )  # fmt: skip
+            self.path,
+            bytes(1024),
+            self.wishes.extended[1],
+            overwrite=self.overwrite,
+            sync=self.sync,
+            alone=alone,
+            with_footer=self.wishes.codec.is_compressed,
+            fields=self.footer(),
+        )
 
 
 def new_file(path: Any, options: WriteOptions) -> Beginning:
@@ -97,10 +103,18 @@ def new_file(path: Any, options: WriteOptions) -> Beginning:
     metadata = WriterMetadata(values, name, plain=not codec.is_compressed)
     order = options.byteorder or (header.byteorder if header is not None else "<")
     build = {
-        "pixel_size": options.pixel_size, "kind": options.kind, "like": header, "byteorder": order,
-        "voltage": options.voltage, "c3": options.c3, "gain": options.counts_per_electron,
-        "labels": tuple(options.labels), "slices": options.slices, "whole_cell": options.whole_cell, "mz": options.mz,
-    }  # fmt: skip
+        "pixel_size": options.pixel_size,
+        "kind": options.kind,
+        "like": header,
+        "byteorder": order,
+        "voltage": options.voltage,
+        "c3": options.c3,
+        "gain": options.counts_per_electron,
+        "labels": tuple(options.labels),
+        "slices": options.slices,
+        "whole_cell": options.whole_cell,
+        "mz": options.mz,
+    }
     if build["pixel_size"] is not None:
         build["pixel_size"] = three_sizes(build["pixel_size"])  # told now, not at the first frame
     extended = _extended(options.extended_header, metadata, codec)

@@ -144,9 +144,15 @@ def read(
         It has no such frames.
     """
     with Reader(
-        path, permissive=permissive, signed_bytes=signed_bytes, n_threads=n_threads, verify=verify,
-        storage_options=storage_options, correction=correction, options=options,
-    ) as reader:  # fmt: skip
+        path,
+        permissive=permissive,
+        signed_bytes=signed_bytes,
+        n_threads=n_threads,
+        verify=verify,
+        storage_options=storage_options,
+        correction=correction,
+        options=options,
+    ) as reader:
         return reader.read(frames, out=out, dtype=dtype, gain=gain, squeeze=squeeze)
 
 
@@ -226,12 +232,35 @@ def write(
             raise ValueError(f"an array of shape {tuple(array.shape)} has no pixels to write")
     with Writer(
         path,
-        codec=codec, level=level, profile=profile, filter=filter, blocksize=blocksize, checksum=checksum,
-        pack=pack, backend=backend, dtype=dtype, mrc_mode=mrc_mode, round_to=round_to,
-        pixel_size=pixel_size, kind=kind, mz=mz, metadata=metadata, metadata_codec=metadata_codec,
-        extended_header=extended_header, header=header, labels=labels, byteorder=byteorder, voltage=voltage,
-        c3=c3, counts_per_electron=counts_per_electron, source_header=source_header,
-        source_name=source_name, slices=slices, whole_cell=whole_cell, n_threads=n_threads,
-        overwrite=overwrite, sync=sync,
-    ) as writer:  # fmt: skip
+        codec=codec,
+        level=level,
+        profile=profile,
+        filter=filter,
+        blocksize=blocksize,
+        checksum=checksum,
+        pack=pack,
+        backend=backend,
+        dtype=dtype,
+        mrc_mode=mrc_mode,
+        round_to=round_to,
+        pixel_size=pixel_size,
+        kind=kind,
+        mz=mz,
+        metadata=metadata,
+        metadata_codec=metadata_codec,
+        extended_header=extended_header,
+        header=header,
+        labels=labels,
+        byteorder=byteorder,
+        voltage=voltage,
+        c3=c3,
+        counts_per_electron=counts_per_electron,
+        source_header=source_header,
+        source_name=source_name,
+        slices=slices,
+        whole_cell=whole_cell,
+        n_threads=n_threads,
+        overwrite=overwrite,
+        sync=sync,
+    ) as writer:
         writer.extend(array)

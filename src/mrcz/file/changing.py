@@ -23,9 +23,17 @@ MICROSCOPE = ("voltage", "c3", "gain")
 _MEANINGS = ("pixel_size", "origin", "start", "kind", "mz", "statistics", "label", "labels", *MICROSCOPE)
 # What another name for one of these is called here; `Header` and mrcfile have some of them.
 _OTHER_NAMES = {
-    "voxel_size": "pixel_size", "apix": "pixel_size", "nstart": "start", "stats": "statistics", "c_s": "c3", "cs": "c3",
-    "kv": "voltage", "add_label": "label", "space_group": "ispg", "axes": "mapc=, mapr=, maps",
-}  # fmt: skip
+    "voxel_size": "pixel_size",
+    "apix": "pixel_size",
+    "nstart": "start",
+    "stats": "statistics",
+    "c_s": "c3",
+    "cs": "c3",
+    "kv": "voltage",
+    "add_label": "label",
+    "space_group": "ispg",
+    "axes": "mapc=, mapr=, maps",
+}
 
 
 def check_names(given: Mapping[str, Any]) -> None:
@@ -237,10 +245,13 @@ def _label(text: Any) -> bytes:
 def _check_pixels(old: Header, new: Header) -> None:
     """Whatever was changed, the same bytes must be the same pixels, at the same place."""
     facts: tuple[tuple[str, Any, Any], ...] = (
-        ("shape", old.shape, new.shape), ("MODE", old["mode"], new["mode"]), ("NSYMBT", old.nsymbt, new.nsymbt),
-        ("byte order", old.byteorder, new.byteorder), ("pixel type", old.pixel_format, new.pixel_format),
+        ("shape", old.shape, new.shape),
+        ("MODE", old["mode"], new["mode"]),
+        ("NSYMBT", old.nsymbt, new.nsymbt),
+        ("byte order", old.byteorder, new.byteorder),
+        ("pixel type", old.pixel_format, new.pixel_format),
         ("MRCZ label", old.mrcz_version, new.mrcz_version),
-    )  # fmt: skip
+    )
     for what, before, after in facts:
         if before != after:
             if what == "pixel type":

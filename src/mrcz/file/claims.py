@@ -40,6 +40,14 @@ def prove(chunk: bytes, nbytes: int, *, n_threads: int = 1) -> None:
         raise FormatError(f"chunk of {len(chunk)} bytes claims blocks of {head.blocksize}")
     # One row of bytes, and of it the first one: every block is decoded.
     read(
-        chunk, np.zeros(1, np.int64), np.array([len(chunk)], np.int64), np.empty((1, 1, 1), np.uint8), stored=nbytes,
-        pixel_type=1, nx=nbytes, row_bytes=nbytes, window=(0, 1, 0, 1), n_threads=n_threads,
-    )  # fmt: skip
+        chunk,
+        np.zeros(1, np.int64),
+        np.array([len(chunk)], np.int64),
+        np.empty((1, 1, 1), np.uint8),
+        stored=nbytes,
+        pixel_type=1,
+        nx=nbytes,
+        row_bytes=nbytes,
+        window=(0, 1, 0, 1),
+        n_threads=n_threads,
+    )

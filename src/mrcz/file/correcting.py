@@ -92,7 +92,9 @@ def read_corrected(
             list(
                 pool.map(
                     lambda frame, into, n: correction.apply_frame(frame, into, number=int(n)),
-                    raw, out[a : a + per], chosen,
+                    raw,
+                    out[a : a + per],
+                    chosen,
                 )
-            )  # fmt: skip
+            )
     return out

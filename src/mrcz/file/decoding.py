@@ -131,11 +131,20 @@ class Decoder:
             target = np.empty((len(numbers), height, width, 2), pixels.stored)
         code = PACKED if pixels.packed else PIXEL_TYPES.get(pixels.stored.str[1:], 0)
         arguments = {
-            "stored": self.stored, "pixel_type": code, "nx": nx, "row_bytes": self.stored // ny, "n_threads": threads,
-            "raw": not self.header.compressed, "verify": self.verify, "window": window, "to_float": to_float,
-            "gain": None if gain is None else gain.reshape(-1), "correction": correction, "events": events,
+            "stored": self.stored,
+            "pixel_type": code,
+            "nx": nx,
+            "row_bytes": self.stored // ny,
+            "n_threads": threads,
+            "raw": not self.header.compressed,
+            "verify": self.verify,
+            "window": window,
+            "to_float": to_float,
+            "gain": None if gain is None else gain.reshape(-1),
+            "correction": correction,
+            "events": events,
             "fresh": fresh,
-        }  # fmt: skip
+        }
         self._fetch(numbers, target, arguments)
         if target is not out:
             pixels.from_stored(target, out=out)
@@ -170,9 +179,13 @@ class Decoder:
                         events = (events[0][span.start : span.stop + 1], *events[1:])
                     with self._errors(numbers[span]):
                         core.read(
-                            data, offsets[span] - part.start, sizes[span], flat[span],
-                            hashes=None if hashes is None else hashes[span], **{**arguments, "events": events},
-                        )  # fmt: skip
+                            data,
+                            offsets[span] - part.start,
+                            sizes[span],
+                            flat[span],
+                            hashes=None if hashes is None else hashes[span],
+                            **{**arguments, "events": events},
+                        )
 
     def convert(self, numbers: np.ndarray, out: np.ndarray, gain: np.ndarray | None, threads: int) -> None:
         """Into any dtype: decode a batch, convert it with NumPy."""
@@ -200,12 +213,18 @@ class Decoder:
         try:
             with source as fd, self._errors(numbers):
                 core.sum(
-                    fd, self.index.offsets[numbers], self.index.sizes[numbers], total.reshape(-1),
-                    stored=self.stored, pixel_type=PACKED if pixels.packed else PIXEL_TYPES[pixels.stored.str[1:]],
+                    fd,
+                    self.index.offsets[numbers],
+                    self.index.sizes[numbers],
+                    total.reshape(-1),
+                    stored=self.stored,
+                    pixel_type=PACKED if pixels.packed else PIXEL_TYPES[pixels.stored.str[1:]],
                     weights=None if weights is None else np.ascontiguousarray(weights, np.float64),
-                    gain=None if gain is None else gain.reshape(-1), raw=not self.header.compressed,
-                    verify=self.verify, n_threads=threads,
-                )  # fmt: skip
+                    gain=None if gain is None else gain.reshape(-1),
+                    raw=not self.header.compressed,
+                    verify=self.verify,
+                    n_threads=threads,
+                )
         except CutPixels:
             return False
         return True

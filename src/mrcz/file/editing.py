@@ -146,9 +146,18 @@ def edit_header(
     from mrcz.file.reader import Reader
 
     given: dict[str, Any] = {
-        "pixel_size": pixel_size, "origin": origin, "start": start, "kind": kind, "mz": mz, "statistics": statistics,
-        "voltage": voltage, "c3": c3, "gain": gain, "label": label, "labels": labels,
-    }  # fmt: skip
+        "pixel_size": pixel_size,
+        "origin": origin,
+        "start": start,
+        "kind": kind,
+        "mz": mz,
+        "statistics": statistics,
+        "voltage": voltage,
+        "c3": c3,
+        "gain": gain,
+        "label": label,
+        "labels": labels,
+    }
     given = {name: value for name, value in given.items() if value is not None} | fields
     check_names(given)
     if not given:
@@ -290,14 +299,22 @@ def _write_with_footer(name: str, reader: Reader, footer: Footer, new: bytes, so
     if source is None or source == footer.source_header:
         extra = footer.extra
     fields: dict[str, Any] = {
-        "metadata": footer.metadata_bytes(read), "source_header": source, "writer": footer.writer, "extra": extra,
+        "metadata": footer.metadata_bytes(read),
+        "source_header": source,
+        "writer": footer.writer,
+        "extra": extra,
         "compress": about or {1: "zstd", 2: "lz4"}.get(trailer.flags),
-    }  # fmt: skip
+    }
     _drop_torn_footer(name, reader, footer)
     file = GrowingFile.reopen(
-        name, reader.header.tobytes(), reader.extended_bytes, reader.index, end=trailer.start,
-        footer=read(trailer.start, trailer.end - trailer.start), fields=fields,
-    )  # fmt: skip
+        name,
+        reader.header.tobytes(),
+        reader.extended_bytes,
+        reader.index,
+        end=trailer.start,
+        footer=read(trailer.start, trailer.end - trailer.start),
+        fields=fields,
+    )
     end = reader.index.end if len(reader.index) else reader.header.data_offset
     small = trailer.start - end <= 2 * (trailer.end - trailer.start) + 1024
     if small and read(end, 1) in (b"\0", FOOTER_MARK[:1]):

@@ -156,9 +156,7 @@ class Encoding:
             found = replace(self, pixels=format_for(np.uint8, byteorder=self.wishes.byteorder))
         elif self.codec.pack == "auto":
             wishes = self.wishes
-            pixels = format_for(
-                wishes.dtype or dtype, byteorder=wishes.byteorder, mode=wishes.mrc_mode, max_value=127
-            )  # fmt: skip
+            pixels = format_for(wishes.dtype or dtype, byteorder=wishes.byteorder, mode=wishes.mrc_mode, max_value=127)
             found = replace(self, pixels=pixels, codec=replace(self.codec, pack=False))
         else:
             raise ValueError(
@@ -195,9 +193,15 @@ class Encoding:
             build |= {"kind": "stack", "mz": None}
         exttyp, extended = self.wishes.extended
         return Header.build(
-            (count, *self.shape[:2]), self.pixels, codec=self.codec.name if self.codec.is_compressed else None,
-            stats=stats, packed_bytes=nbytes, exttyp=exttyp, nsymbt=len(extended), **build,
-        )  # fmt: skip
+            (count, *self.shape[:2]),
+            self.pixels,
+            codec=self.codec.name if self.codec.is_compressed else None,
+            stats=stats,
+            packed_bytes=nbytes,
+            exttyp=exttyp,
+            nsymbt=len(extended),
+            **build,
+        )
 
     def _fits_chunk(self) -> bool:
         return not self.codec.is_compressed or self.frame_nbytes <= FRAME_MAX
@@ -224,9 +228,12 @@ def settle(frame: np.ndarray, wishes: Wishes) -> Encoding:
     packed = bool(codec.pack)
     # uint8 starts as bytes: counted electrons stay below 128. The first larger pixel makes the file start over.
     pixels = format_for(
-        dtype, packed=packed, byteorder=wishes.byteorder, mode=wishes.mrc_mode,
+        dtype,
+        packed=packed,
+        byteorder=wishes.byteorder,
+        mode=wishes.mrc_mode,
         max_value=None if packed or dtype != np.uint8 else 127,
-    )  # fmt: skip
+    )
     found = Encoding(wishes, frame.shape, pixels, codec)
     if not found._fits_chunk():
         raise ValueError(f"a frame of shape {frame.shape} is too large for one chunk (2 GiB); write plain MRC")

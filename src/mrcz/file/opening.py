@@ -115,9 +115,12 @@ class _Look:
 
     def _parse(self, raw: bytes, size: int | None, permissive: bool | None = None) -> Header:
         return Header.parse(
-            raw, file_size=size, permissive=self.permissive if permissive is None else permissive,
-            signed_bytes=self.signed_bytes, path=self.path,
-        )  # fmt: skip
+            raw,
+            file_size=size,
+            permissive=self.permissive if permissive is None else permissive,
+            signed_bytes=self.signed_bytes,
+            path=self.path,
+        )
 
     @property
     def _stored(self) -> int:
@@ -157,13 +160,17 @@ class _Look:
             return False  # a copy that is no header says nothing
         here = self.header
         differing = [
-            f"{name} is {mine}, the copy has {its}" for name, mine, its in (
-                ("NX", here.nx, other.nx), ("NY", here.ny, other.ny),
-                ("MODE", here["mode"], other["mode"]), ("NSYMBT", here.nsymbt, other.nsymbt),
+            f"{name} is {mine}, the copy has {its}"
+            for name, mine, its in (
+                ("NX", here.nx, other.nx),
+                ("NY", here.ny, other.ny),
+                ("MODE", here["mode"], other["mode"]),
+                ("NSYMBT", here.nsymbt, other.nsymbt),
                 ("the byte order", here.byteorder, other.byteorder),
                 ("the dtype of pixels", here.pixel_format.dtype, other.pixel_format.dtype),
-            ) if mine != its and (name != "MODE" or here.mode != other.mode)
-        ]  # fmt: skip
+            )
+            if mine != its and (name != "MODE" or here.mode != other.mode)
+        ]
         if not differing:
             return False
         self._contradiction(footer, f"the header contradicts the footer's copy of it: {'; '.join(differing)}")
@@ -210,9 +217,14 @@ class _Look:
             # No footer, or an append was interrupted between its header and its footer: the rest is found by walking.
             at = known.end if len(known) else start
             walk = walk_chunks(
-                source.read, at, source.size, nz - len(known), nbytes=self._stored, first_frame=len(known),
+                source.read,
+                at,
+                source.size,
+                nz - len(known),
+                nbytes=self._stored,
+                first_frame=len(known),
                 read_ahead=TAIL_SIZE if source.remote else 16,
-            )  # fmt: skip
+            )
             if footer is None and walk.end < source.size and not self.has_unknown_footer:
                 known = self._last_footer(walk.end, walk.index)
             index = walk.index
@@ -229,8 +241,9 @@ class _Look:
             if footer.header_hash not in (None, xxh64(self.header.tobytes())):
                 self._warn("the header does not match its checksum: it was edited or damaged")
             if self.extended_bytes is not None and footer.extended_header_hash not in (
-                None, xxh64(self.extended_bytes)
-            ):  # fmt: skip
+                None,
+                xxh64(self.extended_bytes),
+            ):
                 self._warn(DAMAGED_EXTENDED)
         if len(known) > nz:
             self._warn(f"the footer knows {len(known)} frames, the header {nz}")
@@ -284,9 +297,15 @@ class _Look:
 
     def result(self) -> Opened:
         return Opened(
-            self.header, self.extended_bytes, self.footer, self.index, tuple(self.oddities), tuple(self.warnings),
-            tuple(self.notes), self.has_unknown_footer,
-        )  # fmt: skip
+            self.header,
+            self.extended_bytes,
+            self.footer,
+            self.index,
+            tuple(self.oddities),
+            tuple(self.warnings),
+            tuple(self.notes),
+            self.has_unknown_footer,
+        )
 
     def _note(self, error: UnknownFooter) -> None:
         self.has_unknown_footer = True

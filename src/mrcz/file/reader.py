@@ -267,9 +267,13 @@ class Reader(MrcfileNames, Reductions):
     def _mappable(self) -> bool:
         pixels = self.pixel_format
         return (
-            not self.is_compressed and not pixels.packed and pixels.stored == pixels.dtype and self.correction is None
-            and isinstance(self._source, FileSource) and self._source.size > self.header.data_offset
-        )  # fmt: skip
+            not self.is_compressed
+            and not pixels.packed
+            and pixels.stored == pixels.dtype
+            and self.correction is None
+            and isinstance(self._source, FileSource)
+            and self._source.size > self.header.data_offset
+        )
 
     def memmap(self, mode: str = "r") -> np.memmap:
         """The pixels of a file that is not compressed as a memory map, (nz, ny, nx).
@@ -406,9 +410,11 @@ class Reader(MrcfileNames, Reductions):
         elif out.dtype == self.dtype and gain is None and plain and out.flags.writeable:
             frames.decode(numbers, None, out, threads)
         elif not (
-            frames.fusable and out.dtype == np.float32 and plain
+            frames.fusable
+            and out.dtype == np.float32
+            and plain
             and whole_pixels(lambda: frames.decode(numbers, None, out, threads, to_float=True, gain=gain, fresh=fresh))
-        ):  # fmt: skip
+        ):
             frames.convert(numbers, out, gain, threads)
 
     def check_claims(self, numbers: np.ndarray) -> None:
@@ -440,9 +446,14 @@ class Reader(MrcfileNames, Reductions):
         if correction is not None:
             check_correction(correction, self._frames)
         return sum_frames(
-            self._frames, numbers, weights=weights, gain=gain, n_threads=n_threads, dtype=dtype,
+            self._frames,
+            numbers,
+            weights=weights,
+            gain=gain,
+            n_threads=n_threads,
+            dtype=dtype,
             correction=correction if correction is not None else self.correction,
-        )  # fmt: skip
+        )
 
     # ---- life ----------------------------------------------------------------------------------------------------
 

@@ -283,12 +283,21 @@ def _arrays(value: Any) -> Any:
 
 
 _METHODS = {
-    np.sum: "sum", np.mean: "mean", np.min: "min", np.max: "max", np.amin: "min", np.amax: "max", np.std: "std",
+    np.sum: "sum",
+    np.mean: "mean",
+    np.min: "min",
+    np.max: "max",
+    np.amin: "min",
+    np.amax: "max",
+    np.std: "std",
     np.var: "var",
-}  # fmt: skip
+}
 # Arguments of NumPy's functions, in their order; what else they take (initial, where) is for arrays.
 _ORDER = {
-    "sum": ("axis", "dtype", "out", "keepdims"), "mean": ("axis", "dtype", "out", "keepdims"),
-    "min": ("axis", "out", "keepdims"), "max": ("axis", "out", "keepdims"),
-    "std": ("axis", "dtype", "out", "ddof", "keepdims"), "var": ("axis", "dtype", "out", "ddof", "keepdims"),
-}  # fmt: skip
+    "sum": ("axis", "dtype", "out", "keepdims"),
+    "mean": ("axis", "dtype", "out", "keepdims"),
+    "min": ("axis", "out", "keepdims"),
+    "max": ("axis", "out", "keepdims"),
+    "std": ("axis", "dtype", "out", "ddof", "keepdims"),
+    "var": ("axis", "dtype", "out", "ddof", "keepdims"),
+}

@@ -123,10 +123,21 @@ def _encode(
     scratch = np.zeros((len(frames), 5))
     try:
         core.write(
-            fd, [frame.view(np.uint8) for frame in frames], start, offsets, sizes, hashes, scratch,
-            ny=ny, nx=nx, stored=encoding.frame_nbytes, pixel_type=code, pack=pixels.packed,
-            n_threads=count_threads(n_threads), **encoding.codec.arguments(pixels),
-        )  # fmt: skip
+            fd,
+            [frame.view(np.uint8) for frame in frames],
+            start,
+            offsets,
+            sizes,
+            hashes,
+            scratch,
+            ny=ny,
+            nx=nx,
+            stored=encoding.frame_nbytes,
+            pixel_type=code,
+            pack=pixels.packed,
+            n_threads=count_threads(n_threads),
+            **encoding.codec.arguments(pixels),
+        )
     except CoreError as error:
         if error.status == RANGE and error.frame is not None:
             return None
@@ -176,7 +187,14 @@ def copy_frames(file: GrowingFile, encoding: Encoding) -> Iterator[np.ndarray]:
     for k in range(len(index)):
         frame = np.empty((1, ny, nx), np.uint8)
         core.read(
-            file.fd, index.offsets[k : k + 1], index.sizes[k : k + 1], frame, stored=ny * row,
-            pixel_type=code, nx=nx, row_bytes=row, raw=raw,
-        )  # fmt: skip
+            file.fd,
+            index.offsets[k : k + 1],
+            index.sizes[k : k + 1],
+            frame,
+            stored=ny * row,
+            pixel_type=code,
+            nx=nx,
+            row_bytes=row,
+            raw=raw,
+        )
         yield frame

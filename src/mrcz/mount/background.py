@@ -31,8 +31,12 @@ def unmounted_at_the_end(mountpoint: str) -> Iterator[None]:
     # session of its own, so that Ctrl-C does not end it first.
     watcher = subprocess.Popen(
         ["/bin/sh", "-c", 'read -r line || exec "$0" -u -q -z -- "$1"', program, mountpoint],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd="/",
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+    )
     try:
         yield
     finally:

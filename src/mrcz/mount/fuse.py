@@ -136,10 +136,16 @@ class Server:
         self._listings: dict[int, list[bytes]] = {}
         self._handles = itertools.count(1)
         self._answers: dict[int, Callable[[int, memoryview], bytes]] = {
-            _INIT: self._init, _LOOKUP: self._lookup, _GETATTR: self._getattr, _OPEN: self._open,
-            _RELEASE: self._release, _OPENDIR: self._opendir, _READDIR: self._readdir,
-            _RELEASEDIR: self._releasedir, _STATFS: self._statfs,
-        }  # fmt: skip
+            _INIT: self._init,
+            _LOOKUP: self._lookup,
+            _GETATTR: self._getattr,
+            _OPEN: self._open,
+            _RELEASE: self._release,
+            _OPENDIR: self._opendir,
+            _READDIR: self._readdir,
+            _RELEASEDIR: self._releasedir,
+            _STATFS: self._statfs,
+        }
 
     def work(self) -> None:
         """Answer requests until the mount is gone."""
@@ -267,10 +273,19 @@ class Server:
 def _attributes(about: dict[str, Any]) -> bytes:
     times = [divmod(about[name], 10**9) for name in ("st_atime", "st_mtime", "st_ctime")]
     return _ATTR.pack(
-        about["st_ino"], about["st_size"], about["st_blocks"], *(seconds % (1 << 64) for seconds, _ in times),
-        *(nanoseconds for _, nanoseconds in times), about["st_mode"], about["st_nlink"], about["st_uid"],
-        about["st_gid"], 0, about["st_blksize"], 0,
-    )  # fmt: skip
+        about["st_ino"],
+        about["st_size"],
+        about["st_blocks"],
+        *(seconds % (1 << 64) for seconds, _ in times),
+        *(nanoseconds for _, nanoseconds in times),
+        about["st_mode"],
+        about["st_nlink"],
+        about["st_uid"],
+        about["st_gid"],
+        0,
+        about["st_blksize"],
+        0,
+    )
 
 
 def _mount(mountpoint: str) -> tuple[int, socket.socket, list[str], subprocess.Popen]:
@@ -283,10 +298,13 @@ def _mount(mountpoint: str) -> tuple[int, socket.socket, list[str], subprocess.P
     control, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [program, "-o", _OPTIONS, "--", mountpoint], pass_fds=[theirs.fileno()],
+            [program, "-o", _OPTIONS, "--", mountpoint],
+            pass_fds=[theirs.fileno()],
             env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
     devices = socket.recv_fds(control, 1, 1)[1]
     if not devices:
         control.close()

@@ -65,9 +65,15 @@ def serve(folder: str, mountpoint: str, cache_bytes: int, foreground: bool) -> N
     try:
         with unmounted_at_the_end(mountpoint):
             _fuse_class(mfusepy)(
-                tree, mountpoint, foreground=foreground, ro=True, fsname="mrcz", subtype="mrcz", attr_timeout=0,
+                tree,
+                mountpoint,
+                foreground=foreground,
+                ro=True,
+                fsname="mrcz",
+                subtype="mrcz",
+                attr_timeout=0,
                 **options,
-            )  # fmt: skip
+            )
     except RuntimeError as error:
         if error.args == (_ENDED_BY_SIGNAL,):
             return

@@ -57,9 +57,15 @@ class PlainFile:
         if original is None:
             old = reader.header
             original = Header.build(
-                (len(reader), old.ny, old.nx), reader.pixel_format, like=old, kind=old.kind, stats=old.stats,
-                exttyp=old.exttyp, nsymbt=len(extended), mz=old.mz if old.kind == "volume stack" else None,
-            )  # fmt: skip
+                (len(reader), old.ny, old.nx),
+                reader.pixel_format,
+                like=old,
+                kind=old.kind,
+                stats=old.stats,
+                exttyp=old.exttyp,
+                nsymbt=len(extended),
+                mz=old.mz if old.kind == "volume stack" else None,
+            )
         self._pixels = original.pixel_format
         self._head = np.frombuffer(original.tobytes() + extended, np.uint8)
         self._frame = original.frame_nbytes

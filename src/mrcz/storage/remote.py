@@ -125,9 +125,13 @@ class RemoteSource:
         if self._http:
             # As a whole only the first time: many requests at once would bring the file as often.
             answers = fetch(
-                files, self._path, ranges, self._limits, name=self.name,
+                files,
+                self._path,
+                ranges,
+                self._limits,
+                name=self.name,
                 may_be_whole=not self._ranges and len(ranges) == 1,
-            )  # fmt: skip
+            )
         elif len(ranges) == 1:
             (start, stop), data = ranges[0], None
             try:

@@ -53,8 +53,12 @@ def _require_regular(mode: int, path: str) -> None:
         return
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a character device",
-             stat.S_IFBLK: "a block device"}  # fmt: skip
+    kinds = {
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a character device",
+        stat.S_IFBLK: "a block device",
+    }
     raise OSError(errno.EINVAL, f"this is {kinds.get(stat.S_IFMT(mode), 'something else')}, not a regular file", path)
 
 
@@ -120,9 +124,13 @@ _SLACK = 256 << 20
 
 
 def _unpack(
-    pieces: Iterator[bytes], plain: BinaryIO, check: Callable[[bytes], int | None] | None, path: str | os.PathLike,
-    packed: int, wrapper: str,
-) -> None:  # fmt: skip
+    pieces: Iterator[bytes],
+    plain: BinaryIO,
+    check: Callable[[bytes], int | None] | None,
+    path: str | os.PathLike,
+    packed: int,
+    wrapper: str,
+) -> None:
     """Write all pieces into the temporary file; `check` sees the first 1024 bytes before anything else happens."""
     head: bytes | None = b"" if check is not None else None
     limit, done = None, 0

@@ -38,8 +38,11 @@ def test_written_headers_are_valid(dtype, order, tmp_path, rng):
         assert header.kind == ("image" if kind == "stack" and shape[0] == 1 else kind)
         assert header.pixel_size == pytest.approx((1.5, 2, 3))
         assert (header["ispg"], header["mz"]) == {
-            "image": (0, 1), "stack": (0, 1), "volume": (1, shape[0]), "volume stack": (401, 2),
-        }[kind]  # fmt: skip
+            "image": (0, 1),
+            "stack": (0, 1),
+            "volume": (1, shape[0]),
+            "volume stack": (401, 2),
+        }[kind]
         assert (header["nversion"], header["map"], header["cellb"]) == (20141, b"MAP ", (90, 90, 90))
         assert header.labels == [MRCZ_LABEL]
         if pixels.mode in (7, 8):
@@ -152,9 +155,17 @@ def read_by_0_6_0(raw: bytes) -> dict:
 def test_compressed_as_older_versions_read_them(kind, shape, mz, order):
     pixels = format_of_mode(6, byteorder=order)
     header = Header.build(
-        shape, pixels, kind=kind, mz=mz, codec="zstd", pixel_size=(1.5, 2, 3), packed_bytes=12345678901, voltage=300,
-        c3=2.7, gain=1.5,
-    )  # fmt: skip
+        shape,
+        pixels,
+        kind=kind,
+        mz=mz,
+        codec="zstd",
+        pixel_size=(1.5, 2, 3),
+        packed_bytes=12345678901,
+        voltage=300,
+        c3=2.7,
+        gain=1.5,
+    )
     nz, ny, nx = shape
     seen = read_by_0_6_0(header.tobytes())
     assert seen["pixelsize"] == pytest.approx((3, 2, 1.5))
@@ -212,17 +223,46 @@ def test_there_and_back_without_a_footer(kind, shape, mz, order):
     """Plain -> compressed -> plain gives all 1024 bytes back from the header alone."""
     for mode in MODES:
         header = Header.build(
-            shape, format_of_mode(mode, byteorder=order), kind=kind, mz=mz, pixel_size=(1.1, 2.2, 3.3), voltage=300,
-            stats=(1, 2, 1.5, 0.5), labels=["a label"], exttyp="FEI1", nsymbt=768, byteorder=order,
-        )  # fmt: skip
+            shape,
+            format_of_mode(mode, byteorder=order),
+            kind=kind,
+            mz=mz,
+            pixel_size=(1.1, 2.2, 3.3),
+            voltage=300,
+            stats=(1, 2, 1.5, 0.5),
+            labels=["a label"],
+            exttyp="FEI1",
+            nsymbt=768,
+            byteorder=order,
+        )
         packed = Header.build(shape, header.pixel_format, like=header, codec="zstd", stats=header.stats)
         again = Header.build(shape, packed.pixel_format, like=packed, stats=packed.stats)
         assert again.tobytes() == header.tobytes()
         assert packed.pixel_format == header.pixel_format
 
 
-SPECIMEN = ("nxstart", "nystart", "nzstart", "mx", "my", "mz", "cella", "cellb", "mapc", "mapr", "maps", "ispg",
-            "nsymbt", "exttyp", "origin", "nint", "nreal", "idtype", "lens", "tiltangles")  # fmt: skip
+SPECIMEN = (
+    "nxstart",
+    "nystart",
+    "nzstart",
+    "mx",
+    "my",
+    "mz",
+    "cella",
+    "cellb",
+    "mapc",
+    "mapr",
+    "maps",
+    "ispg",
+    "nsymbt",
+    "exttyp",
+    "origin",
+    "nint",
+    "nreal",
+    "idtype",
+    "lens",
+    "tiltangles",
+)
 
 
 def test_real_headers_are_kept(some_data_dir):

@@ -17,8 +17,12 @@ def test_replace():
     header = plain(codec="zstd", pixel_size=1.5)
     new = header.replace(packed_bytes=99, nz=7, origin=(1, 2, 3), label=["MRCZ1.0.0", "ä"], exttyp="json", extra1=b"ab")
     assert (new.packed_bytes, new.nz, new.origin, new.labels, new.exttyp) == (
-        99, 7, (1, 2, 3), ["MRCZ1.0.0", "ä"], "json",
-    )  # fmt: skip
+        99,
+        7,
+        (1, 2, 3),
+        ["MRCZ1.0.0", "ä"],
+        "json",
+    )
     assert new["extra1"] == b"ab\0\0\0\0"
     assert header.nz == 4
     with pytest.raises(KeyError, match="no header field is called 'colour'"):

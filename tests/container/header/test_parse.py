@@ -226,9 +226,16 @@ SERIALEM = [(3838, 7420), (3710, 7676), (3840, 7424), (3712, 7680), (11520, 4092
 def test_half_width_by_label(size):
     nx, ny = size
     raw = edited(
-        plain(0, (2, 6, 8)), nx=nx, ny=ny, mx=nx, my=ny, cella=(nx * 0.5, ny * 0.5, 1), imod_stamp=0, nlabl=1,
+        plain(0, (2, 6, 8)),
+        nx=nx,
+        ny=ny,
+        mx=nx,
+        my=ny,
+        cella=(nx * 0.5, ny * 0.5, 1),
+        imod_stamp=0,
+        nlabl=1,
         label=[b"SerialEMCCD: Dose fractionated image, 4 bits packed"] + [b""] * 9,
-    )  # fmt: skip
+    )
     header = Header.parse(raw, file_size=1024 + 2 * nx * ny)
     assert (header.shape, header.mode, header.is_half_width) == ((2, ny, 2 * nx), 101, True)
     assert header.frame_nbytes == nx * ny

@@ -10,8 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from mrcz.container.header.header import Header
-from mrcz.file.original import original_header, source_name
+from mrcz.file.original import plain_header, source_name
 from mrcz.file.reader import Reader
 from mrcz.mount.cache import FrameCache
 from mrcz.threads import default_threads
@@ -50,22 +49,10 @@ class PlainFile:
 
     def _read_header(self) -> None:
         reader = self.reader
-        original = original_header(reader)
+        original = plain_header(reader)
         stack = reader.kind == "stack" and len(reader) > 1
         self.source = source_name(reader) or ("x.mrcs" if stack else "x.mrc")
         extended = reader.extended_bytes
-        if original is None:
-            old = reader.header
-            original = Header.build(
-                (len(reader), old.ny, old.nx),
-                reader.pixel_format,
-                like=old,
-                kind=old.kind,
-                stats=old.stats,
-                exttyp=old.exttyp,
-                nsymbt=len(extended),
-                mz=old.mz if old.kind == "volume stack" else None,
-            )
         self._pixels = original.pixel_format
         self._head = np.frombuffer(original.tobytes() + extended, np.uint8)
         self._frame = original.frame_nbytes

@@ -20,6 +20,7 @@ import numpy as np
 from mrcz.container.footer import TRAILER_SIZE
 from mrcz.container.names import restored_name
 from mrcz.errors import FormatError, FormatWarning, MrczError
+from mrcz.filetypes import WRAPPER_SUFFIXES
 from mrcz.mount.cache import FrameCache
 from mrcz.mount.plain import PlainFile
 from mrcz.mount.readahead import read_further_ahead
@@ -63,7 +64,7 @@ def _candidates(name: str) -> list[str]:
     """Names of compressed files that may be shown as *name*; the first of them that is there is."""
     stem = os.path.splitext(name)[0]
     names = [name + ".mrcz", name + ".MRCZ", stem + ".mrcz", stem + ".MRCZ"]
-    return names + [f"{name}{wrapper}.mrcz" for wrapper in (".gz", ".bz2", ".xz", ".zst")]
+    return names + [f"{name}{wrapper}.mrcz" for wrapper in WRAPPER_SUFFIXES]
 
 
 @dataclass(frozen=True)

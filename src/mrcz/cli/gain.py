@@ -303,6 +303,7 @@ def _begun(paths: list[str], reading: dict[str, Any]) -> Any:
     return SessionStatistics((1, 1))
 
 
+# Longer than 60 lines: it names each product of a session once.
 def _session(args: argparse.Namespace) -> int:
     from mrcz.check.origin import replacing
     from mrcz.correct import session_references

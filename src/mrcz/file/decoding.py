@@ -80,6 +80,7 @@ class Decoder:
             raise ValueError(f"gain is {gain.shape}, frames are {self.shape[1:]}")
         return gain
 
+    # Longer than 60 lines: half of it are its words.
     def decode(
         self,
         numbers: np.ndarray,

@@ -153,6 +153,7 @@ class Writer:
         )  # fmt: skip
         self._begin(new_file(path, options))
 
+    # Longer than 60 lines: every keyword is spelt out.
     @classmethod
     @right_keywords
     def append_to(

@@ -40,6 +40,8 @@ WRAPPERS = (
     Wrapper("zstd", ".zst", b"\x28\xb5\x2f\xfd"),
 )
 
+_WRAPPER_MAGIC = tuple(wrapper.magic for wrapper in WRAPPERS)
+
 #: Their suffixes: a name decides nothing, the first bytes of the file do (`wrapper_of`).
 WRAPPER_SUFFIXES = tuple(wrapper.suffix for wrapper in WRAPPERS)
 
@@ -80,7 +82,9 @@ def wrapper_of(head: bytes) -> str | None:
     str or None
         ``"gzip"``, ``"bzip2"``, ``"xz"``, ``"zstd"``, or None for anything else.
     """
-    return next((wrapper.name for wrapper in WRAPPERS if head.startswith(wrapper.magic)), None)
+    if not head.startswith(_WRAPPER_MAGIC):
+        return None
+    return next(wrapper.name for wrapper in WRAPPERS if head.startswith(wrapper.magic))
 
 
 def identify(head: bytes) -> str | None:

@@ -157,9 +157,11 @@ class FrameIndex:
                 frame=frame,
                 offset=int(self.offsets[frame]),
             )
-        stops = self.offsets + self.sizes
-        bounds = np.append(self.offsets[1:], limit)
-        late = stops > bounds if len(self) else np.zeros(0, bool)
+        if not len(self):
+            return
+        bounds = np.empty_like(self.offsets)
+        bounds[:-1], bounds[-1] = self.offsets[1:], limit
+        late = self.offsets + self.sizes > bounds
         if late.any():
             frame = int(np.argmax(late))
             raise ChunkError(

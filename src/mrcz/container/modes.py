@@ -6,6 +6,7 @@ table of these choices in prose; :data:`MODES` and :func:`format_for` are the ta
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -196,13 +197,16 @@ def format_of_mode(mode: int, *, byteorder: str = "<", unsigned_bytes: bool = Fa
     HeaderError
         No such mode.
     """
-    try:
-        dtype, stored, _ = MODES[mode]
-    except KeyError:
-        raise HeaderError(field="mode", found=mode, expected=f"one of {', '.join(map(str, MODES))}") from None
+    if mode not in MODES:
+        raise HeaderError(field="mode", found=mode, expected=f"one of {', '.join(map(str, MODES))}")
+    return _pixels(mode, _order(byteorder), unsigned_bytes)
+
+
+@functools.cache  # every file that is opened asks, for one of a few
+def _pixels(mode: int, order: str, unsigned_bytes: bool) -> PixelFormat:
+    dtype, stored, _ = MODES[mode]
     if mode == 0 and unsigned_bytes:
         dtype = stored = "u1"
-    order = _order(byteorder)
     return PixelFormat(
         mode=mode,
         dtype=np.dtype(dtype).newbyteorder(order),

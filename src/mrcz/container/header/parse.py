@@ -85,7 +85,7 @@ class Parser:
             oddities=(),
         )
         self.quirks(fields)
-        return dataclasses.replace(fields, oddities=tuple(self.oddities))
+        return dataclasses.replace(fields, oddities=tuple(self.oddities)) if self.oddities else fields
 
     # ---- telling -------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mrcz._version import __version__
 
 if TYPE_CHECKING:
+    from mrcz import formats as formats
     from mrcz import ioDM as ioDM
     from mrcz import ioMRC as ioMRC
     from mrcz.check.compare import compare
@@ -91,6 +92,7 @@ __all__ = [
     "default_header",
     "describe",
     "edit_header",
+    "formats",
     "open",
     "read",
     "readDM4",
@@ -143,7 +145,7 @@ if not TYPE_CHECKING:  # a type checker should not take every name for one of ou
         """Everything is loaded when one of its names is used: the command line has to be there before NumPy is."""
         if name in _LAZY:
             value: Any = getattr(importlib.import_module(_LAZY[name]), name)
-        elif name in ("ioDM", "ioMRC"):
+        elif name in ("formats", "ioDM", "ioMRC"):
             value = importlib.import_module(f"mrcz.{name}")
         elif name in __all__ or name in ("_asyncExecutor", "_setAsyncWorkers"):
             module = importlib.import_module("mrcz.ioDM" if name.lower().endswith("dm4") else "mrcz.legacy.surface")

@@ -50,7 +50,7 @@ def test_reading_takes_the_same_words_everywhere():
     assert keywords(overloads()[0]) == words
     assert keywords(mrcz.read)[-len(words) :] == words
     fields = mrcz.ReadOptions.__dataclass_fields__.values()
-    assert [(field.name, field.default) for field in fields] == [(name, default) for name, _, default in words[:5]]
+    assert [(field.name, field.default) for field in fields] == [(name, default) for name, _, default in words[:8]]
     of_a_reader = [name for name, *_ in keywords(mrcz.Reader.read)]
     assert [name for name, *_ in keywords(mrcz.read)][1:4] == of_a_reader[:3] == ["out", "dtype", "gain"]
 
@@ -238,7 +238,7 @@ def test_a_codec_says_all_there_is_to_say(tmp_path, movie):
 
 
 def test_names_are_functions_or_modules(path):
-    for name in mrcz.__all__:
+    for name in set(mrcz.__all__) - {"formats"}:  # a module on purpose: what there is to say of formats
         assert not isinstance(getattr(mrcz, name), types.ModuleType), name
     assert mrcz.describe(path).shape == (6, 12, 16)
     assert mrcz.compare(path, path)

@@ -11,6 +11,7 @@ from mrcz.container.header.header import Header
 from mrcz.file.batches import refuse_masked
 from mrcz.file.codec import Codec
 from mrcz.file.correcting import FrameCorrection
+from mrcz.file.opening import ForeignFormatError
 from mrcz.file.options import ReadOptions
 from mrcz.file.reader import Reader
 from mrcz.file.writer import Writer
@@ -30,6 +31,9 @@ def open(
     n_threads: int | None = None,
     verify: bool = True,
     storage_options: Mapping[str, Any] | None = None,
+    dataset: str | None = None,
+    fraction: int | None = None,
+    upsampling: int = 1,
     correction: FrameCorrection | None = None,
     options: ReadOptions | None = None,
 ) -> Reader: ...
@@ -80,7 +84,7 @@ def open(path: Any, mode: str = "r", **keywords: Any) -> Reader | Writer:
     path : path, or a URL or binary file object for reading
     mode : {"r", "w", "a"}
         How to open it. The number of MRC's MODE is `mrc_mode`.
-    permissive, signed_bytes, n_threads, verify, storage_options, correction, options
+    permissive, signed_bytes, n_threads, verify, storage_options, dataset, fraction, upsampling, correction, options
         With "r", of `Reader`.
     codec, level, profile, …, overwrite, sync
         With "w", of `Writer`; with "a", of `Writer.append_to`.
@@ -93,7 +97,7 @@ def open(path: Any, mode: str = "r", **keywords: Any) -> Reader | Writer:
         A keyword of another mode, or of none.
     """
     if mode == "r":
-        return Reader(path, **keywords)
+        return _reader(path, **keywords)
     if mode == "w":
         return Writer(path, **keywords)
     if mode == "a":
@@ -101,6 +105,18 @@ def open(path: Any, mode: str = "r", **keywords: Any) -> Reader | Writer:
     more = f": {MODES[mode]}" if isinstance(mode, str) and mode in MODES else ""
     more = "; the number of MRC's MODE is mrc_mode" if isinstance(mode, int) else more
     raise ValueError(f"mode is {mode!r}, expected 'r', 'w' or 'a'{more}")
+
+
+def _reader(path: Any, **keywords: Any) -> Reader:
+    """A Reader of an MRC or MRCZ file, or of one of another format, by its first bytes."""
+    try:
+        return Reader(path, **keywords)
+    except (ForeignFormatError, IsADirectoryError) as error:
+        from mrcz.file.foreign import ForeignReader, is_folder_of_frames
+
+        if isinstance(error, IsADirectoryError) and not is_folder_of_frames(path):
+            raise
+        return ForeignReader(path, **keywords)
 
 
 @right_keywords
@@ -117,6 +133,9 @@ def read(
     n_threads: int | None = None,
     verify: bool = True,
     storage_options: Mapping[str, Any] | None = None,
+    dataset: str | None = None,
+    fraction: int | None = None,
+    upsampling: int = 1,
     correction: FrameCorrection | None = None,
     options: ReadOptions | None = None,
 ) -> np.ndarray:
@@ -128,7 +147,7 @@ def read(
     frames, out, dtype, gain, squeeze
         Of `Reader.read`: which frames, into what, as what, multiplied by a gain reference (ny, nx), and shaped as
         mrcfile does, for ``imshow``.
-    permissive, signed_bytes, n_threads, verify, storage_options, correction, options
+    permissive, signed_bytes, n_threads, verify, storage_options, dataset, fraction, upsampling, correction, options
         Of `Reader`: how it is opened.
 
     Returns
@@ -143,13 +162,16 @@ def read(
     IndexError
         It has no such frames.
     """
-    with Reader(
+    with _reader(
         path,
         permissive=permissive,
         signed_bytes=signed_bytes,
         n_threads=n_threads,
         verify=verify,
         storage_options=storage_options,
+        dataset=dataset,
+        fraction=fraction,
+        upsampling=upsampling,
         correction=correction,
         options=options,
     ) as reader:

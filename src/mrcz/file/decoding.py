@@ -19,7 +19,7 @@ from mrcz.errors import ChunkError, FormatError
 from mrcz.file.claims import doubtful, prove
 from mrcz.file.options import ReadOptions
 from mrcz.storage.remote import RemoteSource
-from mrcz.storage.source import FileSource, ObjectSource
+from mrcz.storage.source import FileSource, FolderSource, ObjectSource
 from mrcz.threads import count_threads
 
 __all__ = ["BATCH", "CutPixels", "Decoder", "Source", "whole_pixels"]
@@ -27,7 +27,7 @@ __all__ = ["BATCH", "CutPixels", "Decoder", "Source", "whole_pixels"]
 _REQUESTS = 8  # ranges fetched at once
 BATCH = 32 << 20  # bytes of pixels converted at a time where a conversion needs memory of its own
 
-Source = FileSource | ObjectSource | RemoteSource
+Source = FileSource | FolderSource | ObjectSource | RemoteSource
 Window = tuple[int, int, int, int]  # (y0, y1, x0, x1)
 
 

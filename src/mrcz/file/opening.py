@@ -28,7 +28,7 @@ from mrcz.container.index import FrameIndex
 from mrcz.container.walk import walk_chunks
 from mrcz.errors import FormatError
 
-__all__ = ["DAMAGED_EXTENDED", "Opened", "open_frames"]
+__all__ = ["DAMAGED_EXTENDED", "ForeignFormatError", "Opened", "open_frames"]
 
 DAMAGED_EXTENDED = "the extended header does not match its checksum: it is damaged"
 
@@ -37,6 +37,10 @@ _PAUSES = (0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.12, 0.25)
 
 # Largest footer that comes with one request over a network: some 38000 frames with checksums and statistics.
 _FOOTER_AHEAD = 1 << 20
+
+
+class ForeignFormatError(FormatError):
+    """A file of another format that can be read: by `mrcz.open`, not by `mrcz.Reader`."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,11 @@ class _Look:
         raw = source.read(0, TAIL_SIZE if source.remote else 4096)
         if not source.remote:
             source.refresh()  # frames are there before a header that counts them: the size must not be older than it
-        self._take_header(raw)
+        try:
+            self._take_header(raw)
+        except FormatError as error:
+            self._refuse_foreign(error)
+            raise
         self._check_plain_or_compressed()
         if not self.header.compressed:
             nz, stored = self.header.nz, self._stored
@@ -121,6 +129,15 @@ class _Look:
             signed_bytes=self.signed_bytes,
             path=self.path,
         )
+
+    def _refuse_foreign(self, error: FormatError) -> None:
+        """What is no MRC file by its sizes may be one of another format by its first bytes."""
+        from mrcz.formats.registry import find_format
+
+        if (known := find_format(self.source)) is not None:
+            raise ForeignFormatError(
+                f"not an MRC file: it looks like {known.title}, which mrcz.open reads", path=self.path
+            ) from error
 
     @property
     def _stored(self) -> int:
@@ -338,6 +355,8 @@ def open_frames(source: Any, *, permissive: bool = False, signed_bytes: bool | N
         error = opened = None
         try:
             opened = _Look(source, permissive=False, signed_bytes=signed_bytes).result()
+        except ForeignFormatError:
+            raise
         except FormatError as found:
             error = found
         if opened is not None and not opened.warnings:

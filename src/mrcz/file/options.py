@@ -39,11 +39,17 @@ class ReadOptions:
         Compare checksums on every read. Costs little; off only for recovering damaged files.
     storage_options : dict or None
         For the file system of a URL: keys, endpoints.
+    dataset : str or None
+        Which of several in a file of another format: the path of a data set (HDF5, Zarr), the number of a series.
+    fraction : int or None
+        Frames of an electron-event file (EER) to add up to one; the last ones, if fewer are left, are one of their own.
+    upsampling : int
+        Of an electron-event file: 1, 2 or 4 pixels for each of the detector's, along x and along y.
 
     Raises
     ------
     ValueError
-        `n_threads` is below 1.
+        `n_threads` or `fraction` is below 1, or there is no such `upsampling`.
 
     Examples
     --------
@@ -57,13 +63,26 @@ class ReadOptions:
     n_threads: int | None = None
     verify: bool = True
     storage_options: Mapping[str, Any] | None = None
+    dataset: str | None = None
+    fraction: int | None = None
+    upsampling: int = 1
 
     def __post_init__(self) -> None:
         check_threads(self.n_threads)
+        if self.fraction is not None and not (isinstance(self.fraction, int) and self.fraction >= 1):
+            raise ValueError(f"fraction is {self.fraction!r}, expected a number of frames from 1 on")
+        if self.upsampling not in (1, 2, 4):
+            raise ValueError(f"upsampling is {self.upsampling!r}, expected 1, 2 or 4")
 
     def asdict(self) -> dict[str, Any]:
         """The keywords of `mrcz.Reader` that say the same."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def refuse_foreign(self, path: str) -> None:
+        """ValueError where something is asked for that an MRC file has not."""
+        for name in ("dataset", "fraction", "upsampling"):
+            if getattr(self, name) != getattr(_DEFAULTS, name):
+                raise ValueError(f"{path}: {name} is for files of other formats; this is an MRC file")
 
     def instead_of(self, given: ReadOptions | None) -> ReadOptions:
         """These, spelt out as keywords, or `given` as ``options=``.

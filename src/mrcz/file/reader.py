@@ -20,7 +20,7 @@ from mrcz.errors import FormatWarning, MrczError
 from mrcz.file.correcting import FrameCorrection, check_correction, read_corrected
 from mrcz.file.decoding import Decoder, Source, whole_pixels
 from mrcz.file.mrcfile_names import MrcfileNames
-from mrcz.file.opening import DAMAGED_EXTENDED, open_frames
+from mrcz.file.opening import DAMAGED_EXTENDED, Opened, open_frames
 from mrcz.file.options import ReadOptions
 from mrcz.file.reducing import Reductions
 from mrcz.file.selecting import frame_numbers, select
@@ -43,7 +43,7 @@ class Reader(MrcfileNames, Reductions):
     path : path, URL or binary file object
         An MRC or MRCZ file, or one of them inside gzip, bzip2, xz or zstd. A URL is what fsspec opens: ``https://…``,
         ``s3://…``; opening one takes two requests for a file with a footer, a frame one more.
-    permissive, signed_bytes, n_threads, verify, storage_options
+    permissive, signed_bytes, n_threads, verify, storage_options, dataset, fraction, upsampling
         See `ReadOptions`.
     correction : FrameCorrection, optional
         A `mrcz.correct.Correction`, or what does the same, applied to every frame: pixels are then corrected float32,
@@ -104,13 +104,17 @@ class Reader(MrcfileNames, Reductions):
         n_threads: int | None = None,
         verify: bool = True,
         storage_options: Mapping[str, Any] | None = None,
+        dataset: str | None = None,
+        fraction: int | None = None,
+        upsampling: int = 1,
         correction: FrameCorrection | None = None,
         options: ReadOptions | None = None,
     ) -> None:
-        self.options = ReadOptions(permissive, signed_bytes, n_threads, verify, storage_options).instead_of(options)
+        given = ReadOptions(permissive, signed_bytes, n_threads, verify, storage_options, dataset, fraction, upsampling)
+        self.options = given.instead_of(options)
         self.correction = correction
         storage = self.options.storage_options
-        self._source: Source = open_source(path, None if storage is None else dict(storage), claimed=claimed_nbytes)
+        self._source: Source = self._find(path, None if storage is None else dict(storage))
         self._reopen = None
         if not hasattr(path, "read"):
             self._reopen = path if is_url(path) else os.path.abspath(os.fspath(path))
@@ -124,11 +128,18 @@ class Reader(MrcfileNames, Reductions):
             self._source.close()
             raise
 
+    def _find(self, path: Any, storage: dict[str, Any] | None) -> Source:
+        return open_source(path, storage, claimed=claimed_nbytes)
+
     def _open(self) -> tuple[str, ...]:
         """Take what is in the file; returns what the caller should be warned of."""
         options = self.options
+        options.refuse_foreign(self.path)
         opened = open_frames(self._source, permissive=options.permissive, signed_bytes=options.signed_bytes)
-        frames = Decoder(self._source, self.path, opened.header, opened.index, options)
+        self._take(opened, Decoder(self._source, self.path, opened.header, opened.index, options))
+        return opened.warnings
+
+    def _take(self, opened: Opened, frames: Decoder) -> None:
         if self.correction is not None:
             check_correction(self.correction, frames)
         self._frames = frames
@@ -139,7 +150,6 @@ class Reader(MrcfileNames, Reductions):
         self.has_unknown_footer = opened.has_unknown_footer
         self.shape = frames.shape
         self.dtype = frames.pixels.dtype if self.correction is None else np.dtype(np.float32)
-        return opened.warnings
 
     # ---- what it is ------------------------------------------------------------------------------------------
 
@@ -174,6 +184,11 @@ class Reader(MrcfileNames, Reductions):
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    @property
+    def format(self) -> str:
+        """``"mrc"`` or ``"mrcz"``; of a file of another format, its name in `mrcz.formats`."""
+        return "mrcz" if self.header.compressed else "mrc"
 
     @property
     def is_compressed(self) -> bool:

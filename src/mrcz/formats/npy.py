@@ -1,0 +1,92 @@
+"""NumPy's .npy: an array of two or three axes, frame by frame.
+
+Layout: numpy.lib.format, versions 1.0 to 3.0. The header is read by NumPy's own parser, which evaluates literals only
+and is given no more than 64 KiB; arrays of Python objects are refused, as they would be unpickled.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from mrcz.errors import FormatError
+from mrcz.formats.base import Bytes, FormatOptions, Frames, Window
+
+__all__ = ["open_frames"]
+
+_MOST = 1 << 16  # bytes of header
+
+
+class NpyFrames(Frames):
+    """The frames of an array in C order, read by place; of an array in Fortran order, gathered from a map of it."""
+
+    concurrent = True
+
+    def __init__(self, source: Bytes) -> None:
+        self.source = source
+        head = io.BytesIO(source.read(0, _MOST))
+        try:
+            version = np.lib.format.read_magic(head)
+            if version == (1, 0):
+                shape, fortran, dtype = np.lib.format.read_array_header_1_0(head, max_header_size=_MOST)
+            elif version in ((2, 0), (3, 0)):
+                shape, fortran, dtype = np.lib.format.read_array_header_2_0(head, max_header_size=_MOST)
+            else:
+                raise ValueError(f"version {version} is unknown")
+        except (ValueError, EOFError, SyntaxError, TypeError) as error:
+            raise FormatError(f"the header of this .npy file is damaged: {error}", path=source.name) from None
+        if dtype.kind not in "buifc":
+            raise FormatError(f"an array of {dtype} holds no pixels", path=source.name)
+        if not 2 <= len(shape) <= 3:
+            raise FormatError(f"an array of {len(shape)} axes {shape} is no stack of frames", path=source.name)
+        if any(type(n) is not int or n < 1 for n in shape):
+            raise FormatError(f"an array of shape {shape} has no pixels", path=source.name)
+        self.start = head.tell()
+        count = 1
+        for n in shape:
+            count *= n
+        here = source.size - self.start
+        if count * dtype.itemsize > here:
+            raise FormatError(
+                f"the header claims {count * dtype.itemsize} bytes of pixels for {shape} {dtype}, {here} are there "
+                f"after byte {self.start}",
+                path=source.name,
+            )
+        if count * dtype.itemsize < here:
+            self.oddities = (f"{here - count * dtype.itemsize} bytes after the last frame",)
+        self.kind = "image" if len(shape) == 2 else "stack"
+        self.shape = shape if len(shape) == 3 else (1, *shape)
+        self.dtype = dtype
+        self.fortran = bool(fortran) and count > 1
+        self.metadata = {
+            "original": {"npy": {"shape": list(shape), "fortran_order": bool(fortran), "descr": dtype.str}}
+        }
+
+    def read_frame(self, number: int, out: np.ndarray) -> None:
+        self.read_window(number, (0, self.shape[1], 0, self.shape[2]), out)
+
+    def read_window(self, number: int, window: Window, out: np.ndarray) -> None:
+        nz, ny, nx = self.shape
+        y0, y1, x0, x1 = window
+        size = self.dtype.itemsize
+        if not self.fortran:
+            row = nx * size
+            raw = self._bytes((number * ny + y0) * row, (y1 - y0) * row)
+            out[...] = np.frombuffer(raw, self.dtype).reshape(y1 - y0, nx)[:, x0:x1]
+            return
+        # z runs fastest: a column of the frame is a piece of the file, of which every nz-th element is ours.
+        for x in range(x0, x1):
+            raw = self._bytes((x * ny + y0) * nz * size, (y1 - y0) * nz * size)
+            out[:, x - x0] = np.frombuffer(raw, self.dtype)[number::nz]
+
+    def _bytes(self, offset: int, n: int) -> bytes:
+        raw = self.source.read(self.start + offset, n)
+        if len(raw) != n:
+            raise FormatError(f"{n} bytes from byte {self.start + offset} on, {len(raw)} are there")
+        return raw
+
+
+def open_frames(source: Bytes, options: FormatOptions) -> NpyFrames:
+    """Open a .npy file."""
+    return NpyFrames(source)

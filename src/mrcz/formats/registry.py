@@ -1,0 +1,94 @@
+"""Which foreign formats there are, and which of them a file is. Nothing is imported for it but names and bytes."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from typing import Any
+
+from mrcz.errors import FormatError, MissingDependencyError
+from mrcz.formats.base import Bytes, Format, FormatOptions, Frames
+
+__all__ = ["BUILT_IN", "by_name", "find_format", "formats", "open_frames"]
+
+_HEAD = 64  # bytes of a file that tell its format
+
+#: Ours, in the order in which they are tried.
+BUILT_IN: tuple[Format, ...] = (Format("npy", "NumPy", (".npy",), "mrcz.formats.npy", ((0, b"\x93NUMPY"),)),)
+
+
+@functools.cache
+def formats() -> tuple[Format, ...]:
+    """All formats: ours, and those that other packages add through the entry point group ``mrcz.formats``.
+
+    An entry point is a `Format`, or a function that returns one. One with the name of ours takes its place.
+    """
+    from importlib.metadata import entry_points
+
+    found = {known.name: known for known in BUILT_IN}
+    for entry in entry_points(group="mrcz.formats"):
+        value = entry.load()
+        made = value if isinstance(value, Format) else value()
+        if not isinstance(made, Format):
+            raise TypeError(f"the entry point {entry.name} of mrcz.formats is {type(made).__name__}, expected a Format")
+        found[made.name] = made
+    return tuple(found.values())
+
+
+def by_name(name: str) -> Format:
+    """The format called so.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    """
+    for known in formats():
+        if known.name == name:
+            return known
+    raise ValueError(f"there is no format {name!r}; there are {', '.join(known.name for known in formats())}")
+
+
+def find_format(source: Bytes) -> Format | None:
+    """Which format the first bytes of a file say that it is, or the names within a folder; None for any other."""
+    if os.path.isdir(source.name):
+        inside = set(os.listdir(source.name))
+        return next((known for known in formats() if inside & set(known.directory)), None)
+    head = source.read(0, _HEAD)
+    for known in formats():
+        if any(head[at : at + len(magic)] == magic for at, magic in known.magic):
+            if not known.decides or _module(known).matches(source):
+                return known
+    return None
+
+
+def open_frames(known: Format, source: Bytes, options: FormatOptions) -> Frames:
+    """Open a file of a format.
+
+    Raises
+    ------
+    FormatError
+        It is damaged, or holds no frames.
+    MissingDependencyError
+        What reads it is not installed.
+    """
+    if not known.reads:
+        raise FormatError(f"{known.title} files are written, not read", path=source.name)
+    try:
+        frames: Frames = _module(known).open_frames(source, options)
+    except MissingDependencyError as error:
+        error.path = source.name
+        raise
+    return frames
+
+
+def _module(known: Format) -> Any:
+    try:
+        return importlib.import_module(known.module)
+    except ModuleNotFoundError as error:
+        if known.extra is None or (error.name or "").startswith("mrcz"):
+            raise
+        raise MissingDependencyError(
+            f"{known.title} files need the package {error.name}: pip install 'mrcz[{known.extra}]'"
+        ) from error

@@ -203,7 +203,7 @@ def format_of_mode(mode: int, *, byteorder: str = "<", unsigned_bytes: bool = Fa
 
 
 @functools.cache  # every file that is opened asks, for one of a few
-def _pixels(mode: int, order: str, unsigned_bytes: bool) -> PixelFormat:
+def _pixels(mode: int, order: Literal["<", ">"], unsigned_bytes: bool) -> PixelFormat:
     dtype, stored, _ = MODES[mode]
     if mode == 0 and unsigned_bytes:
         dtype = stored = "u1"

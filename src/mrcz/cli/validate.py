@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
-    from mrcz.archive import batch
+    from mrcz.archive.jobs import error_text
     from mrcz.check.validate import validate
     from mrcz.errors import MrczError
 
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
                 update = partial(bar.update, path)
                 result = validate(path, pixels=not args.no_pixels, n_threads=args.threads, progress=update)
             except (OSError, MrczError, ValueError, MemoryError) as error:
-                problem = batch.error_text(error, path)
+                problem = error_text(error, path)
         bar.clear()
         if problem is not None:
             code = max(code, failed(path, problem, args, problems=[], notes=[]))

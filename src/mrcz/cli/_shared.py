@@ -100,12 +100,15 @@ def add_inputs(parser: argparse.ArgumentParser, what: str) -> None:
 def mrc_files(args: argparse.Namespace) -> tuple[Iterator[tuple[str, str, str | None]], list[LeftOut]]:
     """What the inputs of a command mean, as `archive.walk.expand` gives it, MRC and MRCZ files in directories; and
     the list of what is left out, which fills as one goes through them."""
-    from mrcz.archive.walk import expand
+    from mrcz.archive.walk import DIRECTORY, expand
+    from mrcz.cli._advice import RECURSIVE
     from mrcz.filetypes import MRC_SUFFIXES
 
     others: list[LeftOut] = []
     suffixes = (*MRC_SUFFIXES, ".mrcz")
-    return expand(args.inputs, recursive=args.recursive, suffixes=suffixes, left_out=others), others
+    found = expand(args.inputs, recursive=args.recursive, suffixes=suffixes, left_out=others)
+    helped = {DIRECTORY: f"{DIRECTORY}; {RECURSIVE}"}
+    return ((path, below, problem and helped.get(problem, problem)) for path, below, problem in found), others
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

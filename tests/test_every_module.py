@@ -17,7 +17,7 @@ ELSEWHERE = {
     "check/origin": "cli/test_replacing",
     "cli/_build": "test_help",
     "cli/_man": "test_help",
-    "cli/_pipes": "test_places",
+    "cli/_pipes": "test_tomography",
     "cli/_progress": "test_text",
     "cli/_shared": "test_commands",
     "cli/_shells": "test_help",

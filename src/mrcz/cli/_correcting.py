@@ -207,9 +207,9 @@ OWN = "made by mrcz correct, koma or gain session"
 
 
 def inputs(args: argparse.Namespace) -> tuple[list[tuple[str, str, str | None]], list[Any]]:
-    """The stacks to correct as ``batch.expand`` gives them, and what is left out: of directories, what an earlier run
+    """The stacks to correct as ``expand`` gives them, and what is left out: of directories, what an earlier run
     wrote beside its stacks. If that is named itself its problem is `OWN`."""
-    from mrcz.archive import batch
+    from mrcz.archive.walk import LeftOut
 
     files, others = mrc_files(args)
     named = set(args.inputs)
@@ -217,7 +217,7 @@ def inputs(args: argparse.Namespace) -> tuple[list[tuple[str, str, str | None]],
     for path, relative, problem in files:
         if problem is None and _is_own(path):
             if path not in named:
-                others.append(batch.LeftOut(path, OWN))
+                others.append(LeftOut(path, OWN))
                 continue
             problem = OWN
         found.append((path, relative, problem))

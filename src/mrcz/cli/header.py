@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
-    from mrcz.archive import batch
+    from mrcz.archive.jobs import error_text
     from mrcz.errors import FormatError, MrczError
     from mrcz.file.changing import check_names
 
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
                 shown += 1
                 continue
             except (OSError, MrczError, ValueError, TypeError, MemoryError) as error:
-                problem = batch.error_text(error, path)
+                problem = error_text(error, path)
                 damaged = isinstance(error, FormatError)
         code = max(code, failed(path, problem, args, damaged=damaged))
     tell_left_out(others, args)

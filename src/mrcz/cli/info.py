@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Run this command."""
     import warnings
 
-    from mrcz.archive import batch
+    from mrcz.archive.jobs import error_text
     from mrcz.check.describe import describe
     from mrcz.errors import FormatError, FormatWarning, MrczError
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
                         n_threads=args.threads,
                     )
             except (OSError, MrczError, ValueError, MemoryError) as error:
-                problem = batch.error_text(error, path)
+                problem = error_text(error, path)
                 damaged = isinstance(error, FormatError)
         if problem is not None:
             code = max(code, failed(path, problem, args, damaged=damaged))

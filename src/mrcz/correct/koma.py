@@ -319,9 +319,11 @@ class Koma:
         self._finished = bool(state["finished"])
         self._lo, self._hi = (int(edge) for edge in state["window"])
         self._total = None if state["total"] is None else np.array(state["total"], np.float64)
-        positions = [int(p) for p in state["positions"]]
-        self._means = {p: np.array(m) for p, m in zip(positions, state["means"], strict=True)}
+        positions, means = [int(p) for p in state["positions"]], state["means"]
         weights = state.get("weights") or [1.0] * len(positions)
+        if not len(positions) == len(means) == len(weights):
+            raise ValueError(f"{len(means)} saved means, {len(weights)} weights and {len(positions)} positions")
+        self._means = {p: np.array(m) for p, m in zip(positions, means, strict=True)}
         self._weights = {p: float(w) for p, w in zip(positions, weights, strict=True)}
         self._pending = [(int(i), int(p), bool(inc)) for i, p, inc in state["pending"]]
         self._check()
@@ -350,6 +352,21 @@ class Koma:
             not (0 <= index < self._pushed and 0 <= position <= self._included) for index, position, _ in self._pending
         ):
             raise ValueError("a stack that waits for its reference and is not in the session")
+
+
+def _with_frames(means: Iterable[np.ndarray], frames: Iterable[int] | None) -> Iterator[tuple[np.ndarray, int | None]]:
+    """Each mean and how many frames it is of: a number for each, or None, and all weigh the same."""
+    if frames is None:
+        yield from ((mean, None) for mean in means)
+        return
+    numbers, count = iter(frames), 0
+    for count, mean in enumerate(means, 1):
+        number = next(numbers, None)
+        if number is None:
+            raise ValueError(f"frames has {count - 1} numbers, expected one for each mean, and there is a mean {count}")
+        yield mean, number
+    for _ in numbers:
+        raise ValueError(f"frames has more numbers than there are means, {count}")
 
 
 def _weight(mean: np.ndarray, frames: int) -> float:
@@ -414,9 +431,7 @@ def iterate_references(
     """`koma_references`, one reference at a time."""
     out = set(exclude)
     koma = Koma(radius, **options)
-    # Without numbers of frames all weigh the same; with them, there is one for each stack.
-    pairs = ((mean, None) for mean in means) if frames is None else zip(means, frames, strict=True)
-    for index, (mean, number) in enumerate(pairs):
+    for index, (mean, number) in enumerate(_with_frames(means, frames)):
         yield from koma.push(mean, frames=number, exclude=index in out)
     if out and not 0 <= min(out) <= max(out) < koma.pushed:
         raise ValueError(f"excluded stacks {sorted(out)} of a session of {koma.pushed}")

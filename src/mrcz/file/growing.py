@@ -374,7 +374,8 @@ class GrowingFile:
             raise FileExistsError(f"{error}; {kept}") from None
 
     def finish(self, header: bytes) -> None:
-        """Complete the file on disk. A new one keeps its temporary name, so that it can be judged before `publish`."""
+        """Complete the file. A new one keeps its temporary name, so that it can be judged before `publish`, which
+        brings it to the disk first."""
         self._own()
         if self.temporary is None:
             if self._touched or header != self._header:
@@ -391,7 +392,6 @@ class GrowingFile:
             size += len(footer)
         if self._size != size:
             self._cut(size)
-        self._barrier()
 
     def publish(self) -> None:
         """Give a new file that was finished its name; see `mrcz.storage.whole.NewFile.publish`."""

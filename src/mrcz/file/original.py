@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -98,12 +98,21 @@ def readable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def restored(reader: Reader, original: Header, tell: Callable[[int], None]) -> Iterator[Any]:
+def plain_head(reader: Reader, header: Header) -> bytes:
+    """What stands before the pixels of a plain file of this header."""
+    return header.tobytes() + reader.extended_bytes
+
+
+def plain_pixels(header: Header, frames: np.ndarray) -> np.ndarray:
+    """The bytes of frames as a plain file of this header has them, flat uint8; no copy where they are the same."""
+    # astype (inside to_stored) keeps the bits: bytes read as unsigned become signed ones again, uint16 that stand for
+    # bytes become bytes.
+    return np.ascontiguousarray(header.pixel_format.to_stored(frames)).reshape(-1).view(np.uint8)
+
+
+def restored(reader: Reader, original: Header, tell: Callable[[int], None]) -> Iterator[bytes | memoryview]:
     """The bytes of the plain file that `reader` was compressed from, in pieces."""
-    yield original.tobytes()
-    yield reader.extended_header.raw
+    yield plain_head(reader, original)
     for frames in blocks(reader):
-        # astype (inside to_stored) keeps the bits: bytes read as unsigned become signed ones again, uint16 that stand
-        # for bytes become bytes.
-        yield np.ascontiguousarray(original.pixel_format.to_stored(frames)).data
+        yield plain_pixels(original, frames).data
         tell(original.frame_nbytes * len(frames))

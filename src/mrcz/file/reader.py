@@ -18,7 +18,7 @@ from mrcz.container.header.header import claimed_nbytes
 from mrcz.container.modes import CODEC_NAMES
 from mrcz.errors import FormatWarning, MrczError
 from mrcz.file.correcting import FrameCorrection, check_correction, read_corrected
-from mrcz.file.decoding import Decoder, Source, whole_pixels
+from mrcz.file.decoding import Decoder, Source
 from mrcz.file.mrcfile_names import MrcfileNames
 from mrcz.file.opening import DAMAGED_EXTENDED, Opened, open_frames
 from mrcz.file.options import ReadOptions
@@ -428,7 +428,7 @@ class Reader(MrcfileNames, Reductions):
             frames.fusable
             and out.dtype == np.float32
             and plain
-            and whole_pixels(lambda: frames.decode(numbers, None, out, threads, to_float=True, gain=gain, fresh=fresh))
+            and frames.decode_fused(numbers, out, threads, gain=gain, fresh=fresh)
         ):
             frames.convert(numbers, out, gain, threads)
 

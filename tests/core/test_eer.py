@@ -126,9 +126,9 @@ def test_only_one_of_the_two_ways_adds_up(rng):
 @pytest.mark.parametrize("word", [1, 8])
 def test_each_flipped_bit(code, wasteful, word):
     """Is found, or changes nothing, or makes the very bytes that a camera would have written for other electrons: those
-    no decoder can tell. Half of all bits are in places, and a flip of one moves an electron within its pixel; a run made
-    shorter by 1, 2 or 4 makes electrons of the zeros that fill the last word. What is left, an end reached by chance in
-    the middle of the last word, is under a fifth of a percent.
+    no decoder can tell. A third of all bits are in places, and a flip of one moves an electron within its pixel; a run
+    made shorter by 1, 2 or 4 makes electrons of the zeros that fill the last word. What is left, an end reached by
+    chance in the middle of the last word, is under a fifth of a percent.
     """
     bits, counted = 0, {"found": 0, "same": 0, "place": 0, "valid": 0, "chance": 0}
     for seed, share in enumerate((0.01, 0.01, 0.04)):

@@ -319,31 +319,34 @@ def test_tifffile_sees_the_same(put, compression):
     np.testing.assert_array_equal(images(frames, CODES[compression]).sum((1, 2)), [len(frame) for frame in frames])
 
 
+FALCON_4 = (4096, 4096)  # RELION renders no other
+
+
+def through_relion(folder, frames, compression, *options, wasteful=False):
+    """What relion_convert_to_tiff makes of these frames: TIFF is upside down to it, when written and when read."""
+    tifffile = pytest.importorskip("tifffile")
+    stored = [packed(one, CODES[compression], FALCON_4[0] * FALCON_4[1], wasteful=wasteful) for one in frames]
+    raw = plain.directory_file([plain.eer_fields(one, FALCON_4, compression) for one in stored])
+    (folder / "m.eer").write_bytes(raw)
+    (folder / "list.lst").write_text("m.eer\n")
+    command = ["relion_convert_to_tiff", "--i", "list.lst", "--o", "out/", "--eer_grouping", "2", *options]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)
+    made = tifffile.imread(folder / "out" / "m.tif")
+    return made.reshape(-1, *made.shape[-2:])[:, ::-1]
+
+
 @pytest.mark.skipif(shutil.which("relion_convert_to_tiff") is None, reason="RELION is not installed (Debian: relion)")
 def test_relion_sees_the_same_and_multiplies_by_the_gain(tmp_path):
-    """RELION renders frames of 4096 × 4096 alone. What it writes as TIFF it turns upside down, as it does when it reads
-    one; frames and the ``.gain`` lie alike, and the gain multiplies."""
+    """Frames and the ``.gain`` lie alike, and the gain multiplies."""
     tifffile = pytest.importorskip("tifffile")
     from mrcz.session.references import load_gain
 
-    shape = (4096, 4096)
-    frames = [electrons(k, 0.0005, total=shape[0] * shape[1]) for k in range(3)]
-    stored = [packed(frame, total=shape[0] * shape[1]) for frame in frames]
-    raw = plain.directory_file([plain.eer_fields(one, shape) for one in stored])
-    (tmp_path / "m.eer").write_bytes(raw)
-    (tmp_path / "list.lst").write_text("m.eer\n")
-    gain = np.ones(shape, np.float32)
+    gain = np.ones(FALCON_4, np.float32)
     gain[10, 20], gain[30, 50], gain[4000, 100] = 2, 0, 0.5
     tifffile.imwrite(tmp_path / "g.tif", gain)
     (tmp_path / "g.tif").rename(tmp_path / "g.gain")
-    subprocess.run(
-        ["relion_convert_to_tiff", "--i", "list.lst", "--o", "out/", "--eer_grouping", "2", "--gain", "g.gain"],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
-    theirs = tifffile.imread(tmp_path / "out" / "m.tif").reshape(-1, *shape)[:, ::-1]
+    frames = [electrons(k, 0.0005, total=gain.size) for k in range(3)]
+    theirs = through_relion(tmp_path, frames, 65001, "--gain", "g.gain")
     with mrcz.open(tmp_path / "m.eer", fraction=2) as reader:
         assert reader.shape[0] == 2 and len(theirs) == 1  # RELION drops the last frame, a shorter fraction
         np.testing.assert_array_equal(reader[:1], theirs)
@@ -351,6 +354,15 @@ def test_relion_sees_the_same_and_multiplies_by_the_gain(tmp_path):
     multiplied = mrcz.read(tmp_path / "out" / "gain-reference.mrc")[0]
     np.testing.assert_array_equal(load_gain(tmp_path / "g.gain"), multiplied)
     np.testing.assert_array_equal(multiplied, gain)
+
+
+@pytest.mark.skipif(shutil.which("relion_convert_to_tiff") is None, reason="RELION is not installed (Debian: relion)")
+def test_relion_reads_65000_with_a_place_behind_each_run_of_255(tmp_path):
+    """And where an electron lies in its pixel, of which an image of 8K has half of the bits."""
+    frames = [electrons(k, 0.0005, (8, 2, 2), FALCON_4[0] * FALCON_4[1]) for k in range(2)]
+    theirs = through_relion(tmp_path, frames, 65000, "--eer_upsampling", "2", wasteful=True)
+    with mrcz.open(tmp_path / "m.eer", fraction=2, upsampling=2) as reader:
+        np.testing.assert_array_equal(reader.read(), theirs)
 
 
 # ---- bad input ------------------------------------------------------------------------------------------------

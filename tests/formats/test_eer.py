@@ -179,6 +179,7 @@ def test_metadata(put):
         # of the sensor itself: not at the specimen
         ([("sensorPixelSize.width", "m", "1.4e-5"), ("sensorPixelSize.height", "m", "1.4e-5")], "pixel_size"),
         ([("sensorPixelSize.width", "m", "0"), ("sensorPixelSize.height", "m", "0")], "pixel_size"),
+        ([("sensorPixelSize.width", "m", "1e-9999"), ("sensorPixelSize.height", "m", "7e-11")], "pixel_size"),
         # old versions of EPU counted other frames than they stored
         ([("exposureTime", "s", 3), ("numberOfFrames", None, 1)], "frame_time"),
         ([("numberOfFrames", None, "7.5")], "frames"),

@@ -17,7 +17,7 @@ from mrcz.formats.metadata import checked
 __all__ = ["MOST", "acquisition", "decoded", "final", "fraction", "parse"]
 
 MOST = 1 << 20  # bytes of one XML text
-_SPECIMEN = 1e-7  # m: larger pixels than this are those of the sensor
+_SPECIMEN = (1e-13, 1e-7)  # m: larger pixels than this are those of the sensor
 
 Items = Mapping[str, tuple[str, str]]
 
@@ -78,7 +78,7 @@ def _pixel_size(items: Items, upsampling: int) -> list[float] | None:
     """Å at the specimen. The specification gives ``sensorPixelSize`` in m and does not say where; files have it at the
     specimen (7.06e-11). A pixel of the sensor, of micrometres, is not taken for one."""
     sides = [_number(items, f"sensorPixelSize.{side}", "m") for side in ("width", "height")]
-    if any(side is None or not 0 < side < _SPECIMEN for side in sides):
+    if any(side is None or not _SPECIMEN[0] < side < _SPECIMEN[1] for side in sides):
         return None
     return [float(side * 10**10 / upsampling) for side in sides if side is not None]
 

@@ -35,7 +35,9 @@ def add_orientation(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--gain-flip-tiff", action="store_true", help="reverse the gain's rows first, as IMOD and RELION do with TIFF"
     )
-    parser.add_argument("--gain-inverse", action="store_true", default=None, help="the gain divides (.gain files do)")
+    parser.add_argument(
+        "--gain-inverse", action="store_true", default=None, help="the gain divides (EER gains in MRC do)"
+    )
 
 
 def orientation(args: argparse.Namespace) -> dict[str, Any]:

@@ -13,9 +13,14 @@ from mrcz.formats.base import Bytes, Format, FormatOptions, Frames
 __all__ = ["BUILT_IN", "by_name", "find_format", "formats", "open_frames"]
 
 _HEAD = 64  # bytes of a file that tell its format
+_TIFF = tuple((0, magic) for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
 
 #: Ours, in the order in which they are tried.
-BUILT_IN: tuple[Format, ...] = (Format("npy", "NumPy", (".npy",), "mrcz.formats.npy", ((0, b"\x93NUMPY"),)),)
+BUILT_IN: tuple[Format, ...] = (
+    # A BigTIFF, or a TIFF, whose frames are compressed in a way that only EER has: before TIFF, which would take it.
+    Format("eer", "EER (electron events)", (".eer",), "mrcz.formats.eer", _TIFF, decides=True),
+    Format("npy", "NumPy", (".npy",), "mrcz.formats.npy", ((0, b"\x93NUMPY"),)),
+)
 
 
 @functools.cache

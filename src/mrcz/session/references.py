@@ -3,7 +3,10 @@
 Conventions of those who write them:
 
 * Gatan (DM4, MRC), RELION, SerialEM: the gain multiplies.
-* EPU / Falcon 4 ``.gain`` (a TIFF): the inverse; here mean/value, zeros staying bad.
+* EPU / Falcon 4 ``.gain`` (a TIFF): multiplies, and its rows lie as those of the ``.eer`` files beside it. RELION takes
+  it so (its manual, "Movie Compression"; `relion_convert_to_tiff --gain` writes the same values, in the same rows).
+* Gain references for EER in MRC, of the first versions of EPU: RELION divides by them; ``inverse=True`` does the same,
+  mean/value, zeros staying bad.
 * SerialEM and IMOD, and RELION and MotionCor with them, flip a TIFF along Y when they read it, because their row 0 is
   at the bottom; ``flip_y=True`` does the same. Nothing is flipped unasked: frames read from TIFF here are not either.
 * RELION's ``--gain_rot`` and ``--gain_flip``: `mrcz.correct.Orientation`.
@@ -95,7 +98,7 @@ def load_gain(
     orientation : Orientation, optional
         How to turn it, after ``flip_y``.
     inverse : bool, optional
-        It divides; by default so for ``.gain``.
+        It divides, as those for EER do that are in MRC. By default it multiplies.
     flip_y : bool
         Reverse the rows first, as IMOD and RELION do with TIFF.
 
@@ -109,7 +112,7 @@ def load_gain(
     image = load_image(path)
     with _named(path):
         gain, bad = check_gain(image)
-        if inverse if inverse is not None else Path(path).suffix.lower() == ".gain":
+        if inverse:
             gain = (gain[~bad].mean(dtype=np.float64) / gain).astype(np.float32)
         gain[bad] = 0
         if flip_y:

@@ -88,12 +88,12 @@ class MrczError(Exception):
     def __str__(self) -> str:
         return printable(f"{self.path}: {self.message}" if self.path else self.message)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         # Keyword attributes are state, so that errors cross process boundaries whole.
         return (_rebuild, (type(self), self.args, self.__dict__.copy()))
 
 
-def _rebuild(cls: type[MrczError], args: tuple, state: dict) -> MrczError:
+def _rebuild(cls: type[MrczError], args: tuple[Any, ...], state: dict[str, Any]) -> MrczError:
     error = cls.__new__(cls, *args)
     Exception.__init__(error, *args)
     error.__dict__.update(state)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mrcz.formats import dm
-from mrcz.legacy.background import background_thread
+from mrcz.legacy.background import background_thread, same_arguments
 
 __all__ = ["DMImage", "asyncReadDM4", "async_read_dm4", "readDM4", "read_dm4"]
 
@@ -144,6 +144,7 @@ def _convert(image: dm.Image) -> DMImage:
     return result
 
 
+@same_arguments(readDM4)
 def asyncReadDM4(*args: Any, **kwargs: Any) -> Future[readDM4]:
     """:class:`readDM4` on a background thread; its arguments, and a future of its result."""
     return _asyncExecutor.submit(readDM4, *args, **kwargs)

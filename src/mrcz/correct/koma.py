@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -78,6 +78,16 @@ def contrast_score(mean: np.ndarray, block: int = 32) -> float:
     blocks = image[:ny, :nx].reshape(ny // block, block, nx // block, block).mean((1, 3), dtype=np.float64)
     level = float(blocks.mean())
     return float(blocks.std() / level) if level > 0 else 0.0
+
+
+class KomaOptions(TypedDict, total=False):
+    """What `Koma` takes besides its radius, for those who pass it on."""
+
+    n_frames: int
+    max_contrast: float | None
+    dtype: Any
+    shrink: bool
+    n_threads: int | None
 
 
 class Koma:
@@ -378,7 +388,7 @@ def koma_references(
     *,
     frames: Iterable[int] | None = None,
     exclude: Iterable[int] = (),
-    **options: Any,
+    **options: Unpack[KomaOptions],
 ) -> list[KomaReference]:
     """The references of a whole session, in order; the same numbers as pushing its means one by one.
 
@@ -393,7 +403,7 @@ def koma_references(
     exclude : iterable of int
         Stacks that serve in no reference. They get one themselves.
     **options
-        ``n_frames``, ``max_contrast``, ``dtype``, ``shrink``, ``n_threads`` of `Koma`.
+        ``n_frames``, ``max_contrast``, ``dtype``, ``shrink``, ``n_threads`` of `Koma` (`KomaOptions`).
 
     Raises
     ------
@@ -409,7 +419,7 @@ def iterate_references(
     *,
     frames: Iterable[int] | None = None,
     exclude: Iterable[int] = (),
-    **options: Any,
+    **options: Unpack[KomaOptions],
 ) -> Iterator[KomaReference]:
     """`koma_references`, one reference at a time."""
     out = set(exclude)

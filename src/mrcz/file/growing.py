@@ -11,12 +11,12 @@ import errno
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from mrcz.container.chunks import CHUNK_HEADER_SIZE
-from mrcz.container.footer import encode_footer, move_footer
+from mrcz.container.footer import FooterFields, encode_footer, move_footer
 from mrcz.container.index import FrameIndex
 from mrcz.errors import MrczError
 from mrcz.storage.disk import Disk, check_regular, lock, release
@@ -300,7 +300,7 @@ class GrowingFile:
             self._parts.append(part)
             self.end = part.end
 
-    def describe(self, **fields: Any) -> None:
+    def describe(self, **fields: Unpack[FooterFields]) -> None:
         """Change what the next footer says besides the frames (`fields`), even if no frame is added."""
         changed = {name: value for name, value in fields.items() if self.fields.get(name) != value}
         if changed:

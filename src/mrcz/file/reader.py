@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -275,7 +275,7 @@ class Reader(MrcfileNames, Reductions):
             and self._source.size > self.header.data_offset
         )
 
-    def memmap(self, mode: str = "r") -> np.memmap:
+    def memmap(self, mode: Literal["r", "r+", "c"] = "r") -> np.memmap:
         """The pixels of a file that is not compressed as a memory map, (nz, ny, nx).
 
         Parameters
@@ -299,10 +299,7 @@ class Reader(MrcfileNames, Reductions):
         with file:
             if mode == "r+" and not self._source.same_file(str(self._reopen)):
                 raise MrczError("another file has this name now", path=self.path)
-            mapped: np.memmap = np.memmap(  # type: ignore[call-overload]
-                file, self.dtype, mode, self.header.data_offset, self.shape
-            )
-            return mapped
+            return np.memmap(file, self.dtype, mode, self.header.data_offset, self.shape)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for k in range(len(self)):

@@ -38,7 +38,7 @@ class PlainFile:
         Name of the file it was compressed from; where it does not say, some name with the right suffix.
     """
 
-    def __init__(self, path: str | os.PathLike, cache: FrameCache) -> None:
+    def __init__(self, path: str | os.PathLike[str], cache: FrameCache) -> None:
         self.reader = Reader(path)
         self.cache = cache
         try:

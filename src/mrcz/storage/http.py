@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from mrcz.errors import RemoteError
 
@@ -121,8 +121,7 @@ def fetch(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    answers: list[Answer] = sync(files.loop, all_of_them)
-    return answers
+    return cast(list[Answer], sync(files.loop, all_of_them))
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class FileSource:
         """The bytes of each (start, stop)."""
         return [self.read(start, stop - start) for start, stop in ranges]
 
-    def state(self) -> tuple:
+    def state(self) -> tuple[Any, ...]:
         """What tells whether the file changed: its size, times, first and last bytes."""
         with self as fd:
             now = os.fstat(fd)

@@ -83,7 +83,7 @@ class MrczError(Exception):
     def __init__(self, message: str = "", *, path: Any = None) -> None:
         super().__init__(message)
         self.message = message
-        self.path = None if path is None else str(path)
+        self.path: str | None = None if path is None else str(path)
 
     def __str__(self) -> str:
         return printable(f"{self.path}: {self.message}" if self.path else self.message)
@@ -110,6 +110,10 @@ class HeaderError(FormatError):
     ``recoverable``: with ``permissive=True`` the file opens, and there are frames in it.
     """
 
+    field: str | None
+    found: Any
+    expected: Any
+
     def __init__(
         self,
         message: str = "",
@@ -133,6 +137,9 @@ class ChunkError(FormatError):
     ``frame`` is its number (None if unknown), ``offset`` the byte of the file where its chunk starts; ``recoverable``:
     other frames may be whole (`mrcz.check.recover`).
     """
+
+    frame: int | None
+    offset: int | None
 
     def __init__(
         self,

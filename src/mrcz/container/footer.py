@@ -188,7 +188,7 @@ def _unpack_section(stored: bytes, raw: Any, codec: Any, what: str) -> bytes:
             claimed = zstandard.frame_content_size(stored)
             if claimed != raw:
                 raise FormatError(f"{what}: zstd frame of {claimed} bytes, expected {raw}")
-            out = zstandard.ZstdDecompressor().decompress(stored, max_output_size=max(raw, 1))
+            out: bytes = zstandard.ZstdDecompressor().decompress(stored, max_output_size=max(raw, 1))
         except zstandard.ZstdError as error:
             raise FormatError(f"{what}: {error}") from error
     elif codec == "lz4":

@@ -111,6 +111,12 @@ class Koma:
     stacks together with stack 2a. `finish` gives the rest. At most 2a + 2 means are held.
     """
 
+    radius: int
+    n_frames: int
+    max_contrast: float | None
+    dtype: np.dtype
+    shrink: bool
+
     def __init__(
         self,
         radius: int,

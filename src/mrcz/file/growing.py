@@ -57,7 +57,7 @@ class GrowingFile:
     In a forked child everything but closing is refused, and closing touches nothing: the file is the parent's.
     """
 
-    disk = Disk()
+    disk: Disk = Disk()
 
     def __init__(
         self,
@@ -73,11 +73,11 @@ class GrowingFile:
         sync: bool,
         fields: Mapping[str, Any] | None,
     ) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self.new = new
-        self.fd = fd
-        self.end = end
-        self.fields = dict(fields or {})
+        self.fd: int = fd
+        self.end: int = end
+        self.fields: dict[str, Any] = dict(fields or {})
         self._header, self._extended = header, extended
         self._parts = [index]
         self._with_footer, self._sync = with_footer, sync

@@ -14,8 +14,10 @@ from typing import Any, Literal
 import numpy as np
 
 from mrcz.container.chunks import xxh64
-from mrcz.container.header.header import claimed_nbytes
-from mrcz.container.modes import CODEC_NAMES
+from mrcz.container.footer import Footer
+from mrcz.container.header.header import Header, claimed_nbytes
+from mrcz.container.index import FrameIndex
+from mrcz.container.modes import CODEC_NAMES, PixelFormat
 from mrcz.errors import FormatWarning, MrczError
 from mrcz.file.correcting import FrameCorrection, check_correction, read_corrected
 from mrcz.file.decoding import Decoder, Source, whole_pixels
@@ -93,6 +95,18 @@ class Reader(MrcfileNames, Reductions):
     ...     first = movie[0]                        # decodes one frame
     ...     total = movie.sum()
     """
+
+    path: str
+    options: ReadOptions
+    header: Header
+    footer: Footer | None
+    index: FrameIndex
+    pixel_format: PixelFormat
+    damage: tuple[str, ...]
+    notes: tuple[str, ...]
+    has_unknown_footer: bool
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
     @right_keywords
     def __init__(

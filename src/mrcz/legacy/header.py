@@ -25,7 +25,7 @@ __all__ = [
     "pixel_size",
 ]
 
-logger = logging.getLogger("MRCZ")  # configured by the program that uses us, never here
+logger: logging.Logger = logging.getLogger("MRCZ")  # configured by the program that uses us, never here
 
 # Codecs by the number in the MODE word. 7 to 15 are plug-ins of C-Blosc2 that mrcz 0.6 named.
 COMPRESSOR_ENUM: dict[int, str | None] = dict(

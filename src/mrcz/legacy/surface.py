@@ -37,7 +37,7 @@ from mrcz.legacy.header import (
 from mrcz.legacy.sections import insert
 from mrcz.threads import default_threads
 
-logger = logging.getLogger("MRCZ")  # configured by the program that uses us, never here
+logger: logging.Logger = logging.getLogger("MRCZ")  # configured by the program that uses us, never here
 
 BLOSC_PRESENT = True  # the codecs are inside this package
 BLOSC2_PRESENT = True

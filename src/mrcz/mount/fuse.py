@@ -130,7 +130,7 @@ class Server:
 
     def __init__(self, tree: Any, device: int, page_cache: bool = False) -> None:
         self.tree = tree
-        self.nodes = Nodes()
+        self.nodes: Nodes = Nodes()
         self._device = device
         self._direct_io = not page_cache
         self._listings: dict[int, list[bytes]] = {}

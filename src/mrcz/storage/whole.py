@@ -95,7 +95,12 @@ class NewFile:
         What stands there is no regular file, or somebody else, in this process or another, writes it or makes it.
     """
 
-    disk = Disk()
+    path: Path
+    overwrite: bool | Judge
+    sync: bool
+    fd: int
+
+    disk: Disk = Disk()
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import warnings
@@ -152,11 +153,11 @@ def _plain_header(source: Any) -> Header | None:
     """The header of a file that is not compressed; None for all others, damaged headers among them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FormatWarning)
+        footer = None
         try:
             header = Header.parse(source.read(0, 1024), file_size=source.size, permissive=True)
-            footer = load_footer(source.read, source.size)
-        except UnknownFooter:
-            footer = None
+            with contextlib.suppress(UnknownFooter):
+                footer = load_footer(source.read, source.size)
         except FormatError:
             return None
     # A footer belongs to a compressed file, whatever its header has become.
@@ -236,7 +237,8 @@ class _Recovering:
     """One recovery: header, footer, frames, new file."""
 
     def __init__(self, source: Any, path: str, overwrite: Overwrite, progress: Progress | None) -> None:
-        self.source, self.path, self.overwrite, self.progress = source, path, overwrite, progress
+        self.source, self.path, self.progress = source, path, progress
+        self.overwrite: Overwrite = overwrite
         self.notes: list[str] = []
         self.lost: list[Lost] = []
         self.size = source.size

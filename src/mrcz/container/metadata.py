@@ -135,7 +135,8 @@ class _Encoder:
             self._packers.append(new)
         self._depth = depth + 1
         try:
-            return self._packers[depth].pack(value)
+            packed: bytes = self._packers[depth].pack(value)
+            return packed
         finally:
             self._depth = depth
 
@@ -301,7 +302,7 @@ def _hook(depth: int) -> Callable[[int, bytes], Any]:
     return from_ext
 
 
-def _nested(payload: bytes, depth: int) -> list:
+def _nested(payload: bytes, depth: int) -> list[Any]:
     value = _unpack(payload, depth)
     if not isinstance(value, list):
         raise FormatError(f"a {type(value).__name__} where a list belongs")
@@ -326,11 +327,11 @@ def _scalar_dtype(text: bytes) -> np.dtype:
     return dtype
 
 
-def _tuple_from(payload: bytes, depth: int) -> tuple:
+def _tuple_from(payload: bytes, depth: int) -> tuple[Any, ...]:
     return tuple(_nested(payload, depth))
 
 
-def _set_from(payload: bytes, depth: int) -> set | frozenset:
+def _set_from(payload: bytes, depth: int) -> set[Any] | frozenset[Any]:
     name, *items = _nested(payload, depth)
     return frozenset(items) if name == "frozenset" else set(items)
 

@@ -103,6 +103,10 @@ def open(path: Any, mode: str = "r", **keywords: Any) -> Reader | Writer:
     raise ValueError(f"mode is {mode!r}, expected 'r', 'w' or 'a'{more}")
 
 
+def _holds_frames(array: Any) -> bool:
+    return isinstance(array, Iterable) and not isinstance(array, (str, bytes))
+
+
 @right_keywords
 def read(
     path: Any,
@@ -214,7 +218,7 @@ def write(
     """
     refuse_masked(array)
     ndim = len(array.shape) if hasattr(array, "shape") else None
-    if ndim is None and (isinstance(array, (str, bytes)) or not isinstance(array, Iterable)):
+    if ndim is None and not _holds_frames(array):
         raise TypeError(f"array is {type(array).__name__}, expected an array or an iterable of 2-D frames")
     if ndim is not None:
         axes = ndim - (mrc_mode == 16)

@@ -26,7 +26,7 @@ from mrcz.container.header.layout import (
     plausible,
     size_axes_mode,
 )
-from mrcz.container.modes import format_of_mode, split_mode_word
+from mrcz.container.modes import PixelFormat, format_of_mode, split_mode_word
 from mrcz.errors import FormatError, FormatWarning, HeaderError
 from mrcz.filetypes import identify
 
@@ -43,6 +43,23 @@ _RULE_STANDARD = "MRC2014: bytes are signed"
 
 class Parser:
     """One pass over a header: each step checks a group of fields and notes what is odd."""
+
+    raw: bytes
+    file_size: int | None
+    permissive: bool
+    signed: bool | None
+    path: Any
+    order: str
+    record: np.void
+    version: str | None
+    mode: int
+    codec_number: int
+    nx: int
+    ny: int
+    nz: int
+    bytes_rule: str
+    pixel_format: PixelFormat
+    nsymbt: int
 
     def __init__(self, raw: bytes, file_size: int | None, permissive: bool, signed: bool | None, path: Any) -> None:
         self.raw, self.file_size, self.permissive, self.signed, self.path = raw, file_size, permissive, signed, path
@@ -90,6 +107,7 @@ class Parser:
     # ---- telling -------------------------------------------------------------------------------------------------
 
     def error(self, field: str, found: Any, expected: Any, why: str = "") -> HeaderError:
+        """What contradicts the format, to be raised."""
         message = f"header field {field} is {found}, expected {expected}" + (f": {why}" if why else "")
         return HeaderError(message, field=field, found=found, expected=expected, path=self.path)
 

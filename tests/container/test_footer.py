@@ -243,6 +243,126 @@ def test_metadata_that_shrink_too_well_are_stored_plain(compress):
     assert decode(footer, index).metadata() == meta
 
 
+@pytest.mark.parametrize("compress", ["zstd", "lz4"])
+def test_what_does_not_shrink_is_stored_as_it_is(compress):
+    index = make_index(2)
+    for packed, plain in ((np.random.default_rng(1).bytes(5000), True), (bytes(5000), False), (bytes(30 << 20), True)):
+        back = decode(encode_footer(index, metadata=packed, compress=compress), index)
+        assert back.metadata_bytes() == packed
+        assert (back.metadata_span[1] == len(packed)) == plain and back.metadata_span[1] <= len(packed)
+
+
+def test_the_largest_section_a_reader_unpacks():
+    """1 MiB and 100 times the stored bytes, docs/container.md §2: to the byte, for writer and reader."""
+    import zstandard
+
+    def stored(size):
+        return zstandard.ZstdCompressor(level=3, write_checksum=False, write_content_size=True).compress(bytes(size))
+
+    index = make_index(1)
+    largest = 1 << 20
+    while (more := (1 << 20) + 100 * len(stored(largest))) != largest:
+        largest = more
+    for size, plain in ((largest, False), (largest + 1, True)):
+        back = decode(encode_footer(index, metadata=bytes(size)), index)
+        assert back.metadata_span[1] == (size if plain else len(stored(size)))
+        assert back.metadata_bytes() == bytes(size)
+    section = stored(largest + 1)
+    entry = {"size": len(section), "raw": largest + 1, "xxh64": xxh64(section), "codec": "zstd"}
+    with pytest.raises(FormatError, match=f"claim to unpack to {largest + 1}"):
+        with_section(section, entry).metadata_bytes()
+
+
+def with_section(section, entry):
+    """A footer of no frames with this section of metadata, and what its body says of it."""
+    raw = msgpack.packb({"frames": 0, "sizes": b"", "first": 1024, "metadata": entry})
+    footer = FOOTER_MARK + section + raw + bytes(56) + ft.TRAILER_MAGIC
+    fields = dict(start=1024, stored=len(raw), raw=len(raw), hash=xxh64(raw), frames=0, version=1, flags=0, size=64)
+    footer = retrailer(footer, **fields)
+    return decode_footer(footer, 1024 + len(footer), data_offset=1024)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"raw": "x"}, "metadata: length 'x' is no length"),
+        ({"raw": None}, "is no length"),
+        ({"raw": True}, "is no length"),
+        ({"raw": -1}, "length -1 is no length"),
+        ({"raw": 7}, "metadata: 7 bytes claimed, 6 stored"),
+        ({"codec": "zip"}, "metadata: compression 'zip' is unknown"),
+        ({"codec": "zstd"}, "metadata: "),
+        ({"codec": "lz4"}, "metadata: "),
+        ({"xxh64": 1}, "do not match their checksum"),
+        ({"xxh64": None}, "do not match their checksum"),
+    ],
+)
+def test_metadata_that_are_not_what_the_body_says(changes, message):
+    section = msgpack.packb({"a": b"b"})
+    entry = {"size": len(section), "raw": len(section), "xxh64": xxh64(section), "codec": None}
+    assert with_section(section, entry).metadata() == {"a": b"b"}
+    with pytest.raises(FormatError, match=message):
+        with_section(section, entry | changes).metadata()
+
+
+def test_metadata_that_unpack_to_another_length():
+    import lz4.block
+    import zstandard
+
+    for codec, section in (
+        ("zstd", zstandard.compress(bytes(50))),
+        ("lz4", lz4.block.compress(bytes(50), store_size=False)),
+    ):
+        entry = {"size": len(section), "raw": 50, "xxh64": xxh64(section), "codec": codec}
+        assert with_section(section, entry).metadata_bytes() == bytes(50)
+        for raw in (49, 51, 0):
+            with pytest.raises(FormatError, match="metadata: "):
+                with_section(section, entry | {"raw": raw}).metadata_bytes()
+
+
+def test_metadata_that_are_no_map():
+    section = msgpack.packb([1])
+    entry = {"size": len(section), "raw": len(section), "xxh64": xxh64(section), "codec": None}
+    with pytest.raises(FormatError, match="the metadata are a list, expected a map"):
+        with_section(section, entry).metadata()
+
+
+def test_a_footer_moves_without_its_frames():
+    index = make_index(3)
+    footer = encode_footer(index, metadata=META)
+    assert ft.move_footer(footer, index.end) is footer
+    moved = ft.move_footer(footer, index.end + 5000)
+    back = decode(moved, start=index.end + 5000)
+    assert (back.index, back.metadata(), back.trailer.start) == (index, META, index.end + 5000)
+    assert ft.move_footer(moved, index.end) == footer
+
+
+def test_a_file_shorter_than_its_header_is_asked_for_nothing():
+    calls = []
+    for size in (0, 1000, 1024):
+        assert ft.load_footer(reader(bytes(size), calls), size, data_offset=1024) is None
+    assert all(n == 0 for _, n in calls)
+
+
+def test_fewer_bytes_than_asked_for_are_told():
+    index = make_index(5000)
+    data = bytes(index.end) + encode_footer(index)
+
+    def short(offset, n):
+        return data[offset : offset + n - (n < len(data) - index.end)]
+
+    with pytest.raises(FormatError, match=f"the last 65536 bytes of {len(data)} were asked for, 65535 came"):
+        ft.load_footer(short, len(data), data_offset=1024)
+    asked = []
+
+    def second_short(offset, n):
+        asked.append(n)
+        return data[offset : offset + n - (len(asked) > 1)]
+
+    with pytest.raises(FormatError, match=r"footer: \d+ bytes expected, \d+ came"):
+        ft.load_footer(second_short, len(data), data_offset=1024)
+
+
 @settings(max_examples=200)
 @given(st.data())
 def test_random_damage_gives_the_index_or_a_format_error(data):

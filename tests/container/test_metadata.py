@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from mrcz import FormatError
 from mrcz.container.extended import decode_extended
-from mrcz.container.metadata import encode_json, pack, unpack
+from mrcz.container.metadata import encode_json, json_part, pack, unpack
 
 # ---- JSON --------------------------------------------------------------------------------------------------------
 
@@ -36,8 +36,11 @@ class Flags(enum.Flag):
 
 
 class Old:
+    def __init__(self, gives=None):
+        self.gives = {"old": 1} if gives is None else gives
+
     def serialize(self):
-        return {"old": 1}
+        return self.gives
 
 
 def test_json_as_the_old_package_wrote_it():
@@ -75,6 +78,33 @@ def test_damaged_json():
             decode_extended("json", raw)
     assert decode_extended("json", b"") == decode_extended("json", bytes(64)) == {}
     assert decode_extended("json", b'{"a": 1}' + bytes(8)) == {"a": 1}
+
+
+def test_the_part_that_json_has_a_form_for():
+    """Entries of another kind are left out one by one, also of maps in maps; the rest stays what it is."""
+    data = {
+        "dose": 1.5,
+        "blob": b"x",
+        "array": np.arange(2),
+        ("a", "b"): 1,
+        "mixed": [1, b"x"],
+        "inner": {"blob": b"x", "gain": "ref.mrc", b"k": 1, "deeper": OrderedDict(a=1, b=object())},
+        None: 1,
+        True: 2,
+        7: 3,
+        2.5: 4,
+    }
+    part = json_part(data)
+    assert part.pop("array") is data["array"]
+    assert part == {"dose": 1.5, "inner": {"gain": "ref.mrc", "deeper": {"a": 1}}, None: 1, True: 2, 7: 3, 2.5: 4}
+    assert json.loads(encode_json(json_part(data)))["array"] == [0, 1]
+
+
+def test_json_is_padded_with_blanks():
+    for align in (1, 16, 64):
+        raw = encode_json({"a": 1}, align=align)
+        assert len(raw) % align == 0 and len(raw) - 8 < align and raw.rstrip(b" ") == b'{"a": 1}'
+    assert encode_json({"a": 1}, align=0) == b'{"a": 1}'
 
 
 # ---- MessagePack -------------------------------------------------------------------------------------------------
@@ -200,6 +230,29 @@ def test_near_relatives_become_what_they_derive_from():
     assert np.array_equal(unpack(pack(memoryview(b"abc"))), b"abc")
 
 
+@pytest.mark.parametrize(
+    "value", [(1, 2), 5, 10**40, np.float32(1.5), Axis.X, [(1,)], {"x": {1}}, Old((1, 2)), b"x", True]
+)
+def test_what_an_object_gives_may_be_anything_that_is_stored(value):
+    """What `serialize()` returns, and the one value of an array of objects without axes."""
+    expected = value.gives if isinstance(value, Old) else value
+    for holder in (Old(value), np.array(value, object) if not isinstance(value, (tuple, list)) else Old(value)):
+        back = unpack(pack({"x": [holder]}))["x"][0]
+        assert (back, type(back)) == (expected, type(expected))
+    assert np.array_equal(unpack(pack(Old(np.arange(3)))), np.arange(3))
+    for plain in (bytearray(b"abc"), memoryview(b"abc")):
+        assert unpack(pack(Old(plain))) == b"abc"
+    with pytest.raises(TypeError, match="metadata of type object cannot be stored"):
+        pack(Old(object()))
+
+
+def test_what_gives_itself_has_no_end():
+    endless = Old()
+    endless.gives = endless
+    with pytest.raises(ValueError, match="metadata cannot be stored"):
+        pack({"x": endless})
+
+
 def test_other_languages_read_the_plain_part():
     import msgpack
 
@@ -227,6 +280,26 @@ def test_what_cannot_be_stored():
         deep = (deep,)
     with pytest.raises(ValueError, match="64 levels"):
         pack(deep)
+
+
+def test_levels_that_may_lie_in_each_other():
+    """64 of ours, for what is written and what is read."""
+
+    def nested(levels):
+        value: tuple = ()
+        for _ in range(levels):
+            value = (value,)
+        return value
+
+    # The empty tuple is the last, and the metadata around them all are a level, too.
+    deepest = pack(nested(62))
+    assert unpack(deepest) == nested(62)
+    with pytest.raises(ValueError, match="deeper than 64 levels"):
+        pack(nested(63))
+    once = ext(3, b"\x91" + deepest)
+    assert unpack(once) == nested(63)
+    with pytest.raises(FormatError, match="deeper than 64 levels"):
+        unpack(ext(3, b"\x91" + once))
 
 
 def test_failed_pack_leaves_nothing_behind():
@@ -307,6 +380,12 @@ def ext(code: int, payload: bytes) -> bytes:
 def test_crafted_bytes(data):
     with pytest.raises(FormatError):
         unpack(data)
+
+
+@pytest.mark.parametrize("shape", [[-1], [-1, -1], [2.0], ["1"], [[1]], [None]])
+def test_shapes_that_are_none_are_named(shape):
+    with pytest.raises(FormatError, match="an array of shape"):
+        unpack(ext(1, pack(["|u1", shape, b"1"])))
 
 
 def test_names_are_looked_up_and_not_run():

@@ -145,6 +145,21 @@ def test_complex_int16():
             pairs.to_stored(np.array([[bad]], np.complex64))
 
 
+@pytest.mark.parametrize(
+    ("mode", "bits"),
+    {0: 8, 1: 16, 2: 32, 3: 32, 4: 64, 6: 16, 7: 32, 8: 32, 12: 16, 16: 24, 101: 4}.items(),
+)
+def test_bytes_of_a_frame(mode, bits):
+    """By the standard's table, and as many as the array has that it is made of."""
+    pixels = format_of_mode(mode)
+    assert pixels.frame_nbytes(6, 10) == 60 * bits // 8
+    assert np.empty(pixels.stored_shape(6, 10), pixels.stored).nbytes == 60 * bits // 8
+    assert pixels.frame_nbytes(3, 1) == (3 if bits == 4 else 3 * bits // 8)
+    assert pixels.from_stored(np.zeros(pixels.stored_shape(2, 3, 4), pixels.stored)).shape == pixels.array_shape(
+        2, 3, 4
+    )
+
+
 def test_nothing_is_copied_without_need(rng):
     pixels = format_of_mode(2)
     frame = rng.random((3, 4), np.float32)

@@ -67,6 +67,7 @@ class Mutant:
     stop: tuple[int, int]
     old: str
     new: str
+    runs: range | None  # lines of which one is run when it matters; None: whenever the file is imported
 
     @property
     def name(self) -> str:
@@ -89,12 +90,15 @@ class Finder(ast.NodeVisitor):
         self.path, self.source = path, path.read_text()
         self.found: list[Mutant] = []
         self.functions: list[str] = []
+        self.runs: range | None = None
+        self.in_body = False
         self.visit(ast.parse(self.source))
 
     def add(self, node: ast.AST, new: str) -> None:
         start, stop = (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
         old = ast.get_source_segment(self.source, node)
-        mutant = Mutant(self.path, ".".join(self.functions) or "module", start, stop, old, new)
+        runs = range(start[0], stop[0] + 1) if self.in_body else self.runs
+        mutant = Mutant(self.path, ".".join(self.functions) or "module", start, stop, old, new, runs)
         try:
             ast.parse(mutant.applied(self.source))
         except SyntaxError:
@@ -106,11 +110,24 @@ class Finder(ast.NodeVisitor):
 
     def inside(self, node: ast.AST) -> None:
         self.functions.append(node.name)
-        for child in [*node.decorator_list, *node.body]:
-            self.visit(child)
-        if isinstance(node, ast.FunctionDef):
-            for default in [*node.args.defaults, *(value for value in node.args.kw_defaults if value)]:
-                self.visit(default)
+        before = self.in_body, self.runs
+        if isinstance(node, ast.ClassDef):
+            self.in_body = False
+            for child in [*node.decorator_list, *node.body]:
+                self.visit(child)
+        else:
+            self.in_body = True
+            for child in node.body:
+                self.visit(child)
+            # Decorators and defaults are run once, but matter when the function is called: where a call begins.
+            self.in_body, self.runs = (
+                False,
+                range(min(line.lineno for line in [*node.decorator_list, node]), node.lineno + 1),
+            )
+            defaults = [*node.args.defaults, *(value for value in node.args.kw_defaults if value)]
+            for child in [*node.decorator_list, *defaults]:
+                self.visit(child)
+        self.in_body, self.runs = before
         self.functions.pop()
 
     visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = inside
@@ -192,7 +209,13 @@ def pytest(tests: list[str], package: Path, seconds: float, **environment: str) 
             stdout=out,
             stderr=out,
             start_new_session=True,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(places), **environment},
+            env={
+                **os.environ,
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # what other packages bring is imported in each run
+                "PYTHONPATH": os.pathsep.join(places),
+                **environment,
+            },
         )
         try:
             return process.wait(seconds)
@@ -204,11 +227,10 @@ def pytest(tests: list[str], package: Path, seconds: float, **environment: str) 
 
 def covering(mutant: Mutant, report: dict, copy: Path, most: int) -> list[str]:
     """Tests that run a line of it, quickest first; of what runs on import, those that run the file at all."""
-    lines = set(range(mutant.start[0], mutant.stop[0] + 1))
     found = []
     for test, (seconds, files) in report.items():
         seen = files.get(str(copy / mutant.path.relative_to(SOURCES)), [])
-        if lines & set(seen) or (mutant.function == "module" and seen):
+        if seen if mutant.runs is None else set(mutant.runs) & set(seen):
             found.append((seconds, test))
     return [test for _, test in sorted(found)[:most]]
 

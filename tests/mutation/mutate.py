@@ -242,7 +242,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, help="changes to try (default: all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--matching", default="", metavar="REGEX", help="changes of text that matches")
-    parser.add_argument("--most", type=int, default=200, metavar="N", help="tests a change at most (default: 200)")
+    parser.add_argument("--most", type=int, default=1000, metavar="N", help="tests a change at most (default: 1000)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write each change and what became of it")
     args = parser.parse_args()
     entries = (HERE / "equivalent.txt").read_text().splitlines()

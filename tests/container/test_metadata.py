@@ -231,6 +231,17 @@ def test_near_relatives_become_what_they_derive_from():
 
 
 @pytest.mark.parametrize(
+    "value",
+    [7, 2**64 - 1, -(2**63), 10**30, 1.5, "text", b"bytes", [1, 2], (1, 2), {1, 2}, frozenset({1}), {"a": 1}, 1j],
+    ids=lambda value: type(value).__name__,
+)
+def test_subclasses_become_the_type_they_derive_from(value):
+    kind = type(value)
+    back = unpack(pack({"x": [type("Mine", (kind,), {})(value)]}))["x"][0]
+    assert (back, type(back)) == (value, kind)
+
+
+@pytest.mark.parametrize(
     "value", [(1, 2), 5, 10**40, np.float32(1.5), Axis.X, [(1,)], {"x": {1}}, Old((1, 2)), b"x", True]
 )
 def test_what_an_object_gives_may_be_anything_that_is_stored(value):

@@ -6,6 +6,7 @@ import json
 import pathlib
 import struct
 import sys
+import types
 from collections import OrderedDict, deque, namedtuple
 
 import numpy as np
@@ -33,6 +34,11 @@ class Level(enum.IntEnum):
 class Flags(enum.Flag):
     A = 1
     B = 2
+
+
+class Holder:
+    class Kind(enum.Enum):
+        A = (1, 2)
 
 
 class Old:
@@ -136,6 +142,7 @@ VALUES = {
     "bool scalar": np.bool_(False),
     "complex64": np.complex64(1j),
     "str scalar": np.str_("abc"),
+    "no text": np.str_(""),
     "bytes scalar": np.bytes_(b"abc"),
     "no bytes": np.bytes_(b""),
     "datetime64": np.datetime64("2026-01-02T03:04:05.678", "ms"),
@@ -146,6 +153,7 @@ VALUES = {
     "time": dt.time(1, 2, 3, 4),
     "timedelta": dt.timedelta(-1, 2, 3),
     "enum": Axis.Y,
+    "enum of a class in a class": Holder.Kind.A,
     "int enum": Level.LOW,
     "flags": Flags.A | Flags.B,
     "no flags": Flags(0),
@@ -167,6 +175,7 @@ ARRAYS = [
     np.arange(6, dtype=">i4").reshape(2, 3),
     np.zeros(3, [("x", "<f4"), ("y", ">i2", (2,)), ("z", [("q", "u1")])]),
     np.zeros(2, np.dtype({"names": ["a", "b"], "formats": ["u1", "f8"], "offsets": [0, 8], "itemsize": 24})),
+    np.zeros(2, [(("a title", "x"), "<f4"), ("y", "u1", (2, 3))]),
     np.empty((0, 5)),
     np.array(5),
     np.arange(10)[::2],
@@ -507,3 +516,76 @@ def test_no_array_without_bytes_claims_anything():
     with pytest.raises(FormatError):
         unpack(ext(1, pack(["|V0", [2**40], b""])))
     assert unpack(pack({"a": np.zeros((0, 2**40), "u1")}))["a"].shape == (0, 2**40)
+
+
+def test_bounds_are_those_that_are_said():
+    raw = pack({"n": 1})
+    assert unpack(raw, limit=len(raw)) == {"n": 1}
+    with pytest.raises(FormatError, match=f"{len(raw)} bytes of metadata, more than the limit of {len(raw) - 1}"):
+        unpack(raw, limit=len(raw) - 1)
+    longest = -(2**14_000 - 1)
+    assert unpack(ext(7, hex(longest).encode())) == longest and unpack(pack(longest)) == longest
+    with pytest.raises(FormatError, match="an integer of 3504 hexadecimal digits"):
+        unpack(ext(7, b"-0x" + b"f" * 3501))
+    with pytest.raises(ValueError, match="an integer of 14001 bits in the metadata: at most 14000"):
+        pack(-(2**14_000))
+    assert unpack(ext(1, pack(["|V0", [256], b""]))).shape == (256,)
+    with pytest.raises(FormatError, match="257 x"):
+        unpack(ext(1, pack(["|V0", [257], b""])))
+
+
+def test_what_offers_an_array_becomes_one():
+    values = np.arange(3, dtype=">i2")
+
+    class Interface:
+        __array_interface__ = values.__array_interface__
+
+    class Array:
+        def __array__(self, dtype=None, copy=None):
+            return values
+
+        tolist = values.tolist
+
+    for offer in (Interface(), Array()):
+        back = unpack(pack({"x": offer}))["x"]
+        assert np.array_equal(back, values) and back.dtype == values.dtype
+    record = np.array([(1, 2.5)], [("n", "i4"), ("x", "f8")])[0]
+    back = unpack(pack([record]))[0]
+    assert (back.shape, back.dtype, back.tobytes()) == ((), record.dtype, record.tobytes())
+    objects = np.array([(1, "a")], [("n", "i4"), ("x", "O")])
+    assert unpack(pack(objects)) == [(1, "a")] and unpack(pack(objects[0])) == (1, "a")
+
+
+def test_json_of_what_offers_an_array():
+    class Interface:
+        __array_interface__ = np.arange(2).__array_interface__
+
+        def tolist(self):
+            return [0, 1]
+
+    data = {"interface": Interface(), "time": dt.time(1, 2), "date": dt.date(2026, 1, 2), "point": Point(1, 2)}
+    assert json.loads(encode_json(data)) == {
+        "interface": [0, 1],
+        "time": "01:02:00",
+        "date": "2026-01-02",
+        "point": [1, 2],
+    }
+    assert json.loads(encode_json({"map": types.MappingProxyType({"a": 1})})) == {"map": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (ext(1, pack(["|O", [1], b"12345678"])), "an array of Python objects"),
+        (ext(1, pack(["<f8", [2], b"12345678"])), "an array of 2 x float64 in 8 bytes"),
+        (ext(2, b"|O\0" + b"12345678"), "a Python object"),
+        (ext(2, b"<f8\0" + b"123"), "a scalar of float64 in 3 bytes"),
+        (ext(3, pack({"a": 1})), "a dict where a list belongs"),
+        (ext(4, b"century 21"), "a time of kind 'century'"),
+        (ext(5, pack([1, "E", "A", 1])), "an Enum member whose names are no text"),
+        (ext(5, pack(["m", "E", None, "x"])), "an Enum member whose names are no text"),
+    ],
+)
+def test_damage_is_told_by_its_name(data, message):
+    with pytest.raises(FormatError, match=message):
+        unpack(data)

@@ -206,6 +206,7 @@ class Doubled:
     shape = None
 
     def apply_frame(self, frame, out=None, *, number=None):
+        assert out is None or out.dtype == np.float32  # what it is promised
         return np.multiply(frame, 2, out=np.empty(frame.shape, np.float32) if out is None else out)
 
     def correct_sum(self, total, n_frames, out=None, *, frames=None):

@@ -421,6 +421,13 @@ def test_metadata_that_are_no_map():
         with_section(section, entry).metadata()
 
 
+def test_a_footer_can_be_shown():
+    index = make_index(2)
+    back = decode(encode_footer(index, metadata={"notes": "x" * 10**6}, writer="test 1", compress=None), index)
+    assert "test 1" in repr(back) and len(repr(back)) < 3000
+    assert "metadata_span=(" in repr(back) and "_metadata=" not in repr(back)  # of the metadata, where they lie
+
+
 def test_a_footer_moves_without_its_frames():
     index = make_index(3)
     footer = encode_footer(index, metadata=META)

@@ -195,9 +195,22 @@ def test_an_array_of_it_is_a_copy(path, movie):
         assert np.array_equal(np.asarray(reader), movie) and np.asarray(reader, dtype="f4").dtype == np.float32
         with pytest.raises(ValueError, match="without copying"):
             reader.__array__(copy=False)
-        read = np.asarray(reader)
-        assert reader.__array__(read.dtype).flags.owndata or reader.__array__(read.dtype).base is not read
         assert [frame.tolist() for frame in reader] == movie.tolist()
+
+
+def test_an_array_of_its_own_dtype_is_read_and_not_copied_again(tmp_path):
+    import tracemalloc
+
+    stack = np.zeros((8, 512, 1024), np.uint16)
+    mrcz.write(tmp_path / "a.mrcz", stack)
+    with mrcz.open(tmp_path / "a.mrcz") as reader:
+        tracemalloc.start()
+        try:
+            array = np.asarray(reader, dtype=np.uint16)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert array.nbytes == stack.nbytes and peak < 1.5 * stack.nbytes
 
 
 class Doubled:

@@ -91,6 +91,20 @@ def test_asked_for():
         format_for("float32", byteorder="middle")
 
 
+def test_no_dtype_takes_a_mode_that_does_not_hold_it():
+    """Every dtype with every mode: the standard one, those that can be asked for, and a TypeError for all others."""
+    more = {"uint8": [0, 16, 101], "bool": [101], "complex64": [3]}
+    more |= {dtype: [101] for dtype in ("int8", "int16", "uint16", "int32", "uint32")}
+    for dtype in ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "float16", "float32", "complex64"):
+        taken = [format_for(dtype).mode, *more.get(dtype, [])]
+        for mode in MODES:
+            if mode in taken:
+                assert format_for(dtype, mode=mode).mode == mode
+            else:
+                with pytest.raises(TypeError, match=f"does not hold {dtype} pixels|takes integers, not {dtype}"):
+                    format_for(dtype, mode=mode)
+
+
 def test_packed():
     pixels = format_for("uint16", packed=True, max_value=15)
     assert (pixels.mode, pixels.packed, pixels.dtype.str) == (101, True, "|u1")

@@ -236,13 +236,13 @@ def pytest(tests: list[str], package: Path, seconds: float, **environment: str) 
 
 
 def covering(mutant: Mutant, report: dict, copy: Path, most: int) -> list[str]:
-    """Tests that run a line of it, quickest first; of what runs on import, those that run the file at all."""
+    """Tests that run a line of it, quickest first; of what runs on import all: they may look at what it made."""
     found = []
     for test, (seconds, files) in report.items():
         seen = files.get(str(copy / mutant.path.relative_to(SOURCES)), [])
-        if seen if mutant.runs is None else set(mutant.runs) & set(seen):
-            found.append((seconds, test))
-    return [test for _, test in sorted(found)[:most]]
+        if mutant.runs is None or set(mutant.runs) & set(seen):
+            found.append((not seen, seconds, test))
+    return [test for _, _, test in sorted(found)[:most]]
 
 
 class Failed(Exception):
@@ -267,7 +267,7 @@ def examine(paths: list[Path], tests: list[str], known: set[str], args: argparse
         if not any(lines for _, lines in report.values()):
             # An editable install's import hook goes before the copy.
             raise Failed("the tests ran no line of these files in the copy: is mrcz installed editable?")
-        if pytest(["--collect-only", *(test for test, (_, lines) in report.items() if lines)], copy, 3600):
+        if pytest(["--collect-only", *report], copy, 3600):
             raise Failed("some tests cannot be asked for by the names they have: what asks for them would seem killed")
         for mutant in mutants:
             begun = time.monotonic()

@@ -274,6 +274,8 @@ def test_4_bit_with_odd_columns():
 
 def test_trailing_bytes_are_an_oddity():
     header = plain()
+    assert Header.parse(header.tobytes(), file_size=1024 + 768).oddities == ()
+    assert Header.parse(header.tobytes(), file_size=1024 + 769).oddities == ("1 bytes after the last frame",)
     assert Header.parse(header.tobytes(), file_size=1024 + 768 + 512).oddities == ("512 bytes after the last frame",)
 
 
@@ -453,8 +455,12 @@ def test_chunks_that_do_not_fit_the_file():
         with pytest.raises(HeaderError, match=message):
             Header.parse(raw, file_size=size)
     # What a file of another program has in these bytes is not the size of its chunks.
-    assert Header.parse(edited(raw, label=[b""] * 10, nlabl=0), file_size=1024 + 64).nz == 4
+    foreign = edited(raw, label=[b""] * 10, nlabl=0)
+    assert Header.parse(foreign, file_size=1024 + 64).nz == 4
     assert not Header.parse(raw, file_size=1024 + 5000).oddities  # a footer, perhaps
+    with pytest.warns(FormatWarning, match="nz is 4, expected at most 0") as caught:
+        Header.parse(foreign, file_size=1024, permissive=True)
+    assert len(caught) == 1
 
 
 def test_the_largest_sizes_there_are():

@@ -130,10 +130,8 @@ class Finder(ast.NodeVisitor):
             for child in node.body:
                 self.visit(child)
             # Decorators and defaults are run once, but matter when the function is called: where a call begins.
-            self.in_body, self.runs = (
-                False,
-                range(min(line.lineno for line in [*node.decorator_list, node]), node.lineno + 1),
-            )
+            begins = min(line.lineno for line in [*node.decorator_list, node])
+            self.in_body, self.runs = False, range(begins, node.lineno + 1)
             defaults = [*node.args.defaults, *(value for value in node.args.kw_defaults if value)]
             for child in [*node.decorator_list, *defaults]:
                 self.visit(child)

@@ -142,6 +142,16 @@ def test_descriptor_0_is_open(tmp_path):
     assert len(footer_of(tmp_path / "a.mrcz").index) == 1
 
 
+def test_one_new_file_of_a_name_at_a_time(tmp_path):
+    first = GrowingFile.create(tmp_path / "a.mrcz", header(0), EXTENDED)
+    with pytest.raises(MrczError, match=r"a\.mrcz"):
+        GrowingFile.create(tmp_path / "a.mrcz", header(0), EXTENDED)
+    other = GrowingFile.create(tmp_path / "a.mrcz", header(0), EXTENDED, alone=False)
+    other.abort()
+    first.close(header(0))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mrcz"]
+
+
 def test_frames_of_a_file_whose_name_was_taken_are_kept(tmp_path):
     path = tmp_path / "a.mrcz"
     new = GrowingFile.create(path, header(0), EXTENDED)

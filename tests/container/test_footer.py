@@ -213,6 +213,8 @@ def test_what_a_body_may_not_say(entries, message):
         footer = with_body(body, start=1040, frames=1)
         return decode_footer(footer, 1040 + len(footer), data_offset=1024)
 
+    none = with_body({"frames": 0, "first": 0, "sizes": b""})  # nobody asks where no chunk begins
+    assert len(decode_footer(none, 1024 + len(none), data_offset=1024).index) == 0
     assert footer_with(writer=5, later=[0] * 4096, header_copy=bytes(1024)).writer == ""
     with pytest.raises(FormatError, match=message):
         footer_with(**entries)

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 from _cmrcz import chunk, frames
 from mrcz import HeaderError
 from mrcz.container.modes import (
+    CODEC_NAMES,
     CODEC_NUMBERS,
     MODES,
     PACKED,
@@ -212,6 +213,12 @@ def test_values_are_hashable_and_equal():
 
 
 # ---- the numbers of the core -------------------------------------------------------------------------------------
+
+
+def test_numbers_are_those_of_the_specification():
+    names = ["blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd"]
+    assert [CODEC_NAMES.get(number) for number in range(8)] == [None, *names, None]
+    assert [CODEC_NUMBERS[name] for name in names] == [1, 2, 3, 4, 5, 6]
 
 
 def test_numbers_are_those_of_the_core():

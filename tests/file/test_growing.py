@@ -232,6 +232,22 @@ def test_what_is_no_longer_as_the_caller_knew_it_is_refused(tmp_path):
         GrowingFile.reopen(path, header(2), EXTENDED, index, **known).close(header(2))
 
 
+def test_a_footer_that_was_only_begun_is_cut_off(tmp_path):
+    path = made(tmp_path / "a.mrcz")
+    before = path.read_bytes()
+    footer = before[footer_of(path).trailer.start :]
+    for begun in (b"", footer[:40], footer[:-1]):
+        file = reopened(path)
+        file.release()
+        path.write_bytes(before + begun)
+        index = FrameIndex.from_sizes([100, 100], DATA_OFFSET)
+        known = {"end": index.end, "footer": footer, "size": len(before + begun)}
+        file = GrowingFile.reopen(path, header(2), EXTENDED, index, **known)
+        file.give_up_begun()
+        assert path.read_bytes() == before
+        file.release()
+
+
 def test_a_file_that_was_replaced_a_moment_ago_is_refused(tmp_path, monkeypatch):
     path = made(tmp_path / "a.mrcz")
     other = made(tmp_path / "other.mrcz", 5)

@@ -434,6 +434,11 @@ def test_a_space_group_stays_if_it_is_of_the_kind(kind, ispg, kept):
     assert plain(like=like, kind=kind, mz=2 if kind == "volume stack" else None)["ispg"] == kept
 
 
+def test_volumes_of_one_section():
+    like = plain(shape=(8, 6, 8), kind="volume stack", mz=1)
+    assert (plain(shape=(7, 6, 8), like=like).kind, plain(shape=(7, 6, 8), like=like)["mz"]) == ("volume stack", 1)
+
+
 def test_no_image_of_many_frames():
     assert plain(shape=(2, 6, 8), kind="image").kind == "stack"
     assert plain(shape=(1, 6, 8), kind="image").kind == "image"

@@ -176,6 +176,19 @@ def test_stamp_breaks_ties():
         assert Header.parse(bytes(raw)).byteorder == order
 
 
+def test_sizes_that_both_orders_take_without_axes():
+    """(256, 65536, 300) is (65536, 256, …) the other way round: the mode tells."""
+    for order in "<>":
+        raw = bytearray(1024)
+        struct.pack_into(order + "4i", raw, 0, 256, 65536, 300, 2)
+        assert Header.parse(bytes(raw)).shape == (300, 65536, 256)
+
+
+def test_one_pixel_is_missed_where_the_file_ends_with_the_header():
+    with pytest.raises(HeaderError, match="nz is 1, expected at most 0: 0 bytes after the headers"):
+        Header.parse(plain(0, (1, 1, 1)).tobytes(), file_size=1024)
+
+
 def test_inverted_y_of_imod():
     header = Header.parse(edited(plain(), mapr=-2))
     assert header.axes == (1, 2, 3)
@@ -256,6 +269,7 @@ def test_half_width_by_flag():
     raw = edited(plain(0, (2, 6, 8)), imod_stamp=1146047817, imod_flags=16)
     header = Header.parse(raw, file_size=1024 + 2 * 6 * 8)
     assert (header.shape, header.mode) == ((2, 6, 16), 101)
+    assert header.oddities == ("4-bit pixels stored as bytes, 8 a row of 16 (SerialEM)",)
     assert Header.parse(edited(raw, imod_stamp=0)).shape == (2, 6, 8)
     copy = Header.build(header.shape, header.pixel_format, like=header)
     assert (copy.imod_flags, copy.shape, copy["mx"]) == (0, header.shape, 16)

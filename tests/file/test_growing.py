@@ -453,3 +453,27 @@ def test_a_child_may_do_nothing_with_the_file_of_its_parent(tmp_path, with_foote
     assert lies.read_bytes() == before and path.exists() == flushed
     file.close(header(2 if flushed else 1))
     assert path.read_bytes()[DATA_OFFSET : DATA_OFFSET + 100] == chunk(0)
+
+
+@forks
+def test_a_child_may_not_finish_a_file_that_needs_nothing(tmp_path):
+    path = made(tmp_path / "a.mrcz")
+    file = reopened(path)
+    child = os.fork()
+    if child == 0:
+        try:
+            file.finish(header(2))
+        except MrczError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    file.close(header(2))
+
+
+def test_room_is_made_for_more_than_is_asked_for(tmp_path):
+    """So that the footer of a long movie is moved a few times, not with each frame."""
+    path = made(tmp_path / "a.mrcz")
+    file = reopened(path)
+    file.room(50)
+    assert footer_of(path).trailer.start == file.end + 50 + GAP
+    file.abort()

@@ -219,7 +219,7 @@ class Parser:
             self.defect("nz", nz, "at least 1")
             self.nz = 0 if here is None else here
         elif here is not None and nz > here:
-            self.too_many(here)
+            self.defect(*self.too_many(here), frames=here > 0)
             self.nz = here
         elif here is None and nz * frame > 2**63 - 1:
             raise self.error("nz", nz, f"at most {(2**63 - 1) // frame}", f"frames of {frame} bytes")
@@ -236,7 +236,8 @@ class Parser:
     def longer_side(self) -> tuple[str, int]:
         return ("nx", self.nx) if self.nx >= self.ny else ("ny", self.ny)
 
-    def too_many(self, here: int) -> None:
+    def too_many(self, here: int) -> tuple[str, int, str, str]:
+        """What is wrong where so many frames are there, fewer than NZ: field, found, expected, why."""
         nz, frame = self.nz, self.frame_nbytes
         left = (self.file_size or 0) - HEADER_NBYTES - self.nsymbt
         if self.compressed:
@@ -248,9 +249,8 @@ class Parser:
         # No detector has that many columns or rows: where not one frame fits, that is the field to doubt.
         side, length = self.longer_side()
         if here == 0 and length > 65535:
-            self.defect(side, length, f"frames of at most {left} bytes", why, frames=False)
-        else:
-            self.defect("nz", nz, f"at most {here}", why, frames=here > 0)
+            return side, length, f"frames of at most {left} bytes", why
+        return "nz", nz, f"at most {here}", why
 
     def quirks(self, header: Fields) -> None:
         """Things that no pixel depends on."""

@@ -214,6 +214,10 @@ def test_nothing_to_do():
     assert nothing.shape is None and nothing.steps is None and nothing.frame_events([0]) is None
     assert nothing.unusable is None and Correction(gain=np.ones(SMALL)).unusable is None
     assert np.array_equal(Correction(gain=GAIN).unusable, GAIN == 0)
+    assert (nothing.gamma, nothing.noise, nothing.seed) == (1, False, 0)
+    fitted = Correction.fit(RAW, None)
+    assert (fitted.gamma, fitted.noise, fitted.seed) == (1, False, 0)
+    assert len({nothing, nothing, fitted}) == 2 and nothing != fitted  # values with arrays: each is itself alone
     frame = RAW[0].astype(np.float32)
     assert nothing.apply_frame(frame, frame) is frame and nothing.apply_frame(frame) is not frame
 

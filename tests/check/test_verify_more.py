@@ -3,6 +3,7 @@
 import gzip
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -109,6 +110,26 @@ def test_threads_are_at_most_those_asked_for(path, options, monkeypatch):
     monkeypatch.setattr(module, "_other_stats", watched)
     assert verify(path, **options).ok
     assert 1 <= most[0] <= min(6, options.get("n_threads", 6))
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_who_stops_waits_for_no_more_than_what_was_begun(tmp_path, monkeypatch, fast):
+    path, looked = tmp_path / "a.mrcz", []
+    mrcz.write(path, np.zeros((50, 8, 8), "u2"))
+    monkeypatch.setattr(module, "_PART", 1)
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    def watched(*args):
+        looked.append(1)
+        time.sleep(0.005)
+
+    monkeypatch.setattr(module, "_other_stats", watched)
+    monkeypatch.setattr("mrcz.container.chunks.xxh64", watched)
+    with pytest.raises(KeyboardInterrupt):
+        verify(path, fast=fast, n_threads=1, progress=stop)
+    assert 1 <= len(looked) < 25
 
 
 # ---- faults ----------------------------------------------------------------------------------------------------------

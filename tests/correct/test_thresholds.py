@@ -113,6 +113,15 @@ def test_quantiles_and_spread_count_what_is_outside():
     assert low.robust()[1] == high.robust()[1] == pytest.approx(1.4826 * 3)
 
 
+def test_the_spread_where_nearly_half_is_outside():
+    # 51 of 100 within [−10, 0]: half of all lie within the median, at one end of it, ± 9.8.
+    below = histogram(range(-10, 1), [5.1] * 10, below=49)
+    above = histogram(range(-10, 1), [5.1] * 10, above=49)
+    for found, median in ((below, -10 + 10 / 51), (above, -10 / 51)):
+        assert found.robust() == pytest.approx((median, 1.4826 * 500 / 51 * (1 - 1 / 50)), rel=0.03)
+        assert found.robust()[0] == pytest.approx(median)
+
+
 @pytest.mark.parametrize("flip", [1, -1])
 def test_the_spread_of_a_lopsided_histogram(flip):
     # Half of it within [0, 1], a third within [1, 2], the rest far away: median 1, and half lies within 1 ± 0.6.

@@ -135,6 +135,13 @@ def test_what_the_first_frame_settles(first, options, mode, nbytes, limited):
     assert bool(found.codec.pack) == (mode == 101)
 
 
+def test_what_is_settled_stays():
+    found = settled(ones("u1"))
+    for value, name in ((found, "shape"), (found.wishes, "dtype"), (found.stored([ones("u1")], 0), "code")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, name, None)
+
+
 def test_rgb():
     for pack in (False, "auto"):
         found = settled(ones("u1", (4, 6, 3)), mrc_mode=16, pack=pack)

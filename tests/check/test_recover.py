@@ -403,6 +403,21 @@ def test_what_stands_in_the_way_of_a_plain_file(tmp_path, frames):
     assert path.read_bytes() == before and sorted(os.listdir(tmp_path)) == ["a.mrc", "a.mrcz"]
 
 
+@pytest.mark.parametrize(
+    ("mode", "options"), [(0, {"mrc_mode": 0}), (3, {"mrc_mode": 3}), (16, {"mrc_mode": 16}), (101, {"pack": True})]
+)
+def test_the_mode_of_a_plain_file_stays(tmp_path, frames, mode, options):
+    """Bytes above 127, complex integers, colours and 4 bits: none of them is what their pixels would get by default."""
+    frames = np.minimum(frames, 15).astype("u1")
+    frames = {0: frames + 200, 3: frames.astype("c8"), 16: np.stack([frames] * 3, axis=-1), 101: frames}[mode]
+    path, new = tmp_path / "a.mrc", tmp_path / "b.mrc"
+    mrcz.write(path, frames, **options)
+    os.truncate(path, path.stat().st_size - 1)
+    assert recover(path, new).numbers == (0, 1, 2, 3, 4)
+    with mrcz.open(new) as reader:
+        assert reader.header["mode"] == mode and np.array_equal(reader.read(), frames[:5])
+
+
 # ---- cells -----------------------------------------------------------------------------------------------------------
 
 

@@ -137,10 +137,23 @@ def test_each_way_a_frame_is_lost(tmp_path, path, frames):
     path.write_bytes(data)
     found = recover(path, None)
     assert [(x.frame, x.offset, x.nbytes) for x in found.lost] == [(1, offsets[1], sizes[1]), (5, offsets[5], 20)]
+    assert f"claims {sizes[5]} bytes, 20 remain" in found.lost[1].message
     # Cut between two frames: the header speaks of more than there are.
     path.write_bytes(data[: offsets[5]])
     found = recover(path, None)
     assert found.numbers == (0, 2, 3, 4) and found.n_expected == 6 and not found.ok
+
+
+def test_pixels_without_statistics(tmp_path, frames):
+    path = tmp_path / "c.mrcz"
+    mrcz.write(path, frames.astype("c8"))
+    with mrcz.open(path) as reader:
+        before = reader.header
+    hurt(path, 2)
+    recover(path, tmp_path / "b.mrcz")
+    with mrcz.open(tmp_path / "b.mrcz") as reader:
+        for name in ("dmin", "dmax", "dmean", "rms"):  # what says that they were not computed
+            assert reader.header[name] == before[name] == {"dmin": 0, "dmax": -1, "dmean": -2, "rms": -1}[name]
 
 
 def test_a_gap_hides_how_many_frames_were_in_it(tmp_path, path, frames):

@@ -1,5 +1,6 @@
 """Copies: from URLs too, with a codec as a value, and with what the footer says of the source."""
 
+import errno
 import gzip
 import os
 import time
@@ -13,6 +14,7 @@ from mrcz.check.origin import file_name, origin
 from mrcz.container.footer import encode_footer, load_footer
 from mrcz.convert.copy import DamagedSourceError, TrailingBytesError, compress, decompress
 from mrcz.errors import OtherSourceError
+from mrcz.storage.disk import Disk
 from mrcz.storage.whole import NewFile
 
 
@@ -492,3 +494,37 @@ def test_an_original_that_changes_at_the_end(tmp_path, old, monkeypatch, change,
     for writer in writers:
         writer.abort()
     assert mrcz.verify(tmp_path / "b.mrcz").ok
+
+
+def test_an_original_that_the_disk_does_not_let_go(tmp_path, old, monkeypatch):
+    class Stuck(Disk):
+        def replace(self, source, target):
+            if str(target).endswith(".orig"):
+                raise OSError(errno.EIO, "Input/output error")
+            super().replace(source, target)
+
+    monkeypatch.setattr(NewFile, "disk", Stuck())
+    says = r"could not be removed \(Input/output error\); the original stays beside b\.mrcz"
+    with pytest.raises(mrcz.MrczError, match=says):
+        compress(old, tmp_path / "b.mrcz", remove=True)
+    assert sorted(os.listdir(tmp_path)) == ["a.mrc", "b.mrcz"] and mrcz.verify(tmp_path / "b.mrcz").ok
+
+
+def test_what_is_not_asked_for_is_not_done(tmp_path, old):
+    """Nothing is replaced, removed, packed, or taken for sound."""
+    packed, plain = tmp_path / "b.mrcz", tmp_path / "c.mrc"
+    compress(old, packed)
+    decompress(packed, plain)
+    with mrcz.open(packed) as reader:
+        assert not reader.header.pixel_format.packed and reader.codec == "zstd"
+    for action, source, new in ((compress, old, packed), (decompress, packed, plain)):
+        before = new.read_bytes()
+        with pytest.raises(FileExistsError):
+            action(source, new)
+        assert source.exists() and new.read_bytes() == before
+        damaged = copied(source, tmp_path / "damaged")
+        data = bytearray(damaged.read_bytes())
+        damaged.write_bytes(data + b"more" if action is compress else data[:1024] + bytes(20) + data[1044:])
+        with pytest.raises(mrcz.FormatError):
+            action(damaged, tmp_path / ("new.mrcz" if action is compress else "new.mrc"))
+    assert sorted(os.listdir(tmp_path)) == ["a.mrc", "b.mrcz", "c.mrc", "damaged"]

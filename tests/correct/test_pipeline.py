@@ -85,6 +85,7 @@ def test_an_empty_correction_converts(stack):
 
 def test_prints_pickles_and_goes_through_messagepack(stack, correction):
     text = str(correction)
+    assert len(repr(correction)) < 120 and repr(correction).startswith("Correction(gamma=0.9")  # no arrays
     assert text.index("dark") < text.index("gain^0.93") < text.index("outliers") < text.index("KOMA")
     assert np.array_equal(pickle.loads(pickle.dumps(correction)).apply(stack), correction.apply(stack))
     with pytest.raises(AttributeError):

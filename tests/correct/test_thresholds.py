@@ -165,6 +165,7 @@ def test_a_normal_histogram_gives_its_mean_and_sigma(step):
     width = np.diff(fit.edges)
     assert width[:-1] == pytest.approx(round(20 / 12 / step) * step)
     assert fit.edges[0] == pytest.approx(10.3 - 8 * 20, abs=3) and fit.edges[-1] == pytest.approx(10.3 + 8 * 20, abs=3)
+    assert repr(fit).startswith("NormalFit(mu=10.") and len(repr(fit)) < 120  # no arrays
     assert fit.cdf[-1] == 1 and fit.tail[-1] == 0 and np.allclose(fit.cdf + fit.tail, 1)
     assert fit.cdf == pytest.approx(ndtr((fit.edges - 10.3) / 20), abs=1e-5)
 

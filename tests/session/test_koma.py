@@ -111,7 +111,7 @@ def test_each_stack_gets_the_reference_of_the_others(tmp_path, stacks):
     for number, (path, reference) in enumerate(zip(stacks, references, strict=True)):
         report = results[path].report
         assert (report["number"], report["reference_stacks"], report["frames"]) == (number, reference.stacks, 4)
-        assert report["pattern_factors"] == reference.factors and "r_raw" not in report
+        assert report["pattern_factors"] == reference.factors and "R_before" not in report
         correction = Correction(outliers=fits[number].outliers, koma=reference)
         made = mrcz.read(tmp_path / f"s{number}_sum.mrc")
         np.testing.assert_allclose(np.squeeze(made), correction.sum(frames[number]), rtol=1e-5)

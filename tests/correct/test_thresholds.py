@@ -1,5 +1,7 @@
 """From a histogram to thresholds: histograms whose thresholds are known on paper."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.special import gammaln, ndtr
@@ -168,6 +170,28 @@ def test_a_normal_histogram_gives_its_mean_and_sigma(step):
     assert repr(fit).startswith("NormalFit(mu=10.") and len(repr(fit)) < 120  # no arrays
     assert fit.cdf[-1] == 1 and fit.tail[-1] == 0 and np.allclose(fit.cdf + fit.tail, 1)
     assert fit.cdf == pytest.approx(ndtr((fit.edges - 10.3) / 20), abs=1e-5)
+
+
+def test_the_fit_looks_as_far_as_8_sigma_and_no_further():
+    edges = np.arange(-400.0, 404, 4)
+    found = histogram(edges, np.rint(np.diff(ndtr((edges - 10.3) / 20)) * 1e7))
+    median, spread = found.robust()
+    fit, low, high = fit_normal(found, Scale()), median - 8 * spread, median + 8 * spread
+    assert (np.diff(fit.edges) == 4).all()
+    assert low <= fit.edges[0] < low + 4 and high + 4 <= fit.edges[-1] < high + 8
+    # What lies further away is not in it.
+    counts = found.counts.copy()
+    counts[[0, -1]] = 10**6
+    far = fit_normal(histogram(edges, counts), Scale())
+    assert far.mu == pytest.approx(fit.mu, abs=0.05) and far.sigma == pytest.approx(fit.sigma, abs=0.3)
+
+
+def test_what_was_found_stays():
+    fit = standard(np.arange(3.0), np.zeros(3))
+    values = [(Scale(), "kind"), (fit, "mu"), (histogram([0, 1], [1]), "below"), (tail_thresholds(fit)[0], "threshold")]
+    for value, name in values:
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, name, 1)
 
 
 def test_a_histogram_of_few_pixels_or_values_has_no_fit():

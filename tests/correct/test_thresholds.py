@@ -104,6 +104,40 @@ def test_more_than_half_of_the_pixels_alike(rng):
     assert np.diff(found.edges).mean() == pytest.approx(1.2533 * np.abs(image - 0.5).mean() / 64, rel=1e-3)
 
 
+def test_a_few_pixels_far_away_do_not_widen_the_bins(rng):
+    image = rng.normal(7, 0.2, 50_001)
+    image[:2000] += 1e4
+    found = Histogram.of(image)
+    assert np.diff(found.edges).mean() == pytest.approx(0.2 / 64, rel=0.1) and found.above == 2000
+
+
+def test_images_without_a_spread():
+    found = Histogram.of(np.full(100, 0.7))
+    assert found.total == 100 and found.counts.max() == 100 and not found.whole
+    assert np.diff(found.edges).mean() == pytest.approx(0.7e-6 / 64, rel=1e-3)
+    found = Histogram.of(np.full(100, np.nan))
+    assert (found.total, found.bad, found.edges.tolist(), found.counts.tolist()) == (0, 100, [0, 1], [0])
+
+
+def test_numbers_too_large_to_have_a_spread():
+    image = np.tile([-1.7e308, 1.7e308, 1e299, -1e299], 50)
+    with np.errstate(over="ignore"):
+        found = Histogram.of(image)
+    assert (found.below, found.above, found.counts.sum()) == (50, 50, 100) and len(found.counts) == 8192
+    assert found.edges[0] == -1e300 and found.edges[-1] == pytest.approx(1e300)
+
+
+def test_pixels_that_are_no_numbers_where_the_sample_is_taken(rng):
+    image = np.full(1 << 17, np.nan)
+    image[1::2] = rng.normal(7, 2, 1 << 16)  # every second pixel is looked at for the bins
+    found = Histogram.of(image)
+    assert found.bad == 1 << 16 and np.diff(found.edges).mean() == pytest.approx(2 / 64, rel=0.03)
+    image = np.full(50_000, np.nan)
+    image[40_000:40_100] = np.arange(100)  # whole numbers behind many that are none
+    found = Histogram.of(image)
+    assert found.whole and len(found.counts) == 100 and found.total == 100
+
+
 def test_quantiles_and_spread_count_what_is_outside():
     ten = histogram(range(11), [10] * 10)
     assert ten.quantile(0.5) == 5 and ten.quantile(0.25) == 2.5 and ten.quantile(1) == 10
@@ -282,6 +316,19 @@ def test_the_rate_of_false_discoveries(alpha, at, outside):
     dark, hot = fdr_threshold(histogram(edges, counts, *given), Scale(), UNIT, alpha)
     assert (dark.threshold, hot.threshold) == (-at, at)
     assert dark.found == hot.found == ("none" if at == np.inf else "fdr")
+
+
+def test_one_outlier_of_a_thousand_and_none():
+    edges, counts = np.arange(-50, 51), np.zeros(100, int)
+    counts[[49, 50]] = 500, 499
+    counts[60] = 1  # between 10 and 11: 1000·Q(z) ≤ 0.2 begins at 3.54
+    dark, hot = fdr_threshold(histogram(edges, counts), Scale(), UNIT, 0.2)
+    assert (hot.threshold, hot.found, hot.n_bins) == (4, "fdr", 0)
+    assert (dark.threshold, dark.found, dark.n_bins) == (-np.inf, "none", 0)
+    dark, hot = fdr_threshold(histogram(edges, counts[::-1]), Scale(), UNIT, 0.2)
+    assert (dark.threshold, hot.threshold) == (-4, np.inf)
+    counts[60] = 0  # and 40σ from the mean nothing is expected, nothing is there, and nothing is found
+    assert [tail.found for tail in fdr_threshold(histogram(edges, counts), Scale(), UNIT, 0.2)] == ["none", "none"]
 
 
 def test_each_tail_has_its_own():

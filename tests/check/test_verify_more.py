@@ -176,6 +176,9 @@ def test_what_is_no_mrc_file_at_all(tmp_path):
         found = verify(tmp_path / "a.mrcz")
         assert not found.ok and len(found.faults) == 1 and found.faults[0].frame is None
         assert (found.n_frames, found.checksums, found.file_bytes) == (0, False, len(content))
+        if content:
+            found = verify((tmp_path / "a.mrcz").as_uri())
+            assert not found.ok and (found.n_frames, found.file_bytes) == (0, 0)
     with pytest.raises(FileNotFoundError):
         verify(tmp_path / "b.mrcz")
 

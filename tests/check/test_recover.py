@@ -1,5 +1,6 @@
 """What the header of a recovered file says is of the frames that are in it."""
 
+import dataclasses
 import os
 
 import mrcfile
@@ -250,6 +251,41 @@ def test_an_extended_header_longer_than_its_place(tmp_path, path, frames):
     assert found.notes == ("NSYMBT is 200, 64 bytes of extended header are there",) and found.ok
     with mrcz.open(tmp_path / "b.mrcz") as reader:
         assert reader.header.nsymbt == 64 and np.array_equal(reader.read(), frames)
+
+
+def test_a_header_and_a_footer_that_contradict_each_other(tmp_path, path):
+    """A header that says "plain", and no copy of the right one."""
+    data = path.read_bytes()
+    footer = load_footer(lambda o, n: data[o : o + n], len(data))
+    plain = bytearray(data[:1024])
+    plain[12:16] = (6).to_bytes(4, "little")
+    path.write_bytes(bytes(plain) + data[1024 : footer.trailer.start] + encode_footer(footer.index))
+    with pytest.raises(
+        mrcz.FormatError, match="the header says that the file is not compressed, its footer that it is"
+    ):
+        recover(path, tmp_path / "b.mrcz")
+    assert os.listdir(tmp_path) == ["a.mrcz"]
+    path.write_bytes(bytes(plain) + data[1024:])  # with a copy of it
+    found = recover(path, None)
+    assert found.ok and found.notes == ("the header was damaged and is restored from the footer's copy",)
+
+
+def test_a_footer_that_is_damaged(tmp_path, path, frames):
+    data = path.read_bytes()
+    footer = load_footer(lambda o, n: data[o : o + n], len(data))
+    hurt_at(path, footer.trailer.body_start + 20)
+    found = recover(path, tmp_path / "b.mrcz")
+    assert found.numbers == tuple(range(6)) and len(found.notes) == 2 and "footer" in found.notes[0]
+    assert found.notes[1].startswith("no footer: its metadata")
+    with mrcz.open(tmp_path / "b.mrcz") as reader:
+        assert reader.metadata == {} and np.array_equal(reader.read(), frames)
+
+
+def test_what_was_found_stays(path):
+    found = recover(path, None)
+    for value, name in ((found, "notes"), (Lost(0, 1, None, ""), "frame")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, name, None)
 
 
 def test_metadata_of_frames_go_with_their_frames(tmp_path, frames):

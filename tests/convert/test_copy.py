@@ -1,5 +1,6 @@
 """Copies: from URLs too, with a codec as a value, and with what the footer says of the source."""
 
+import dataclasses
 import errno
 import gzip
 import os
@@ -129,6 +130,8 @@ def test_the_account(tmp_path, old, check):
     assert (made.n_frames, made.plain_bytes, made.source_bytes, made.checked) == (5, size, size, check)
     assert made.stored_bytes == made.destination_bytes == packed < size and 0 < made.seconds < 60
     assert (made.removed, made.lost, made.notes) == (False, (), ())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.checked = True
     total = (size - 1024) * (2 if check else 1)
     assert told == sorted(told) and told[-1] == (total, total)
     aged(tmp_path / "b.mrcz")

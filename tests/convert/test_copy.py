@@ -233,10 +233,10 @@ def test_bytes_after_the_last_frame(tmp_path, old):
 def test_half_bytes_that_are_no_pixels(tmp_path, nx, bad):
     """A row of 7 pixels of 4 bits is 4 bytes; the last half is 0, or lost."""
     path = tmp_path / "a.mrc"
-    mrcz.write(path, np.full((3, 4, nx), 5, "u1"), pack=True)
+    mrcz.write(path, np.full((3, 4, nx), 15, "u1"), pack=True)
     compress(path, tmp_path / "b.mrcz")
     data = bytearray(path.read_bytes())
-    data[1024 + 2 * 16 + 3 * 4 + 3] |= 0x90  # of the last row of the last frame
+    data[1024 + 2 * 16 + 3 * 4 + 3] ^= 0x90  # of the last row of the last frame
     path.write_bytes(data)
     if bad:
         with pytest.raises(TrailingBytesError, match="frame 2 has rows that end in half bytes that are not 0"):
@@ -497,6 +497,25 @@ def test_an_original_that_changes_at_the_end(tmp_path, old, monkeypatch, change,
     for writer in writers:
         writer.abort()
     assert mrcz.verify(tmp_path / "b.mrcz").ok
+
+
+def test_an_original_written_to_within_one_tick_stays(tmp_path, movie, monkeypatch):
+    """Its size and time are as they were, and so new that this says nothing: it is compared once more."""
+    path, publish = tmp_path / "a.mrc", NewFile.publish
+    os.utime(path)
+    before = path.stat()
+
+    def published(self):
+        publish(self)
+        with open(path, "rb+") as file:
+            file.seek(2000)
+            file.write(b"\x55")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    monkeypatch.setattr(NewFile, "publish", published)
+    with pytest.raises(mrcz.MrczError, match=r"changed since it was read; it stays, beside b\.mrcz"):
+        compress(path, tmp_path / "b.mrcz", remove=True)
+    assert path.read_bytes()[2000] == 0x55 and sorted(os.listdir(tmp_path)) == ["a.mrc", "b.mrcz"]
 
 
 def test_an_original_that_the_disk_does_not_let_go(tmp_path, old, monkeypatch):

@@ -8,7 +8,8 @@ import pytest
 
 from mrcz.correct import Correction, EventModel, KomaReference, OutlierModel, fit_outliers
 from mrcz.correct.pipeline import digest
-from mrcz.simulate import Detector
+from mrcz.errors import StructureWarning
+from mrcz.simulate import Detector, record
 
 SHAPE = (96, 128)
 
@@ -339,6 +340,18 @@ def test_events_found_or_given(rng):
     only = Correction.fit(stack, None, events=True)
     assert only.outliers is None and only.events.n_pixels >= found.events.n_pixels
     assert Correction.fit(stack).events is None
+
+
+def test_events_that_are_given_are_kept_where_found_ones_are_not():
+    """In what looks like a crystal nobody tells events from spots, unless somebody did."""
+    stack = record("Bragg", n_frames=4).stack
+    with pytest.warns(StructureWarning, match="nothing is filtered"):
+        found = Correction.fit(stack, events=True)
+    assert found.events.n_pixels == 0 and "the image looks like lattice" in found.events.reason
+    state = EVENTS.to_dict() | {"shape": stack.shape[1:], "n_frames": 4, "frame": [0, 2, 2]}
+    with pytest.warns(StructureWarning, match="nothing is filtered"):
+        given = Correction.fit(stack, events=EventModel.from_dict(state))
+    assert given.events.n_pixels == 3 and given.events.reason == "" and given.outliers.n_outliers == 0
 
 
 def test_what_is_no_correction_or_another_one():

@@ -108,6 +108,45 @@ def test_a_place_where_no_file_can_be_made(tmp_path):
     assert info.value.filename == str(tmp_path / "a") and os.listdir(tmp_path) == []
 
 
+def test_a_name_that_somebody_takes_just_now(tmp_path, monkeypatch):
+    """Free a moment ago: another process begins this very file; and one that somebody locks at once."""
+    disk = Failing(open_new=errno.EEXIST)
+    with pytest.raises(MrczError, match="another process is writing this file"):
+        NewFile(tmp_path / "a", disk=disk)
+    with pytest.raises(FileExistsError):
+        NewFile(tmp_path / "a", disk=disk, alone=False)
+
+    def locked(fd, path, **wait):
+        raise MrczError("another process is writing this file", path=path)
+
+    monkeypatch.setattr(whole, "lock", locked)
+    with pytest.raises(MrczError, match="another process is writing this file"):
+        NewFile(tmp_path / "a")
+    assert os.listdir(tmp_path) == [] and not whole._unfinished
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="needs /dev/fd")
+@ways
+def test_every_descriptor_is_given_back(tmp_path, way):
+    path, before = tmp_path / "a", len(os.listdir("/dev/fd"))
+    for _ in range(3):
+        new = begun(path, Failing(**way), overwrite=True)
+        new.publish()
+        new.close()
+        with pytest.raises(OSError, match="No space"):
+            NewFile(tmp_path / "b", disk=Failing(open_new=errno.ENOSPC))
+        os.rename(path, tmp_path / "c")
+        assert put_back(tmp_path / "c", path, Failing(**way))
+        (tmp_path / "c").write_bytes(b"x")
+        assert not put_back(tmp_path / "c", path, Failing(**way))
+        assert remove_unchanged(path, lambda found: True, Failing(**way)) is None
+        lost = begun(path, Failing(**way, fsync=errno.EIO))
+        with pytest.raises(OSError, match="Input/output"):
+            lost.publish()
+        lost.abort()
+    assert len(os.listdir("/dev/fd")) == before
+
+
 def test_a_temporary_name_that_is_left_empty_is_waited_for_but_not_long(tmp_path):
     """Somebody may be about to lock it; one that holds frames was locked before they came."""
     new = NewFile(tmp_path / "a")

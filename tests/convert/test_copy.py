@@ -162,7 +162,7 @@ def test_times_and_permissions_go_along(tmp_path, old):
 
 @pytest.mark.parametrize(
     ("ago_ms", "ticks", "checked"),
-    [(1000, 1, False), (1000, 10_000_000, True), (5000, 10_000_000, False), (-5000, 1, True)],
+    [(1000, 1, False), (0, 10_000_000, True), (5000, 10_000_000, False), (-5000, 1, True)],
 )
 def test_what_was_written_just_now_is_compared(tmp_path, old, ago_ms, ticks, checked):
     """Written to once more, it might have the same time; on FAT and the like within seconds."""

@@ -147,16 +147,19 @@ def test_every_descriptor_is_given_back(tmp_path, way):
     assert len(os.listdir("/dev/fd")) == before
 
 
-def test_a_temporary_name_that_is_left_empty_is_waited_for_but_not_long(tmp_path):
+def test_a_temporary_name_that_is_left_empty_is_waited_for_but_not_long(tmp_path, monkeypatch):
     """Somebody may be about to lock it; one that holds frames was locked before they came."""
     new = NewFile(tmp_path / "a")
-    left = new.temporary
+    left, waits = new.temporary, []
     new.abort()
-    for content, low, high in ((b"", 0.08, 5), (b"frames", 0, 0.08)):
+    monkeypatch.setattr(whole.time, "sleep", lambda seconds: waits.append(seconds))
+    for content in (b"", b"frames"):
         left.write_bytes(content)
+        waits.clear()
         began = time.monotonic()
         new = NewFile(tmp_path / "a")
-        assert low <= time.monotonic() - began < high and new.temporary != left
+        assert new.temporary != left and bool(waits) == (content == b"")
+        assert content or time.monotonic() - began >= 0.1
         new.abort()
     assert os.listdir(tmp_path) == [left.name]
 

@@ -235,6 +235,12 @@ def test_a_histogram_of_few_pixels_or_values_has_no_fit():
     assert fit_normal(histogram(range(4), [8, 8, 8]), Scale()) is not None
 
 
+def test_values_that_their_scale_maps_to_one_have_no_fit():
+    """Counts below 0, of which a square root makes the same number."""
+    found = histogram(np.arange(-60, -19), np.rint(1e4 * np.exp(-(((np.arange(-60, -20) + 40) / 5) ** 2))))
+    assert fit_normal(found, Scale()) is not None and fit_normal(found, Scale("anscombe")) is None
+
+
 def test_the_poisson_distribution_is_normal_on_its_own_scale():
     n = np.arange(31)
     found = histogram(np.arange(32) - 0.5, np.rint(probability(n, 4.0) * 1e8))

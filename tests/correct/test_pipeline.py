@@ -217,6 +217,7 @@ def test_nothing_to_do():
     assert nothing.unusable is None and Correction(gain=np.ones(SMALL)).unusable is None
     assert np.array_equal(Correction(gain=GAIN).unusable, GAIN == 0)
     assert (nothing.gamma, nothing.noise, nothing.seed) == (1, False, 0)
+    assert repr(nothing) == "Correction(gamma=1.0, noise=False, seed=0)"
     fitted = Correction.fit(RAW, None)
     assert (fitted.gamma, fitted.noise, fitted.seed) == (1, False, 0)
     assert len({nothing, nothing, fitted}) == 2 and nothing != fitted  # values with arrays: each is itself alone
@@ -355,7 +356,11 @@ def test_events_that_are_given_are_kept_where_found_ones_are_not():
 
 
 def test_what_is_no_correction_or_another_one():
-    correction = Correction(dark=DARK, gain=GAIN, koma=KOMA, gamma=1.25, seed=3, events=EVENTS)
+    correction = Correction(DARK, GAIN, 1.25, koma=KOMA, seed=3, events=EVENTS)
+    with pytest.raises(TypeError, match="positional"):
+        Correction(DARK, GAIN, 1.25, None, KOMA, EVENTS, False, 3)  # events came last, and have a name only
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        Correction(unusable=GAIN == 0)  # it follows from the gain
     state = correction.to_dict()
     assert state["gamma"] == 1.25 and state["seed"] == 3 and state["noise"] is False and state["outliers"] is None
     assert "events" not in Correction(dark=DARK).to_dict() and Correction(dark=DARK).to_dict()["gain_digest"] is None

@@ -363,3 +363,19 @@ def test_a_file_in_use_is_not_begun_anew(tmp_path):
         with pytest.raises(MrczError, match="another process is writing this file"):
             NewFile(tmp_path / "a")
         NewFile(tmp_path / "a", alone=False).abort()
+
+
+def test_a_program_without_standard_input(tmp_path):
+    """Its first file gets descriptor 0, which is given back like any other."""
+    kept = os.dup(0)
+    try:
+        os.close(0)
+        new = NewFile(tmp_path / "a")
+        assert new.fd == 0
+        new.abort()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(0)
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+    assert os.listdir(tmp_path) == []

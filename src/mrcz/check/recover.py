@@ -17,6 +17,7 @@ from mrcz.container.chunks import CHUNK_HEADER_SIZE, parse_chunk_header, xxh64
 from mrcz.container.footer import Footer, UnknownFooter, find_footer, load_footer
 from mrcz.container.header.header import Header, claimed_nbytes
 from mrcz.errors import FormatError, FormatWarning
+from mrcz.file.changing import changed_header
 from mrcz.file.growing import GrowingFile
 from mrcz.file.original import Progress
 from mrcz.file.salvage import decoded, measured
@@ -211,6 +212,7 @@ def _copy_plain(
         codec="none",
         pack=pixels.packed,
         header=header,
+        kind="stack" if header.kind == "volume stack" and not volumes else None,
         extended_header=extended,
         overwrite=replacing(overwrite),
         mrc_mode=header.mode if header.mode in (0, 3, 16) and not pixels.packed else None,
@@ -461,7 +463,7 @@ class _Recovering:
 
 def _with_sections(header: Header, fields: dict[str, Any], n: int) -> Header:
     """A header with these fields and n sections of the same pixel size; a volume that was its whole cell is that
-    again."""
+    again, and volumes of which one is incomplete are a stack."""
     if header.kind == "volume" and header.mz == int(header["nz"]):
         kept = "mrcz_mz" if int(header["mrcz_mz"]) > 0 else "mz" if int(header["mz"]) > 0 else None
         fields |= {} if kept is None else {kept: n}
@@ -470,6 +472,8 @@ def _with_sections(header: Header, fields: dict[str, Any], n: int) -> Header:
     if before > 0 and after > 0 and before != after:
         x, y, z = header["cella"]  # its edge was that of all sections
         new = new.replace(cella=(x, y, z * before / after))
+    if header.kind == "volume stack" and n % header.mz:
+        new = changed_header(new, kind="stack")  # as the Writer calls sections that are no whole volumes
     return new
 
 

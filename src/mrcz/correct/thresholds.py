@@ -139,7 +139,7 @@ def _span(flat: np.ndarray) -> tuple[float, float, int]:
         spread = 1.2533 * float(np.mean(np.abs(sample - median)))
     # A constant image: one bin wide enough for the value itself, however large it is.
     spread = max(spread, abs(median) * 1e-6, 1e-30)
-    if not np.isfinite(spread):
+    if not np.isfinite(abs(median) + 65 * spread):  # the outermost edge would be beyond every float
         return -1e300, 2e300 / 8192, 8192
     # The median sits in the middle of a bin, so that rounding never splits equal values.
     width = spread / 64

@@ -206,9 +206,14 @@ class Finder(ast.NodeVisitor):
         pass  # messages
 
 
+_ADDED = (
+    "addopts=--import-mode=importlib"  # not on several processors: few tests at a time, and one change after another
+)
+
+
 def pytest(tests: list[str], package: Path, seconds: float, **environment: str) -> int | None:
     """Run tests with that copy of the package; the exit code, None if it took too long."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-o", _ADDED, *tests]
     places = [str(package), str(HERE), os.environ.get("PYTHONPATH", "")]
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(

@@ -57,6 +57,7 @@ ELSEWHERE = {
     "file/original": "convert/test_copy",
     "file/reader": "test_opening",
     "file/reducing": "property/test_like_numpy",
+    "container/header/words": "test_spelt_out",
     "file/salvage": "property/test_killed_append",
     "file/selecting": "property/test_like_numpy",
     "file/storing": "test_container",

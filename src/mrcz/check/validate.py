@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from mrcz.check.result import Result
 from mrcz.container.chunks import FRAME_MAX
 from mrcz.container.header.header import Header
-from mrcz.container.header.layout import HEADER_DTYPE, STAMPS, default_mz
+from mrcz.container.header.layout import PLACES, STAMPS, default_mz
 from mrcz.errors import FormatError, FormatWarning
 from mrcz.file.original import Progress, blocks, plain_header
 from mrcz.file.reader import Reader
@@ -115,9 +115,8 @@ class _Judge:
         self.notes: list[str] = []
 
     def problem(self, field: str, found: Any, expected: str, advice: str, byte: int | None = None) -> None:
-        fields: Mapping[str, Any] = HEADER_DTYPE.fields or {}
         if byte is None:
-            byte = fields[field.lower()][1]
+            byte = PLACES[field.lower()]
         self.problem_text(f"{field} (byte {byte}) is {found}, expected {expected}: {advice}")
 
     def problem_text(self, text: str) -> None:
@@ -377,7 +376,7 @@ def _totals(reader: Reader, progress: Progress | None) -> _Totals:
                 totals.high = max(totals.high, float(frame.max()))
             wide = frame.astype(np.complex128 if frame.dtype.kind == "c" else np.float64)
             with np.errstate(invalid="ignore", over="ignore"):
-                own = wide.mean()
+                own: Any = wide.mean()
                 wide -= own
                 own_squares = float((wide.real**2).sum() + ((wide.imag**2).sum() if wide.dtype.kind == "c" else 0.0))
                 # Chan, Golub and LeVeque 1979: means and squares of parts add up to those of the whole.

@@ -212,7 +212,7 @@ def emit(record: dict[str, Any]) -> None:
     dump(record)
 
 
-def totals(**numbers: Any) -> None:
+def totals(**numbers: int) -> None:
     """Numbers of a command's own for the summary."""
     _done.totals.update(numbers)
 
@@ -250,7 +250,7 @@ def tell_left_out(items: Sequence[LeftOut], args: argparse.Namespace) -> None:
         talk(f"mrcz: {left}")
 
 
-def failed(path: str, problem: str, args: argparse.Namespace, *, damaged: bool = False, **fields: Any) -> int:
+def failed(path: str, problem: str, args: argparse.Namespace, *, damaged: bool = False, **fields: object) -> int:
     """Report that nothing could be done with a file, with fields of the command's own in its record; the exit code."""
     if args.json:
         emit({"path": path, **fields, "error": problem, "damaged": damaged})

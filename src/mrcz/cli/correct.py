@@ -15,6 +15,7 @@ import os
 import time
 import warnings
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from mrcz.cli._correcting import (
     OWN,
@@ -28,6 +29,10 @@ from mrcz.cli._correcting import (
 )
 from mrcz.cli._progress import Progress
 from mrcz.cli._shared import UsageError, add_force, add_inputs, add_reading, exit_code, overwriting, tell_left_out
+
+if TYPE_CHECKING:
+    from mrcz.correct import Correction, OutlierModel
+    from mrcz.session.correct import Corrected
 
 HELP = "replace hot and dead pixels, apply gain and dark"
 
@@ -79,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     found, others = inputs(args)
     bar = Progress(len(found), quiet=args.quiet)
     results: list[Corrected] = []
-    figures: list[dict] = []
+    figures: list[dict[str, Any]] = []
     places = []
     for path, relative, problem in found:
         folder = None if args.output is None else os.path.join(args.output, os.path.dirname(relative))
@@ -97,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
                 figures.append(result.report)
                 found_here = result.correction.outliers
                 places.append(found_here.index[found_here.weight < 0.5])
-                _plot(path, result, args)
+                _plot(path, result.correction, found_here, args)
         bar.clear()
         # What is shown needs no arrays, and a long list of files would keep them all.
         results.append(replace(result, correction=None))
@@ -112,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     return exit_code(results)
 
 
-def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Progress):  # type: ignore[no-untyped-def]
+def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Progress) -> Corrected:
     from mrcz.archive.jobs import error_text
     from mrcz.errors import FormatError, MrczError, StructureWarning
     from mrcz.file.reader import Reader
@@ -142,14 +147,13 @@ def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Prog
         return Corrected(path, error=text, damaged=isinstance(error, FormatError))
 
 
-def _plot(path: str, result, args: argparse.Namespace) -> None:  # type: ignore[no-untyped-def]
+def _plot(path: str, correction: Correction, outliers: OutlierModel, args: argparse.Namespace) -> None:
     import mrcz
     from mrcz.correct import Correction
     from mrcz.correct.plots import plot_outliers, plot_patch
 
     stem = os.path.splitext(os.path.basename(path))[0]
-    correction = result.correction
-    save_figure(plot_outliers(correction.outliers), args.plot, stem + "_outliers")
+    save_figure(plot_outliers(outliers), args.plot, stem + "_outliers")
     with mrcz.open(path, n_threads=args.threads, permissive=args.permissive, signed_bytes=args.signed_bytes) as reader:
         total, frames = reader.sum(), len(reader)
     before = Correction(dark=correction.dark, gain=correction.gain, gamma=correction.gamma).correct_sum(total, frames)

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     code, shown = EXIT_OK, 0
     files, others = mrc_files(args)
     for path, _, problem in files:
-        damaged, started = False, time.perf_counter()
+        damaged, started, found = False, time.perf_counter(), None
         if problem is None:
             try:
                 with warnings.catch_warnings():
@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         if problem is not None:
             code = max(code, failed(path, problem, args, damaged=damaged))
             continue
+        assert found is not None
         if args.json:
             fields = {**found.asdict(), "ok": True, "seconds": time.perf_counter() - started}
             fields["oddities"] = fields.pop("notes")

@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     bar = Progress(len(found), quiet=args.quiet)
     code = EXIT_OK
     for path, _, problem in found:
+        result = None
         if problem is None:
             try:
                 update = partial(bar.update, path)
@@ -52,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
         if problem is not None:
             code = max(code, failed(path, problem, args, problems=[], notes=[]))
             continue
+        assert result is not None
         if not result.ok:
             code = EXIT_DAMAGED
         if args.json:

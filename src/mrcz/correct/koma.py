@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -80,6 +80,16 @@ def contrast_score(mean: np.ndarray, block: int = 32) -> float:
     return float(blocks.std() / level) if level > 0 else 0.0
 
 
+class KomaOptions(TypedDict, total=False):
+    """What `Koma` takes besides its radius, for those who pass it on."""
+
+    n_frames: int
+    max_contrast: float | None
+    dtype: Any
+    shrink: bool
+    n_threads: int | None
+
+
 class Koma:
     """The moving average of a running session: push means in, get references out.
 
@@ -100,6 +110,12 @@ class Koma:
     A reference comes out as soon as its window is full: that of stack n with stack n + a, those of the first a + 1
     stacks together with stack 2a. `finish` gives the rest. At most 2a + 2 means are held.
     """
+
+    radius: int
+    n_frames: int
+    max_contrast: float | None
+    dtype: np.dtype
+    shrink: bool
 
     def __init__(
         self,
@@ -395,7 +411,7 @@ def koma_references(
     *,
     frames: Iterable[int] | None = None,
     exclude: Iterable[int] = (),
-    **options: Any,
+    **options: Unpack[KomaOptions],
 ) -> list[KomaReference]:
     """The references of a whole session, in order; the same numbers as pushing its means one by one.
 
@@ -410,7 +426,7 @@ def koma_references(
     exclude : iterable of int
         Stacks that serve in no reference. They get one themselves.
     **options
-        ``n_frames``, ``max_contrast``, ``dtype``, ``shrink``, ``n_threads`` of `Koma`.
+        ``n_frames``, ``max_contrast``, ``dtype``, ``shrink``, ``n_threads`` of `Koma` (`KomaOptions`).
 
     Raises
     ------
@@ -426,7 +442,7 @@ def iterate_references(
     *,
     frames: Iterable[int] | None = None,
     exclude: Iterable[int] = (),
-    **options: Any,
+    **options: Unpack[KomaOptions],
 ) -> Iterator[KomaReference]:
     """`koma_references`, one reference at a time."""
     out = set(exclude)

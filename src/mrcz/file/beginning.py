@@ -148,10 +148,10 @@ def _extended(given: Any, metadata: WriterMetadata, codec: Codec) -> tuple[str, 
                 raise
             raw = encode_json(json_part(dict(metadata)))
         return "json", raw + b" " * (-len(raw) % 16)  # chunks begin on 16 bytes; JSON readers skip blanks
-    if isinstance(given, tuple) and len(given) == 2:
-        exttyp, raw = given
-    elif hasattr(given, "type") and hasattr(given, "raw"):
+    if hasattr(given, "type") and hasattr(given, "raw"):
         exttyp, raw = given.type, given.raw
+    elif isinstance(given, tuple) and len(given) == 2:
+        exttyp, raw = given
     else:
         raise TypeError(
             f"extended_header is {type(given).__name__}, expected that of a Reader, or a type and bytes: "

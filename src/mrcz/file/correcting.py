@@ -26,9 +26,11 @@ class FrameCorrection(Protocol):
     @property
     def shape(self) -> tuple[int, int] | None:
         """(ny, nx) of the frames it fits; None if any."""
+        ...
 
     def apply_frame(self, frame: np.ndarray, out: np.ndarray | None = None, *, number: int | None = None) -> np.ndarray:
         """Correct frame `number`, (ny, nx) of the file's dtype, into float32 `out`."""
+        ...
 
     def correct_sum(
         self,
@@ -39,6 +41,7 @@ class FrameCorrection(Protocol):
         frames: Sequence[int] | np.ndarray | None = None,
     ) -> np.ndarray:
         """The sum of these corrected frames, (ny, nx) float32, from the sum of the stored ones."""
+        ...
 
 
 def check_correction(correction: Any, frames: Decoder) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from mrcz.container.chunks import xxh64
 from mrcz.container.header.header import Header
 from mrcz.container.index import FrameIndex
-from mrcz.container.modes import PACKED, PIXEL_TYPES
+from mrcz.container.modes import PACKED, PIXEL_TYPES, PixelFormat
 from mrcz.container.ranges import plan_reads
 from mrcz.errors import ChunkError, FormatError
 from mrcz.file.claims import doubtful, prove
@@ -49,6 +49,16 @@ class Decoder:
     stored : int
         Bytes of a frame as it is stored, decompressed.
     """
+
+    source: Source
+    path: str
+    header: Header
+    index: FrameIndex
+    pixels: PixelFormat
+    shape: tuple[int, ...]
+    stored: int
+    n_threads: int | None
+    verify: bool
 
     def __init__(self, source: Source, path: str, header: Header, index: FrameIndex, options: ReadOptions) -> None:
         self.source, self.path, self.header, self.index = source, path, header, index

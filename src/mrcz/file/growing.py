@@ -11,12 +11,12 @@ import errno
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from mrcz.container.chunks import CHUNK_HEADER_SIZE
-from mrcz.container.footer import encode_footer, move_footer
+from mrcz.container.footer import FooterFields, encode_footer, move_footer
 from mrcz.container.index import FrameIndex
 from mrcz.errors import MrczError
 from mrcz.storage.disk import Disk, check_regular, lock, release
@@ -57,7 +57,7 @@ class GrowingFile:
     In a forked child everything but closing is refused, and closing touches nothing: the file is the parent's.
     """
 
-    disk = Disk()
+    disk: Disk = Disk()
 
     def __init__(
         self,
@@ -73,11 +73,11 @@ class GrowingFile:
         sync: bool,
         fields: Mapping[str, Any] | None,
     ) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self.new = new
-        self.fd = fd
-        self.end = end
-        self.fields = dict(fields or {})
+        self.fd: int = fd
+        self.end: int = end
+        self.fields: dict[str, Any] = dict(fields or {})
         self._header, self._extended = header, extended
         self._parts = [index]
         self._with_footer, self._sync = with_footer, sync
@@ -300,7 +300,7 @@ class GrowingFile:
             self._parts.append(part)
             self.end = part.end
 
-    def describe(self, **fields: Any) -> None:
+    def describe(self, **fields: Unpack[FooterFields]) -> None:
         """Change what the next footer says besides the frames (`fields`), even if no frame is added."""
         changed = {name: value for name, value in fields.items() if self.fields.get(name) != value}
         if changed:

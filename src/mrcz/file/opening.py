@@ -351,6 +351,8 @@ def open_frames(source: Any, *, permissive: bool = False, signed_bytes: bool | N
         This is no MRC file, or it is damaged: the same in two looks at it.
     """
     before = None
+    error: FormatError | None = None
+    opened: Opened | None = None
     for pause in (*_PAUSES, None):
         error = opened = None
         try:

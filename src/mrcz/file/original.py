@@ -75,15 +75,18 @@ def plain_header(reader: Reader, *, nz: int | None = None, original: bool = True
     if original and (found := original_header(reader)) is not None:
         return found
     header = reader.header
+    nz = len(reader) if nz is None else nz
+    # Volumes of which one is incomplete stay what they are: their MZ is copied, and not asked for.
+    volumes = header.kind == "volume stack" and nz % header.mz == 0
     return Header.build(
-        (len(reader) if nz is None else nz, header.ny, header.nx),
+        (nz, header.ny, header.nx),
         reader.pixel_format,
         like=header,
         kind=header.kind,
         stats=header.stats,
         exttyp=header.exttyp,
         nsymbt=len(reader.extended_bytes),
-        mz=header.mz if header.kind == "volume stack" else None,
+        mz=header.mz if volumes else None,
     )
 
 

@@ -235,7 +235,7 @@ class Writer:
 
     def _begin(self, beginning: Beginning) -> None:
         """All that a Writer has, of a new file and of one that is continued."""
-        self.path = beginning.path
+        self.path: str = beginning.path
         self._file: GrowingFile | None = None
         self._process = os.getpid()
         self._turns = Turns(self.path)

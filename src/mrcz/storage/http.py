@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mrcz.errors import RemoteError
 
@@ -125,8 +125,7 @@ def fetch(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    answers: list[Answer] = sync(files.loop, all_of_them)
-    return answers
+    return cast(list[Answer], sync(files.loop, all_of_them))
 
 
 @dataclass(frozen=True)

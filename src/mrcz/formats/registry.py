@@ -15,7 +15,20 @@ __all__ = ["BUILT_IN", "by_name", "find_format", "formats", "open_frames"]
 _HEAD = 64  # bytes of a file that tell its format
 
 #: Ours, in the order in which they are tried.
-BUILT_IN: tuple[Format, ...] = (Format("npy", "NumPy", (".npy",), "mrcz.formats.npy", ((0, b"\x93NUMPY"),)),)
+BUILT_IN: tuple[Format, ...] = (
+    Format("npy", "NumPy", (".npy",), "mrcz.formats.npy", ((0, b"\x93NUMPY"),)),
+    Format(
+        "tiff",
+        "TIFF",
+        (".tif", ".tiff"),
+        "mrcz.formats.tiff",
+        ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
+        writes=True,
+        extra="tiff",
+        needs=("tifffile", "imagecodecs"),
+        licence="BSD-3-Clause",
+    ),
+)
 
 
 @functools.cache

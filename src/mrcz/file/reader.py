@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 
 from mrcz.container.chunks import xxh64
-from mrcz.container.header.header import claimed_nbytes
 from mrcz.container.modes import CODEC_NAMES
 from mrcz.errors import FormatWarning, MrczError
 from mrcz.file.correcting import FrameCorrection, check_correction, read_corrected
 from mrcz.file.decoding import Decoder, Source, whole_pixels
 from mrcz.file.mrcfile_names import MrcfileNames
-from mrcz.file.opening import DAMAGED_EXTENDED, Opened, open_frames
+from mrcz.file.opening import DAMAGED_EXTENDED, Opened, claimed_in_wrapper, open_frames
 from mrcz.file.options import ReadOptions
 from mrcz.file.reducing import Reductions
 from mrcz.file.selecting import frame_numbers, select
@@ -129,13 +128,13 @@ class Reader(MrcfileNames, Reductions):
             raise
 
     def _find(self, path: Any, storage: dict[str, Any] | None) -> Source:
-        return open_source(path, storage, claimed=claimed_nbytes)
+        return open_source(path, storage, claimed=claimed_in_wrapper)
 
     def _open(self) -> tuple[str, ...]:
         """Take what is in the file; returns what the caller should be warned of."""
         options = self.options
-        options.refuse_foreign(self.path)
         opened = open_frames(self._source, permissive=options.permissive, signed_bytes=options.signed_bytes)
+        options.refuse_foreign(self.path)  # only now: the file may be of another format, which has such things
         self._take(opened, Decoder(self._source, self.path, opened.header, opened.index, options))
         return opened.warnings
 

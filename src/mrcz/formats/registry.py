@@ -10,7 +10,7 @@ from typing import Any
 from mrcz.errors import FormatError, MissingDependencyError
 from mrcz.formats.base import Bytes, Format, FormatOptions, Frames
 
-__all__ = ["BUILT_IN", "by_name", "find_format", "formats", "open_frames"]
+__all__ = ["BUILT_IN", "by_name", "candidates", "find_format", "formats", "open_frames"]
 
 _HEAD = 64  # bytes of a file that tell its format
 
@@ -68,12 +68,15 @@ def find_format(source: Bytes) -> Format | None:
     if os.path.isdir(source.name):
         inside = set(os.listdir(source.name))
         return next((known for known in formats() if inside & set(known.directory)), None)
-    head = source.read(0, _HEAD)
-    for known in formats():
-        if any(head[at : at + len(magic)] == magic for at, magic in known.magic):
-            if not known.decides or _module(known).matches(source):
-                return known
+    for known in candidates(source.read(0, _HEAD)):
+        if not known.decides or _module(known).matches(source):
+            return known
     return None
+
+
+def candidates(head: bytes) -> list[Format]:
+    """The formats whose magic bytes a file begins with; of one that `decides` its module has the last word."""
+    return [k for k in formats() if any(head[at : at + len(magic)] == magic for at, magic in k.magic)]
 
 
 def open_frames(known: Format, source: Bytes, options: FormatOptions) -> Frames:

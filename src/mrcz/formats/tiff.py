@@ -32,11 +32,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from mrcz.errors import FormatError, MissingDependencyError
+from mrcz.formats._tiff_decoding import prove, read_part
+from mrcz.formats._tiff_metadata import describe, planes_in_one_page
+from mrcz.formats._tiff_pages import COMPRESSIONS, Key, Page, holds_pairs, key_of, parse_page
+from mrcz.formats._tiff_tags import Directory, TiffFile
 from mrcz.formats.base import Bytes, FormatOptions, Frames, Window
-from mrcz.formats.tiff_decoding import prove, read_part
-from mrcz.formats.tiff_directories import Directory, TiffFile
-from mrcz.formats.tiff_metadata import describe, planes_in_one_page
-from mrcz.formats.tiff_pages import COMPRESSIONS, Key, Page, holds_pairs, key_of, parse_page
 
 __all__ = ["COMPRESSED", "TiffFrames", "open_frames", "write_frames"]
 

@@ -15,8 +15,8 @@ from fractions import Fraction
 from typing import Any
 
 from mrcz.errors import FormatError
+from mrcz.formats._tiff_tags import Directory
 from mrcz.formats.metadata import checked
-from mrcz.formats.tiff_directories import Directory
 
 __all__ = ["describe", "planes_in_one_page"]
 
@@ -61,16 +61,16 @@ def describe(directory: Directory) -> tuple[dict[str, Any], tuple[float, float, 
 def planes_in_one_page(directory: Directory) -> int:
     """How many planes follow the first one's pixels without directories, as ImageJ writes more than 4 GB; 1 for none.
 
-    tifffile's ``truncate=True`` does the same and says so in JSON.
+    tifffile's ``truncate=True`` does the same and says so in JSON (``{"shape": [3, 5, 7], "truncated": true}``).
     """
     text = directory.text(270) or ""
     if text.startswith("ImageJ="):
         images = _lines(text).get("images", "1")
         return int(images) if images.isdigit() and 0 < len(images) < 19 else 1
-    if text.startswith("{") and '"truncate"' in text:
+    if text.startswith("{") and '"truncated"' in text:
         try:
             said = json.loads(text)
-            shape = said["shape"] if said.get("truncate") is True else []
+            shape = said["shape"] if said.get("truncated") is True else []
             count = math.prod(int(n) for n in shape[:-2])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return 1

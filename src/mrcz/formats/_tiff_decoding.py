@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from mrcz.errors import ChunkError, MissingDependencyError
+from mrcz.formats._tiff_pages import COMPRESSIONS, Page
 from mrcz.formats.base import Bytes
-from mrcz.formats.tiff_pages import COMPRESSIONS, Page
 
 __all__ = ["prove", "read_part"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mrcz.errors import FormatError
-from mrcz.formats.tiff_directories import Directory
+from mrcz.formats._tiff_tags import Directory
 
 __all__ = ["COMPRESSIONS", "Key", "Page", "holds_pairs", "key_of", "parse_page"]
 

@@ -66,7 +66,8 @@ def planes_in_one_page(directory: Directory) -> int:
     text = directory.text(270) or ""
     if text.startswith("ImageJ="):
         images = _lines(text).get("images", "1")
-        return int(images) if images.isdigit() and 0 < len(images) < 19 else 1
+        # More than 18 digits are no file's; Python would spend its time on thousands of them.
+        return max(1, int(images[:19])) if images.isascii() and images.isdigit() else 1
     if text.startswith("{") and '"truncated"' in text:
         try:
             said = json.loads(text)

@@ -17,8 +17,8 @@ chooses the next. ImageJ's files above 4 GB, which have one directory and all pi
 resolution in pixels per centimetre; BigTIFF where 4 GiB might not be enough.
 
 Layout: TIFF revision 6.0 (Adobe, 1992); its supplement on deflate; zstd is 50000, as of libtiff 4.0.10. The structure
-is read here and not by tifffile, which fills up short strips with zeros, and believes counts before it has compared
-them; the decoders are those of imagecodecs. tifffile writes.
+is read here, not by tifffile, so that every count is compared with the file before memory is taken for it, and a strip
+that decodes to a byte too many is no frame. imagecodecs decodes; tifffile writes.
 """
 
 from __future__ import annotations

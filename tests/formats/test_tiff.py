@@ -254,6 +254,14 @@ def test_ome(tmp_path, rng):
     reader = same(tmp_path / "a.tif", stack)
     assert reader.original.pixel_size == (1.4, 1.4, 0)
     assert "<OME" in reader.original.metadata["original"]["tiff"]["ImageDescription"]
+    assert reader.oddities == ()
+
+
+def test_planes_of_ome_in_other_files_are_told(tmp_path, rng):
+    stack = rng.integers(0, 999, (2, 9, 11)).astype("u2")
+    text = '<?xml version="1.0"?><OME xmlns="o"><Image><Pixels SizeZ="3" SizeC="1" SizeT="2"/></Image></OME>'
+    tifffile.imwrite(tmp_path / "a.tif", stack, description=text, **GREY)
+    assert same(tmp_path / "a.tif", stack).oddities == ("its OME-XML speaks of 6 planes: 2 are in this file",)
 
 
 def test_pages_that_differ_are_series(tmp_path, rng):

@@ -18,7 +18,7 @@ from mrcz.errors import FormatError
 from mrcz.formats._tiff_tags import Directory
 from mrcz.formats.metadata import checked
 
-__all__ = ["describe", "planes_in_one_page"]
+__all__ = ["describe", "planes_in_one_page", "planes_of_ome"]
 
 _NAMES = {
     269: "DocumentName", 270: "ImageDescription", 271: "Make", 272: "Model", 282: "XResolution", 283: "YResolution",
@@ -79,6 +79,17 @@ def planes_in_one_page(directory: Directory) -> int:
     return 1
 
 
+def planes_of_ome(text: str) -> int | None:
+    """How many planes OME-XML speaks of in its first image; some may be in other files. None without OME-XML."""
+    pixels = _ome_pixels(text)
+    if pixels is None:
+        return None
+    sizes = [pixels.get(f"Size{a}", "") for a in "ZCT"]
+    if not all(size.isascii() and size.isdigit() and len(size) < 10 for size in sizes):
+        return None
+    return math.prod(map(int, sizes))
+
+
 def _value(directory: Directory, code: int) -> Any:
     """Of a tag, as JSON has it: a text, a number, or a few of them; None for anything else."""
     tag = directory.tags[code]
@@ -101,7 +112,7 @@ def _pixel_size(said: dict[str, Any]) -> tuple[float, float, float]:
     """(x, y, z) in Å, from who says most."""
     text = said.get("ImageDescription", "")
     text = text if isinstance(text, str) else ""
-    if "<OME" in text[:4096] and (found := _ome(text)) is not None:
+    if (found := _ome(text)) is not None:
         return found
     if text.startswith("ImageJ="):
         return _imagej(text, said)
@@ -118,20 +129,26 @@ def _pixel_size(said: dict[str, Any]) -> tuple[float, float, float]:
 
 def _ome(text: str) -> tuple[float, float, float] | None:
     """The physical sizes of the first image in OME-XML; None if it says none."""
-    from xml.etree import ElementTree
-
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        return None  # OME has neither, and entities may be bombs
-    try:
-        pixels = next((e for e in ElementTree.fromstring(text).iter() if e.tag.endswith("}Pixels")), None)
-    except (ElementTree.ParseError, ValueError, RecursionError):
-        return None
+    pixels = _ome_pixels(text)
     if pixels is None:
         return None
     x, y, z = (
         _sane(_scaled(_number(pixels.get(f"PhysicalSize{a}")), pixels.get(f"PhysicalSize{a}Unit", "µm"))) for a in "XYZ"
     )
     return (x, y, z) if x and y else None
+
+
+def _ome_pixels(text: str) -> Any:
+    """The element Pixels of the first image; None where there is none."""
+    from xml.etree import ElementTree
+
+    # OME has neither document types nor entities, and entities may be bombs.
+    if "<OME" not in text[:4096] or "<!DOCTYPE" in text or "<!ENTITY" in text:
+        return None
+    try:
+        return next((e for e in ElementTree.fromstring(text).iter() if e.tag.endswith("}Pixels")), None)
+    except (ElementTree.ParseError, ValueError, RecursionError):
+        return None
 
 
 def _imagej(text: str, said: dict[str, Any]) -> tuple[float, float, float]:

@@ -23,28 +23,20 @@ that decodes to a byte too many is no frame. imagecodecs decodes; tifffile write
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
-from typing import Any, Protocol
 
 import numpy as np
 
-from mrcz.errors import FormatError, MissingDependencyError
+from mrcz.errors import FormatError
 from mrcz.formats._tiff_decoding import prove, read_part
-from mrcz.formats._tiff_metadata import describe, planes_in_one_page
+from mrcz.formats._tiff_metadata import describe, planes_in_one_page, planes_of_ome
 from mrcz.formats._tiff_pages import COMPRESSIONS, Key, Page, holds_pairs, key_of, parse_page
 from mrcz.formats._tiff_tags import Directory, TiffFile
+from mrcz.formats._tiff_writing import write_frames
 from mrcz.formats.base import Bytes, FormatOptions, Frames, Window
 
-__all__ = ["COMPRESSED", "TiffFrames", "open_frames", "write_frames"]
+__all__ = ["TiffFrames", "open_frames", "write_frames"]
 
-#: What `write_frames` takes as compression, and how tifffile calls it.
-COMPRESSED = {"lzw": "LZW", "deflate": "ADOBE_DEFLATE", "zstd": "ZSTD", "none": None}
-
-# What RELION reads (tried; 5.0): others are refused by it, so they are not written.
-_WRITTEN = {"u1", "i1", "u2", "i2", "f4"}
 _PAIRS = np.array([(byte & 15) | (byte >> 4) << 8 for byte in range(256)], "<u2")  # low half first
 
 
@@ -98,6 +90,8 @@ class TiffFrames(Frames):
         self._lay_out(key, count)
         self.metadata, self.pixel_size = describe(first)
         self.oddities = tuple(_oddities(series, chosen, self.pairs, key))
+        if (planes := planes_of_ome(first.text(270) or "")) is not None and planes != count:
+            self.oddities += (f"its OME-XML speaks of {planes} planes: {count} are in this file",)
         self.warnings = tuple(notes)
 
     def _behind(self, claimed: int, permissive: bool) -> tuple[int, list[str]]:
@@ -214,114 +208,3 @@ def _oddities(series: dict[Key, list[Directory]], chosen: int, pairs: bool, key:
     if len(series) > 20:
         found.append(f"{len(series)} series in all")
     return found
-
-
-class _Readable(Protocol):
-    """What is written: a Reader, or whatever gives its frames one by one."""
-
-    shape: Any
-    dtype: Any
-    pixel_size: Any
-
-    def read(self, frames: int) -> np.ndarray: ...
-
-
-def write_frames(
-    path: str | os.PathLike[str],
-    frames: _Readable,
-    *,
-    compression: str = "lzw",
-    level: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> None:
-    """Write frames as a TIFF that RELION, IMOD, SerialEM and MotionCor read alike; the same frames, the same bytes.
-
-    Parameters
-    ----------
-    path : path-like
-        Of the new file: what is there is overwritten. Giving it its name at the end is the caller's.
-    frames : Reader, or the like
-        ``shape`` (nz, ny, nx) or (nz, ny, nx, 3), ``dtype``, ``pixel_size`` (x, y, z) in Å, 0 for unknown, and
-        ``read(k)``, which gives frame k. One frame is held at a time.
-    compression : {"lzw", "deflate", "zstd", "none"}
-        RELION reads zstd only where its libtiff has been built with it.
-    level : int, optional
-        Of deflate, 1 to 9 (default 6, as RELION's), or zstd.
-    progress : callable, optional
-        Called as ``progress(done, total)`` with bytes of pixels.
-
-    Raises
-    ------
-    ValueError
-        The pixels are none that those programs take: they read 8 and 16-bit integers and float32, and 8-bit RGB. Or a
-        frame has the size at which they take a byte for two pixels.
-    MissingDependencyError
-        tifffile or imagecodecs is not installed.
-    """
-    shape, dtype = tuple(int(n) for n in frames.shape), np.dtype(frames.dtype)
-    _refuse(shape, dtype, compression)
-    try:
-        import imagecodecs  # noqa: F401 — tifffile packs with it, and would say so only in the middle
-        import tifffile
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"writing TIFF needs the package {error.name}: pip install 'mrcz[tiff]'", path=os.fspath(path)
-        ) from error
-    dtype = dtype.newbyteorder("<")
-    nbytes = int(np.prod(shape[1:], dtype=object)) * dtype.itemsize
-    options: dict[str, Any] = {
-        "photometric": "rgb" if len(shape) == 4 else "minisblack",
-        "compression": COMPRESSED[compression],
-        "rowsperstrip": shape[1],
-        "software": "mrcz",
-        "metadata": None,
-        "contiguous": False,
-        **_resolution(frames.pixel_size),
-    }
-    if compression == "deflate":
-        options["compressionargs"] = {"level": 6 if level is None else level}
-    elif compression == "zstd" and level is not None:
-        options["compressionargs"] = {"level": level}
-    # LZW of noise grows by half; a page's directory is a few hundred bytes.
-    big = shape[0] * (nbytes * 3 // 2 + 1024) > 2**32 - 2**20
-    with tifffile.TiffWriter(path, bigtiff=big, byteorder="<") as file:
-        for k in range(shape[0]):
-            frame = np.asarray(frames.read(k))
-            if frame.shape != shape[1:]:
-                raise ValueError(f"frame {k} is {frame.shape}, the stack {shape}")
-            file.write(np.ascontiguousarray(frame[::-1], dtype), **options)
-            if progress is not None:
-                progress((k + 1) * nbytes, shape[0] * nbytes)
-
-
-def _refuse(shape: tuple[int, ...], dtype: np.dtype, compression: str) -> None:
-    """ValueError for what cannot be written."""
-    if compression not in COMPRESSED:
-        raise ValueError(f"compression is {compression!r}, expected {', '.join(map(repr, COMPRESSED))}")
-    if len(shape) not in (3, 4) or 0 in shape or (len(shape) == 4 and shape[3] != 3):
-        raise ValueError(f"an array of {shape} is no stack of frames for a TIFF")
-    code = dtype.str[1:]
-    if code not in _WRITTEN or (len(shape) == 4 and code != "u1"):
-        colour = " of colours" if len(shape) == 4 else ""
-        raise ValueError(
-            f"frames of {dtype.newbyteorder('=')}{colour} are not written as TIFF: RELION and IMOD would not read "
-            "them. Convert them to uint8, int8, uint16, int16 or float32 (RGB: uint8)"
-        )
-    if code == "u1" and len(shape) == 3 and holds_pairs((shape[2], shape[1], 8, 1, 1, 1, 1, 0)):
-        raise ValueError(
-            f"uint8 frames of {shape[2]} x {shape[1]} would be read as two 4-bit pixels a byte, by RELION and "
-            "IMOD, too: convert them to uint16"
-        )
-
-
-def _resolution(pixel_size: Any) -> dict[str, Any]:
-    """Pixels per centimetre as the best rationals there are, so that the size comes back; nothing where it is 0."""
-    sizes = [float(size) for size in pixel_size][:2]
-    if len(sizes) < 2 or not all(0.03 <= size <= 1e8 for size in sizes):
-        return {}
-    ratios = []
-    for size in sizes:
-        exact = Fraction(10**8) / Fraction(repr(size))
-        best = exact.limit_denominator(max(1, int((2**32 - 1) / exact)))
-        ratios.append((best.numerator, best.denominator))
-    return {"resolution": tuple(ratios), "resolutionunit": "CENTIMETER"}

@@ -175,6 +175,8 @@ def test_a_last_strip_filled_up_to_the_height_of_the_others():
         (page(11, 9, t262=(3, 1, 2)), "1 samples a pixel of photometric interpretation 2"),
         (page(11, 9, t284=(3, 1, 3)), "planar configuration 3"),
         (page(11, 9, t258=(3, 1, 7)), "7-bit samples"),
+        (page(11, 9, t258=(3, 2, 8 | 16 << 16)), "samples of different sizes"),
+        (page(11, 9, t258=(5, 1, 8)), "samples of different sizes"),
         (page(11, 9, t339=(3, 1, 3)), "8-bit samples of format 3"),
         (page(11, 9, t32997=(4, 1, 2)), "ImageDepth"),
         (page(11, 9, t259=(3, 1, 7)), r"compression 7 \(JPEG\)"),

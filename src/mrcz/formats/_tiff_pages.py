@@ -160,7 +160,7 @@ def parse_page(directory: Directory, key: Key) -> Page:
             f"{samples} samples a pixel of photometric interpretation {photometric}: grey and RGB are read"
         )
     every = directory.numbers(BITS)
-    if every is not None and len(set(every.tolist())) > 1:
+    if every is not None and (every.ndim != 1 or (every != bits).any()):
         raise FormatError(f"samples of different sizes {every.tolist()[:8]}")
     if planar not in (1, 2):
         raise FormatError(f"planar configuration {planar}, expected 1 or 2")

@@ -50,7 +50,12 @@ def test_relion_reads_what_is_written(tmp_path, movie, dtype, compression):
     assert size[:2] == (1.25, 1.25)
 
 
-@pytest.mark.parametrize("how", [{}, {"compression": "lzw", "predictor": 2}, {"byteorder": ">", "bigtiff": True}])
+ORIENTED = {"extratags": [(274, 3, 1, 4, True)]}  # rows are stored bottom-up, it says; RELION does not look
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"compression": "lzw", "predictor": 2}, {"byteorder": ">", "bigtiff": True}, ORIENTED]
+)
 def test_rows_are_those_that_relion_reads(tmp_path, movie, how):
     tifffile.imwrite(tmp_path / "a.tif", movie, photometric="minisblack", rowsperstrip=7, metadata=None, **how)
     pixels, _ = as_mrc(tmp_path / "a.tif")

@@ -293,6 +293,12 @@ def test_a_series_that_is_not_read_hides_no_other(tmp_path, rng):
         mrcz.open(tmp_path / "a.tif", dataset="1")
 
 
+def test_an_orientation_is_told_and_not_followed(tmp_path, rng):
+    stack = rng.integers(0, 999, (2, 9, 11)).astype("u2")
+    tifffile.imwrite(tmp_path / "a.tif", stack, extratags=[(274, 3, 1, 4, True)], **GREY)
+    assert "orientation 4" in same(tmp_path / "a.tif", stack).oddities[0]
+
+
 # ---- metadata ------------------------------------------------------------------------------------------------------
 
 

@@ -90,6 +90,8 @@ class TiffFrames(Frames):
         self._lay_out(key, count)
         self.metadata, self.pixel_size = describe(first)
         self.oddities = tuple(_oddities(series, chosen, self.pairs, key))
+        if (turned := first.integer(274, 1)) != 1:
+            self.oddities += (f"its rows are said to lie otherwise (orientation {turned}): not turned, as in RELION",)
         if (planes := planes_of_ome(first.text(270) or "")) is not None and planes != count:
             self.oddities += (f"its OME-XML speaks of {planes} planes: {count} are in this file",)
         self.warnings = tuple(notes)

@@ -8,7 +8,7 @@ import struct
 
 import numpy as np
 import pytest
-from formats.seeds import seeds_tiff
+from formats.seeds import packed_tiff, seeds_tiff
 
 import mrcz
 from mrcz.formats._tiff_pages import holds_pairs
@@ -68,18 +68,7 @@ def test_integer_differences_of_floats(tmp_path):
 @pytest.mark.parametrize("compression", [None, "deflate"])
 def test_packed_integers(tmp_path, rng, bits, order, compression):
     stack = rng.integers(0, 2**bits, (2, 9, 11)).astype("u1" if bits < 8 else "u2")
-    raw = np.zeros((2, 9, (11 * bits + 7) // 8), "u1")
-    for row, out in zip(stack.reshape(-1, 11), raw.reshape(-1, raw.shape[-1]), strict=True):
-        text = "".join(f"{value:0{bits}b}" for value in row.tolist())  # the first pixel has the highest bits
-        out[:] = [int(text[k : k + 8].ljust(8, "0"), 2) for k in range(0, len(text), 8)]
-    tifffile.imwrite(tmp_path / "a.tif", raw, byteorder=order, compression=compression, **GREY)
-    made = bytearray((tmp_path / "a.tif").read_bytes())
-    with tifffile.TiffFile(tmp_path / "a.tif") as file:
-        for page in file.pages:
-            page = page.aspage()
-            struct.pack_into(f"{order}HI" + "H2x", made, page.tags[258].offset + 2, 3, 1, bits)
-            struct.pack_into(f"{order}HII", made, page.tags[256].offset + 2, 4, 1, 11)
-    (tmp_path / "a.tif").write_bytes(made)
+    packed_tiff(tmp_path / "a.tif", stack, bits, order, compression)
     same(tmp_path / "a.tif", stack)
     assert (tifffile.imread(tmp_path / "a.tif") == stack).all()
 

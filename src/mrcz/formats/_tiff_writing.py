@@ -34,6 +34,7 @@ class _Readable(Protocol):
     def read(self, frames: int) -> np.ndarray: ...
 
 
+# Long by its explanation.
 def write_frames(
     path: str | os.PathLike[str],
     frames: _Readable,

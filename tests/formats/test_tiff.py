@@ -246,6 +246,15 @@ def test_ome(tmp_path, rng):
     assert reader.oddities == ()
 
 
+def test_a_long_description_is_read_once(tmp_path, rng):
+    stack = rng.integers(0, 999, (2, 9, 11)).astype("u2")
+    meta = {"axes": "TYX", "PhysicalSizeX": 0.0002, "PhysicalSizeY": 0.0002, "Description": "x" * 3_000_000}
+    tifffile.imwrite(tmp_path / "a.tif", stack, ome=True, metadata=meta)
+    reader = same(tmp_path / "a.tif", stack)
+    assert reader.original.pixel_size == (2, 2, 0)
+    assert len(reader.original.metadata["original"]["tiff"]["ImageDescription"]) > 3_000_000
+
+
 def test_planes_of_ome_in_other_files_are_told(tmp_path, rng):
     stack = rng.integers(0, 999, (2, 9, 11)).astype("u2")
     text = '<?xml version="1.0"?><OME xmlns="o"><Image><Pixels SizeZ="3" SizeC="1" SizeT="2"/></Image></OME>'

@@ -211,6 +211,7 @@ def test_the_same_tags_without_a_lie_are_a_frame():
         (b"MM\0+\0\x08\0\0" + b"\0" * 7 + b"\x10" + b"\xff" * 8, "claims 18446744073709551615 entries"),
         (file_of(page(11, 9), after=8), "directory 1 at byte 8 was in the chain before: it is a loop"),
         (file_of(page(11, 9), after=1999), "directory 1 at byte 1999"),
+        (file_of(page(11, 9, t258=(3, 3, 9999))), "directory 0 at byte 8: tag 258 is at byte 9999"),
     ],
 )
 def test_chains_that_cannot_be(raw, words):

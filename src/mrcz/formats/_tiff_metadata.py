@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from mrcz.errors import FormatError
-from mrcz.formats._tiff_tags import Directory
+from mrcz.formats._tiff_tags import MOST_TEXT, Directory
 from mrcz.formats.metadata import checked
 
 __all__ = ["describe", "planes_in_one_page", "planes_of_ome"]
@@ -34,7 +34,6 @@ _UNITS: dict[str, int | Fraction] = {
     "um": 10**4, "µm": 10**4, "μm": 10**4, "micron": 10**4, "microns": 10**4, "micrometer": 10**4, "mm": 10**7,
     "cm": 10**8, "m": 10**10, "inch": 254_000_000, "in": 254_000_000,
 }  # fmt: skip
-_TEXT = 1 << 20  # bytes of one text that is kept
 
 
 def describe(directory: Directory) -> tuple[dict[str, Any], tuple[float, float, float]]:
@@ -42,7 +41,7 @@ def describe(directory: Directory) -> tuple[dict[str, Any], tuple[float, float, 
     said: dict[str, Any] = {}
     for code, tag in directory.tags.items():
         name = _NAMES.get(code, str(code) if code >= 32768 else None)
-        if name is None or tag.nbytes > _TEXT:
+        if name is None or tag.nbytes > MOST_TEXT:
             continue
         try:
             value = _value(directory, code)
@@ -94,7 +93,7 @@ def _value(directory: Directory, code: int) -> Any:
     """Of a tag, as JSON has it: a text, a number, or a few of them; None for anything else."""
     tag = directory.tags[code]
     if tag.kind == 2 or (tag.kind in (1, 7) and tag.nbytes > 16):
-        text = directory.text(code, _TEXT)
+        text = directory.text(code)
         return text if text is not None and (tag.kind == 2 or _is_text(text)) else None
     if tag.count > 16:
         return None

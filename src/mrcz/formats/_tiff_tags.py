@@ -20,10 +20,10 @@ import numpy as np
 from mrcz.errors import FormatError
 from mrcz.formats.base import Bytes
 
-__all__ = ["MAGIC", "Directory", "Tag", "TiffFile"]
+__all__ = ["MOST_TEXT", "Directory", "Tag", "TiffFile"]
 
-#: First bytes of such files.
-MAGIC = ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+"))
+#: Bytes of a text that is read; OME-XML of thousands of planes has megabytes.
+MOST_TEXT = 1 << 24
 
 _BLOCK = 1 << 14  # bytes read at a time: a directory and its values are mostly near each other
 _BEFORE = 1 << 12  # of these, before what was asked for: values may stand in front of their directory
@@ -185,10 +185,11 @@ class Directory:
         `Tag` by code.
     """
 
-    __slots__ = ("file", "nbytes", "number", "offset", "tags")
+    __slots__ = ("_texts", "file", "nbytes", "number", "offset", "tags")
 
     def __init__(self, file: TiffFile, number: int, offset: int, nbytes: int, tags: dict[int, Tag]) -> None:
         self.file, self.number, self.offset, self.nbytes, self.tags = file, number, offset, nbytes, tags
+        self._texts: dict[int, str] = {}
 
     def numbers(self, code: int) -> np.ndarray | None:
         """The numbers of a tag, (n,) or (n, 2) for rationals, in the machine's byte order; None without the tag.
@@ -218,11 +219,16 @@ class Directory:
             raw = tag.value[:n]
         return int(np.frombuffer(raw, np.dtype(_TYPES[tag.kind]).newbyteorder(self.file.order))[0])
 
-    def text(self, code: int, most: int = 1 << 20) -> str | None:
-        """A text, up to its first NUL; None without the tag, or where it is no text or longer than most bytes."""
+    def text(self, code: int) -> str | None:
+        """A text, up to its first NUL; None without the tag, or where it is no text or longer than `MOST_TEXT`."""
         tag = self.tags.get(code)
-        if tag is None or tag.kind not in (1, 2, 7) or tag.nbytes > most:
+        if tag is None or tag.kind not in (1, 2, 7) or tag.nbytes > MOST_TEXT:
             return None
+        if code not in self._texts:  # asked for more than once, and read once
+            self._texts[code] = self._read_text(tag)
+        return self._texts[code]
+
+    def _read_text(self, tag: Tag) -> str:
         raw = self.file.value_bytes(tag).split(b"\0", 1)[0]
         try:
             return raw.decode()

@@ -71,12 +71,16 @@ class TiffFrames(Frames):
 
     def _open(self, options: FormatOptions) -> None:
         directories, trouble = TiffFile(self.source).directories()
-        if trouble is not None and (not options.permissive or not directories):
-            raise FormatError(trouble)
-        notes = [] if trouble is None else [f"{trouble}; the pages before it are read"]
         series: dict[Key, list[Directory]] = {}
         for directory in directories:
-            series.setdefault(key_of(directory), []).append(directory)
+            try:
+                series.setdefault(key_of(directory), []).append(directory)
+            except FormatError as error:
+                trouble = f"directory {directory.number} at byte {directory.offset}: {error.message}"
+                break
+        if trouble is not None and (not options.permissive or not series):
+            raise FormatError(trouble)
+        notes = [] if trouble is None else [f"{trouble}; the pages before it are read"]
         keys = list(series)
         chosen = _choose(keys, options.dataset)
         key = keys[chosen]

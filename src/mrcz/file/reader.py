@@ -15,14 +15,14 @@ import numpy as np
 
 from mrcz.container.chunks import xxh64
 from mrcz.container.footer import Footer
-from mrcz.container.header.header import Header, claimed_nbytes
+from mrcz.container.header.header import Header
 from mrcz.container.index import FrameIndex
 from mrcz.container.modes import CODEC_NAMES, PixelFormat
 from mrcz.errors import FormatWarning, MrczError
 from mrcz.file.correcting import FrameCorrection, check_correction, read_corrected
 from mrcz.file.decoding import Decoder, Source
 from mrcz.file.mrcfile_names import MrcfileNames
-from mrcz.file.opening import DAMAGED_EXTENDED, Opened, open_frames
+from mrcz.file.opening import DAMAGED_EXTENDED, Opened, claimed_in_wrapper, open_frames
 from mrcz.file.options import ReadOptions
 from mrcz.file.reducing import Reductions
 from mrcz.file.selecting import frame_numbers, select
@@ -143,7 +143,7 @@ class Reader(MrcfileNames, Reductions):
             raise
 
     def _find(self, path: Any, storage: dict[str, Any] | None) -> Source:
-        return open_source(path, storage, claimed=claimed_nbytes)
+        return open_source(path, storage, claimed=claimed_in_wrapper)
 
     def _open(self) -> tuple[str, ...]:
         """Take what is in the file; returns what the caller should be warned of."""

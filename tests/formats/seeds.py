@@ -102,3 +102,24 @@ def seeds_tiff(folder: Path) -> list[Path]:
     paths.append(folder / "rgb.tif")
     tifffile.imwrite(paths[-1], np.stack([stack.astype("u1")] * 3, -1), photometric="rgb", metadata=None)
     return paths
+
+
+def seeds_npy(folder: Path) -> list[Path]:
+    """Arrays of each version of the header, in both orders of bytes and of axes."""
+    rng = np.random.default_rng(3)
+    stack = rng.poisson(3, (3, 7, 9))
+    kinds = {
+        "short": (stack.astype("<i2"), (1, 0)),
+        "big": (stack.astype(">u2"), (1, 0)),
+        "single": (stack.astype("f4"), (2, 0)),
+        "double": (stack[0].astype("f8"), (3, 0)),
+        "fortran": (np.asfortranarray(stack.astype("u1")), (1, 0)),
+        "bool": (stack > 3, (1, 0)),
+        "complex": (stack.astype("c8"), (1, 0)),
+    }
+    paths = []
+    for name, (array, version) in kinds.items():
+        paths.append(folder / f"{name}.npy")
+        with open(paths[-1], "wb") as file:
+            np.lib.format.write_array(file, array, version)
+    return paths

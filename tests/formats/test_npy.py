@@ -78,3 +78,24 @@ def test_claims_take_no_memory(tmp_path):
     (tmp_path / "b.npy").write_bytes(forged)
     with pytest.raises(mrcz.FormatError, match="claims 48000000000000 bytes"):
         mrcz.open(tmp_path / "b.npy")
+
+
+def _with_header(version, text):
+    head = text.encode() + b"\n"
+    return b"\x93NUMPY" + bytes(version) + len(head).to_bytes(2 if version == (1, 0) else 4, "little") + head
+
+
+# NumPy looks at the words of a header that is no Python 3: what it then raises is of tokenize.
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (9, 9)])
+@pytest.mark.parametrize("text", ["{'descr': '<i2', 'shape': (3, 7, 9L)", "(" * 9000, "{", "1L", "'\\d'"])
+def test_a_header_that_is_no_python(tmp_path, version, text):
+    (tmp_path / "a.npy").write_bytes(_with_header(version, text) + bytes(500))
+    with pytest.raises(mrcz.FormatError, match=r"header of this \.npy file is damaged"):
+        mrcz.open(tmp_path / "a.npy")
+
+
+def test_a_header_of_python_2(tmp_path):
+    text = "{'descr': '<i2', 'fortran_order': False, 'shape': (3L, 7L, 9L)}"
+    (tmp_path / "a.npy").write_bytes(_with_header((1, 0), text) + np.arange(189, dtype="<i2").tobytes())
+    with mrcz.open(tmp_path / "a.npy") as reader:  # and no warning
+        np.testing.assert_array_equal(reader.read().ravel(), np.arange(189))

@@ -7,6 +7,8 @@ and is given no more than 64 KiB; arrays of Python objects are refused, as they 
 from __future__ import annotations
 
 import io
+import tokenize
+import warnings
 
 import numpy as np
 
@@ -16,6 +18,8 @@ from mrcz.formats.base import Bytes, FormatOptions, Frames, Window
 __all__ = ["open_frames"]
 
 _MOST = 1 << 16  # bytes of header
+# What NumPy's parser raises of a header that is none: of Python 2's it looks at each word.
+_DAMAGE = (ValueError, EOFError, SyntaxError, TypeError, tokenize.TokenError, RecursionError, MemoryError)
 
 
 class NpyFrames(Frames):
@@ -27,14 +31,10 @@ class NpyFrames(Frames):
         self.source = source
         head = io.BytesIO(source.read(0, _MOST))
         try:
-            version = np.lib.format.read_magic(head)
-            if version == (1, 0):
-                shape, fortran, dtype = np.lib.format.read_array_header_1_0(head, max_header_size=_MOST)
-            elif version in ((2, 0), (3, 0)):
-                shape, fortran, dtype = np.lib.format.read_array_header_2_0(head, max_header_size=_MOST)
-            else:
-                raise ValueError(f"version {version} is unknown")
-        except (ValueError, EOFError, SyntaxError, TypeError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that Python 2 wrote it, or that Python would frown at its text
+                shape, fortran, dtype = _parsed(head)
+        except _DAMAGE as error:
             raise FormatError(f"the header of this .npy file is damaged: {error}", path=source.name) from None
         if dtype.kind not in "buifc":
             raise FormatError(f"an array of {dtype} holds no pixels", path=source.name)
@@ -85,6 +85,16 @@ class NpyFrames(Frames):
         if len(raw) != n:
             raise FormatError(f"{n} bytes from byte {self.start + offset} on, {len(raw)} are there")
         return raw
+
+
+def _parsed(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """The header, by NumPy's parser: shape, order of the axes, dtype."""
+    version = np.lib.format.read_magic(head)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(head, max_header_size=_MOST)
+    if version in ((2, 0), (3, 0)):
+        return np.lib.format.read_array_header_2_0(head, max_header_size=_MOST)
+    raise ValueError(f"version {version} is unknown")
 
 
 def open_frames(source: Bytes, options: FormatOptions) -> NpyFrames:

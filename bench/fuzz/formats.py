@@ -4,8 +4,8 @@
     python bench/fuzz/formats.py --format tiff --replay 123456
 
 Valid small files come from tests/formats/seeds.py, a function ``seeds_FORMAT(folder)`` a format; what lies beside a
-file there lies beside the mutated one too, and is mutated in its place at times (under ``beside`` always). Nothing but an
-error or a warning of the package's own may come of it: no crash, no hang, no other exception, no memory that a file
+file there lies beside the mutated one too, and is mutated in its place at times (under ``beside`` always). Nothing but
+an error or a warning of the package's own may come of it: no crash, no hang, no other exception, no memory that a file
 merely claims. Every file follows from its format and number. What is found is kept with its bytes. Exit code 1 if
 there is any. The last line of a format is its summary, as JSON.
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from mrcz.file.sums import sum_frames
 from mrcz.file.wrong_names import right_keywords
 from mrcz.storage.remote import is_url
 from mrcz.storage.source import FileSource, ObjectSource, open_source
+
+if TYPE_CHECKING:
+    from mrcz.file.acquisition import Acquisition
 
 __all__ = ["Reader"]
 
@@ -277,6 +280,15 @@ class Reader(MrcfileNames, Reductions):
         from mrcz.file.metadata import frames_of
 
         return frames_of(self.metadata, len(self))
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """How the file was taken, under documented names with their units, and who says so: this file, its headers,
+        and SerialEM's ``.mdoc`` and EPU's XML beside it, which are looked for each time this is asked."""
+        from mrcz.file.acquisition import acquisition_of
+
+        path = self._reopen
+        return acquisition_of(self, str(path) if path is not None and not is_url(path) else None)
 
     @property
     def frame_stats(self) -> np.ndarray | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-__all__ = ["ORIGINAL", "TABLE", "Entry", "checked"]
+__all__ = ["ORIGINAL", "TABLE", "Entry", "checked", "scaled"]
 
 #: Where a file's own words are: a map from the name of what said it (``"dm"``, ``"eer"``, ``"mdoc"``) to what it said.
 ORIGINAL = "original"
@@ -37,19 +38,31 @@ TABLE: tuple[Entry, ...] = (
     ),
     Entry("voltage", "kV", float, "acceleration voltage", "MRCZ; FEI HT; DM Microscope Info; EPU XML; mdoc Voltage"),
     Entry("cs", "mm", float, "spherical aberration of the objective", "MRCZ C3; DM Microscope Info"),
-    Entry("dose", "e⁻/Å²", float, "of the whole exposure, on the specimen", "FEI; mdoc ExposureDose; EPU XML"),
+    Entry("dose", "e⁻/Å²", float, "of the whole exposure, on the specimen", "FEI; SERI; mdoc ExposureDose; EPU XML"),
     Entry("frame_dose", "e⁻/Å²", float, "of each frame", "mdoc FrameDosesAndNumber"),
-    Entry("dose_per_pixel", "e⁻/pixel", float, "of the whole exposure, on the detector", "EER totalDose"),
+    Entry("dose_per_pixel", "e⁻/pixel", float, "of the whole exposure, on the detector", "EER totalDose; EPU XML"),
     Entry("dose_rate", "e⁻/pixel/s", float, "on the detector", "EER meanDoseRate; mdoc DoseRate"),
     Entry("exposure_time", "s", float, "of the whole exposure", "EER; DM; EPU XML; mdoc ExposureTime; mib"),
     Entry("frame_time", "s", float, "of each frame", "EER; DM; mib; seq"),
     Entry("frames", "", int, "frames the camera recorded, where others are stored", "EER; mdoc NumSubFrames"),
-    Entry("tilt", "°", float, "of the stage, about its axis", "FEI Alpha tilt; DM Stage Alpha; mdoc TiltAngle"),
-    Entry("tilt_axis", "°", float, "of the tilt axis in the image", "FEI; mdoc TiltAxisAngle, RotationAngle"),
-    Entry("defocus", "µm", float, "negative: under focus", "FEI Applied defocus; EPU XML; mdoc Defocus"),
+    Entry(
+        "tilt",
+        "°",
+        float,
+        "of the stage, about its axis",
+        "FEI Alpha tilt; SERI; DM Stage Alpha; EPU XML; mdoc TiltAngle",
+    ),
+    Entry("tilt_axis", "°", float, "of the tilt axis in the image", "FEI; mdoc TiltAxisAngle, title"),
+    Entry("defocus", "µm", float, "negative: under focus", "FEI and EPU Applied defocus; mdoc Defocus"),
     Entry("magnification", "", float, "nominal", "FEI; DM Indicated Magnification; EPU XML; mdoc Magnification"),
     Entry("spot_size", "", int, "number of the spot", "FEI; DM; mdoc SpotSize"),
-    Entry("stage", "µm", list, "position of the stage, [x, y, z]", "FEI; DM; EPU XML; mdoc StagePosition, StageZ"),
+    Entry(
+        "stage",
+        "µm",
+        list,
+        "position of the stage, [x, y, z]; [x, y] where z is not told",
+        "FEI; SERI; DM; EPU XML; mdoc",
+    ),
     Entry(
         "timestamp",
         "ISO 8601",
@@ -59,7 +72,7 @@ TABLE: tuple[Entry, ...] = (
     ),
     Entry("camera", "", str, "name of the detector", "EER cameraName; DM Device Name; EPU XML"),
     Entry("microscope", "", str, "name of the instrument", "DM; EPU XML"),
-    Entry("binning", "", int, "of the detector's pixels", "FEI; DM; EPU XML; mdoc Binning"),
+    Entry("binning", "", float, "of the detector's pixels; 0.5: of super-resolution", "FEI; DM; EPU XML; mdoc Binning"),
     Entry("counts_per_electron", "", float, "of the stored pixels", "MRCZ; DM; mdoc CountsPerElectron"),
     Entry("gain_file", "", str, "name of the gain reference", "mdoc GainReference; EER; seq"),
     Entry("defect_file", "", str, "name of the list of defects", "mdoc DefectFile"),
@@ -108,3 +121,17 @@ def checked(values: Mapping[str, Any], original: Mapping[str, Any] | None = None
     if original:
         found[ORIGINAL] = dict(original)
     return found
+
+
+def scaled(value: object, power: int = 0) -> float | None:
+    """A number, or the text of one, times ten to a power, rounded once: metres to Å without another error.
+
+    None for what is no finite number, or is written with more than 64 characters.
+    """
+    text = value.strip() if isinstance(value, str) else repr(value)
+    try:
+        number = Decimal(text) if len(text) <= 64 and text.isascii() and "_" not in text else None
+        found = math.inf if number is None or not number.is_finite() else float(number.scaleb(power))
+    except (InvalidOperation, OverflowError, ValueError):
+        return None
+    return found if math.isfinite(found) else None

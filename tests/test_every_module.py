@@ -45,6 +45,7 @@ ELSEWHERE = {
     "correct/selecting": "test_outliers",
     "correct/thresholds": "test_outliers",
     "errors": "malformed/test_headers",
+    "formats/beside": "file/test_acquisition",
     "file/appending": "test_container",
     "file/batches": "test_writer",
     "file/beginning": "test_writer",

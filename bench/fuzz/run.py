@@ -90,6 +90,7 @@ class Trial:
             with reader:
                 self.honest_bytes += 8 * int(np.prod(reader.shape, dtype=object))
                 repr(reader), attempt(lambda: reader.metadata), attempt(lambda: reader.extended_header)
+                attempt(lambda: reader.acquisition)
                 if reader.nbytes > LARGE or 8 * reader.nbytes // max(1, len(reader)) > LARGE:
                     self.outcomes["large"] += 1
                 else:

@@ -28,7 +28,8 @@ def of_header(header: Fields) -> dict[str, Any]:
     What programs write that do not know is taken for not known: a cell of 0, or of as many Å as there are pixels; a
     voltage and a Cs of 0; a gain of 1.
     """
-    x, y = (scaled(_short(side)) for side in header.pixel_size[:2])
+    # CELLA is float32: of what is divided, seven digits are what was meant.
+    x, y = (scaled(float(f"{side:.7g}")) for side in header.pixel_size[:2])
     known = x is not None and y is not None and x > 0 and y > 0 and (x, y) != (1, 1)
     gain = header.gain
     return checked(

@@ -117,6 +117,13 @@ def test_seri(order):
     assert told[0]["stage"] == [1.0, -2.0]
 
 
+@pytest.mark.parametrize("nint", [12, 8])
+def test_seri_without_a_record(nint):
+    head = plain(shape=(2, 2, 2)).replace(nint=nint, nreal=1 | 4 | 8 | 32)
+    assert of_extended(ExtendedHeader(b"", "SERI", head), 2) == ({}, [], None)
+    assert of_extended(ExtendedHeader(bytes(24), "SERI", head), 0) == ({}, [], None)
+
+
 @pytest.mark.parametrize("kind", ["FEI1", "FEI2", "SERI", "AGAR", "CCP4", "MRCO", ""])
 def test_bytes_of_anything(kind, rng):
     for n in (0, 1, 767, 768, 888, 4000):

@@ -123,3 +123,84 @@ def seeds_npy(folder: Path) -> list[Path]:
         with open(paths[-1], "wb") as file:
             np.lib.format.write_array(file, array, version)
     return paths
+
+
+_FRAMES = """T = SerialEM: a microscope   08-Oct-21  07:38:24
+Voltage = 300
+
+[FrameSet = 0]
+TiltAngle = 32.984
+StagePosition = -142.82 -457.442
+StageZ = -13.7196
+ExposureDose = 7.65892
+PixelSpacing = 1.2827
+SpotSize = 9
+Defocus = -5.08
+Binning = 0.5
+SubFramePath = X:\\\\frames\\\\frames.tif
+NumSubFrames = 3
+FrameDosesAndNumber = 0.6 2  0.7 1
+DateTime = 08-Oct-21  07:39:08
+RotationAndFlip = 7
+UncroppedSize = -9 -7
+"""
+_SERIES = """PixelSpacing = 5.4
+ImageFile = series.npy
+ImageSize = 9 7
+[T =     Tilt axis angle = 85.3, binning = 4  spot = 8  camera = 2]
+""" + "".join(
+    f"[ZValue = {k}]\nTiltAngle = {3 * k}\nSubFramePath = D:\\movies\\movie_{k}.mrc\nMinMaxMean = 5 6 7\n\n"
+    for k in range(3)
+)
+_EPU = """<MicroscopeImage xmlns="http://schemas.datacontract.org/2004/07/Fei.SharedObjects"><CustomData
+xmlns:a="http://schemas.microsoft.com/2003/10/Serialization/Arrays"><a:KeyValueOfstringanyType><a:Key>Dose</a:Key>
+<a:Value>1.45E+21</a:Value></a:KeyValueOfstringanyType></CustomData><SpatialScale><pixelSize><x><numericValue>1.05E-10
+</numericValue><unit><Symbol>m</Symbol></unit></x><y><numericValue>1.05E-10</numericValue><unit><Symbol>m</Symbol></unit>
+</y></pixelSize></SpatialScale><microscopeData><acquisition><acquisitionDateTime>2025-01-08T15:49:21.1049704+00:00
+</acquisitionDateTime><camera><Binning><x>2</x><y>2</y></Binning><ExposureTime>0.89</ExposureTime><ReadoutArea><height>7
+</height><width>9</width></ReadoutArea></camera></acquisition><gun><AccelerationVoltage>300000</AccelerationVoltage></gun>
+<optics><SpotIndex>5</SpotIndex></optics><stage><Position><A>-0.01</A><X>-9.7E-05</X><Y>1E-04</Y><Z>0</Z></Position>
+</stage></microscopeData></MicroscopeImage>"""
+
+
+def seeds_beside(folder: Path) -> list[Path]:
+    """Movies beside which there are files that tell of them: an .mdoc of frames, one of a series, XML of EPU."""
+    paths = [folder / f"{name}.npy" for name in ("frames", "series", "FoilHole_1_Fractions", "movie_1")]
+    for path in paths:
+        np.save(path, np.ones((3, 7, 9), "u1"))
+    (folder / "frames.npy.mdoc").write_text(_FRAMES)
+    (folder / "series.npy.mdoc").write_text(_SERIES)
+    (folder / "movie_1.xml").write_text(_EPU)
+    (folder / "FoilHole_1_Fractions.xml").write_text(_EPU)
+    return paths
+
+
+def seeds_mrc(folder: Path) -> list[Path]:
+    """MRC files with an extended header of each kind that tells of the acquisition."""
+    import mrcz
+    from mrcz.container.extended import FEI1_DTYPE, FEI2_DTYPE
+
+    paths = []
+    for kind, dtype in (("FEI1", FEI1_DTYPE), ("FEI2", FEI2_DTYPE)):
+        records = np.zeros(3, dtype)
+        records["Metadata size"] = dtype.itemsize
+        for mask in range(1, 5):
+            records[f"Bitmask {mask}"] = 0xFFFFFFFF
+        records["HT"], records["Dose"], records["Timestamp"], records["Pixel size X"] = 3e5, 5e21, 43018.5, 1e-10
+        paths.append(folder / f"{kind}.mrc")
+        mrcz.write(paths[-1], np.ones((3, 7, 9), "i2"), pixel_size=1.3)
+        raw = bytearray(paths[-1].read_bytes())
+        struct.pack_into("<i", raw, 92, records.nbytes)
+        raw[104:108] = kind.encode()
+        raw[1024:1024] = records.tobytes()
+        paths[-1].write_bytes(raw)
+    raw = bytearray(raw)
+    del raw[1024 : 1024 + records.nbytes]
+    raw[104:108] = b"SERI"
+    sections = b"".join(struct.pack("<6h", tilt, 25, -50, 330, 320, -16 * 256) for tilt in (-6001, 7, 9))
+    struct.pack_into("<i", raw, 92, len(sections))
+    struct.pack_into("<2h", raw, 128, 12, 1 | 4 | 8 | 32)
+    raw[1024:1024] = sections
+    paths.append(folder / "SERI.mrc")
+    paths[-1].write_bytes(raw)
+    return paths

@@ -79,3 +79,16 @@ def test_metadata_leave_out_what_is_not_known():
     assert metadata.checked(said, {"x": 1}) == {"stage": [1.0, 2.5, 3.0], "frames": 7, "original": {"x": 1}}
     with pytest.raises(KeyError):
         metadata.checked({"volts": 300})
+
+
+@pytest.mark.parametrize("text", ["1e999999", "1e400", "nan", "-inf", "1_0", "٣", "9" * 65, "", "0x10", "1 2"])
+def test_a_text_that_is_no_number(text):
+    assert metadata.scaled(text, 10) is None
+
+
+def test_numbers_are_rounded_once():
+    assert metadata.scaled("1.0558814239614023E-10", 10) == 1.0558814239614023
+    assert metadata.scaled("-2.7E-06", 6) == -2.7 != -2.7e-6 * 1e6 * 1.0000000000000002
+    assert metadata.scaled(8.537755225024313e-11, 10) == 0.8537755225024313
+    assert metadata.scaled(" 300000 ", -3) == 300.0
+    assert metadata.scaled("9e999999999", 10) is None and metadata.scaled("1e-999999", -10) in (0.0, None)

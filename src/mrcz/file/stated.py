@@ -61,7 +61,7 @@ def of_extended(extended: ExtendedHeader, count: int) -> tuple[dict[str, Any], l
         Frames: files often have 1024 records whatever NZ is. Values that all frames share are those of the file.
     """
     table = extended.decoded if extended.type in ("FEI1", "FEI2", "SERI") else None
-    if not isinstance(table, np.ndarray) or not table.dtype.names:
+    if not isinstance(table, np.ndarray) or not table.dtype.names or not len(table) or not count:
         return {}, [], None
     table = table[: min(count, _MOST)]
     one = _fei if extended.type.startswith("FEI") else _seri

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 __all__ = ["ORIGINAL", "TABLE", "Entry", "checked", "scaled"]
@@ -132,6 +132,6 @@ def scaled(value: object, power: int = 0) -> float | None:
     try:
         number = Decimal(text) if len(text) <= 64 and text.isascii() and "_" not in text else None
         found = math.inf if number is None or not number.is_finite() else float(number.scaleb(power))
-    except (InvalidOperation, OverflowError, ValueError):
+    except (ArithmeticError, ValueError):
         return None
     return found if math.isfinite(found) else None

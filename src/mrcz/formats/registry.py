@@ -15,7 +15,10 @@ __all__ = ["BUILT_IN", "by_name", "find_format", "formats", "open_frames"]
 _HEAD = 64  # bytes of a file that tell its format
 
 #: Ours, in the order in which they are tried.
-BUILT_IN: tuple[Format, ...] = (Format("npy", "NumPy", (".npy",), "mrcz.formats.npy", ((0, b"\x93NUMPY"),)),)
+BUILT_IN: tuple[Format, ...] = (
+    Format("mib", "Merlin mib", (".mib",), "mrcz.formats.mib", ((0, b"MQ1,"),)),
+    Format("npy", "NumPy", (".npy",), "mrcz.formats.npy", ((0, b"\x93NUMPY"),)),
+)
 
 
 @functools.cache

@@ -1,0 +1,58 @@
+"""Small valid files of each format, for what damages them: one function a format, which gives their paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+
+def mib_head(number=1, shape=(4, 64), kind="U08", depth=6, chips=1, arrangement="1x1", length=384, newer=True):
+    """A frame's header of text, as Merlin software writes it (values of a real file)."""
+    chip = "3RX,011,511,000,000,000,000,000,000,175,010,200,125,100,100,093,100,099,030,128,004,255,140,128,191,179,"
+    chip += "511,511,"
+    text = (
+        f"MQ1,{number:06d},{length:05d},{chips:02d},{shape[1]:04d},{shape[0]:04d},{kind},   {arrangement},"
+        f"{(1 << chips) - 1:02X},2021-04-15 14:43:09.{number:06d},0.001000,0,0,0,"
+        + "2.000000E+0,5.110000E+2,"
+        + "0.000000E+0," * 6
+        + chip * chips
+    )
+    if newer:
+        text += f"MQ1A,2021-04-15T13:43:09.{number:06d}701Z,1000000ns,{depth},"
+    return text.encode().ljust(length, b"\0")
+
+
+def mib_words(frame: np.ndarray, depth: int) -> bytes:
+    """Rows of one chip as raw words of 64 bits, the first pixel in the lowest bits; frame (ny, nx)."""
+    if depth == 24:
+        return mib_words(frame >> 12, 12) + mib_words(frame & 0xFFF, 12)
+    inside = {1: 64, 6: 8, 12: 4}[depth]
+    shifts = np.arange(inside, dtype="u8") * np.uint64(64 // inside)
+    words = (frame.reshape(-1, inside).astype("u8") << shifts).sum(1, dtype="u8")
+    return words.astype(">u8").tobytes()
+
+
+def mib_quad(frame: np.ndarray) -> np.ndarray:
+    """A frame (2 ny, 2 nx) of 2 × 2 chips as their rows lie side by side in raw words, (ny, 4 nx)."""
+    ny, nx = frame.shape[0] // 2, frame.shape[1] // 2
+    below = frame[ny:][::-1, ::-1]  # turned by 180°: its left half is now the lower right chip
+    return np.hstack([below[:, :nx], below[:, nx:], frame[:ny, nx:], frame[:ny, :nx]])
+
+
+def seeds_mib(folder: Path) -> list[Path]:
+    """Two frames each: processed, raw of one chip, raw of four."""
+    rng = np.random.default_rng(15)
+    found = []
+    for name, kind, depth in [("u08", "U08", 6), ("u16", "U16", 12), ("r1", "R64", 1), ("r12", "R64", 12)]:
+        raw = b""
+        for number in (1, 2):
+            frame = rng.integers(0, 1 << depth, (4, 64)).astype("u4")
+            pixels = mib_words(frame, depth) if kind == "R64" else frame.astype(f">u{int(kind[1:]) // 8}").tobytes()
+            raw += mib_head(number, (4, 64), kind, depth) + pixels
+        (folder / f"{name}.mib").write_bytes(raw)
+        found.append(folder / f"{name}.mib")
+    quad = mib_quad(rng.integers(0, 64, (4, 32)).astype("u4"))
+    head = mib_head(1, quad.shape, "R64", 6, 4, "2x2", 768)
+    (folder / "quad.mib").write_bytes(head + mib_words(quad, 6))
+    return [*found, folder / "quad.mib"]

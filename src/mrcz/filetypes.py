@@ -55,6 +55,7 @@ FOREIGN_SUFFIXES = {
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z"), "archive"),
     ".eer": "EER",
     ".mib": "Merlin mib",
+    ".seq": "Norpix seq",
     ".zarr": "Zarr",
 }
 

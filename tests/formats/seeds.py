@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +57,34 @@ def seeds_mib(folder: Path) -> list[Path]:
     head = mib_head(1, quad.shape, "R64", 6, 4, "2x2", 768)
     (folder / "quad.mib").write_bytes(head + mib_words(quad, 6))
     return [*found, folder / "quad.mib"]
+
+
+def seq_bytes(frames, version=5, step=None, told=None, seconds=1435776075, change=()):
+    """A .seq file of frames (nz, ny, nx); `change`: (form, place, value) of fields of the header."""
+    nz, ny, nx = frames.shape
+    bits = frames.dtype.itemsize * 8
+    size = ny * nx * bits // 8
+    step = step or size + 16
+    head = bytearray(b"\xed\xfe\0\0" + "Norpix seq".encode("utf-16-le").ljust(24, b"\0"))
+    head += struct.pack("<ii", version, 1024) + "made by hand".encode("utf-16-le").ljust(512, b"\0")
+    head += struct.pack("<9Id", nx, ny, bits, bits, size, 100, nz if told is None else told, 0, step, 25.0)
+    head = head.ljust(8192 if version >= 5 else 1024, b"\0")
+    for form, at, value in change:
+        struct.pack_into(form, head, at, value)
+    body = b""
+    for k, frame in enumerate(frames):
+        time = struct.pack("<IHH", seconds + k, 775, 430) if version >= 5 else struct.pack("<IH", seconds + k, 775)
+        body += (frame.astype(frame.dtype.newbyteorder("<")).tobytes() + time).ljust(step, b"\0")
+    return bytes(head) + body
+
+
+def seeds_seq(folder: Path) -> list[Path]:
+    """Three small frames each: versions 3 and 5, 8 and 16 bits."""
+    rng = np.random.default_rng(15)
+    found = []
+    for version in (3, 5):
+        for dtype in ("u1", "u2"):
+            path = folder / f"v{version}-{dtype}.seq"
+            path.write_bytes(seq_bytes(rng.integers(0, 200, (3, 4, 5)).astype(dtype), version))
+            found.append(path)
+    return found

@@ -18,6 +18,9 @@ _HEAD = 64  # bytes of a file that tell its format
 BUILT_IN: tuple[Format, ...] = (
     Format("mib", "Merlin mib", (".mib",), "mrcz.formats.mib", ((0, b"MQ1,"),)),
     Format("npy", "NumPy", (".npy",), "mrcz.formats.npy", ((0, b"\x93NUMPY"),)),
+    Format(
+        "seq", "Norpix seq", (".seq",), "mrcz.formats.seq", ((0, b"\xed\xfe\0\0" + "Norpix seq".encode("utf-16-le")),)
+    ),
 )
 
 

@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from made_dm import Maker
 
 
 def mib_head(number=1, shape=(4, 64), kind="U08", depth=6, chips=1, arrangement="1x1", length=384, newer=True):
@@ -88,3 +89,40 @@ def seeds_seq(folder: Path) -> list[Path]:
             path.write_bytes(seq_bytes(rng.integers(0, 200, (3, 4, 5)).astype(dtype), version))
             found.append(path)
     return found
+
+
+def seeds_dm(folder: Path) -> list[Path]:
+    """Two small frames each: DM3 and DM4, both byte orders, complex pixels and colours, with some tags."""
+    rng = np.random.default_rng(15)
+    found = []
+    for version, order in ((3, "<"), (4, "<"), (4, ">")):
+        make = Maker(version, order)
+        said = dm_tags(make, {("Microscope Info", "Voltage"): 3e5, ("Microscope Info", "Microscope"): "Titan"})
+        pixels = rng.integers(0, 99, (2, 3, 4)).astype("i2")
+        path = folder / f"v{version}{'le' if order == '<' else 'be'}.dm{version}"
+        path.write_bytes(make.file(make.image(np.ones((2, 2), "i2")), make.image(pixels, said, data_type=1)))
+        found.append(path)
+    make = Maker()
+    cube = rng.normal(size=(2, 2, 6)).astype("f4")
+    path = folder / "complex.dm4"
+    path.write_bytes(
+        make.file(make.image(cube, data=make.value("Data", [20, 6, 24], cube.tobytes()), data_type=3, dims=[3, 2, 2]))
+    )
+    data = make.value("Data", [20, 5, 6], rng.integers(0, 1 << 24, 6).astype("<u4").tobytes())
+    (folder / "rgb.dm4").write_bytes(make.file(make.image(cube, data=data, data_type=23, dims=[3, 2])))
+    return [*found, path, folder / "rgb.dm4"]
+
+
+def dm_tags(make: Maker, values, name="ImageTags"):
+    """A group of tags from paths to numbers (stored as doubles) and texts."""
+    inner = {}
+    for where, value in values.items():
+        inner.setdefault(where[0], {})[where[1:]] = value
+    children = []
+    for key, below in inner.items():
+        if () in below:
+            value = below[()]
+            children.append(make.string(key, value) if isinstance(value, str) else make.scalar(key, 7, "d", value))
+        else:
+            children.append(dm_tags(make, below, key))
+    return make.group(name, *children)

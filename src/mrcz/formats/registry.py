@@ -16,6 +16,14 @@ _HEAD = 64  # bytes of a file that tell its format
 
 #: Ours, in the order in which they are tried.
 BUILT_IN: tuple[Format, ...] = (
+    Format(
+        "dm",
+        "DigitalMicrograph",
+        (".dm3", ".dm4"),
+        "mrcz.formats.dm",
+        ((0, b"\0\0\0\3"), (0, b"\0\0\0\4")),
+        decides=True,
+    ),
     Format("mib", "Merlin mib", (".mib",), "mrcz.formats.mib", ((0, b"MQ1,"),)),
     Format("npy", "NumPy", (".npy",), "mrcz.formats.npy", ((0, b"\x93NUMPY"),)),
     Format(

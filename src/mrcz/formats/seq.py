@@ -2,8 +2,8 @@
 
 Layout: "Norpix Sequence File Format", as pims (BSD-3) and LiberTEM (MIT) have it. A header of 1024 bytes,
 little-endian: 0xFEED, "Norpix seq" in UTF-16, version, a description of 512 bytes, and at 548 width, height, bits, bits
-that count, bytes of an image, kind of image, images allocated, origin, bytes from an image to the next; at 584 the frame
-rate that was suggested (not the one that was reached), at 620 the compression. Images begin at byte 8192, before
+that count, bytes of an image, kind of image, images allocated, origin, bytes from an image to the next; at 584 the
+frame rate that was suggested (not the one that was reached), at 620 the compression. Images begin at byte 8192, before
 version 5 at 1024. Each is followed by its time: seconds since 1970 (time_t), milliseconds, and from version 5 on
 microseconds.
 

@@ -56,6 +56,7 @@ FOREIGN_SUFFIXES = {
     ".eer": "EER",
     ".mib": "Merlin mib",
     ".seq": "Norpix seq",
+    **dict.fromkeys((".ser", ".emi"), "TIA ser"),
     ".zarr": "Zarr",
 }
 

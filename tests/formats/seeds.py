@@ -126,3 +126,42 @@ def dm_tags(make: Maker, values, name="ImageTags"):
         else:
             children.append(dm_tags(make, below, key))
     return make.group(name, *children)
+
+
+SER_TYPES = {"u1": 1, "u2": 2, "u4": 3, "i1": 4, "i2": 5, "i4": 6, "f4": 7, "f8": 8, "c8": 9, "c16": 10}
+
+
+def ser_bytes(
+    frames, version=0x220, total=None, steps=(2e-10, 3e-10), seconds=1318987126, dimensions=None, kind=0x4122
+):
+    """A .ser of images, top row first here as everywhere; `total` images planned, those that are there come first."""
+    total = len(frames) if total is None else total
+    number, width = ("i", 4) if version == 0x210 else ("q", 8)
+    names = b""
+    for size in dimensions or [total]:
+        names += struct.pack("<iddii", size, 0, 1, 0, 6) + b"Number" + struct.pack("<i", 1) + b"s"
+    start = 26 + width + len(names)
+    head = struct.pack("<HHHIIii", 0x4949, 0x197, version, kind, 0x4152, total, len(frames))
+    head += struct.pack("<" + number + "i", start, len(dimensions or [total])) + names
+    at, offsets, tags, body = start + 2 * total * width, [], [], b""
+    for k, frame in enumerate(frames):
+        pixels = np.asarray(frame)[::-1]
+        offsets.append(at + len(body))
+        body += struct.pack("<ddiddi", -1e-9, steps[0], 0, -1e-9, steps[1], 0)
+        body += struct.pack("<hii", SER_TYPES[pixels.dtype.str[1:]], pixels.shape[1], pixels.shape[0])
+        body += pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+        tags.append(at + len(body))
+        body += struct.pack("<HHI", 0x4152, 0, seconds + k)
+    gap = [0] * (total - len(frames))
+    return head + struct.pack(f"<{2 * total}{number}", *offsets, *gap, *tags, *gap) + body
+
+
+def seeds_ser(folder: Path) -> list[Path]:
+    """Three small images each: both versions, integers and complex; one of five planned."""
+    rng = np.random.default_rng(15)
+    found = []
+    for name, version, dtype, total in (("a_1", 0x210, "u2", 3), ("b_1", 0x220, "c8", 3), ("c_1", 0x220, "i1", 5)):
+        path = folder / f"{name}.ser"
+        path.write_bytes(ser_bytes(rng.integers(0, 99, (3, 4, 5)).astype(dtype), version, total))
+        found.append(path)
+    return found

@@ -29,6 +29,7 @@ BUILT_IN: tuple[Format, ...] = (
     Format(
         "seq", "Norpix seq", (".seq",), "mrcz.formats.seq", ((0, b"\xed\xfe\0\0" + "Norpix seq".encode("utf-16-le")),)
     ),
+    Format("ser", "TIA ser", (".ser", ".emi"), "mrcz.formats.ser", ((0, b"II\x97\1"), (0, b"JK\0\2"))),
 )
 
 

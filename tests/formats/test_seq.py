@@ -81,10 +81,57 @@ def test_images_without_room_for_a_time(tmp_path):
 
 # ---- Direct Electron -------------------------------------------------------------------------------------------------
 
-# The elements that LiberTEM's tests and RosettaSciIO's pull request 11 show.
+
+@pytest.fixture(scope="module")
+def celeritas(data_dir):
+    found = data_dir / "rsciio-de-celeritas"
+    if not found.is_dir():
+        pytest.skip(f"no real files at {found}")
+    return found
+
+
+def test_real_files_of_a_celeritas_camera(celeritas):
+    path = celeritas / "data" / "test.seq"
+    raw = path.read_bytes()
+    with mrcz.open(path) as reader:
+        # The file has room for 15 images, its header and its XML tell of 10, and the rest are zeros.
+        assert (reader.shape, reader.dtype) == ((10, 64, 64), "u2")
+        assert reader.oddities == ("room for 5 images after the last",)
+        for k, frame in enumerate(reader):
+            assert frame.tobytes() == raw[8192 + 16384 * k :][:8192]
+        found = reader.metadata
+        original = found.pop("original")
+        assert found == {
+            "timestamp": "2022-08-11T19:21:27.069646Z",
+            "frame_time": 1 / 86956.52,
+            "binning": 1,
+            "camera": "Celeritas Camera",
+            "counts_per_electron": 300,
+            "dark_file": "test.seq.dark.mrc",
+            "gain_file": "test.seq.gain.mrc",
+            "defect_file": "test.seq.Config.Metadata.xml",
+        }
+        assert original["files"]["metadata"] == "test.seq.metadata"
+        assert '<SegmentPreBuffer Value="256" />' in original["xml"]
+
+
+@pytest.mark.parametrize("half", ["Top_13-49-04.160", "Bottom_13-49-04.196"])
+def test_real_halves(celeritas, half):
+    with mrcz.open(celeritas / "256x256_Prebuffer1" / f"Movie_00785_{half}.seq") as reader:
+        assert (reader.shape, reader.dtype) == ((5, 128, 256), "u2")
+        assert reader.read().max() < 4096
+        assert any("half of a Celeritas" in oddity for oddity in reader.oddities)
+        found = reader.metadata
+        assert (found["dark_file"], found["frame_time"]) == ("Movie_00785.seq.dark.mrc", 1.0)
+        assert "gain_file" not in found  # the one there is another movie's
+        assert found["original"]["files"]["metadata"] == f"Movie_00785_{half}.seq.metadata"
+
+
+# The elements that these files have.
 XML = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
 <Configuration>
- <FileInfo><ImageSizeX Value="256"/><ImageSizeY Value="256"/><FrameRate Value="20000"/><DarkRef Value="Yes"/></FileInfo>
+ <FileInfo><FrameRate Value="20000"/><ImageBinning Value="2"/><HT Value="300"/><Mag Value="29"/>
+ <ADUPerElectron Value="0"/></FileInfo>
  <BadPixels><BadPixelMap Rows="4096" Columns="4096"><Defect Rows="2311-2312"/></BadPixelMap></BadPixels>
 </Configuration>"""
 
@@ -96,8 +143,6 @@ def test_what_is_beside(tmp_path, name):
     for suffix in ("dark", "gain"):
         mrcz.write(tmp_path / f"a.seq.{suffix}.mrc", np.ones((4, 5), "f4"))
     (tmp_path / "a.seq.Config.Metadata.xml").write_text(XML)
-    words = struct.pack("<11i", 400, 1, 8, 10, 0, 0, 2, 12, 20000, 0, 0)
-    (tmp_path / "a.seq.metadata").write_bytes(bytes(282) + words + bytes(64))
     with mrcz.open(tmp_path / name) as reader:
         found = reader.metadata
         assert found["dark_file"] == "a.seq.dark.mrc"
@@ -106,7 +151,9 @@ def test_what_is_beside(tmp_path, name):
         assert found["frame_time"] == 1 / 20000
         assert found["binning"] == 2
         assert found["original"]["xml"] == XML
-        assert found["original"]["metadata"]["UnbinnedFrameSizeY"] == 10
+        assert (found["voltage"], found["magnification"]) == (300, 29000)
+        assert "counts_per_electron" not in found
+        assert set(found["original"]["files"]) == {"dark", "gain", "config"}
         assert any("Celeritas" in oddity for oddity in reader.oddities) == ("_Top_" in name)
         np.testing.assert_array_equal(reader.read(), frames)  # nothing was applied
         gain = np.full((4, 5), 0.5, "f4")
@@ -119,7 +166,6 @@ def test_what_is_beside(tmp_path, name):
 def test_unsound_words_beside_are_kept_and_not_believed(tmp_path, text):
     (tmp_path / "a.seq").write_bytes(seq_bytes(np.ones((1, 2, 2), "u1")))
     (tmp_path / "a.seq.Config.Metadata.xml").write_text(text)
-    (tmp_path / "a.seq.metadata").write_bytes(b"short")
     with mrcz.open(tmp_path / "a.seq") as reader:
         assert reader.metadata["original"]["xml"] == text
         assert not {"frame_time", "binning", "defect_file"} & set(reader.metadata)
@@ -197,9 +243,14 @@ def test_missing_frames_are_told(tmp_path):
     (tmp_path / "a.seq").write_bytes(raw[:-36])
     with pytest.warns(mrcz.FormatWarning, match="tells of 3 frames, 2 are there"):
         mrcz.open(tmp_path / "a.seq").close()
-    (tmp_path / "a.seq").write_bytes(seq_bytes(np.ones((3, 4, 5), "u1"), told=1))
+    (tmp_path / "a.seq").write_bytes(seq_bytes(np.ones((3, 4, 5), "u1"), told=1)[:-9])
     with mrcz.open(tmp_path / "a.seq") as reader:
-        assert reader.oddities == ("the header tells of 1 frames, 3 are there",)
+        assert (len(reader), reader.oddities) == (1, ("room for 2 images after the last",))
+    (tmp_path / "a.seq").write_bytes(
+        seq_bytes(np.ones((3, 4, 5), "u1"), told=0)
+    )  # a writer that did not come to its end
+    with mrcz.open(tmp_path / "a.seq") as reader:
+        assert len(reader) == 3
 
 
 def test_every_byte_of_the_header_changed_and_every_truncation(tmp_path, still):

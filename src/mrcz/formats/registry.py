@@ -18,7 +18,7 @@ _HEAD = 64  # bytes of a file that tell its format
 BUILT_IN: tuple[Format, ...] = (
     Format(
         "dm",
-        "DigitalMicrograph",
+        "DigitalMicrograph (DM3, DM4)",
         (".dm3", ".dm4"),
         "mrcz.formats.dm",
         ((0, b"\0\0\0\3"), (0, b"\0\0\0\4")),

@@ -7,9 +7,11 @@ frame rate that was suggested (not the one that was reached), at 620 the compres
 version 5 at 1024. Each is followed by its time: seconds since 1970 (time_t), milliseconds, and from version 5 on
 microseconds.
 
-Beside a file of a Direct Electron camera there may be ``.dark.mrc``, ``.gain.mrc`` and ``.Config.Metadata.xml``, named
-after it; they are named in the metadata and never applied unasked. A Celeritas camera writes the upper and the lower
-half of its frames into two files, many halves stacked in an image: they are given as they are stored.
+Beside a file of a Direct Electron camera there may be ``.dark.mrc``, ``.gain.mrc``, ``.Config.Metadata.xml`` and
+``.metadata``, named after it; they are named in the metadata and never applied unasked. Of the XML the element FileInfo
+is read, and 0 in it is taken for "not known"; what is in the last of them differs too much from file to file. A
+Celeritas camera writes the upper and the lower half of its frames into two files, many halves stacked in an image: they
+are given as they are stored.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from mrcz.errors import ChunkError, FormatError
-from mrcz.formats._beside import find_beside, read_beside, text_beside
+from mrcz.formats._beside import find_beside, text_beside
 from mrcz.formats._xml import parse_xml
 from mrcz.formats.base import Bytes, FormatOptions, Frames, Window
 from mrcz.formats.metadata import checked
@@ -49,23 +51,8 @@ _FIELDS = {  # name: form and place
 }
 _COMPRESSIONS = ("none", "JPEG", "RLE", "Huffman", "LZ", "fast RLE", "fast Huffman", "fast LZ", "H.264", "wavelet")
 _COLOURS = {101: "Bayer", 102: "JPEG", 200: "BGR", 300: "planar colour", 400: "RGB", 500: "BGRx", 600: "YUV"}
+_BESIDE = {"dark": ".dark.mrc", "gain": ".gain.mrc", "config": ".Config.Metadata.xml", "metadata": ".metadata"}
 _PIXELS = {8: "u1", 16: "<u2", 32: "<u4"}
-
-# Where LiberTEM's reader finds Direct Electron's words in the .metadata beside.
-_DE_PLACE = 282
-_DE_FIELDS = (
-    "DEMetadataSize",
-    "DEMetadataVersion",
-    "UnbinnedFrameSizeX",
-    "UnbinnedFrameSizeY",
-    "OffsetX",
-    "OffsetY",
-    "HardwareBinning",
-    "Bitmode",
-    "FrameRate",
-    "RotationMode",
-    "FlipMode",
-)
 
 
 class SeqFrames(Frames):
@@ -89,27 +76,27 @@ class SeqFrames(Frames):
         self.metadata = self._metadata()
 
     def _count(self, permissive: bool) -> int:
-        here = self.source.size - self.start
-        count, rest = divmod(max(here, 0), self.step)
+        here, told = max(self.source.size - self.start, 0), self.head["allocated_frames"]
+        count, rest = divmod(here, self.step)
         # What fills an image up to the next place may be missing after the last.
         if rest >= self.pixels:
             count, rest = count + 1, 0
-        offset = self.start + count * self.step
+        if 0 < told <= count:
+            if told < count:  # files grow by more than they need
+                self.oddities += (f"room for {count - told} images after the last",)
+            return int(told)
         if count == 0 or (rest and not permissive):
             raise ChunkError(
-                f"an image of {self.pixels} bytes, {max(rest if count else here, 0)} are there"
-                + ("; permissive=True leaves it out" if count else ""),
+                f"an image of {self.pixels} bytes, {rest} are there"
+                + ("; permissive=True leaves it out" * bool(count)),
                 frame=count,
-                offset=offset,
+                offset=self.start + count * self.step,
                 path=self.source.name,
             )
         if rest:
             self.warnings += (f"frame {count} is cut short: {rest} of {self.pixels} bytes; it is left out",)
-        told = self.head["allocated_frames"]
-        if told > count and not rest:
+        elif told:
             self.warnings += (f"the header tells of {told} frames, {count} are there",)
-        elif told < count:
-            self.oddities += (f"the header tells of {told} frames, {count} are there",)
         return count
 
     def _halves(self) -> None:
@@ -121,27 +108,33 @@ class SeqFrames(Frames):
                 )
 
     def _metadata(self) -> dict[str, Any]:
-        names = _names(self.source.name)
-        text = text_beside(self.source, [name + ".Config.Metadata.xml" for name in names])
+        beside = {}
+        for kind, suffix in _BESIDE.items():
+            path = find_beside(self.source, [name + suffix for name in _names(self.source.name)])
+            if path is not None:
+                beside[kind] = os.path.basename(path)
+        text = text_beside(self.source, [beside["config"]]) if "config" in beside else None
         told = _config(text)
-        words = _de_words(read_beside(self.source, [name + ".metadata" for name in names]))
-        rate = told.get("FrameRate") or words.get("FrameRate")
-        dark = find_beside(self.source, [name + ".dark.mrc" for name in names])
-        gain = find_beside(self.source, [name + ".gain.mrc" for name in names])
-        config = find_beside(self.source, [name + ".Config.Metadata.xml" for name in names])
+        binning = told.get("ImageBinning", "")
         original: dict[str, Any] = {"seq": self.head}
+        if beside:
+            original["files"] = beside
         if text is not None:
             original["xml"] = text
-        if words:
-            original["metadata"] = words
+        thousands = _positive(told, "Mag")
+        rate = _positive(told, "FrameRate")
         return checked(
             {
                 "timestamp": self._time(0),
-                "frame_time": _inverse(rate),
-                "binning": words.get("HardwareBinning") or None,
-                "dark_file": dark and os.path.basename(dark),
-                "gain_file": gain and os.path.basename(gain),
-                "defect_file": os.path.basename(config) if config and "<BadPixelMap" in (text or "") else None,
+                "frame_time": None if rate is None else 1 / rate,
+                "binning": binning if binning.isdecimal() and int(binning) > 0 else None,
+                "camera": told.get("CameraType"),
+                "voltage": _positive(told, "HT"),
+                "magnification": None if thousands is None else thousands * 1000,
+                "counts_per_electron": _positive(told, "ADUPerElectron"),
+                "dark_file": beside.get("dark"),
+                "gain_file": beside.get("gain"),
+                "defect_file": beside["config"] if "<BadPixelMap" in (text or "") else None,
             },
             original,
         )
@@ -225,17 +218,13 @@ def _config(text: str | None) -> dict[str, str]:
     return {} if info is None else {child.tag: child.attrib["Value"] for child in info if "Value" in child.attrib}
 
 
-def _de_words(raw: bytes | None) -> dict[str, int]:
-    if raw is None or len(raw) < _DE_PLACE + 4 * len(_DE_FIELDS):
-        return {}
-    return dict(zip(_DE_FIELDS, struct.unpack_from(f"<{len(_DE_FIELDS)}i", raw, _DE_PLACE), strict=True))
-
-
-def _inverse(rate: Any) -> float | None:
+def _positive(told: dict[str, str], name: str) -> float | None:
+    """A number; None where it is 0, which says that it was not known."""
     try:
-        return 1 / float(rate)
-    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        found = float(told.get(name, ""))
+    except ValueError:
         return None
+    return found if 1e-300 < found < 1e300 else None
 
 
 def open_frames(source: Bytes, options: FormatOptions) -> SeqFrames:

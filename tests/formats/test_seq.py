@@ -127,6 +127,28 @@ def test_real_halves(celeritas, half):
         assert found["original"]["files"]["metadata"] == f"Movie_00785_{half}.seq.metadata"
 
 
+def first_reference(path, shape):
+    """Its header claims 32766 images: the first is what there is."""
+    return np.frombuffer(path.read_bytes(), "<f4", shape[0] * shape[1], 1024).reshape(shape)
+
+
+def alike(one, other):
+    return np.corrcoef(one.ravel(), other.ravel())[0, 1]
+
+
+def test_frames_lie_as_the_dark_reference_does(celeritas):
+    with mrcz.open(celeritas / "data" / "test.seq") as reader:
+        mean = reader.read().mean(0)
+    dark = first_reference(celeritas / "data" / "test.seq.dark.mrc", (64, 64))
+    assert alike(mean, dark) > 0.99
+    assert max(alike(mean[::-1], dark), alike(mean[:, ::-1], dark), alike(mean[::-1, ::-1], dark)) < 0.6
+    folder = celeritas / "256x256_Prebuffer1"
+    top, bottom = (mrcz.read(next(folder.glob(f"*_{half}_*.seq"))).mean(0) for half in ("Top", "Bottom"))
+    dark = first_reference(folder / "Movie_00785.seq.dark.mrc", (256, 256))
+    assert min(alike(top[::-1], dark[:128]), alike(bottom, dark[128:])) > 0.97
+    assert max(alike(top, dark[:128]), alike(bottom[::-1], dark[128:]), alike(bottom, dark[:128])) < 0.2
+
+
 # The elements that these files have.
 XML = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
 <Configuration>

@@ -11,7 +11,8 @@ Beside a file of a Direct Electron camera there may be ``.dark.mrc``, ``.gain.mr
 ``.metadata``, named after it; they are named in the metadata and never applied unasked. Of the XML the element FileInfo
 is read, and 0 in it is taken for "not known"; what is in the last of them differs too much from file to file. A
 Celeritas camera writes the upper and the lower half of its frames into two files, many halves stacked in an image: they
-are given as they are stored.
+are given as they are stored. In the files that are known the upper half is upside down: ``vstack([top[::-1], bottom])``
+lies as the dark reference does. What its software merges into one file lies as that does, too.
 """
 
 from __future__ import annotations

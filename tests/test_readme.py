@@ -181,6 +181,7 @@ ELSEWHERE = {
     ("commands", "CONTRIBUTING.md"): ".ci/contributing, in a fresh clone",
     ("sh", "CONTRIBUTING.md"): ".ci/run: the linters, the suite and .ci/docs",
     ("mermaid", "docs/architecture.md"): "test_what_the_architecture_names_is_there",
+    ("text", "docs/architecture.md"): "tests/test_journeys.py",
 }
 #: First lines of blocks that are not run, and why.
 NOT_RUN = {

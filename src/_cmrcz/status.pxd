@@ -26,6 +26,9 @@ cdef enum Status:
     UNALIGNED = 20          # blocks end inside a pixel: such a frame must be decoded whole
     BAD_FILTER = 21         # a Blosc 2 filter that is not undone here
     TOO_SHORT = 22          # no codec makes so many pixels of so few bytes
+    RUNS_SHORT = 23         # the bits of an electron-event frame end before its pixels do
+    RUNS_PAST = 24          # a run of empty pixels goes beyond the frame
+    RUNS_REST = 25          # bits that are no padding stand behind the frame's last run
 
 
 # What a failure found and what was expected: the numbers in its message.

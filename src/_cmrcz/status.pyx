@@ -21,6 +21,9 @@ from _cmrcz.status cimport (
     NO_MEMORY,
     PIXEL_RANGE,
     READ_FAILED,
+    RUNS_PAST,
+    RUNS_REST,
+    RUNS_SHORT,
     SHORT_HEADER,
     SHORT_READ,
     TOO_SHORT,
@@ -64,12 +67,15 @@ _TEXT = {
     PIXEL_RANGE: "a pixel is above 15 and does not fit 4 bits; write without pack, or with pack='auto'",
     UNALIGNED: "blocks of {found} bytes end inside a pixel",
     BAD_BLOCK: "block {found} asked of {expected}",
+    RUNS_SHORT: "the runs of empty pixels end at pixel {found}, the frame has {expected}: bytes are missing or damaged",
+    RUNS_PAST: "a run of empty pixels ends at pixel {found}, the frame has {expected}: damaged data",
+    RUNS_REST: "{found} bits are left after the last of the frame's {expected} pixels: damaged data",
 }
 
 #: statuses that mean damaged input, as opposed to a fault of the system or the caller
 DAMAGE = frozenset((SHORT_HEADER, BAD_VERSION, BAD_NBYTES, BAD_CBYTES, BAD_BLOCKSIZE, BAD_TYPESIZE, BAD_TABLE,
                     BAD_STREAM, BAD_CODEC, DECODE_FAILED, BAD_HASH, SHORT_READ, BAD_FLAGS, BAD_FILTER,
-                    TOO_SHORT))
+                    TOO_SHORT, RUNS_SHORT, RUNS_PAST, RUNS_REST))
 RANGE = PIXEL_RANGE
 UNKNOWN_CODEC = BAD_CODEC
 CUT_PIXELS = UNALIGNED

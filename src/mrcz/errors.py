@@ -83,17 +83,17 @@ class MrczError(Exception):
     def __init__(self, message: str = "", *, path: Any = None) -> None:
         super().__init__(message)
         self.message = message
-        self.path = None if path is None else str(path)
+        self.path: str | None = None if path is None else str(path)
 
     def __str__(self) -> str:
         return printable(f"{self.path}: {self.message}" if self.path else self.message)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         # Keyword attributes are state, so that errors cross process boundaries whole.
         return (_rebuild, (type(self), self.args, self.__dict__.copy()))
 
 
-def _rebuild(cls: type[MrczError], args: tuple, state: dict) -> MrczError:
+def _rebuild(cls: type[MrczError], args: tuple[Any, ...], state: dict[str, Any]) -> MrczError:
     error = cls.__new__(cls, *args)
     Exception.__init__(error, *args)
     error.__dict__.update(state)
@@ -109,6 +109,10 @@ class HeaderError(FormatError):
 
     ``recoverable``: with ``permissive=True`` the file opens, and there are frames in it.
     """
+
+    field: str | None
+    found: Any
+    expected: Any
 
     def __init__(
         self,
@@ -133,6 +137,9 @@ class ChunkError(FormatError):
     ``frame`` is its number (None if unknown), ``offset`` the byte of the file where its chunk starts; ``recoverable``:
     other frames may be whole (`mrcz.check.recover`).
     """
+
+    frame: int | None
+    offset: int | None
 
     def __init__(
         self,

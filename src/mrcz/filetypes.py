@@ -104,7 +104,7 @@ def identify(head: bytes) -> str | None:
     return None
 
 
-def plain_name(path: str | os.PathLike) -> str:
+def plain_name(path: str | os.PathLike[str]) -> str:
     """`path` without its ``.gz``, ``.bz2``, ``.xz`` or ``.zst``: ``movie.mrc.gz`` -> ``movie.mrc``."""
     name = os.fspath(path)
     stem, suffix = os.path.splitext(name)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from mrcz.formats import dm
-from mrcz.legacy.background import background_thread
+from mrcz.legacy.background import background_thread, same_arguments
 
 __all__ = ["DMImage", "asyncReadDM4", "async_read_dm4", "readDM4", "read_dm4"]
 
-logger = logging.getLogger("MRCZ")
+logger: logging.Logger = logging.getLogger("MRCZ")
 
 _asyncExecutor = background_thread()
 
@@ -116,7 +116,7 @@ class readDM4:
 
     def __init__(self, filename: str | os.PathLike[str], verbose: bool = False) -> None:
         self.verbose = verbose
-        self.f = None  # no file stays open; kept because the old class had it
+        self.f: None = None  # no file stays open; kept because the old class had it
         self.im: list[DMImage] = []
         for image in dm.read_images(filename, keep=lambda path: _key(path) is not None):
             self.im.append(_convert(image))
@@ -144,6 +144,7 @@ def _convert(image: dm.Image) -> DMImage:
     return result
 
 
+@same_arguments(readDM4)
 def asyncReadDM4(*args: Any, **kwargs: Any) -> Future[readDM4]:
     """:class:`readDM4` on a background thread; its arguments, and a future of its result."""
     return _asyncExecutor.submit(readDM4, *args, **kwargs)

@@ -6,6 +6,7 @@ import json
 import pathlib
 import struct
 import sys
+import types
 from collections import OrderedDict, deque, namedtuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from mrcz import FormatError
 from mrcz.container.extended import decode_extended
-from mrcz.container.metadata import encode_json, pack, unpack
+from mrcz.container.metadata import encode_json, json_part, pack, unpack
 
 # ---- JSON --------------------------------------------------------------------------------------------------------
 
@@ -35,9 +36,17 @@ class Flags(enum.Flag):
     B = 2
 
 
+class Holder:
+    class Kind(enum.Enum):
+        A = (1, 2)
+
+
 class Old:
+    def __init__(self, gives=None):
+        self.gives = {"old": 1} if gives is None else gives
+
     def serialize(self):
-        return {"old": 1}
+        return self.gives
 
 
 def test_json_as_the_old_package_wrote_it():
@@ -77,6 +86,33 @@ def test_damaged_json():
     assert decode_extended("json", b'{"a": 1}' + bytes(8)) == {"a": 1}
 
 
+def test_the_part_that_json_has_a_form_for():
+    """Entries of another kind are left out one by one, also of maps in maps; the rest stays what it is."""
+    data = {
+        "dose": 1.5,
+        "blob": b"x",
+        "array": np.arange(2),
+        ("a", "b"): 1,
+        "mixed": [1, b"x"],
+        "inner": {"blob": b"x", "gain": "ref.mrc", b"k": 1, "deeper": OrderedDict(a=1, b=object())},
+        None: 1,
+        True: 2,
+        7: 3,
+        2.5: 4,
+    }
+    part = json_part(data)
+    assert part.pop("array") is data["array"]
+    assert part == {"dose": 1.5, "inner": {"gain": "ref.mrc", "deeper": {"a": 1}}, None: 1, True: 2, 7: 3, 2.5: 4}
+    assert json.loads(encode_json(json_part(data)))["array"] == [0, 1]
+
+
+def test_json_is_padded_with_blanks():
+    for align in (1, 16, 64):
+        raw = encode_json({"a": 1}, align=align)
+        assert len(raw) % align == 0 and len(raw) - 8 < align and raw.rstrip(b" ") == b'{"a": 1}'
+    assert encode_json({"a": 1}, align=0) == b'{"a": 1}'
+
+
 # ---- MessagePack -------------------------------------------------------------------------------------------------
 
 Point = namedtuple("Point", "x y")
@@ -106,6 +142,7 @@ VALUES = {
     "bool scalar": np.bool_(False),
     "complex64": np.complex64(1j),
     "str scalar": np.str_("abc"),
+    "no text": np.str_(""),
     "bytes scalar": np.bytes_(b"abc"),
     "no bytes": np.bytes_(b""),
     "datetime64": np.datetime64("2026-01-02T03:04:05.678", "ms"),
@@ -116,6 +153,7 @@ VALUES = {
     "time": dt.time(1, 2, 3, 4),
     "timedelta": dt.timedelta(-1, 2, 3),
     "enum": Axis.Y,
+    "enum of a class in a class": Holder.Kind.A,
     "int enum": Level.LOW,
     "flags": Flags.A | Flags.B,
     "no flags": Flags(0),
@@ -137,6 +175,7 @@ ARRAYS = [
     np.arange(6, dtype=">i4").reshape(2, 3),
     np.zeros(3, [("x", "<f4"), ("y", ">i2", (2,)), ("z", [("q", "u1")])]),
     np.zeros(2, np.dtype({"names": ["a", "b"], "formats": ["u1", "f8"], "offsets": [0, 8], "itemsize": 24})),
+    np.zeros(2, [(("a title", "x"), "<f4"), ("y", "u1", (2, 3))]),
     np.empty((0, 5)),
     np.array(5),
     np.arange(10)[::2],
@@ -200,6 +239,40 @@ def test_near_relatives_become_what_they_derive_from():
     assert np.array_equal(unpack(pack(memoryview(b"abc"))), b"abc")
 
 
+@pytest.mark.parametrize(
+    "value",
+    [7, 2**64 - 1, -(2**63), 10**30, 1.5, "text", b"bytes", [1, 2], (1, 2), {1, 2}, frozenset({1}), {"a": 1}, 1j],
+    ids=lambda value: type(value).__name__,
+)
+def test_subclasses_become_the_type_they_derive_from(value):
+    kind = type(value)
+    back = unpack(pack({"x": [type("Mine", (kind,), {})(value)]}))["x"][0]
+    assert (back, type(back)) == (value, kind)
+
+
+@pytest.mark.parametrize(
+    "value", [(1, 2), 5, 10**40, np.float32(1.5), Axis.X, [(1,)], {"x": {1}}, Old((1, 2)), b"x", True]
+)
+def test_what_an_object_gives_may_be_anything_that_is_stored(value):
+    """What `serialize()` returns, and the one value of an array of objects without axes."""
+    expected = value.gives if isinstance(value, Old) else value
+    for holder in (Old(value), np.array(value, object) if not isinstance(value, (tuple, list)) else Old(value)):
+        back = unpack(pack({"x": [holder]}))["x"][0]
+        assert (back, type(back)) == (expected, type(expected))
+    assert np.array_equal(unpack(pack(Old(np.arange(3)))), np.arange(3))
+    for plain in (bytearray(b"abc"), memoryview(b"abc")):
+        assert unpack(pack(Old(plain))) == b"abc"
+    with pytest.raises(TypeError, match="metadata of type object cannot be stored"):
+        pack(Old(object()))
+
+
+def test_what_gives_itself_has_no_end():
+    endless = Old()
+    endless.gives = endless
+    with pytest.raises(ValueError, match="metadata cannot be stored"):
+        pack({"x": endless})
+
+
 def test_other_languages_read_the_plain_part():
     import msgpack
 
@@ -227,6 +300,26 @@ def test_what_cannot_be_stored():
         deep = (deep,)
     with pytest.raises(ValueError, match="64 levels"):
         pack(deep)
+
+
+def test_levels_that_may_lie_in_each_other():
+    """64 of ours, for what is written and what is read."""
+
+    def nested(levels):
+        value: tuple = ()
+        for _ in range(levels):
+            value = (value,)
+        return value
+
+    # The empty tuple is the last, and the metadata around them all are a level, too.
+    deepest = pack(nested(62))
+    assert unpack(deepest) == nested(62)
+    with pytest.raises(ValueError, match="deeper than 64 levels"):
+        pack(nested(63))
+    once = ext(3, b"\x91" + deepest)
+    assert unpack(once) == nested(63)
+    with pytest.raises(FormatError, match="deeper than 64 levels"):
+        unpack(ext(3, b"\x91" + once))
 
 
 def test_failed_pack_leaves_nothing_behind():
@@ -307,6 +400,12 @@ def ext(code: int, payload: bytes) -> bytes:
 def test_crafted_bytes(data):
     with pytest.raises(FormatError):
         unpack(data)
+
+
+@pytest.mark.parametrize("shape", [[-1], [-1, -1], [2.0], ["1"], [[1]], [None]])
+def test_shapes_that_are_none_are_named(shape):
+    with pytest.raises(FormatError, match="an array of shape"):
+        unpack(ext(1, pack(["|u1", shape, b"1"])))
 
 
 def test_names_are_looked_up_and_not_run():
@@ -417,3 +516,76 @@ def test_no_array_without_bytes_claims_anything():
     with pytest.raises(FormatError):
         unpack(ext(1, pack(["|V0", [2**40], b""])))
     assert unpack(pack({"a": np.zeros((0, 2**40), "u1")}))["a"].shape == (0, 2**40)
+
+
+def test_bounds_are_those_that_are_said():
+    raw = pack({"n": 1})
+    assert unpack(raw, limit=len(raw)) == {"n": 1}
+    with pytest.raises(FormatError, match=f"{len(raw)} bytes of metadata, more than the limit of {len(raw) - 1}"):
+        unpack(raw, limit=len(raw) - 1)
+    longest = -(2**14_000 - 1)
+    assert unpack(ext(7, hex(longest).encode())) == longest and unpack(pack(longest)) == longest
+    with pytest.raises(FormatError, match="an integer of 3504 hexadecimal digits"):
+        unpack(ext(7, b"-0x" + b"f" * 3501))
+    with pytest.raises(ValueError, match="an integer of 14001 bits in the metadata: at most 14000"):
+        pack(-(2**14_000))
+    assert unpack(ext(1, pack(["|V0", [256], b""]))).shape == (256,)
+    with pytest.raises(FormatError, match="257 x"):
+        unpack(ext(1, pack(["|V0", [257], b""])))
+
+
+def test_what_offers_an_array_becomes_one():
+    values = np.arange(3, dtype=">i2")
+
+    class Interface:
+        __array_interface__ = values.__array_interface__
+
+    class Array:
+        def __array__(self, dtype=None, copy=None):
+            return values
+
+        tolist = values.tolist
+
+    for offer in (Interface(), Array()):
+        back = unpack(pack({"x": offer}))["x"]
+        assert np.array_equal(back, values) and back.dtype == values.dtype
+    record = np.array([(1, 2.5)], [("n", "i4"), ("x", "f8")])[0]
+    back = unpack(pack([record]))[0]
+    assert (back.shape, back.dtype, back.tobytes()) == ((), record.dtype, record.tobytes())
+    objects = np.array([(1, "a")], [("n", "i4"), ("x", "O")])
+    assert unpack(pack(objects)) == [(1, "a")] and unpack(pack(objects[0])) == (1, "a")
+
+
+def test_json_of_what_offers_an_array():
+    class Interface:
+        __array_interface__ = np.arange(2).__array_interface__
+
+        def tolist(self):
+            return [0, 1]
+
+    data = {"interface": Interface(), "time": dt.time(1, 2), "date": dt.date(2026, 1, 2), "point": Point(1, 2)}
+    assert json.loads(encode_json(data)) == {
+        "interface": [0, 1],
+        "time": "01:02:00",
+        "date": "2026-01-02",
+        "point": [1, 2],
+    }
+    assert json.loads(encode_json({"map": types.MappingProxyType({"a": 1})})) == {"map": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (ext(1, pack(["|O", [1], b"12345678"])), "an array of Python objects"),
+        (ext(1, pack(["<f8", [2], b"12345678"])), "an array of 2 x float64 in 8 bytes"),
+        (ext(2, b"|O\0" + b"12345678"), "a Python object"),
+        (ext(2, b"<f8\0" + b"123"), "a scalar of float64 in 3 bytes"),
+        (ext(3, pack({"a": 1})), "a dict where a list belongs"),
+        (ext(4, b"century 21"), "a time of kind 'century'"),
+        (ext(5, pack([1, "E", "A", 1])), "an Enum member whose names are no text"),
+        (ext(5, pack(["m", "E", None, "x"])), "an Enum member whose names are no text"),
+    ],
+)
+def test_damage_is_told_by_its_name(data, message):
+    with pytest.raises(FormatError, match=message):
+        unpack(data)

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 from _cmrcz import chunk, frames
 from mrcz import HeaderError
 from mrcz.container.modes import (
+    CODEC_NAMES,
     CODEC_NUMBERS,
     MODES,
     PACKED,
@@ -91,6 +92,20 @@ def test_asked_for():
         format_for("float32", byteorder="middle")
 
 
+def test_no_dtype_takes_a_mode_that_does_not_hold_it():
+    """Every dtype with every mode: the standard one, those that can be asked for, and a TypeError for all others."""
+    more = {"uint8": [0, 16, 101], "bool": [101], "complex64": [3]}
+    more |= {dtype: [101] for dtype in ("int8", "int16", "uint16", "int32", "uint32")}
+    for dtype in ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "float16", "float32", "complex64"):
+        taken = [format_for(dtype).mode, *more.get(dtype, [])]
+        for mode in MODES:
+            if mode in taken:
+                assert format_for(dtype, mode=mode).mode == mode
+            else:
+                with pytest.raises(TypeError, match=f"does not hold {dtype} pixels|takes integers, not {dtype}"):
+                    format_for(dtype, mode=mode)
+
+
 def test_packed():
     pixels = format_for("uint16", packed=True, max_value=15)
     assert (pixels.mode, pixels.packed, pixels.dtype.str) == (101, True, "|u1")
@@ -145,6 +160,21 @@ def test_complex_int16():
             pairs.to_stored(np.array([[bad]], np.complex64))
 
 
+@pytest.mark.parametrize(
+    ("mode", "bits"),
+    {0: 8, 1: 16, 2: 32, 3: 32, 4: 64, 6: 16, 7: 32, 8: 32, 12: 16, 16: 24, 101: 4}.items(),
+)
+def test_bytes_of_a_frame(mode, bits):
+    """By the standard's table, and as many as the array has that it is made of."""
+    pixels = format_of_mode(mode)
+    assert pixels.frame_nbytes(6, 10) == 60 * bits // 8
+    assert np.empty(pixels.stored_shape(6, 10), pixels.stored).nbytes == 60 * bits // 8
+    assert pixels.frame_nbytes(3, 1) == (3 if bits == 4 else 3 * bits // 8)
+    assert pixels.from_stored(np.zeros(pixels.stored_shape(2, 3, 4), pixels.stored)).shape == pixels.array_shape(
+        2, 3, 4
+    )
+
+
 def test_nothing_is_copied_without_need(rng):
     pixels = format_of_mode(2)
     frame = rng.random((3, 4), np.float32)
@@ -183,6 +213,12 @@ def test_values_are_hashable_and_equal():
 
 
 # ---- the numbers of the core -------------------------------------------------------------------------------------
+
+
+def test_numbers_are_those_of_the_specification():
+    names = ["blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd"]
+    assert [CODEC_NAMES.get(number) for number in range(8)] == [None, *names, None]
+    assert [CODEC_NUMBERS[name] for name in names] == [1, 2, 3, 4, 5, 6]
 
 
 def test_numbers_are_those_of_the_core():

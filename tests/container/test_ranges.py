@@ -48,3 +48,31 @@ def test_plan_of_everything_is_one_read():
 def test_plan_follows_the_file_not_the_frame_numbers():
     index = FrameIndex([2000, 1024, 1500], [100, 476, 500])
     assert plan_reads(index) == [(1024, 2100, (1, 2, 0))]
+
+
+def test_what_is_merged_if_nothing_is_said():
+    """Chunks that touch, up to 64 MiB; a gap of one byte, or a byte more, is another read."""
+    half = 32 << 20
+    assert [part.frames for part in plan_reads(FrameIndex.from_sizes([half, half, 16], 1024))] == [(0, 1), (2,)]
+    assert [part.frames for part in plan_reads(FrameIndex.from_sizes([half, half + 1], 1024))] == [(0,), (1,)]
+    assert [part.frames for part in plan_reads(FrameIndex([1024, 1045], [20, 20]))] == [(0,), (1,)]
+
+
+def test_bounds_of_a_read_are_inclusive():
+    index = FrameIndex([1000, 1100, 1220], [100, 100, 50])
+    for gap, size, groups in (
+        (0, 200, [(0, 1), (2,)]),
+        (0, 199, [(0,), (1,), (2,)]),
+        (19, 999, [(0, 1), (2,)]),
+        (20, 999, [(0, 1, 2)]),
+        (20, 270, [(0, 1, 2)]),
+        (20, 269, [(0, 1), (2,)]),
+    ):
+        plan = plan_reads(index, max_gap=gap, max_size=size)
+        assert [part.frames for part in plan] == groups, (gap, size)
+        assert [part.size for part in plan] == [part.stop - part.start for part in plan]
+
+
+def test_a_chunk_within_another_is_read_with_it():
+    """As a hostile index may say: the read ends where the longer one does."""
+    assert plan_reads(FrameIndex([1024, 1030], [100, 16])) == [(1024, 1124, (0, 1))]

@@ -46,3 +46,29 @@ def test_nan_is_no_pixel():
 def test_sums_without_an_end_are_not_computed():
     assert total_stats(np.array([frame_moments(np.array([[1.0, np.inf]]))])) is None
     assert total_stats(np.array([frame_moments(np.full((2, 2), 1e200))])) is None
+
+
+def test_one_pixel_has_statistics():
+    moments = np.array([frame_moments(np.array([[7]], np.uint8))])
+    assert moments.tolist() == [[7, 7, 7, 49, 1]]
+    assert frame_stats(moments).tolist() == [[7, 7, 7, 0]] and total_stats(moments) == (7, 7, 7, 0)
+    assert moments_of(frame_stats(moments), 1).tolist() == moments.tolist()
+
+
+def test_frames_count_by_their_pixels():
+    """Two frames of unequal counts (NaN apart): the mean of all pixels, not of the means."""
+    few, many = np.array([[1.0, np.nan], [np.nan, np.nan]]), np.array([[5.0, 5.0], [5.0, np.nan]])
+    moments = np.array([frame_moments(few), frame_moments(many)])
+    assert total_stats(moments) == (1, 5, 4, pytest.approx(math.sqrt(3)))
+    nothing = frame_moments(np.full((2, 2), np.nan))
+    mixed = frame_stats(np.array([nothing, frame_moments(few)]))
+    assert mixed[1].tolist() == [1, 1, 1, 0] and np.isnan(mixed[0, 2])
+
+
+def test_rounding_makes_no_negative_variance():
+    frame = np.full((3, 3), 0.1)
+    moments = np.array([frame_moments(frame)])
+    assert frame_stats(moments)[0, 3] == pytest.approx(0, abs=1e-8) and total_stats(moments)[3] == pytest.approx(
+        0, abs=1e-8
+    )
+    assert total_stats(np.array([[1, 1, 3, 2.9, 3]])) == (1, 1, 1, 0)  # 2.9 where 3 would be exact

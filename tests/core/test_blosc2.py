@@ -352,7 +352,7 @@ def test_no_module_of_the_core_can_ask_for_another_program_library_or_file():
     nm = shutil.which("nm")
     if nm is None:
         pytest.skip("nm is not installed")
-    names = "chunk correcting decode delivery encode events hashing header kernel_table method outlier pixel_types"
+    names = "chunk correcting decode delivery eer encode events hashing header kernel_table method outlier pixel_types"
     names += " pixels reading screening session settings status streams summing surroundings threads writing"
     modules = [importlib.import_module(f"_cmrcz.{name}") for name in names.split()]
     known = {name for name in sys.modules if name.startswith("_cmrcz.")}

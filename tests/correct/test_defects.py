@@ -172,6 +172,17 @@ def test_a_gain_stack_is_averaged_and_one_that_does_not_fit_is_refused(tmp_path)
         load_image(tmp_path / "junk.npy")
 
 
+def test_a_packed_tiff_comes_with_its_rows_as_stored(tmp_path, rng):
+    tifffile = pytest.importorskip("tifffile")
+    gain = rng.uniform(0.5, 2, (8, 12)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "g.tif", gain, compression="zstd", predictor=3, tile=(16, 16))
+    assert np.array_equal(load_image(tmp_path / "g.tif"), gain)
+    assert np.array_equal(load_gain(tmp_path / "g.tif", flip_y=True), mrcz.read(tmp_path / "g.tif")[0])
+    tifffile.imwrite(tmp_path / "c.tif", np.zeros((8, 12, 3), np.uint8), photometric="rgb")
+    with pytest.raises(FormatError, match=r"c\.tif: an image in colours"):
+        load_image(tmp_path / "c.tif")
+
+
 def test_junk_tiff(tmp_path):
     (tmp_path / "junk.gain").write_bytes(b"no TIFF at all")
     with pytest.raises(FormatError, match=r"junk\.gain"):

@@ -381,3 +381,26 @@ def test_what_a_mean_is_kept_as(dtype, kept):
     assert np.array_equal(stored, mean.astype(stored.dtype))
     if dtype.kind in "iu":
         assert [int(value) for value in stored[0]] == [int(value) for value in mean[0]]
+
+
+def test_numbers_of_frames_that_are_not_one_for_each_mean(rng):
+    means = rng.poisson(40, (4, 8, 8))
+    with pytest.raises(ValueError, match="frames has 3 numbers, expected one for each mean, and there is a mean 4"):
+        koma_references(means, 1, frames=[10] * 3)
+    with pytest.raises(ValueError, match="frames has more numbers than there are means, 4"):
+        koma_references(means, 1, frames=[10] * 5)
+    assert len(koma_references(means, 1, frames=iter([10] * 4))) == 4
+
+
+@pytest.mark.parametrize("name", ["means", "weights", "positions"])
+def test_a_state_that_lacks_a_mean_says_so(rng, name):
+    koma = Koma(1)
+    for mean in rng.poisson(40, (4, 8, 8)):
+        koma.push(mean, frames=10)
+    state = koma.to_dict()
+    assert Koma.from_dict(state).pushed == 4
+    kept = len(state[name])
+    state[name] = state[name][:-1]
+    with pytest.raises(ValueError, match=r"saved means, .* weights and .* positions") as caught:
+        Koma.from_dict(state)
+    assert f"{kept - 1} " in str(caught.value) and f"{kept} " in str(caught.value)

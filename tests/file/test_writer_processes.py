@@ -101,6 +101,35 @@ def test_no_child_touches_the_file_of_its_parent(tmp_path, how):
 
 
 @forks
+@pytest.mark.parametrize("ending", ["close", "abort"])
+def test_a_child_that_closes_gives_its_descriptor_back(tmp_path, ending):
+    script = """
+    w = mrcz.open(path, "w")
+    w.append(a[0])
+    number = os.fork()
+    if number == 0:
+        before = os.dup(0)
+        os.close(before)
+        names = [fd for fd in range(before) if is_open(fd)]
+        getattr(w, ending)()
+        os._exit(0 if len([fd for fd in names if is_open(fd)]) == len(names) - 1 else 1)
+    code = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+    w.close()
+    sys.exit(code)
+    """
+    is_open = """
+    def is_open(fd):
+        try:
+            os.fstat(fd)
+        except OSError:
+            return False
+        return True
+    """
+    run(tmp_path, textwrap.dedent(is_open) + textwrap.dedent(script), ending)
+    assert len(mrcz.read(tmp_path / "a.mrcz")) == 1
+
+
+@forks
 def test_a_child_that_is_forked_while_a_thread_appends(tmp_path):
     """It inherits a turn that is somebody else's; it must not wait for it."""
     script = """

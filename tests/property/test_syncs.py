@@ -109,6 +109,30 @@ def test_what_was_closed_is_on_disk_to_the_byte(tmp_path, disk, suffix, mode, ac
     assert last is not None
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="memory cannot be told to forget a file")
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("back", [False, True])
+def test_a_copy_is_synced_once_before_its_name_and_once_more_to_be_read_back(tmp_path, monkeypatch, check, back):
+    """What is compared has gone to the disk, and memory has forgotten it; without a check one fsync is enough."""
+    mrcz.write(tmp_path / "a.mrc", FRAMES)
+    os.utime(tmp_path / "a.mrc", (1e9, 1e9))  # so old that nobody can have written to it since
+    source, new, convert = "a.mrc", "b.mrcz", mrcz.compress
+    if back:
+        mrcz.compress(tmp_path / source, tmp_path / "b.mrcz")
+        source, new, convert = "b.mrcz", "c.mrc", mrcz.decompress
+    done, fsync, forget = [], whole.Disk.fsync, os.posix_fadvise
+    monkeypatch.setattr(whole.Disk, "fsync", lambda disk, fd: (done.append("sync"), fsync(disk, fd)))
+    monkeypatch.setattr(os, "posix_fadvise", lambda *given: (done.append("forget"), forget(*given)))
+    for name in ("rename_new", "sync_folder"):
+        call = getattr(whole.Disk, name)
+        monkeypatch.setattr(
+            whole.Disk, name, lambda disk, *given, name=name, call=call: (done.append(name), call(disk, *given))[1]
+        )
+    convert(tmp_path / source, tmp_path / new, check=check)
+    # The folder is synced by an fsync too.
+    assert done == ["sync", "forget"] * check + ["sync", "rename_new", "sync_folder", "sync"]
+
+
 def test_what_was_edited_is_on_disk_to_the_byte(tmp_path, disk):
     for suffix in (".mrc", ".mrcz"):
         path = tmp_path / f"a{suffix}"

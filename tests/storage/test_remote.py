@@ -22,7 +22,7 @@ from mrcz import MissingDependencyError
 from mrcz.container.chunks import xxh64
 from mrcz.errors import RemoteError
 from mrcz.storage.http import Limits
-from mrcz.storage.remote import RemoteSource
+from mrcz.storage.remote import RemoteSource, is_url
 
 HERE = str(Path(__file__).parents[1])
 
@@ -462,3 +462,138 @@ def test_a_file_system_that_gives_the_whole_file(away, folder, monkeypatch):
     with pytest.raises(RemoteError, match=rf"the whole file came, {len(data)} bytes.*download it"):
         source.read(10, 20)
     source.close()
+
+
+# --- one source by itself ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("https://host/a.mrcz", True),
+        ("s3://bucket/a.mrcz", True),
+        ("zip://a.mrcz::https://host/a.zip", True),
+        ("simplecache::https://host/a.mrcz", True),
+        (r"C:\data\a.mrcz", False),
+        ("C://data/a.mrcz", False),
+        ("folder/https://a", False),
+        ("a:b.mrcz", False),
+        (Path("https://host/a"), False),
+        (b"https://host/a", False),
+    ],
+)
+def test_what_is_a_url(path, is_one):
+    assert is_url(path) is is_one
+
+
+CONTENT = bytes(range(200))
+
+
+@pytest.fixture
+def asked(away, monkeypatch):
+    """A small file, and the ranges that were asked for."""
+    found = []
+    original = Away.cat_file
+
+    def cat_file(self, path, start=None, end=None, **kwargs):
+        found.append((start, end))
+        return original(self, path, start=start, end=end, **kwargs)
+
+    monkeypatch.setattr(Away, "cat_file", cat_file)
+    Away().pipe("/small", CONTENT)
+    yield found
+    Away().rm("/small")
+
+
+def test_a_small_file_that_comes_whole_is_kept(asked):
+    source = RemoteSource("away://small")
+    assert not source.knows_size and source.remote and source.fd is None
+    assert source.read(0, 4096) == CONTENT and source.knows_size and source.size == 200
+    assert source.read(190, 4096) == CONTENT[190:] and source.read_ranges([(3, 5), (7, 9)]) == [b"\3\4", b"\7\x08"]
+    assert source.read(5, -1) == b"" == source.read(200, 10)
+    assert asked == [(0, 4096)]
+    source.close()
+    for call in (lambda: source.read(0, 1), lambda: source.read_ranges([(0, 1), (1, 2)]), lambda: source.read(0, 0)):
+        with pytest.raises(ValueError, match="away://small is closed"):
+            call()
+
+
+def test_an_answer_that_ends_says_how_large_the_file_is(asked):
+    source = RemoteSource("away://small")
+    assert source.read(0, 100) == CONTENT[:100] and not source.knows_size  # it may go on
+    assert source.read(150, 100) == CONTENT[150:] and source.knows_size and source.size == 200
+    assert source.read(0, 300) == CONTENT  # known to be shorter: not taken for another file
+    assert source.read(0, 200) == CONTENT and len(asked) == 4
+    source = RemoteSource("away://small")
+    assert source.read(200, 50) == b"" and not source.knows_size  # begins behind the end: nobody knows how far
+    assert source.read_ranges([(100, 120), (190, 250)]) == [CONTENT[100:120], CONTENT[190:]] and source.size == 200
+
+
+def test_a_file_that_becomes_another(asked):
+    for change in (CONTENT[:150], CONTENT + CONTENT):
+        source = RemoteSource("away://small")
+        assert source.size == 200
+        Away().pipe("/small", change)
+        with pytest.raises(RemoteError, match="changed at the server while it was read"):
+            if len(change) < 200:
+                source.read(140, 20)
+            else:
+                source.read(0, 4096)
+        Away().pipe("/small", CONTENT)
+        source.close()
+
+
+def test_another_process_has_a_connection_of_its_own(asked):
+    """As after a fork: the event loop of a file system is a thread, and threads are not inherited."""
+    source = RemoteSource("memory://small")
+    files = source._fs
+    source._pid = -1
+    assert source.read(3, 2) == b"\3\4" and source._fs is not files
+    mine = source._fs
+    assert source.read(5, 2) == b"\5\6" and source._fs is mine
+
+
+def test_options_stay_those_of_the_caller(asked):
+    options = {}
+    source = RemoteSource("away://small", options)
+    source._pid = -1
+    assert source.read(0, 1) == b"\0" and options == {}
+    options = {"read_timeout": 3.0, "whole_bytes": 99}
+    source = RemoteSource("http://localhost:1/small", options)
+    assert (source._limits.read_timeout, source._limits.whole_bytes) == (3, 99)
+    assert options == {"read_timeout": 3.0, "whole_bytes": 99}
+    assert RemoteSource("away://small")._limits == Limits()
+
+
+def test_a_password_is_in_no_message(monkeypatch):
+    source = RemoteSource("http://me:secret@localhost:1/a.mrcz")
+    assert source.name == "http://me:***@localhost:1/a.mrcz"
+    assert RemoteSource("http://localhost:1/a:b@c").name == "http://localhost:1/a:b@c"
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(MissingDependencyError) as info:
+        RemoteSource("http://me:secret@localhost:1/a.mrcz")
+    assert "secret" not in str(info.value) and "me:***@" in str(info.value)
+
+
+class Refused(Exception):
+    def __init__(self, response=None, status=None):
+        self.response, self.status = response, status
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Refused(), Refused("InvalidRange"), Refused({}), Refused({"Error": {"Code": "NoSuchKey"}}), Refused(status=404)],
+)
+def test_only_a_range_behind_the_end_is_nothing(asked, error):
+    source = RemoteSource("away://small")
+    Away.error = error
+    with pytest.raises(Refused):
+        source.read(300, 10)
+    with pytest.raises(Refused):
+        source.read_ranges([(300, 310), (320, 330)])
+    Away.error = Refused({"Error": {"Code": "416"}})
+    assert source.read(300, 10) == b""
+    Away.error = FileNotFoundError("gone")
+    Away.error.__cause__ = Refused(status=416)
+    with pytest.raises(FileNotFoundError):
+        source.read(300, 10)

@@ -3,6 +3,9 @@
 `plan` only looks at names and at what exists; `run` does the work. Between the two stands a list of picklable `Job`
 objects that can be printed, sorted, cut in pieces or sent elsewhere. A file that fails is a `Result` that says why; it
 never stops the others.
+
+This is the public name of it, for programs (docs/tutorials/archive.md): one import has all they need, and what is in
+which room may change. Inside the package the rooms are imported themselves.
 """
 
 from mrcz.archive.jobs import Job, Result, error_text

@@ -60,10 +60,10 @@ class Result(AnyResult):
     error : str or None
         Why it was skipped, refused or failed.
     reason : str
-        The same as one of few words, so that whoever shows it can say what helps: ``"exists"``, ``"exists, empty"``,
-        ``"same destination"``, ``"its own destination"``, ``"an input"``, ``"of another source"``, ``"another file"``
-        (which stands there), ``"contradictory"``, ``"trailing bytes"``, ``"damaged source"``, ``"damaged frame"``;
-        empty where there is no such word.
+        The same as one of few words, so that whoever shows it can say what helps: ``"directory"``, ``"exists"``,
+        ``"exists, empty"``, ``"same destination"``, ``"its own destination"``, ``"an input"``,
+        ``"of another source"``, ``"another file"`` (which stands there), ``"contradictory"``, ``"trailing bytes"``,
+        ``"damaged source"``, ``"damaged frame"``; empty where there is no such word.
     damaged : bool
         The error is in the bytes of the file (a `FormatError`), not in the disk or the command.
     plain_bytes, stored_bytes : int

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mrcz.archive.jobs import Job, Result
-from mrcz.archive.walk import LeftOut, expand
+from mrcz.archive.walk import DIRECTORY, LeftOut, expand
 from mrcz.check.origin import Overwrite
 from mrcz.container.names import compressed_name, old_compressed_name, restored_name
 from mrcz.errors import FormatWarning, MrczError
@@ -90,7 +90,8 @@ def plan(
     refused: list[Result] = []
     for path, relative, problem in found:
         if problem is not None:
-            refused.append(Result(action, path, None, "refused", problem))
+            reason = "directory" if problem == DIRECTORY else ""
+            refused.append(Result(action, path, None, "refused", problem, reason))
             continue
         if places.named_before(path):
             left_out.append(LeftOut(path, "named before"))  # by a pattern and a directory, or a link beside its file

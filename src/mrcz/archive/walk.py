@@ -14,11 +14,14 @@ from mrcz.errors import system_error
 from mrcz.filetypes import MRC_SUFFIXES, plain_name
 from mrcz.storage.remote import is_url
 
-__all__ = ["SET_ASIDE", "UNFINISHED", "LeftOut", "expand", "walk"]
+__all__ = ["DIRECTORY", "SET_ASIDE", "UNFINISHED", "LeftOut", "expand", "walk"]
 
 #: Why a temporary file of ours, or an original that was set aside, is left out of a walk (`LeftOut.reason`).
 UNFINISHED = "unfinished"
 SET_ASIDE = "original set aside"
+
+#: What is wrong with a directory among the inputs, unless ``recursive=True`` takes the files in it.
+DIRECTORY = "is a directory"
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def expand(
     relative : str
         Where the file belongs below an output directory: its name, or its path below the directory searched.
     problem : str or None
-        Why this name gives nothing. A folder that cannot be entered is one.
+        Why this name gives nothing: `DIRECTORY`, say. A folder that cannot be entered is one.
     """
     for item in inputs:
         name = os.fspath(item)
@@ -76,7 +79,7 @@ def expand(
             if not stat.S_ISDIR(mode):
                 yield name, os.path.basename(name), _special(mode)
             elif not recursive:
-                yield name, os.path.basename(name), "is a directory; -r takes the files in it"
+                yield name, os.path.basename(name), DIRECTORY
             else:
                 empty = True
                 for path, problem in walk(name, partial(_taken, suffixes, [] if left_out is None else left_out)):

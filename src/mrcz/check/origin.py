@@ -90,7 +90,13 @@ def origin(reader: Reader) -> Origin | None:
 
 
 def is_archive_of(
-    archive: str | os.PathLike[str], source: str | os.PathLike[str], *, check: bool = False, **reading: Any
+    archive: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    *,
+    check: bool = False,
+    permissive: bool = False,
+    signed_bytes: bool | None = None,
+    n_threads: int | None = None,
 ) -> str | None:
     """Whether a compressed file holds `source`: None if it does, else why not.
 
@@ -102,15 +108,18 @@ def is_archive_of(
     archive, source : path
     check : bool
         Compare pixels and headers in any case.
-    **reading
-        permissive, signed_bytes, n_threads: how the source is read, as `mrcz.open` takes them.
+    permissive, signed_bytes, n_threads
+        How the source is read, as `mrcz.open` takes them.
 
     Raises
     ------
     FormatError
         One of them is damaged.
     """
-    with Reader(archive, n_threads=reading.get("n_threads")) as old, Reader(source, **reading) as mine:
+    with (
+        Reader(archive, n_threads=n_threads) as old,
+        Reader(source, permissive=permissive, signed_bytes=signed_bytes, n_threads=n_threads) as mine,
+    ):
         if not old.is_compressed:
             return "is no compressed file"
         known = origin(old)
@@ -158,9 +167,9 @@ def other_source(old: Reader, mine: Origin | None, reader: Reader) -> str | None
     return f"holds something else{what}: {found.differences[0] if found.differences else 'its name differs'}"
 
 
-def opened(fd: int, name: str | os.PathLike[str], **options: Any) -> Reader:
+def opened(fd: int, name: str | os.PathLike[str], *, n_threads: int | None = None) -> Reader:
     """A Reader of an open file, whatever name it has by now."""
-    return Reader(FileSource(os.fdopen(os.dup(fd), "rb"), os.fspath(name)), **options)
+    return Reader(FileSource(os.fdopen(os.dup(fd), "rb"), os.fspath(name)), n_threads=n_threads)
 
 
 def replacing(overwrite: Overwrite) -> bool | Judge:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import warnings
@@ -16,6 +17,7 @@ from mrcz.container.chunks import CHUNK_HEADER_SIZE, parse_chunk_header, xxh64
 from mrcz.container.footer import Footer, UnknownFooter, find_footer, load_footer
 from mrcz.container.header.header import Header, claimed_nbytes
 from mrcz.errors import FormatError, FormatWarning
+from mrcz.file.changing import changed_header
 from mrcz.file.growing import GrowingFile
 from mrcz.file.original import Progress
 from mrcz.file.salvage import decoded, measured
@@ -152,11 +154,11 @@ def _plain_header(source: Any) -> Header | None:
     """The header of a file that is not compressed; None for all others, damaged headers among them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FormatWarning)
+        footer = None
         try:
             header = Header.parse(source.read(0, 1024), file_size=source.size, permissive=True)
-            footer = load_footer(source.read, source.size)
-        except UnknownFooter:
-            footer = None
+            with contextlib.suppress(UnknownFooter):
+                footer = load_footer(source.read, source.size)
         except FormatError:
             return None
     # A footer belongs to a compressed file, whatever its header has become.
@@ -210,6 +212,7 @@ def _copy_plain(
         codec="none",
         pack=pixels.packed,
         header=header,
+        kind="stack" if header.kind == "volume stack" and not volumes else None,
         extended_header=extended,
         overwrite=replacing(overwrite),
         mrc_mode=header.mode if header.mode in (0, 3, 16) and not pixels.packed else None,
@@ -236,7 +239,8 @@ class _Recovering:
     """One recovery: header, footer, frames, new file."""
 
     def __init__(self, source: Any, path: str, overwrite: Overwrite, progress: Progress | None) -> None:
-        self.source, self.path, self.overwrite, self.progress = source, path, overwrite, progress
+        self.source, self.path, self.progress = source, path, progress
+        self.overwrite: Overwrite = overwrite
         self.notes: list[str] = []
         self.lost: list[Lost] = []
         self.size = source.size
@@ -459,7 +463,7 @@ class _Recovering:
 
 def _with_sections(header: Header, fields: dict[str, Any], n: int) -> Header:
     """A header with these fields and n sections of the same pixel size; a volume that was its whole cell is that
-    again."""
+    again, and volumes of which one is incomplete are a stack."""
     if header.kind == "volume" and header.mz == int(header["nz"]):
         kept = "mrcz_mz" if int(header["mrcz_mz"]) > 0 else "mz" if int(header["mz"]) > 0 else None
         fields |= {} if kept is None else {kept: n}
@@ -468,6 +472,8 @@ def _with_sections(header: Header, fields: dict[str, Any], n: int) -> Header:
     if before > 0 and after > 0 and before != after:
         x, y, z = header["cella"]  # its edge was that of all sections
         new = new.replace(cella=(x, y, z * before / after))
+    if header.kind == "volume stack" and n % header.mz:
+        new = changed_header(new, kind="stack")  # as the Writer calls sections that are no whole volumes
     return new
 
 

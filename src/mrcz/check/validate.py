@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from mrcz.check.result import Result
 from mrcz.container.chunks import FRAME_MAX
 from mrcz.container.header.header import Header
-from mrcz.container.header.layout import HEADER_DTYPE, STAMPS, default_mz
+from mrcz.container.header.layout import PLACES, STAMPS, default_mz
 from mrcz.errors import FormatError, FormatWarning
 from mrcz.file.original import Progress, blocks, plain_header
 from mrcz.file.reader import Reader
@@ -115,9 +115,8 @@ class _Judge:
         self.notes: list[str] = []
 
     def problem(self, field: str, found: Any, expected: str, advice: str, byte: int | None = None) -> None:
-        fields: Mapping[str, Any] = HEADER_DTYPE.fields or {}
         if byte is None:
-            byte = fields[field.lower()][1]
+            byte = PLACES[field.lower()]
         self.problem_text(f"{field} (byte {byte}) is {found}, expected {expected}: {advice}")
 
     def problem_text(self, text: str) -> None:
@@ -186,15 +185,15 @@ class _Judge:
                     field.upper(),
                     header[field],
                     "at least 1",
-                    "without a sampling there is no pixel size; `mrcz header --set pixel-size=` sets both",
+                    "without a sampling there is no pixel size; `edit_header(path, pixel_size=...)` sets both",
                 )
         for field, byte, what in (("CELLA", 40, "edges"), ("CELLB", 52, "angles")):
             for i, value in enumerate(header[field.lower()]):
                 axis = "xyz"[i] if what == "edges" else ("alpha", "beta", "gamma")[i]
                 if not (math.isfinite(value) and value >= 0 and (what == "edges" or value < 180)):
                     limit = "a finite number of Å, 0 or more" if what == "edges" else "0 to 180 degrees"
-                    way = "pixel-size=" if what == "edges" else "cellb=90,90,90"
-                    self.problem(f"{field} {axis}", value, limit, f"`mrcz header --set {way}` sets it", byte + 4 * i)
+                    way = "pixel_size=..." if what == "edges" else "cellb=(90, 90, 90)"
+                    self.problem(f"{field} {axis}", value, limit, f"`edit_header(path, {way})` sets it", byte + 4 * i)
         if header["cella"] == (0, 0, 0):
             self.notes.append("the pixel size is not given (CELLA, byte 40, is 0)")
         if header["cellb"] == (0, 0, 0):
@@ -205,7 +204,7 @@ class _Judge:
                     f"ORIGIN {'xyz'[i]}",
                     value,
                     "a finite number of Å",
-                    "`mrcz header --set origin=` sets it",
+                    "`edit_header(path, origin=...)` sets it",
                     196 + 4 * i,
                 )
         axes = [header[name] for name in ("mapc", "mapr", "maps")]
@@ -214,7 +213,7 @@ class _Judge:
                 "MAPC, MAPR, MAPS",
                 axes,
                 "1, 2, 3 in some order",
-                "`mrcz header --set mapc=1 --set mapr=2 --set maps=3` sets them",
+                "`edit_header(path, mapc=1, mapr=2, maps=3)` sets them",
                 64,
             )
 
@@ -222,21 +221,21 @@ class _Judge:
         ispg, mz, nz = header["ispg"], header["mz"], header["nz"]
         if not (0 <= ispg <= 230 or 401 <= ispg <= 630):
             self.problem(
-                "ISPG", ispg, "0 to 230, or 401 to 630 for a stack of volumes", "`mrcz header --set kind=` sets it"
+                "ISPG", ispg, "0 to 230, or 401 to 630 for a stack of volumes", "`edit_header(path, kind=...)` sets it"
             )
         elif header.kind == "volume stack" and mz > 0 and nz % mz:
             self.problem(
                 "MZ",
                 mz,
                 f"a divisor of NZ = {nz} for a stack of volumes",
-                "`mrcz header --set 'kind=volume stack' --set mz=` sets it",
+                "`edit_header(path, kind='volume stack', mz=...)` sets it",
             )
         elif header.kind in ("image", "stack") and mz > 1:
             self.problem(
                 "MZ",
                 mz,
                 "1 for images (ISPG 0)",
-                f"`mrcz header --set kind={'volume' if mz == nz else 'stack'}` makes ISPG and MZ agree",
+                f"`edit_header(path, kind={'volume' if mz == nz else 'stack'!r})` makes ISPG and MZ agree",
             )
         elif header.kind == "volume" and mz > 0 and mz != default_mz("volume", nz):
             self.notes.append(f"MZ {mz} differs from NZ {nz}: the volume is part of a cell, or more than one")
@@ -244,7 +243,7 @@ class _Judge:
     def _marks(self, header: Header) -> None:
         raw = header.tobytes()
         if raw[208:212] != b"MAP ":
-            self.problem("MAP", raw[208:212], "b'MAP '", "`mrcz header --set map=MAP` sets it")
+            self.problem("MAP", raw[208:212], "b'MAP '", "`edit_header(path, map='MAP')` sets it")
         stamp = STAMPS.get(raw[212:214])
         if stamp != header.byteorder:
             right = "44 44 00 00" if header.byteorder == "<" else "11 11 00 00"
@@ -252,15 +251,17 @@ class _Judge:
                 "MACHST",
                 raw[212:216].hex(" "),
                 f"{right} for the byte order of this file",
-                f"`mrcz header --set machst={right.replace(' ', '')}` sets it",
+                f"`edit_header(path, machst={bytes.fromhex(right)!r})` sets it",
             )
         if header["nversion"] not in (20140, 20141):
-            self.problem("NVERSION", header["nversion"], "20140 or 20141", "`mrcz header --set nversion=20141` sets it")
+            self.problem(
+                "NVERSION", header["nversion"], "20140 or 20141", "`edit_header(path, nversion=20141)` sets it"
+            )
 
     def _labels(self, header: Header) -> None:
         filled = [bool(label.strip()) for label in header["label"]]  # as mrcfile counts
         n = sum(filled)
-        way = f"`mrcz header --set nlabl={n}`"
+        way = f"`edit_header(path, nlabl={n})`"
         if header["nlabl"] != n:
             self.problem("NLABL", header["nlabl"], f"{n}, the labels with text", f"{way} sets it")
         if not all(filled[:n]):
@@ -282,7 +283,7 @@ class _Judge:
                 "EXTTYP",
                 exttyp,
                 f"one of {', '.join(t.decode() for t in _EXTTYPS)} for {nsymbt} bytes",
-                "`mrcz header --set exttyp=` sets it" + (" (CCP4: symmetry records)" if nsymbt % 80 == 0 else ""),
+                "`edit_header(path, exttyp=...)` sets it" + (" (CCP4: symmetry records)" if nsymbt % 80 == 0 else ""),
             )
         elif exttyp == b"CCP4" and nsymbt % 80:
             self.problem("NSYMBT", nsymbt, "a multiple of 80 for CCP4 records", "the last record is cut")
@@ -344,7 +345,7 @@ class _Judge:
             self._stats_problem("DMEAN", mean, f"{found.mean:.6g}, as the pixels have it")
 
     def _stats_problem(self, field: str, found: float, expected: str) -> None:
-        self.problem(field, f"{found:.9g}", expected, "`mrcz header --set statistics=compute` mends it")
+        self.problem(field, f"{found:.9g}", expected, "`edit_header(path, statistics='compute')` mends it")
 
 
 @dataclass
@@ -375,7 +376,7 @@ def _totals(reader: Reader, progress: Progress | None) -> _Totals:
                 totals.high = max(totals.high, float(frame.max()))
             wide = frame.astype(np.complex128 if frame.dtype.kind == "c" else np.float64)
             with np.errstate(invalid="ignore", over="ignore"):
-                own = wide.mean()
+                own: Any = wide.mean()
                 wide -= own
                 own_squares = float((wide.real**2).sum() + ((wide.imag**2).sum() if wide.dtype.kind == "c" else 0.0))
                 # Chan, Golub and LeVeque 1979: means and squares of parts add up to those of the whole.

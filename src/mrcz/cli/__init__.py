@@ -85,8 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_streams()
     # "Å", or a file name in an encoding of its own, is no reason to stop on a terminal that cannot show it.
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+        reconfigure = getattr(stream, "reconfigure", None)  # not of what stands in for a stream
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
     with streams() as out:
         try:
             with _signals(), _notes():
@@ -129,12 +130,14 @@ def _open_streams() -> None:
 
 
 def _run(arguments: list[str], out: Any) -> int:
+    module: Any = None
+    modules: dict[str, Any]
     # c-mrcz knows no commands, only options.
     if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
         from mrcz.cli import cmrcz
 
         parser = Parser(prog="mrcz", description=cmrcz.HELP)
-        module: Any = cmrcz
+        module, modules = cmrcz, {}
         command = next((name for name in arguments if name in COMMANDS), None)
         if command and "-i" not in arguments:
             talk(f"mrcz: options come after the command: mrcz {command} {arguments[0]} ...")
@@ -169,7 +172,8 @@ def _run(arguments: list[str], out: Any) -> int:
 def _try(module: Any, args: argparse.Namespace) -> int:
     """Run a command; what it does not report itself is of no file in particular, and said here."""
     try:
-        return module.run(args)
+        code: int = module.run(args)
+        return code
     except BrokenPipeError:  # a new file on its way to another program, which did not want all of it
         leave_stdout()
         return EXIT_FAILED
@@ -242,7 +246,9 @@ def _notes() -> Iterator[None]:
     """Our own warnings as one line on stderr, without the place in the source."""
     from mrcz.errors import FormatWarning, StructureWarning
 
-    def show(message: Any, category: type[Warning], filename: str, lineno: int, *rest: Any, **more: Any) -> None:
+    def show(
+        message: Any, category: type[Warning], filename: str, lineno: int, file: Any = None, line: str | None = None
+    ) -> None:
         talk(f"mrcz: note: {message}")
 
     with warnings.catch_warnings():

@@ -35,7 +35,9 @@ def add_orientation(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--gain-flip-tiff", action="store_true", help="reverse the gain's rows first, as IMOD and RELION do with TIFF"
     )
-    parser.add_argument("--gain-inverse", action="store_true", default=None, help="the gain divides (.gain files do)")
+    parser.add_argument(
+        "--gain-inverse", action="store_true", default=None, help="the gain divides (EER gains in MRC do)"
+    )
 
 
 def orientation(args: argparse.Namespace) -> dict[str, Any]:
@@ -207,9 +209,9 @@ OWN = "made by mrcz correct, koma or gain session"
 
 
 def inputs(args: argparse.Namespace) -> tuple[list[tuple[str, str, str | None]], list[Any]]:
-    """The stacks to correct as ``batch.expand`` gives them, and what is left out: of directories, what an earlier run
+    """The stacks to correct as ``expand`` gives them, and what is left out: of directories, what an earlier run
     wrote beside its stacks. If that is named itself its problem is `OWN`."""
-    from mrcz.archive import batch
+    from mrcz.archive.walk import LeftOut
 
     files, others = mrc_files(args)
     named = set(args.inputs)
@@ -217,7 +219,7 @@ def inputs(args: argparse.Namespace) -> tuple[list[tuple[str, str, str | None]],
     for path, relative, problem in files:
         if problem is None and _is_own(path):
             if path not in named:
-                others.append(batch.LeftOut(path, OWN))
+                others.append(LeftOut(path, OWN))
                 continue
             problem = OWN
         found.append((path, relative, problem))

@@ -33,7 +33,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise WrongArguments(f"{self.prog}: {message}; {self.prog} --help lists what there is")
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+    # argparse spells its three ways to call this out as overloads; ours takes them all.
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         found, unknown = self.parse_known_args(args, namespace)
         if hasattr(found, "inputs"):  # argparse gives up on files that come after an option: a.mrc -o out/ b.mrc
             found.inputs += [name for name in unknown if not name.startswith("-")]

@@ -24,7 +24,8 @@ def run_piped(action: str, args: argparse.Namespace, options: dict[str, Any]) ->
     Both formats are read and written at many places, which pipes do not allow: what comes and what goes is kept in a
     private temporary folder (``TMPDIR`` says where), and a new file leaves only once it is whole.
     """
-    from mrcz.archive import batch
+    from mrcz.archive.jobs import Job
+    from mrcz.archive.run import run_job
 
     if len(args.inputs) != 1:
         raise UsageError("- is standard input or output, for one input and nothing else")
@@ -51,7 +52,7 @@ def run_piped(action: str, args: argparse.Namespace, options: dict[str, Any]) ->
                 raise
         made = os.path.join(folder, "stdout") if target == "-" else target
         overwrite = overwriting(args)
-        result = advised(batch.run_job(batch.Job(action, source, made, {**options, "check": args.check}, overwrite)))
+        result = advised(run_job(Job(action, source, made, {**options, "check": args.check}, overwrite)))
         if not result.ok:
             text = str(result.error).replace(source, args.inputs[0])
             talk(f"mrcz: {'standard input' if args.inputs[0] == '-' else source}: {text}")

@@ -70,12 +70,14 @@ def check_output(action: str, output: str | None) -> None:
 
 def run_plan(action: str, args: argparse.Namespace, options: dict[str, Any]) -> int:
     """Plan, run and report `action` on ``args.inputs``; return the exit code."""
-    from mrcz.archive import batch
+    from mrcz.archive.jobs import Job, Result
+    from mrcz.archive.plan import plan as make_plan
+    from mrcz.archive.run import run as run_jobs
 
     if "-" in args.inputs or args.output == "-":
         return run_piped(action, args, options)
     try:
-        plan = batch.plan(
+        plan = make_plan(
             action,
             args.inputs,
             output=args.output,
@@ -87,9 +89,9 @@ def run_plan(action: str, args: argparse.Namespace, options: dict[str, Any]) -> 
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    results: list[batch.Result] = []
+    results: list[Result] = []
 
-    def report(result: batch.Result) -> None:
+    def report(result: Result) -> None:
         result = advised(result)
         results.append(result)
         bar.clear()
@@ -102,7 +104,7 @@ def run_plan(action: str, args: argparse.Namespace, options: dict[str, Any]) -> 
         if not result.ok:
             talk(f"mrcz: {result.source}: {result.error}")
 
-    def advance(job: batch.Job, done: int, total: int) -> None:
+    def advance(job: Job, done: int, total: int) -> None:
         check_interrupted()
         bar.update(job.source, done, total)
 
@@ -112,9 +114,9 @@ def run_plan(action: str, args: argparse.Namespace, options: dict[str, Any]) -> 
             report(result)
         if args.dry_run:
             for job in plan.jobs:
-                report(batch.Result(job.action, job.source, job.destination, "planned"))
+                report(Result(job.action, job.source, job.destination, "planned"))
         else:
-            for result in batch.run(plan.jobs, progress=advance):
+            for result in run_jobs(plan.jobs, progress=advance):
                 report(result)
                 check_interrupted()
     finally:

@@ -14,7 +14,7 @@ from mrcz.cli._output import dump, talk
 from mrcz.errors import FormatError, OtherSourceError, system_error
 
 if TYPE_CHECKING:
-    from mrcz.archive.batch import LeftOut
+    from mrcz.archive.walk import LeftOut
 
 __all__ = [
     "EXIT_DAMAGED",
@@ -98,13 +98,17 @@ def add_inputs(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def mrc_files(args: argparse.Namespace) -> tuple[Iterator[tuple[str, str, str | None]], list[LeftOut]]:
-    """What the inputs of a command mean, as `archive.batch.expand` gives it, MRC and MRCZ files in directories; and
+    """What the inputs of a command mean, as `archive.walk.expand` gives it, MRC and MRCZ files in directories; and
     the list of what is left out, which fills as one goes through them."""
-    from mrcz.archive import batch
+    from mrcz.archive.walk import DIRECTORY, expand
+    from mrcz.cli._advice import RECURSIVE
+    from mrcz.filetypes import MRC_SUFFIXES
 
     others: list[LeftOut] = []
-    suffixes = (*batch.MRC_SUFFIXES, ".mrcz")
-    return batch.expand(args.inputs, recursive=args.recursive, suffixes=suffixes, left_out=others), others
+    suffixes = (*MRC_SUFFIXES, ".mrcz")
+    found = expand(args.inputs, recursive=args.recursive, suffixes=suffixes, left_out=others)
+    helped = {DIRECTORY: f"{DIRECTORY}; {RECURSIVE}"}
+    return ((path, below, problem and helped.get(problem, problem)) for path, below, problem in found), others
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
@@ -208,7 +212,7 @@ def emit(record: dict[str, Any]) -> None:
     dump(record)
 
 
-def totals(**numbers: Any) -> None:
+def totals(**numbers: int) -> None:
     """Numbers of a command's own for the summary."""
     _done.totals.update(numbers)
 
@@ -216,7 +220,7 @@ def totals(**numbers: Any) -> None:
 def left_out(items: Sequence[LeftOut], args: argparse.Namespace) -> str:
     """Say what a walk left out, as far as that is asked for; the counts in words, for a summary: ``'3 left out (2
     hidden, 1 link to a folder)'``, or nothing."""
-    from mrcz.archive.batch import SET_ASIDE, UNFINISHED
+    from mrcz.archive.walk import SET_ASIDE, UNFINISHED
 
     for item in items:
         _done.left_out[item.reason] += 1
@@ -246,7 +250,7 @@ def tell_left_out(items: Sequence[LeftOut], args: argparse.Namespace) -> None:
         talk(f"mrcz: {left}")
 
 
-def failed(path: str, problem: str, args: argparse.Namespace, *, damaged: bool = False, **fields: Any) -> int:
+def failed(path: str, problem: str, args: argparse.Namespace, *, damaged: bool = False, **fields: object) -> int:
     """Report that nothing could be done with a file, with fields of the command's own in its record; the exit code."""
     if args.json:
         emit({"path": path, **fields, "error": problem, "damaged": damaged})

@@ -15,6 +15,7 @@ import os
 import time
 import warnings
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from mrcz.cli._correcting import (
     OWN,
@@ -28,6 +29,10 @@ from mrcz.cli._correcting import (
 )
 from mrcz.cli._progress import Progress
 from mrcz.cli._shared import UsageError, add_force, add_inputs, add_reading, exit_code, overwriting, tell_left_out
+
+if TYPE_CHECKING:
+    from mrcz.correct import Correction, OutlierModel
+    from mrcz.session.correct import Corrected
 
 HELP = "replace hot and dead pixels, apply gain and dark"
 
@@ -53,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
-    from mrcz.archive import batch
+    from mrcz.filetypes import MRC_SUFFIXES
     from mrcz.session.correct import PRODUCTS, Corrected, destination
 
     check_folders(args)
@@ -64,13 +69,13 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"a suffix starts with a dot, {args.suffix!r} does not")
     if args.suffix == ".txt" and products != ["mask"]:
         raise UsageError("only masks are written as text: --mask --suffix .txt")
-    if args.suffix and "stack" in products and args.suffix not in (*batch.MRC_SUFFIXES, ".mrcz"):
+    if args.suffix and "stack" in products and args.suffix not in (*MRC_SUFFIXES, ".mrcz"):
         raise UsageError(f"a stack is written as MRC or MRCZ, not {args.suffix}")
     if args.serialem and (products != ["mask"] or args.suffix not in (None, ".txt")):
         raise UsageError("--serialem is for masks alone, written as text: --mask --serialem")
     if args.serialem:
         args.suffix = ".txt"
-    images = (*batch.MRC_SUFFIXES, ".mrcz", ".tif", ".tiff", ".npy")
+    images = (*MRC_SUFFIXES, ".mrcz", ".tif", ".tiff", ".npy")
     if args.suffix and args.suffix not in (*images, ".txt"):
         raise UsageError(f"what is written is .mrc, .mrcz, .tif or .npy, masks also .txt, not {args.suffix}")
     if args.method == "none" and (args.mask or args.measure):
@@ -79,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     found, others = inputs(args)
     bar = Progress(len(found), quiet=args.quiet)
     results: list[Corrected] = []
-    figures: list[dict] = []
+    figures: list[dict[str, Any]] = []
     places = []
     for path, relative, problem in found:
         folder = None if args.output is None else os.path.join(args.output, os.path.dirname(relative))
@@ -97,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
                 figures.append(result.report)
                 found_here = result.correction.outliers
                 places.append(found_here.index[found_here.weight < 0.5])
-                _plot(path, result, args)
+                _plot(path, result.correction, found_here, args)
         bar.clear()
         # What is shown needs no arrays, and a long list of files would keep them all.
         results.append(replace(result, correction=None))
@@ -112,46 +117,43 @@ def run(args: argparse.Namespace) -> int:
     return exit_code(results)
 
 
-def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Progress):  # type: ignore[no-untyped-def]
-    import mrcz
-    from mrcz.archive.batch import error_text
+def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Progress) -> Corrected:
+    from mrcz.archive.jobs import error_text
     from mrcz.errors import FormatError, MrczError, StructureWarning
-    from mrcz.session.correct import Corrected, correct_file
+    from mrcz.file.reader import Reader
+    from mrcz.session.correct import Corrected, clear_to_write, correct_opened
 
-    reading = {"permissive": args.permissive, "signed_bytes": args.signed_bytes}
+    overwrite = overwriting(args)
     try:
-        with mrcz.open(path, **reading) as reader:
-            shape = (int(reader.shape[1]), int(reader.shape[2]))
-        options = fitting(args, shape)
-        for name in outputs.values():
-            os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
-        with warnings.catch_warnings():
-            # The report says it, and is shown with the name of the file.
-            warnings.simplefilter("ignore", StructureWarning)
-            return correct_file(
-                path,
-                outputs,
-                measure=args.measure,
-                mask_style="serialem" if args.serialem else None,
-                overwrite=overwriting(args),
-                n_threads=args.threads,
-                **reading,
-                progress=lambda done, total: bar.update(path, done, total),
-                **options,
-            )
+        with Reader(path, permissive=args.permissive, signed_bytes=args.signed_bytes, n_threads=args.threads) as reader:
+            options = fitting(args, (int(reader.shape[1]), int(reader.shape[2])))
+            for name in outputs.values():
+                os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+            clear_to_write([path], outputs, overwrite)
+            with warnings.catch_warnings():
+                # The report says it, and is shown with the name of the file.
+                warnings.simplefilter("ignore", StructureWarning)
+                return correct_opened(
+                    reader,
+                    outputs,
+                    measure=args.measure,
+                    mask_style="serialem" if args.serialem else None,
+                    overwrite=overwrite,
+                    progress=lambda done, total: bar.update(path, done, total),
+                    **options,
+                )
     except (OSError, MrczError, ValueError, TypeError) as error:
         text = error_text(error, path, next(iter(outputs.values()), None))
         return Corrected(path, error=text, damaged=isinstance(error, FormatError))
 
 
-def _plot(path: str, result, args: argparse.Namespace) -> None:  # type: ignore[no-untyped-def]
+def _plot(path: str, correction: Correction, outliers: OutlierModel, args: argparse.Namespace) -> None:
     import mrcz
     from mrcz.correct import Correction
     from mrcz.correct.plots import plot_outliers, plot_patch
 
     stem = os.path.splitext(os.path.basename(path))[0]
-    correction = result.correction
-    save_figure(plot_outliers(correction.outliers), args.plot, stem + "_outliers")
+    save_figure(plot_outliers(outliers), args.plot, stem + "_outliers")
     with mrcz.open(path, n_threads=args.threads, permissive=args.permissive, signed_bytes=args.signed_bytes) as reader:
         total, frames = reader.sum(), len(reader)
     before = Correction(dark=correction.dark, gain=correction.gain, gamma=correction.gamma).correct_sum(total, frames)

@@ -111,7 +111,9 @@ def _demo(args: argparse.Namespace, folder: str) -> int:
     return EXIT_OK if good else EXIT_DAMAGED
 
 
-def _measure(name: str, options: dict[str, Any], plain: str, movie: Any, n_threads: int | None, bar: Progress) -> dict:
+def _measure(
+    name: str, options: dict[str, Any], plain: str, movie: Any, n_threads: int | None, bar: Progress
+) -> dict[str, Any]:
     """Compress, verify, read and restore; what it took and whether it came back."""
     import filecmp
 

@@ -12,7 +12,6 @@ there; nothing: none), and the fields as they are listed. What would make other 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from typing import Any
 
 from mrcz.cli import _text
@@ -36,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
-    from mrcz.archive import batch
+    from mrcz.archive.jobs import error_text
     from mrcz.errors import FormatError, MrczError
     from mrcz.file.changing import check_names
 
@@ -62,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
                 shown += 1
                 continue
             except (OSError, MrczError, ValueError, TypeError, MemoryError) as error:
-                problem = batch.error_text(error, path)
+                problem = error_text(error, path)
                 damaged = isinstance(error, FormatError)
         code = max(code, failed(path, problem, args, damaged=damaged))
     tell_left_out(others, args)
@@ -88,7 +87,7 @@ def _show(path: str, args: argparse.Namespace, *, first: bool) -> None:
     import warnings
 
     import mrcz
-    from mrcz.container.header.layout import HEADER_DTYPE, MEANINGS
+    from mrcz.container.header.layout import MEANINGS, PLACES
     from mrcz.errors import FormatWarning
     from mrcz.file.changing import plain_value, shown_value
 
@@ -100,10 +99,9 @@ def _show(path: str, args: argparse.Namespace, *, first: bool) -> None:
         values = {name: plain_value(header[name]) for name in header.keys()}
         emit({"path": path, "byteorder": header.byteorder, "header": values, "error": None})
         return
-    fields: Mapping[str, Any] = HEADER_DTYPE.fields or {}
     rows = [("byte", "field", "value", "meaning")]
     for name in header.keys():
-        byte = str(fields[name][1])
+        byte = str(PLACES[name])
         value = header[name]
         if name == "label":
             lines = [shown_value(label) for label in value if label.strip(b"\0 \t\r\n")] or ["none"]

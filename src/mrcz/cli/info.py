@@ -30,14 +30,14 @@ def run(args: argparse.Namespace) -> int:
     """Run this command."""
     import warnings
 
-    from mrcz.archive import batch
+    from mrcz.archive.jobs import error_text
     from mrcz.check.describe import describe
     from mrcz.errors import FormatError, FormatWarning, MrczError
 
     code, shown = EXIT_OK, 0
     files, others = mrc_files(args)
     for path, _, problem in files:
-        damaged, started = False, time.perf_counter()
+        damaged, started, found = False, time.perf_counter(), None
         if problem is None:
             try:
                 with warnings.catch_warnings():
@@ -50,11 +50,12 @@ def run(args: argparse.Namespace) -> int:
                         n_threads=args.threads,
                     )
             except (OSError, MrczError, ValueError, MemoryError) as error:
-                problem = batch.error_text(error, path)
+                problem = error_text(error, path)
                 damaged = isinstance(error, FormatError)
         if problem is not None:
             code = max(code, failed(path, problem, args, damaged=damaged))
             continue
+        assert found is not None
         if args.json:
             fields = {**found.asdict(), "ok": True, "seconds": time.perf_counter() - started}
             fields["oddities"] = fields.pop("notes")

@@ -10,9 +10,11 @@ only unusual is a note. `mrcz verify` looks for damage; `mrcz header --set` mend
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from functools import partial
 
 from mrcz.cli import _text
+from mrcz.cli._advice import as_options
 from mrcz.cli._output import say
 from mrcz.cli._progress import Progress
 from mrcz.cli._shared import EXIT_DAMAGED, EXIT_OK, add_inputs, emit, failed, mrc_files, tell_left_out, threads
@@ -30,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
-    from mrcz.archive import batch
+    from mrcz.archive.jobs import error_text
     from mrcz.check.validate import validate
     from mrcz.errors import MrczError
 
@@ -39,16 +41,19 @@ def run(args: argparse.Namespace) -> int:
     bar = Progress(len(found), quiet=args.quiet)
     code = EXIT_OK
     for path, _, problem in found:
+        result = None
         if problem is None:
             try:
                 update = partial(bar.update, path)
                 result = validate(path, pixels=not args.no_pixels, n_threads=args.threads, progress=update)
+                result = replace(result, problems=tuple(map(as_options, result.problems)))
             except (OSError, MrczError, ValueError, MemoryError) as error:
-                problem = batch.error_text(error, path)
+                problem = error_text(error, path)
         bar.clear()
         if problem is not None:
             code = max(code, failed(path, problem, args, problems=[], notes=[]))
             continue
+        assert result is not None
         if not result.ok:
             code = EXIT_DAMAGED
         if args.json:

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _verify(path: str, args: argparse.Namespace, bar: Progress) -> int:
-    from mrcz.archive import batch
+    from mrcz.archive.jobs import error_text
     from mrcz.check.verify import verify
     from mrcz.errors import MrczError
 
@@ -66,7 +66,7 @@ def _verify(path: str, args: argparse.Namespace, bar: Progress) -> int:
         )
     except (OSError, MrczError, MemoryError) as error:
         bar.clear()
-        return failed(path, batch.error_text(error, path), args, faults=[])
+        return failed(path, error_text(error, path), args, faults=[])
     bar.clear()
     if args.json:
         fault = None if found.ok else str(found.faults[0])

@@ -186,7 +186,7 @@ class ExtendedHeader:
     """
 
     def __init__(self, raw: bytes = b"", type: str = "", header: Fields | None = None) -> None:
-        self.raw = bytes(raw)
+        self.raw: bytes = bytes(raw)
         self.type = type
         self._header = header
 

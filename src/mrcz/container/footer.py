@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, cast
 
 import numpy as np
 
@@ -109,7 +109,7 @@ class Footer:
     header_copy: bytes | None
     source_header: bytes | None
     writer: str
-    extra: dict
+    extra: dict[str, Any]
     trailer: Trailer
     metadata_span: tuple[int, int] | None = None
     _metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -135,7 +135,7 @@ class Footer:
             raise FormatError(f"metadata at byte {offset} are damaged: {size} bytes do not match their checksum")
         return _unpack_section(stored, self._metadata.get("raw"), self._metadata.get("codec"), "metadata")
 
-    def metadata(self, read: Read | None = None) -> dict | None:
+    def metadata(self, read: Read | None = None) -> dict[str, Any] | None:
         """The metadata as a dict; see `metadata_bytes`.
 
         Raises
@@ -188,7 +188,7 @@ def _unpack_section(stored: bytes, raw: Any, codec: Any, what: str) -> bytes:
             claimed = zstandard.frame_content_size(stored)
             if claimed != raw:
                 raise FormatError(f"{what}: zstd frame of {claimed} bytes, expected {raw}")
-            out = zstandard.ZstdDecompressor().decompress(stored, max_output_size=max(raw, 1))
+            out: bytes = zstandard.ZstdDecompressor().decompress(stored, max_output_size=max(raw, 1))
         except zstandard.ZstdError as error:
             raise FormatError(f"{what}: {error}") from error
     elif codec == "lz4":
@@ -219,13 +219,23 @@ def _encode_index(index: FrameIndex, first: int) -> dict[str, Any]:
     return body
 
 
+class FooterFields(TypedDict, total=False):
+    """What a footer says besides the frames and the headers: keywords of `encode_footer`."""
+
+    metadata: Mapping[str, Any] | bytes | None
+    source_header: bytes | None
+    writer: str
+    extra: Mapping[str, Any] | None
+    compress: str | None
+
+
 # Over 60 lines for what it takes and says of it; what it does is below that.
 def encode_footer(
     index: FrameIndex,
     *,
     header_bytes: bytes | None = None,
     extended_header_bytes: bytes | None = None,
-    metadata: dict | bytes | None = None,
+    metadata: Mapping[str, Any] | bytes | None = None,
     source_header: bytes | None = None,
     writer: str = "mrcz",
     extra: Mapping[str, Any] | None = None,
@@ -291,7 +301,7 @@ def encode_footer(
         if name in _KNOWN:
             raise ValueError(f"{name!r} is a name of the footer format, not for extra=")
         body[name] = value
-    raw = msgpack.packb(body, use_bin_type=True)
+    raw = cast(bytes, msgpack.packb(body, use_bin_type=True))
     stored, codec = _pack_section(raw, compress)
     trailer = _TRAILER.pack(
         start, len(stored), len(raw), xxh64(stored), n, FOOTER_VERSION, _COMPRESSION[codec], TRAILER_SIZE
@@ -416,7 +426,7 @@ def decode_footer(tail: bytes, end: int, *, data_offset: int = 0) -> Footer | No
     )
 
 
-def _unpack_body(stored: bytes, trailer: Trailer) -> dict:
+def _unpack_body(stored: bytes, trailer: Trailer) -> dict[str, Any]:
     """The body as a map, believed no further than its checksum and that it is one."""
     import msgpack
 
@@ -433,7 +443,7 @@ def _unpack_body(stored: bytes, trailer: Trailer) -> dict:
     return body
 
 
-def _metadata_span(body: dict, trailer: Trailer) -> tuple[int, int] | None:
+def _metadata_span(body: dict[str, Any], trailer: Trailer) -> tuple[int, int] | None:
     """Where the metadata section lies: offset and stored bytes, which with the mark and the body fill the footer."""
     span, about = None, body.get("metadata")
     if about is not None:
@@ -446,21 +456,21 @@ def _metadata_span(body: dict, trailer: Trailer) -> tuple[int, int] | None:
     return span
 
 
-def _integer(body: dict, name: str) -> int | None:
+def _integer(body: dict[str, Any], name: str) -> int | None:
     value = body.get(name)
     if value is not None and type(value) is not int:
         raise FormatError(f"footer: {name} is a {type(value).__name__}, expected an integer")
     return value
 
 
-def _binary(body: dict, name: str) -> bytes | None:
+def _binary(body: dict[str, Any], name: str) -> bytes | None:
     value = body.get(name)
     if value is not None and not isinstance(value, bytes):
         raise FormatError(f"footer: {name} is a {type(value).__name__}, expected bytes")
     return value
 
 
-def _decode_index(body: dict, n: int) -> FrameIndex:
+def _decode_index(body: dict[str, Any], n: int) -> FrameIndex:
     def column(name: str, dtype: str, width: int) -> np.ndarray | None:
         data = _binary(body, name)
         if data is None:

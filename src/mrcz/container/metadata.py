@@ -111,6 +111,8 @@ _MAX_DEPTH = 64  # extension types inside each other
 _LIMIT = 1 << 28  # bytes of packed metadata that we take
 _MAX_BITS = 14_000  # of an integer: Python refuses to show larger ones (of more than 4300 digits)
 _SMALL = 256
+# What the packer takes without a question, its own types apart.
+_PLAIN = frozenset((dict, list, str, bytes, bytearray, memoryview, float, bool, type(None)))
 
 
 class _Encoder:
@@ -120,6 +122,7 @@ class _Encoder:
         import msgpack
 
         self._ext = msgpack.ExtType
+        self._plain = _PLAIN | {msgpack.ExtType, msgpack.Timestamp}
         self._packers: list[Any] = []
         self._depth = 0
 
@@ -135,7 +138,8 @@ class _Encoder:
             self._packers.append(new)
         self._depth = depth + 1
         try:
-            return self._packers[depth].pack(value)
+            packed: bytes = self._packers[depth].pack(value)
+            return packed
         finally:
             self._depth = depth
 
@@ -182,16 +186,20 @@ class _Encoder:
         if isinstance(value, Sequence):
             return list(value)
         if hasattr(value, "serialize"):
-            return value.serialize()
+            return self._known(value.serialize())
         if hasattr(value, "__fspath__"):
             return value.__fspath__()
         if hasattr(value, "__array_interface__") or hasattr(value, "__array__"):
             return self._array(np.asarray(value))
         raise TypeError(f"metadata of type {kind.__name__} cannot be stored")
 
+    def _known(self, value: Any) -> Any:
+        """What an object gave in its place, as the packer takes it, which asks `_default` once a value."""
+        return value if type(value) in self._plain else self._default(value)
+
     def _array(self, value: np.ndarray) -> Any:
         if value.dtype.hasobject:
-            return value.tolist()
+            return self._known(value.tolist())
         descr = np.lib.format.dtype_to_descr(value.dtype)
         return self._ext(_NDARRAY, self.pack([_plain(descr), list(value.shape), value.tobytes()]))
 
@@ -234,7 +242,7 @@ def pack(metadata: Any) -> bytes:
     """
     try:
         return _Encoder().pack(metadata)
-    except OverflowError as error:
+    except RecursionError as error:
         raise ValueError(f"metadata cannot be stored: {error}") from None
 
 
@@ -301,7 +309,7 @@ def _hook(depth: int) -> Callable[[int, bytes], Any]:
     return from_ext
 
 
-def _nested(payload: bytes, depth: int) -> list:
+def _nested(payload: bytes, depth: int) -> list[Any]:
     value = _unpack(payload, depth)
     if not isinstance(value, list):
         raise FormatError(f"a {type(value).__name__} where a list belongs")
@@ -326,11 +334,11 @@ def _scalar_dtype(text: bytes) -> np.dtype:
     return dtype
 
 
-def _tuple_from(payload: bytes, depth: int) -> tuple:
+def _tuple_from(payload: bytes, depth: int) -> tuple[Any, ...]:
     return tuple(_nested(payload, depth))
 
 
-def _set_from(payload: bytes, depth: int) -> set | frozenset:
+def _set_from(payload: bytes, depth: int) -> set[Any] | frozenset[Any]:
     name, *items = _nested(payload, depth)
     return frozenset(items) if name == "frozenset" else set(items)
 

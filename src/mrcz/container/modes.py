@@ -160,7 +160,7 @@ class PixelFormat:
             packed[..., : pixels.shape[-1] // 2] |= pixels[..., 1::2].astype(np.uint8) << 4
             return packed
         if self.mode == 3:
-            pairs = np.stack([pixels.real, pixels.imag], axis=-1)
+            pairs = np.stack([np.real(pixels), np.imag(pixels)], axis=-1)
             if pairs.size and not (np.abs(pairs + 0.5) <= 32767.5).all():
                 raise ValueError("mode 3 holds integers from -32768 to 32767")
             stored = pairs.astype(self.stored)

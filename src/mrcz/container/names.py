@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-def check_new_name(path: str | os.PathLike) -> None:
+def check_new_name(path: str | os.PathLike[str]) -> None:
     """Refuse a name for a new MRC or MRCZ file that says that it is something else.
 
     Raises

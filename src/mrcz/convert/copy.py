@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +41,7 @@ from mrcz.container.names import check_new_name
 from mrcz.convert.proof import check_copy
 from mrcz.errors import FormatError, FormatWarning, MrczError
 from mrcz.file.codec import Codec
+from mrcz.file.options import ReadOptions
 from mrcz.file.original import Counter, Progress, blocks, original_header, restored, source_name
 from mrcz.file.reader import Reader
 from mrcz.file.writer import Writer
@@ -190,7 +191,7 @@ def compress(
             raise ValueError("a Codec says level, profile, filter, blocksize and pack itself: give them to it")
     else:
         codec = Codec(codec, level=level, profile=profile, filter=filter, blocksize=blocksize, pack=pack)
-    reading = _Reading(permissive, signed_bytes, n_threads, storage_options)
+    reading = ReadOptions(permissive, signed_bytes, n_threads, storage_options=storage_options)
     return _copy(_Task(source, destination, overwrite, codec, reading, check, remove), progress)
 
 
@@ -213,20 +214,11 @@ def decompress(
     compressed one. A compressed file of another program has no such original; its fields are carried over and put right
     where MRC2014 asks for it. With `remove`, a source with metadata that a plain file has no place for stays.
     """
-    reading = _Reading(permissive, signed_bytes, n_threads, storage_options)
+    reading = ReadOptions(permissive, signed_bytes, n_threads, storage_options=storage_options)
     return _copy(_Task(source, destination, overwrite, Codec("none"), reading, check, remove), progress)
 
 
 # --- the copy ----------------------------------------------------------------------------------------------------
-
-
-class _Reading(NamedTuple):
-    """How a source is read, as `mrcz.open` takes it."""
-
-    permissive: bool = False
-    signed_bytes: bool | None = None
-    n_threads: int | None = None
-    storage_options: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -237,7 +229,7 @@ class _Task:
     destination: str | os.PathLike[str]
     overwrite: Overwrite
     codec: Codec
-    reading: _Reading
+    reading: ReadOptions
     check: bool
     remove: bool
 
@@ -257,7 +249,7 @@ def _copy(task: _Task, progress: Progress | None) -> Copy:
     started = time.perf_counter()
     before = _before(task)
     check = task.check or task.remove or before.recent
-    with Reader(task.source, **task.reading._asdict()) as reader:
+    with Reader(task.source, options=task.reading) as reader:
         if is_url(task.source):
             task = replace(task, source=reader.path)  # which says no password
         header = reader.header
@@ -370,8 +362,6 @@ def _restore(reader: Reader, original: Header, task: _Task, tell: Callable[[int]
             for piece in restored(reader, original, tell):
                 digest.update(memoryview(piece).cast("B"))
                 file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
         if not task.permissive:
             _refuse_other_content(reader, digest.intdigest())
     except BaseException:

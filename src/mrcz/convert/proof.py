@@ -24,8 +24,9 @@ __all__ = ["check_copy"]
 def check_copy(reader: Reader, source: str | os.PathLike[str], new: NewFile, tell: Callable[[int], None]) -> None:
     """Read the new file back, by the descriptor that will get the name; MrczError unless it holds what `reader` does,
     bit for bit."""
+    new.disk.fsync(new.fd)  # what the disk has is compared, not what memory still holds of it
     if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(new.fd, 0, 0, os.POSIX_FADV_DONTNEED)  # what the disk has, not what memory still holds of it
+        os.posix_fadvise(new.fd, 0, 0, os.POSIX_FADV_DONTNEED)
     try:
         with opened(new.fd, new.path, n_threads=reader.n_threads) as copy:
             # Where one of them can become the other byte for byte, the bytes themselves are compared with the file.

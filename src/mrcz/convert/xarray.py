@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,10 +15,10 @@ try:
     from xarray import Dataset, Variable
     from xarray.backends import BackendArray, BackendEntrypoint
     from xarray.core import indexing
-except ImportError as error:  # pragma: no cover - xarray itself imports this module
+except ImportError as _error:  # pragma: no cover - xarray itself imports this module
     from mrcz.errors import MissingDependencyError
 
-    raise MissingDependencyError("mrcz.convert.xarray needs xarray: pip install 'mrcz[xarray]'") from error
+    raise MissingDependencyError("mrcz.convert.xarray needs xarray: pip install 'mrcz[xarray]'") from _error
 
 __all__ = ["MrczBackend"]
 
@@ -45,7 +45,12 @@ class MrczBackend(BackendEntrypoint):
     """
 
     description = "MRC and compressed MRCZ files of electron microscopy"
-    open_dataset_parameters = ("filename_or_obj", "drop_variables", "n_threads", "storage_options")
+    open_dataset_parameters: ClassVar[tuple[Any, ...] | None] = (
+        "filename_or_obj",
+        "drop_variables",
+        "n_threads",
+        "storage_options",
+    )
 
     def open_dataset(
         self,

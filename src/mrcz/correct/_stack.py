@@ -95,7 +95,8 @@ def frames_of(stack: Any) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(frame, dtype=frame.dtype.newbyteorder("="))
 
 
-def _as_read(stack: Any, **options: Any) -> Iterator[np.ndarray]:
+def _as_read(stack: Any, correction: Any = None) -> Iterator[np.ndarray]:
+    options = {} if correction is None else {"correction": correction}  # not all that can read can correct
     n_frames = stack.shape[0]
     read = None if isinstance(stack, np.ndarray) else getattr(stack, "read", None)
     if read is None:
@@ -108,7 +109,7 @@ def _as_read(stack: Any, **options: Any) -> Iterator[np.ndarray]:
 
 def corrected_frames(stack: Any, correction: Any) -> Iterator[np.ndarray]:
     """The frames of a raw file (`is_raw_file`) one after the other, each corrected as it is decoded, float32."""
-    return _as_read(stack, correction=correction)
+    return _as_read(stack, correction)
 
 
 def sum_dtype(dtype: np.dtype, n_frames: int) -> np.dtype:

@@ -227,7 +227,7 @@ class EventModel:
 
 
 #: What is kept of every event pixel.
-LISTS = {"frame": np.int32, "pixel": np.int32, "value": np.float32, "fill": np.float32}
+LISTS: dict[str, type[np.generic]] = {"frame": np.int32, "pixel": np.int32, "value": np.float32, "fill": np.float32}
 
 
 def with_entries(

@@ -2,7 +2,8 @@
 
 Plain: I = (raw − dark) · gain. Gamma: I = (raw − dark) · gain^γ(δ), because the etching pattern of a thinned sensor
 grows weaker with the dose rate δ (McLeod et al. 2017, bioRxiv 116533, section 5.1). A gain reference here multiplies,
-as Gatan's and RELION's do; the inverse, as in an EER gain, is turned over on reading (`mrcz.session.references`).
+as Gatan's and RELION's do; an inverse, as an MRC gain for EER is, is turned over on reading
+(`mrcz.session.references`).
 """
 
 from __future__ import annotations

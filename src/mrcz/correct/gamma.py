@@ -10,7 +10,7 @@ once: parts that hold light are spread anyway and have little to say, parts that
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -281,7 +281,8 @@ def _most_likely(images: np.ndarray, window: int, overlap: int, dose_rate: float
     values = [cost(gamma) for gamma in grid]
     start = float(grid[int(np.argmin(values))])
     low, high = max(0.0, start - 0.01), min(2.0, start + 0.01)
-    gamma = float(minimize_scalar(cost, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x)
+    found = cast(Any, minimize_scalar(cost, bounds=(low, high), method="bounded", options={"xatol": 1e-6}))
+    gamma = float(found.x)
     if cost(start) < cost(gamma):
         gamma = start
     value, bend = parts.unlikeliness(gamma)
@@ -319,7 +320,7 @@ class GammaCurve:
         if not crossing.size:
             return float("nan")
         k = crossing[0]
-        return float(brentq(lambda r: self(r) - 1, rates[k], rates[k + 1]))
+        return float(cast(float, brentq(lambda r: self(r) - 1, rates[k], rates[k + 1])))
 
 
 def fit_gamma_curve(dose_rates: Any, gammas: Any) -> GammaCurve:

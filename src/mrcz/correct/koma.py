@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -80,6 +80,16 @@ def contrast_score(mean: np.ndarray, block: int = 32) -> float:
     return float(blocks.std() / level) if level > 0 else 0.0
 
 
+class KomaOptions(TypedDict, total=False):
+    """What `Koma` takes besides its radius, for those who pass it on."""
+
+    n_frames: int
+    max_contrast: float | None
+    dtype: Any
+    shrink: bool
+    n_threads: int | None
+
+
 class Koma:
     """The moving average of a running session: push means in, get references out.
 
@@ -100,6 +110,12 @@ class Koma:
     A reference comes out as soon as its window is full: that of stack n with stack n + a, those of the first a + 1
     stacks together with stack 2a. `finish` gives the rest. At most 2a + 2 means are held.
     """
+
+    radius: int
+    n_frames: int
+    max_contrast: float | None
+    dtype: np.dtype
+    shrink: bool
 
     def __init__(
         self,
@@ -319,9 +335,11 @@ class Koma:
         self._finished = bool(state["finished"])
         self._lo, self._hi = (int(edge) for edge in state["window"])
         self._total = None if state["total"] is None else np.array(state["total"], np.float64)
-        positions = [int(p) for p in state["positions"]]
-        self._means = {p: np.array(m) for p, m in zip(positions, state["means"], strict=True)}
+        positions, means = [int(p) for p in state["positions"]], state["means"]
         weights = state.get("weights") or [1.0] * len(positions)
+        if not len(positions) == len(means) == len(weights):
+            raise ValueError(f"{len(means)} saved means, {len(weights)} weights and {len(positions)} positions")
+        self._means = {p: np.array(m) for p, m in zip(positions, means, strict=True)}
         self._weights = {p: float(w) for p, w in zip(positions, weights, strict=True)}
         self._pending = [(int(i), int(p), bool(inc)) for i, p, inc in state["pending"]]
         self._check()
@@ -352,6 +370,21 @@ class Koma:
             raise ValueError("a stack that waits for its reference and is not in the session")
 
 
+def _with_frames(means: Iterable[np.ndarray], frames: Iterable[int] | None) -> Iterator[tuple[np.ndarray, int | None]]:
+    """Each mean and how many frames it is of: a number for each, or None, and all weigh the same."""
+    if frames is None:
+        yield from ((mean, None) for mean in means)
+        return
+    numbers, count = iter(frames), 0
+    for count, mean in enumerate(means, 1):
+        number = next(numbers, None)
+        if number is None:
+            raise ValueError(f"frames has {count - 1} numbers, expected one for each mean, and there is a mean {count}")
+        yield mean, number
+    for _ in numbers:
+        raise ValueError(f"frames has more numbers than there are means, {count}")
+
+
 def _weight(mean: np.ndarray, frames: int) -> float:
     """frames/⟨mean⟩, what a stack knows of the pattern.
 
@@ -378,7 +411,7 @@ def koma_references(
     *,
     frames: Iterable[int] | None = None,
     exclude: Iterable[int] = (),
-    **options: Any,
+    **options: Unpack[KomaOptions],
 ) -> list[KomaReference]:
     """The references of a whole session, in order; the same numbers as pushing its means one by one.
 
@@ -393,7 +426,7 @@ def koma_references(
     exclude : iterable of int
         Stacks that serve in no reference. They get one themselves.
     **options
-        ``n_frames``, ``max_contrast``, ``dtype``, ``shrink``, ``n_threads`` of `Koma`.
+        ``n_frames``, ``max_contrast``, ``dtype``, ``shrink``, ``n_threads`` of `Koma` (`KomaOptions`).
 
     Raises
     ------
@@ -409,14 +442,12 @@ def iterate_references(
     *,
     frames: Iterable[int] | None = None,
     exclude: Iterable[int] = (),
-    **options: Any,
+    **options: Unpack[KomaOptions],
 ) -> Iterator[KomaReference]:
     """`koma_references`, one reference at a time."""
     out = set(exclude)
     koma = Koma(radius, **options)
-    # Without numbers of frames all weigh the same; with them, there is one for each stack.
-    pairs = ((mean, None) for mean in means) if frames is None else zip(means, frames, strict=True)
-    for index, (mean, number) in enumerate(pairs):
+    for index, (mean, number) in enumerate(_with_frames(means, frames)):
         yield from koma.push(mean, frames=number, exclude=index in out)
     if out and not 0 <= min(out) <= max(out) < koma.pushed:
         raise ValueError(f"excluded stacks {sorted(out)} of a session of {koma.pushed}")

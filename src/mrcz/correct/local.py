@@ -425,7 +425,12 @@ class _Looking:
     def judge(self, excluded: np.ndarray, index: np.ndarray, usual: float) -> np.ndarray:
         """How far outside their surroundings the pixels ``index`` lie, σ (float32)."""
         z = np.empty(index.size, np.float32)
-        options = self._options(excluded) | {"lattice": self.law.lattice, "usual": usual, "margin": _MARGIN}
+        options: dict[str, Any] = {
+            **self._options(excluded),
+            "lattice": self.law.lattice,
+            "usual": usual,
+            "margin": _MARGIN,
+        }
         in_ranges(
             index.size,
             self.n_threads,
@@ -452,7 +457,7 @@ def _width_by_level(plain: np.ndarray, level: np.ndarray, uneven: np.ndarray) ->
     ends = np.cumsum(np.bincount(part, minlength=steps))
     points = []
     start = 0
-    for end in ends:
+    for end in ends.tolist():
         here = order[start:end]
         calm = here[uneven[here] < _QUIET]
         if calm.size >= 200 and 2 * calm.size >= here.size:

@@ -160,9 +160,10 @@ def fit_outliers(
     stack = as_stack(stack)
     nz, ny, nx = (int(n) for n in stack.shape)
     if defects is not None:
-        defects = np.asarray(defects) != 0
-        if defects.shape != (ny, nx):
-            raise ValueError(f"a defect map of shape {defects.shape} for frames of {(ny, nx)}")
+        marked: np.ndarray = np.asarray(defects) != 0
+        if marked.shape != (ny, nx):
+            raise ValueError(f"a defect map of shape {marked.shape} for frames of {(ny, nx)}")
+        defects = marked
     psf = _kernel(kernel)
     n_threads = count_threads(n_threads)
     if gain is not None:

@@ -20,12 +20,12 @@ __all__ = ["plot_gamma", "plot_outliers", "plot_patch", "plot_recurrence", "plot
 _DATA, _MODEL, _GOOD = "#0072B2", "#D55E00", "#009E73"
 
 
-def _figure(**options: Any) -> Any:
+def _figure(figsize: tuple[float, float]) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingDependencyError("plots need matplotlib: install mrcz[plot]") from None
-    return Figure(layout="constrained", **options)
+    return Figure(layout="constrained", figsize=figsize)
 
 
 def plot_outliers(model: OutlierModel, title: str | None = None) -> Any:
@@ -107,7 +107,7 @@ def plot_patch(
     figure = _figure(figsize=(8.6, 4.2))
     if title:
         figure.suptitle(title)
-    axes = figure.subplots(1, 2, sharey=True)
+    axes, shown = figure.subplots(1, 2, sharey=True), None
     for axis, image, name in zip(axes, (before, after), ("before", "after"), strict=True):
         shown = axis.imshow(
             image[cut],

@@ -103,6 +103,12 @@ class SessionStatistics:
     Statistics are of frames as they are recorded, before any correction.
     """
 
+    shape: tuple[int, int]
+    stacks: int
+    frames: int
+    level_sums: tuple[float, float]
+    maps: dict[str, np.ndarray]
+
     def __init__(self, shape: tuple[int, int]) -> None:
         ny, nx = (int(n) for n in shape)
         if ny < 1 or nx < 1:

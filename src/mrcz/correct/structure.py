@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -257,7 +257,7 @@ def _periodic(y: np.ndarray, x: np.ndarray, group: np.ndarray, size: np.ndarray,
     scale = bins / max(shape)
     image = np.zeros((bins, bins), np.float32)
     np.add.at(image, ((v * scale).astype(int), (u * scale).astype(int)), 1)
-    power = np.abs(rfft2(image)) ** 2 / v.size
+    power = np.abs(cast(np.ndarray, rfft2(image))) ** 2 / v.size
     # Uneven density across the image shows at the lowest frequencies.
     low = 4
     power[:low, :low] = 0

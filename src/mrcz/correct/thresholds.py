@@ -8,6 +8,7 @@ false-discovery rate); Anscombe 1948 (the square root).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 
@@ -91,8 +92,8 @@ class Histogram:
             return counts, outside
 
         parts = in_ranges(flat.size, n_threads, work, least=1 << 16)
-        counts = sum(p[0] for p in parts)
-        below, above, bad = (int(v) for v in sum(p[1] for p in parts))
+        counts = sum((p[0] for p in parts), start=np.zeros(bins, np.int64))
+        below, above, bad = (int(v) for v in sum((p[1] for p in parts), start=np.zeros(3, np.int64)))
         edges = low - half + width * np.arange(bins + 1)
         return cls(edges, counts, below, above, bad, whole)
 
@@ -138,7 +139,7 @@ def _span(flat: np.ndarray) -> tuple[float, float, int]:
         spread = 1.2533 * float(np.mean(np.abs(sample - median)))
     # A constant image: one bin wide enough for the value itself, however large it is.
     spread = max(spread, abs(median) * 1e-6, 1e-30)
-    if not np.isfinite(spread):
+    if not np.isfinite(abs(median) + 65 * spread):  # the outermost edge would be beyond every float
         return -1e300, 2e300 / 8192, 8192
     # The median sits in the middle of a bin, so that rounding never splits equal values.
     width = spread / 64
@@ -360,4 +361,5 @@ def poisson_mean(histogram: Histogram) -> float:
         return float(np.abs(gammaincc(np.maximum(value, 0) + 1, rate) - cdf).sum())
 
     top = 2 * histogram.quantile(0.5) + 3
-    return float(minimize_scalar(cost, bounds=(1e-4, top), method="bounded", options={"xatol": 1e-5}).x)
+    found = cast(Any, minimize_scalar(cost, bounds=(1e-4, top), method="bounded", options={"xatol": 1e-5}))
+    return float(found.x)

@@ -166,7 +166,8 @@ def _codec(path: Any, header: Header, options: WriteOptions, *, packed: bool) ->
     if not isinstance(codec, Codec):
         name = codec or (CODEC_NAMES[header.codec_number] if header.compressed else "none")
         # snappy can be read, not written
-        codec = Codec(name if name in CODECS else "zstd", **(options.choices() | {"pack": packed}))
+        choices: dict[str, Any] = {**options.choices(), "pack": packed}
+        codec = Codec(name if name in CODECS else "zstd", **choices)
     if codec.is_compressed != header.compressed:
         raise ValueError(f"{path} is {'' if header.compressed else 'not '}compressed, codec is {codec.name!r}")
     return codec

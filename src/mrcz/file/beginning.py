@@ -141,17 +141,17 @@ def _extended(given: Any, metadata: WriterMetadata, codec: Codec) -> tuple[str, 
         from mrcz.container.metadata import encode_json, json_part
 
         try:
-            raw = encode_json(metadata)
+            raw = encode_json(dict(metadata))
         except TypeError:
             # A plain file has no other place for what JSON cannot say.
             if not codec.is_compressed:
                 raise
-            raw = encode_json(json_part(metadata))
+            raw = encode_json(json_part(dict(metadata)))
         return "json", raw + b" " * (-len(raw) % 16)  # chunks begin on 16 bytes; JSON readers skip blanks
-    if isinstance(given, tuple) and len(given) == 2:
-        exttyp, raw = given
-    elif hasattr(given, "type") and hasattr(given, "raw"):
+    if hasattr(given, "type") and hasattr(given, "raw"):
         exttyp, raw = given.type, given.raw
+    elif isinstance(given, tuple) and len(given) == 2:
+        exttyp, raw = given
     else:
         raise TypeError(
             f"extended_header is {type(given).__name__}, expected that of a Reader, or a type and bytes: "

@@ -119,6 +119,10 @@ def _reader(path: Any, **keywords: Any) -> Reader:
         return ForeignReader(path, **keywords)
 
 
+def _holds_frames(array: Any) -> bool:
+    return isinstance(array, Iterable) and not isinstance(array, (str, bytes))
+
+
 @right_keywords
 def read(
     path: Any,
@@ -236,7 +240,7 @@ def write(
     """
     refuse_masked(array)
     ndim = len(array.shape) if hasattr(array, "shape") else None
-    if ndim is None and (isinstance(array, (str, bytes)) or not isinstance(array, Iterable)):
+    if ndim is None and not _holds_frames(array):
         raise TypeError(f"array is {type(array).__name__}, expected an array or an iterable of 2-D frames")
     if ndim is not None:
         axes = ndim - (mrc_mode == 16)

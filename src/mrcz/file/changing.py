@@ -8,14 +8,15 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Unpack, cast
 
 import numpy as np
 
 from mrcz.container.header.build import NOT_COMPUTED, exttyp_bytes, set_labels, three_sizes
 from mrcz.container.header.header import Header
 from mrcz.container.header.layout import FIXED, HEADER_DTYPE, KINDS, LABEL_PATTERN, STAMPS, default_mz, writable
+from mrcz.container.header.words import FreeFields, Real, Reals
 
 __all__ = ["MICROSCOPE", "changed_header", "check_names", "plain_value", "shown_value"]
 
@@ -36,6 +37,22 @@ _OTHER_NAMES = {
 }
 
 
+class HeaderChanges(FreeFields, total=False):
+    """What may be changed, as `mrcz.edit_header` spells it out."""
+
+    pixel_size: float | Sequence[float]
+    origin: Reals
+    start: Sequence[int]
+    kind: str
+    mz: int
+    statistics: str | Sequence[float]
+    voltage: Real
+    c3: Real
+    gain: Real
+    label: str | Iterable[str]
+    labels: Iterable[str]
+
+
 def check_names(given: Mapping[str, Any]) -> None:
     """Refuse what is no field, or one that follows from others.
 
@@ -54,7 +71,7 @@ def check_names(given: Mapping[str, Any]) -> None:
             raise TypeError(f"no header field is called {name!r}" + (f"; did you mean {near}=?" if near else ""))
 
 
-def changed_header(header: Header, *, path: Any = None, **changes: Any) -> Header:
+def changed_header(header: Header, *, path: Any = None, **fields: Unpack[HeaderChanges]) -> Header:
     """Another header with these changes, as `edit_header` takes them, for the same pixels.
 
     Raises
@@ -62,6 +79,7 @@ def changed_header(header: Header, *, path: Any = None, **changes: Any) -> Heade
     ValueError, TypeError
         As `edit_header`.
     """
+    changes = cast(Mapping[str, Any], fields)
     check_names(changes)
     record = writable(header.record.tobytes(), header.byteorder)
     order = sorted(changes, key=lambda name: name != "kind")  # the cell follows from the kind
@@ -255,7 +273,7 @@ def _check_pixels(old: Header, new: Header) -> None:
     for what, before, after in facts:
         if before != after:
             if what == "pixel type":
-                before, after = before.dtype, after.dtype
+                before, after = old.pixel_format.dtype, new.pixel_format.dtype
             raise ValueError(f"this would change the {what} from {before} to {after}: other pixels of the same bytes")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from mrcz.container.modes import CODEC_NUMBERS, PixelFormat
 
@@ -16,6 +16,19 @@ FILTERS = {"auto": -1, "none": 0, "shuffle": 1, "bitshuffle": 2}
 
 _LEVELS = {"zstd": (1, 22), "lz4": (1, 9), "lz4hc": (1, 12), "zlib": (1, 9), "blosclz": (1, 9)}
 _DEFAULT_LEVELS = {"lz4": 9, "lz4hc": 9, "zlib": 1, "blosclz": 9}
+
+
+class CodecChoices(TypedDict, total=False):
+    """What `Codec` takes besides a name and a level."""
+
+    profile: str
+    filter: str
+    blocksize: int | None
+    typesize: int | None
+    split: bool
+    checksum: bool
+    pack: bool | str
+    backend: str
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,7 @@ class Codec:
             raise ValueError(f"typesize must be 1 to 255, got {self.typesize}")
 
     @classmethod
-    def from_blosc(cls, name: str | None, clevel: int = 1, **choices: Any) -> Codec:
+    def from_blosc(cls, name: str | None, clevel: int = 1, **choices: Unpack[CodecChoices]) -> Codec:
         """The codec of a Blosc name and compression level 0–9, as the old package takes them.
 
         Blosc's zstd levels 1 to 9 stand for zstd's 1, 3, 5, … 15 and 22; level 1 is our balanced profile, which is both

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mrcz.file.decoding import BATCH, Decoder, whole_pixels
+from mrcz.file.decoding import BATCH, Decoder
 
 __all__ = ["FrameCorrection", "check_correction", "read_corrected"]
 
@@ -26,9 +26,11 @@ class FrameCorrection(Protocol):
     @property
     def shape(self) -> tuple[int, int] | None:
         """(ny, nx) of the frames it fits; None if any."""
+        ...
 
     def apply_frame(self, frame: np.ndarray, out: np.ndarray | None = None, *, number: int | None = None) -> np.ndarray:
         """Correct frame `number`, (ny, nx) of the file's dtype, into float32 `out`."""
+        ...
 
     def correct_sum(
         self,
@@ -39,6 +41,7 @@ class FrameCorrection(Protocol):
         frames: Sequence[int] | np.ndarray | None = None,
     ) -> np.ndarray:
         """The sum of these corrected frames, (ny, nx) float32, from the sum of the stored ones."""
+        ...
 
 
 def check_correction(correction: Any, frames: Decoder) -> None:
@@ -72,15 +75,10 @@ def read_corrected(
     frames.check_claims(numbers)
     if out is None:
         out, fresh = np.empty((len(numbers), *frames.shape[1:]), np.float32), True
-    into = out
     steps = getattr(correction, "steps", None)
     if steps is not None and frames.fusable and out.flags.c_contiguous:
         events = correction.frame_events(numbers)  # type: ignore[attr-defined]
-        if whole_pixels(
-            lambda: frames.decode(
-                numbers, None, into, threads, to_float=True, correction=steps, events=events, fresh=fresh
-            )
-        ):
+        if frames.decode_fused(numbers, out, threads, correction=steps, events=events, fresh=fresh):
             return out
     # Frame by frame: a batch of stored frames is held at a time.
     per = max(threads, BATCH // max(1, frames.stored))

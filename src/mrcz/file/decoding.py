@@ -5,7 +5,7 @@ What the core finds wrong becomes an error with the file's name, the frame's num
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from mrcz.container.chunks import xxh64
 from mrcz.container.header.header import Header
 from mrcz.container.index import FrameIndex
-from mrcz.container.modes import PACKED, PIXEL_TYPES
+from mrcz.container.modes import PACKED, PIXEL_TYPES, PixelFormat
 from mrcz.container.ranges import plan_reads
 from mrcz.errors import ChunkError, FormatError
 from mrcz.file.claims import doubtful, prove
@@ -22,7 +22,7 @@ from mrcz.storage.remote import RemoteSource
 from mrcz.storage.source import FileSource, FolderSource, ObjectSource
 from mrcz.threads import count_threads
 
-__all__ = ["BATCH", "CutPixels", "Decoder", "Source", "whole_pixels"]
+__all__ = ["BATCH", "CutPixels", "Decoder", "Source"]
 
 _REQUESTS = 8  # ranges fetched at once
 BATCH = 32 << 20  # bytes of pixels converted at a time where a conversion needs memory of its own
@@ -49,6 +49,16 @@ class Decoder:
     stored : int
         Bytes of a frame as it is stored, decompressed.
     """
+
+    source: Source
+    path: str
+    header: Header
+    index: FrameIndex
+    pixels: PixelFormat
+    shape: tuple[int, ...]
+    stored: int
+    n_threads: int | None
+    verify: bool
 
     def __init__(self, source: Source, path: str, header: Header, index: FrameIndex, options: ReadOptions) -> None:
         self.source, self.path, self.header, self.index = source, path, header, index
@@ -150,6 +160,15 @@ class Decoder:
         if target is not out:
             pixels.from_stored(target, out=out)
         return out
+
+    def decode_fused(self, numbers: np.ndarray, out: np.ndarray, threads: int, **how: Any) -> bool:
+        """Convert to float32 while decoding (`how`: of `decode`); False if this file's blocks end inside a pixel, so
+        that frames must be decoded whole (no writer we know makes such)."""
+        try:
+            self.decode(numbers, None, out, threads, to_float=True, **how)
+        except CutPixels:
+            return False
+        return True
 
     def _fetch(self, numbers: np.ndarray, out: np.ndarray, arguments: dict[str, Any]) -> None:
         """Let the core decode frames into out, from the file's descriptor or from ranges brought in."""
@@ -267,15 +286,6 @@ class Decoder:
 
 class CutPixels(Exception):
     """Blocks end inside a pixel: frames must be decoded whole."""
-
-
-def whole_pixels(work: Callable[[], Any]) -> bool:
-    """Do work that needs blocks of whole pixels; False if this file's blocks end inside one (no writer we know)."""
-    try:
-        work()
-    except CutPixels:
-        return False
-    return True
 
 
 class _CoreErrors:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from mrcz.container.chunks import FOOTER_MARK
 from mrcz.container.header.header import Header
-from mrcz.container.header.layout import HEADER_DTYPE
+from mrcz.container.header.layout import HEADER_DTYPE, PLACES
+from mrcz.container.header.words import FreeFields
 from mrcz.errors import FormatError, MrczError
 from mrcz.file.changing import MICROSCOPE, changed_header, check_names, plain_value, shown_value
 from mrcz.file.growing import GrowingFile
@@ -89,7 +90,7 @@ def edit_header(
     label: str | Iterable[str] | None = None,
     labels: Iterable[str] | None = None,
     dry_run: bool = False,
-    **fields: Any,
+    **fields: Unpack[FreeFields],
 ) -> HeaderEdit:
     """Change the header of an MRC or MRCZ file in place; the pixels are not touched, and hardly read.
 
@@ -158,7 +159,7 @@ def edit_header(
         "label": label,
         "labels": labels,
     }
-    given = {name: value for name, value in given.items() if value is not None} | fields
+    given = {**{name: value for name, value in given.items() if value is not None}, **fields}
     check_names(given)
     if not given:
         raise ValueError("nothing to change: pixel_size=, label=, origin=, … or a field by its name")
@@ -240,9 +241,8 @@ def _source_edited(source: bytes, given: dict[str, Any], notes: list[str], reade
 
 
 def _changes(old: Header, new: Header) -> tuple[Change, ...]:
-    fields: Mapping[str, Any] = HEADER_DTYPE.fields or {}
     return tuple(
-        Change(name, fields[name][1], old[name], new[name])
+        Change(name, PLACES[name], old[name], new[name])
         for name in HEADER_DTYPE.names or ()
         if old.record[name].tobytes() != new.record[name].tobytes()  # not by value: NaN is no change
     )

@@ -249,7 +249,7 @@ def round_to(array: np.ndarray, step: float) -> np.ndarray:
     unit = array.dtype.type(2.0 ** math.floor(math.log2(step)))
     if array.dtype.kind == "c":
         out = np.empty_like(array)
-        out.real, out.imag = round_to(array.real, step), round_to(array.imag, step)
+        out.real, out.imag = round_to(np.real(array), step), round_to(np.imag(array), step)
         return out
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = np.rint(array / unit) * unit

@@ -24,7 +24,7 @@ from mrcz.file.options import ReadOptions
 from mrcz.file.reader import Reader
 from mrcz.formats.base import FormatOptions, Frames
 from mrcz.formats.registry import find_format, open_frames
-from mrcz.storage.source import FolderSource
+from mrcz.storage.source import FolderSource, open_source
 
 __all__ = ["ForeignReader", "is_folder_of_frames"]
 
@@ -146,7 +146,7 @@ class ForeignReader(Reader):
     def _find(self, path: Any, storage: dict[str, Any] | None) -> Source:
         if isinstance(path, (str, os.PathLike)) and os.path.isdir(path):
             return FolderSource(path)
-        return super()._find(path, storage)
+        return open_source(path, storage)  # unpacked whole: nothing at its begin says how large it may be
 
     def _open(self) -> tuple[str, ...]:
         options = self.options

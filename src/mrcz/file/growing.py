@@ -11,12 +11,12 @@ import errno
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from mrcz.container.chunks import CHUNK_HEADER_SIZE
-from mrcz.container.footer import encode_footer, move_footer
+from mrcz.container.footer import FooterFields, encode_footer, move_footer
 from mrcz.container.index import FrameIndex
 from mrcz.errors import MrczError
 from mrcz.storage.disk import Disk, check_regular, lock, release
@@ -57,7 +57,7 @@ class GrowingFile:
     In a forked child everything but closing is refused, and closing touches nothing: the file is the parent's.
     """
 
-    disk = Disk()
+    disk: Disk = Disk()
 
     def __init__(
         self,
@@ -73,11 +73,11 @@ class GrowingFile:
         sync: bool,
         fields: Mapping[str, Any] | None,
     ) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self.new = new
-        self.fd = fd
-        self.end = end
-        self.fields = dict(fields or {})
+        self.fd: int = fd
+        self.end: int = end
+        self.fields: dict[str, Any] = dict(fields or {})
         self._header, self._extended = header, extended
         self._parts = [index]
         self._with_footer, self._sync = with_footer, sync
@@ -300,7 +300,7 @@ class GrowingFile:
             self._parts.append(part)
             self.end = part.end
 
-    def describe(self, **fields: Any) -> None:
+    def describe(self, **fields: Unpack[FooterFields]) -> None:
         """Change what the next footer says besides the frames (`fields`), even if no frame is added."""
         changed = {name: value for name, value in fields.items() if self.fields.get(name) != value}
         if changed:
@@ -374,7 +374,8 @@ class GrowingFile:
             raise FileExistsError(f"{error}; {kept}") from None
 
     def finish(self, header: bytes) -> None:
-        """Complete the file on disk. A new one keeps its temporary name, so that it can be judged before `publish`."""
+        """Complete the file. A new one keeps its temporary name, so that it can be judged before `publish`, which
+        brings it to the disk first."""
         self._own()
         if self.temporary is None:
             if self._touched or header != self._header:
@@ -391,7 +392,6 @@ class GrowingFile:
             size += len(footer)
         if self._size != size:
             self._cut(size)
-        self._barrier()
 
     def publish(self) -> None:
         """Give a new file that was finished its name; see `mrcz.storage.whole.NewFile.publish`."""

@@ -23,7 +23,7 @@ from mrcz.container.footer import (
     load_footer,
     parse_trailer,
 )
-from mrcz.container.header.header import Header
+from mrcz.container.header.header import Header, claimed_nbytes
 from mrcz.container.index import FrameIndex
 from mrcz.container.walk import walk_chunks
 from mrcz.errors import FormatError
@@ -41,6 +41,27 @@ _FOOTER_AHEAD = 1 << 20
 
 class ForeignFormatError(FormatError):
     """A file of another format that can be read: by `mrcz.open`, not by `mrcz.Reader`."""
+
+
+def claimed_in_wrapper(head: bytes, path: str) -> int:
+    """Bytes that a file in gzip and the like may have at most, by the first 1024 of them.
+
+    Raises
+    ------
+    ForeignFormatError
+        It is no MRC file, but begins as one of another format.
+    FormatError
+        It is neither.
+    """
+    try:
+        return claimed_nbytes(head, path)
+    except FormatError as error:
+        from mrcz.formats.registry import candidates
+
+        if found := candidates(head):
+            text = f"not an MRC file: it looks like {found[0].title}, which mrcz.open reads"
+            raise ForeignFormatError(text, path=path) from error
+        raise
 
 
 @dataclass(frozen=True)
@@ -351,6 +372,8 @@ def open_frames(source: Any, *, permissive: bool = False, signed_bytes: bool | N
         This is no MRC file, or it is damaged: the same in two looks at it.
     """
     before = None
+    error: FormatError | None = None
+    opened: Opened | None = None
     for pause in (*_PAUSES, None):
         error = opened = None
         try:

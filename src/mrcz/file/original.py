@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -75,15 +75,18 @@ def plain_header(reader: Reader, *, nz: int | None = None, original: bool = True
     if original and (found := original_header(reader)) is not None:
         return found
     header = reader.header
+    nz = len(reader) if nz is None else nz
+    # Volumes of which one is incomplete stay what they are: their MZ is copied, and not asked for.
+    volumes = header.kind == "volume stack" and nz % header.mz == 0
     return Header.build(
-        (len(reader) if nz is None else nz, header.ny, header.nx),
+        (nz, header.ny, header.nx),
         reader.pixel_format,
         like=header,
         kind=header.kind,
         stats=header.stats,
         exttyp=header.exttyp,
         nsymbt=len(reader.extended_bytes),
-        mz=header.mz if header.kind == "volume stack" else None,
+        mz=header.mz if volumes else None,
     )
 
 
@@ -98,12 +101,21 @@ def readable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def restored(reader: Reader, original: Header, tell: Callable[[int], None]) -> Iterator[Any]:
+def plain_head(reader: Reader, header: Header) -> bytes:
+    """What stands before the pixels of a plain file of this header."""
+    return header.tobytes() + reader.extended_bytes
+
+
+def plain_pixels(header: Header, frames: np.ndarray) -> np.ndarray:
+    """The bytes of frames as a plain file of this header has them, flat uint8; no copy where they are the same."""
+    # astype (inside to_stored) keeps the bits: bytes read as unsigned become signed ones again, uint16 that stand for
+    # bytes become bytes.
+    return np.ascontiguousarray(header.pixel_format.to_stored(frames)).reshape(-1).view(np.uint8)
+
+
+def restored(reader: Reader, original: Header, tell: Callable[[int], None]) -> Iterator[bytes | memoryview]:
     """The bytes of the plain file that `reader` was compressed from, in pieces."""
-    yield original.tobytes()
-    yield reader.extended_header.raw
+    yield plain_head(reader, original)
     for frames in blocks(reader):
-        # astype (inside to_stored) keeps the bits: bytes read as unsigned become signed ones again, uint16 that stand
-        # for bytes become bytes.
-        yield np.ascontiguousarray(original.pixel_format.to_stored(frames)).data
+        yield plain_pixels(original, frames).data
         tell(original.frame_nbytes * len(frames))

@@ -9,18 +9,20 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from mrcz.container.chunks import xxh64
-from mrcz.container.header.header import claimed_nbytes
-from mrcz.container.modes import CODEC_NAMES
+from mrcz.container.footer import Footer
+from mrcz.container.header.header import Header
+from mrcz.container.index import FrameIndex
+from mrcz.container.modes import CODEC_NAMES, PixelFormat
 from mrcz.errors import FormatWarning, MrczError
 from mrcz.file.correcting import FrameCorrection, check_correction, read_corrected
-from mrcz.file.decoding import Decoder, Source, whole_pixels
+from mrcz.file.decoding import Decoder, Source
 from mrcz.file.mrcfile_names import MrcfileNames
-from mrcz.file.opening import DAMAGED_EXTENDED, Opened, open_frames
+from mrcz.file.opening import DAMAGED_EXTENDED, Opened, claimed_in_wrapper, open_frames
 from mrcz.file.options import ReadOptions
 from mrcz.file.reducing import Reductions
 from mrcz.file.selecting import frame_numbers, select
@@ -94,6 +96,18 @@ class Reader(MrcfileNames, Reductions):
     ...     total = movie.sum()
     """
 
+    path: str
+    options: ReadOptions
+    header: Header
+    footer: Footer | None
+    index: FrameIndex
+    pixel_format: PixelFormat
+    damage: tuple[str, ...]
+    notes: tuple[str, ...]
+    has_unknown_footer: bool
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
     @right_keywords
     def __init__(
         self,
@@ -129,7 +143,7 @@ class Reader(MrcfileNames, Reductions):
             raise
 
     def _find(self, path: Any, storage: dict[str, Any] | None) -> Source:
-        return open_source(path, storage, claimed=claimed_nbytes)
+        return open_source(path, storage, claimed=claimed_in_wrapper)
 
     def _open(self) -> tuple[str, ...]:
         """Take what is in the file; returns what the caller should be warned of."""
@@ -290,7 +304,7 @@ class Reader(MrcfileNames, Reductions):
             and self._source.size > self.header.data_offset
         )
 
-    def memmap(self, mode: str = "r") -> np.memmap:
+    def memmap(self, mode: Literal["r", "r+", "c"] = "r") -> np.memmap:
         """The pixels of a file that is not compressed as a memory map, (nz, ny, nx).
 
         Parameters
@@ -314,10 +328,7 @@ class Reader(MrcfileNames, Reductions):
         with file:
             if mode == "r+" and not self._source.same_file(str(self._reopen)):
                 raise MrczError("another file has this name now", path=self.path)
-            mapped: np.memmap = np.memmap(  # type: ignore[call-overload]
-                file, self.dtype, mode, self.header.data_offset, self.shape
-            )
-            return mapped
+            return np.memmap(file, self.dtype, mode, self.header.data_offset, self.shape)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for k in range(len(self)):
@@ -428,7 +439,7 @@ class Reader(MrcfileNames, Reductions):
             frames.fusable
             and out.dtype == np.float32
             and plain
-            and whole_pixels(lambda: frames.decode(numbers, None, out, threads, to_float=True, gain=gain, fresh=fresh))
+            and frames.decode_fused(numbers, out, threads, gain=gain, fresh=fresh)
         ):
             frames.convert(numbers, out, gain, threads)
 

@@ -163,7 +163,7 @@ class Reductions:
         else:
 
             def within(batch: np.ndarray) -> np.ndarray:
-                mean = batch.mean(axis=axes, dtype=_real(self.dtype), keepdims=True)
+                mean: np.ndarray = batch.mean(axis=axes, dtype=_real(self.dtype), keepdims=True)
                 return np.asarray(squares(batch, mean).sum(axis=axes))
 
             total = self._each(frames, n_threads, axes, within)

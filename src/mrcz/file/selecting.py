@@ -226,7 +226,8 @@ def frame_numbers(key: Any, n: int) -> tuple[np.ndarray, bool]:
         return np.flatnonzero(array), False
     if array.ndim > 1 or (array.size and array.dtype.kind not in "iu"):
         raise IndexError(f"frames are chosen by integers, slices or lists of them, not {key!r}")
-    array = array.reshape(-1).astype(np.int64)
-    if array.size and not (array.min() >= -n and array.max() < n):
+    array = array.reshape(-1)
+    if array.size and not (array.min() >= -n and array.max() < n):  # as they came: int64 has no 2**64 - 1
         raise IndexError(f"frames {array.min()} to {array.max()} of {n}")
+    array = array.astype(np.int64)
     return array % n if n else array, False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -26,15 +26,15 @@ def store(
     encoding: Encoding,
     stored: Stored,
     n_threads: int | None,
-    taken: Callable[[np.ndarray], None],
+    taken: list[np.ndarray],
 ) -> bool:
     """Write frames at the end of a file and take them into its index.
 
     Parameters
     ----------
-    taken : function
-        Told the moments, (n, 5) as `frame_moments`, of frames that are in the file: of all, or, where the disk is
-        nearly full, of one after the other.
+    taken : list of ndarray
+        Gets the moments, (n, 5) as `frame_moments`, of frames that are in the file: of all at once, or, where the disk
+        is nearly full, of one after the other; so it is true also when an error ends this.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def store(
     else:
         moments = _store_at(file, encoding, stored, n_threads, file.fd, file.end)
         if moments is not None:
-            taken(moments)
+            taken.append(moments)
         return moments is not None
     # No room for what they could take at most; there may be for what they do.
     for frame in stored.frames:
@@ -64,7 +64,7 @@ def store(
             moments = _store_at(file, encoding, Stored([frame], stored.code), n_threads, aside.fileno(), 0)
         if moments is None:
             return False
-        taken(moments)
+        taken.append(moments)
     return True
 
 

@@ -235,7 +235,7 @@ class Writer:
 
     def _begin(self, beginning: Beginning) -> None:
         """All that a Writer has, of a new file and of one that is continued."""
-        self.path = beginning.path
+        self.path: str = beginning.path
         self._file: GrowingFile | None = None
         self._process = os.getpid()
         self._turns = Turns(self.path)
@@ -399,15 +399,15 @@ class Writer:
         stored = encoding.stored(piece, self._count)
         if stored is None:
             return False
+        taken: list[np.ndarray] = []
         try:
-            return store(self._open_file(), encoding, stored, self.n_threads, self._took)
+            return store(self._open_file(), encoding, stored, self.n_threads, taken)
         except OSError as error:
             error.filename = error.filename or self.path
             raise
-
-    def _took(self, moments: np.ndarray) -> None:
-        self._moments.append(moments)
-        self._count += len(moments)
+        finally:
+            self._moments += taken
+            self._count += sum(map(len, taken))
 
     def _start_over(self, encoding: Encoding) -> None:
         """Write the frames so far anew, by another encoding, into another file under the same temporary name."""

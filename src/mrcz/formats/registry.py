@@ -10,9 +10,10 @@ from typing import Any
 from mrcz.errors import FormatError, MissingDependencyError
 from mrcz.formats.base import Bytes, Format, FormatOptions, Frames
 
-__all__ = ["BUILT_IN", "by_name", "find_format", "formats", "open_frames"]
+__all__ = ["BUILT_IN", "by_name", "candidates", "find_format", "formats", "open_frames"]
 
 _HEAD = 64  # bytes of a file that tell its format
+_TIFF = tuple((0, magic) for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
 
 #: Ours, in the order in which they are tried.
 BUILT_IN: tuple[Format, ...] = (
@@ -24,12 +25,25 @@ BUILT_IN: tuple[Format, ...] = (
         ((0, b"\0\0\0\3"), (0, b"\0\0\0\4")),
         decides=True,
     ),
+    # A BigTIFF, or a TIFF, whose frames are compressed in a way that only EER has: before TIFF, which would take it.
+    Format("eer", "EER (electron events)", (".eer",), "mrcz.formats.eer", _TIFF, decides=True),
     Format("mib", "Merlin mib", (".mib",), "mrcz.formats.mib", ((0, b"MQ1,"),)),
     Format("npy", "NumPy", (".npy",), "mrcz.formats.npy", ((0, b"\x93NUMPY"),)),
     Format(
         "seq", "Norpix seq", (".seq",), "mrcz.formats.seq", ((0, b"\xed\xfe\0\0" + "Norpix seq".encode("utf-16-le")),)
     ),
     Format("ser", "TIA ser", (".ser", ".emi"), "mrcz.formats.ser", ((0, b"II\x97\1"), (0, b"JK\0\2"))),
+    Format(
+        "tiff",
+        "TIFF",
+        (".tif", ".tiff"),
+        "mrcz.formats.tiff",
+        _TIFF,
+        writes=True,
+        extra="tiff",
+        needs=("tifffile", "imagecodecs"),
+        licence="BSD-3-Clause",
+    ),
 )
 
 
@@ -70,12 +84,15 @@ def find_format(source: Bytes) -> Format | None:
     if os.path.isdir(source.name):
         inside = set(os.listdir(source.name))
         return next((known for known in formats() if inside & set(known.directory)), None)
-    head = source.read(0, _HEAD)
-    for known in formats():
-        if any(head[at : at + len(magic)] == magic for at, magic in known.magic):
-            if not known.decides or _module(known).matches(source):
-                return known
+    for known in candidates(source.read(0, _HEAD)):
+        if not known.decides or _module(known).matches(source):
+            return known
     return None
+
+
+def candidates(head: bytes) -> list[Format]:
+    """The formats whose magic bytes a file begins with; of one that `decides` its module has the last word."""
+    return [k for k in formats() if any(head[at : at + len(magic)] == magic for at, magic in k.magic)]
 
 
 def open_frames(known: Format, source: Bytes, options: FormatOptions) -> Frames:

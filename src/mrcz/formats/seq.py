@@ -66,7 +66,8 @@ class SeqFrames(Frames):
         self.head = head = _parse(source)
         self.dtype = np.dtype(_PIXELS[head["bit_depth"]])
         self.start = 8192 if head["version"] >= 5 else 1024
-        self.step, self.pixels = head["true_image_size"], head["image_size_bytes"]
+        self.step: int = head["true_image_size"]
+        self.pixels: int = head["image_size_bytes"]
         self.stamp = 8 if head["version"] >= 5 else 6
         count = self._count(options.permissive)
         self.shape = (count, head["height"], head["width"])

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["background_thread"]
+__all__ = ["background_thread", "same_arguments"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def background_thread() -> ThreadPoolExecutor:
@@ -17,3 +22,8 @@ def background_thread() -> ThreadPoolExecutor:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: executor.__init__(max_workers=executor._max_workers))  # type: ignore[misc]
     return executor
+
+
+def same_arguments(function: Callable[P, Any]) -> Callable[[Callable[..., T]], Callable[P, T]]:
+    """Tell type checkers that a call takes the arguments of `function`, which it passes on; nothing else is done."""
+    return lambda call: call

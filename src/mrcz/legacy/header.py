@@ -25,7 +25,7 @@ __all__ = [
     "pixel_size",
 ]
 
-logger = logging.getLogger("MRCZ")  # configured by the program that uses us, never here
+logger: logging.Logger = logging.getLogger("MRCZ")  # configured by the program that uses us, never here
 
 # Codecs by the number in the MODE word. 7 to 15 are plug-ins of C-Blosc2 that mrcz 0.6 named.
 COMPRESSOR_ENUM: dict[int, str | None] = dict(
@@ -72,7 +72,7 @@ def angstrom(pixelunits: Any) -> float:
         return _ANGSTROM["nm"]
 
 
-class MRCHeader(dict):
+class MRCHeader(dict[str, Any]):
     """The header `readMRC` returns: a dict that answers to a few more keys than it lists.
 
     ``header["bloscFormat"]`` (1 or 2) and ``header["backend"]`` (``"blosc1"`` or ``"blosc2"``) of compressed files, and
@@ -94,7 +94,7 @@ class MRCHeader(dict):
         except KeyError:
             return default
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return (MRCHeader, (dict(self), self._hidden))
 
 

@@ -24,7 +24,7 @@ from mrcz.errors import HeaderError
 from mrcz.file.codec import Codec
 from mrcz.file.reader import Reader
 from mrcz.file.writer import Writer
-from mrcz.legacy.background import background_thread
+from mrcz.legacy.background import background_thread, same_arguments
 from mrcz.legacy.header import (
     COMPRESSOR_ENUM,
     EMAN2_ENUM,
@@ -37,7 +37,7 @@ from mrcz.legacy.header import (
 from mrcz.legacy.sections import insert
 from mrcz.threads import default_threads
 
-logger = logging.getLogger("MRCZ")  # configured by the program that uses us, never here
+logger: logging.Logger = logging.getLogger("MRCZ")  # configured by the program that uses us, never here
 
 BLOSC_PRESENT = True  # the codecs are inside this package
 BLOSC2_PRESENT = True
@@ -113,7 +113,7 @@ class _Lazy(Reader):
     asks for ``atleast_1d``. Only frames that are indexed are decoded.
     """
 
-    def __array_function__(self, func: Any, types: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def __array_function__(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in (np.atleast_1d, np.atleast_2d, np.atleast_3d) and len(args) == 1:
             return self
         hollow = func in _OUTSIDE
@@ -519,11 +519,13 @@ def writeMRCHeader(f: BinaryIO, header: dict[str, Any], slices: int, endchar: st
 # ---- in the background -------------------------------------------------------------------------------------------
 
 
+@same_arguments(readMRC)
 def asyncReadMRC(*args: Any, **kwargs: Any) -> Future[tuple[Any, dict[str, Any]]]:
     """`readMRC` on a background thread; its arguments, and a future of its result."""
     return _asyncExecutor.submit(readMRC, *args, **kwargs)
 
 
+@same_arguments(writeMRC)
 def asyncWriteMRC(*args: Any, **kwargs: Any) -> Future[None]:
     """`writeMRC` on a background thread; its arguments, and a future that is done when the file is complete."""
     return _asyncExecutor.submit(writeMRC, *args, **kwargs)

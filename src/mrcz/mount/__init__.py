@@ -22,8 +22,8 @@ __all__ = ["mount"]
 
 
 def mount(
-    folder: str | os.PathLike,
-    mountpoint: str | os.PathLike,
+    folder: str | os.PathLike[str],
+    mountpoint: str | os.PathLike[str],
     *,
     cache_bytes: int = 512 << 20,
     page_cache: bool = False,

@@ -130,7 +130,7 @@ class Server:
 
     def __init__(self, tree: Any, device: int, page_cache: bool = False) -> None:
         self.tree = tree
-        self.nodes = Nodes()
+        self.nodes: Nodes = Nodes()
         self._device = device
         self._direct_io = not page_cache
         self._listings: dict[int, list[bytes]] = {}
@@ -288,7 +288,7 @@ def _attributes(about: dict[str, Any]) -> bytes:
     )
 
 
-def _mount(mountpoint: str) -> tuple[int, socket.socket, list[str], subprocess.Popen]:
+def _mount(mountpoint: str) -> tuple[int, socket.socket, list[str], subprocess.Popen[bytes]]:
     """Mount: /dev/fuse, and for the end the socket, the command and the process of fusermount3."""
     if not os.path.exists("/dev/fuse"):
         raise MissingDependencyError("mounting needs /dev/fuse: load the kernel's fuse module (modprobe fuse)")

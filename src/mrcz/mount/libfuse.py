@@ -37,7 +37,7 @@ def _fuse_class(mfusepy: Any) -> type:
             return 0
 
         def read(self, path: bytes, buf: Any, size: int, offset: int, fip: Any) -> int:
-            return self.operations.read_into(ctypes.addressof(buf.contents), size, offset, fip.contents.fh)
+            return int(self.operations.read_into(ctypes.addressof(buf.contents), size, offset, fip.contents.fh))
 
     return FUSE
 

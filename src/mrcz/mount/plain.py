@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from mrcz.file.original import plain_header, source_name
+from mrcz.file.original import plain_head, plain_header, plain_pixels, source_name
 from mrcz.file.reader import Reader
 from mrcz.mount.cache import FrameCache
 from mrcz.threads import default_threads
@@ -38,8 +38,8 @@ class PlainFile:
         Name of the file it was compressed from; where it does not say, some name with the right suffix.
     """
 
-    def __init__(self, path: str | os.PathLike, cache: FrameCache) -> None:
-        self.reader = Reader(path)
+    def __init__(self, path: str | os.PathLike[str], cache: FrameCache) -> None:
+        self.reader: Reader = Reader(path)
         self.cache = cache
         try:
             self._read_header()
@@ -51,14 +51,13 @@ class PlainFile:
         reader = self.reader
         original = plain_header(reader)
         stack = reader.kind == "stack" and len(reader) > 1
-        self.source = source_name(reader) or ("x.mrcs" if stack else "x.mrc")
-        extended = reader.extended_bytes
-        self._pixels = original.pixel_format
-        self._head = np.frombuffer(original.tobytes() + extended, np.uint8)
+        self.source: str = source_name(reader) or ("x.mrcs" if stack else "x.mrc")
+        self._header, self._pixels = original, original.pixel_format
+        self._head = np.frombuffer(plain_head(reader, original), np.uint8)
         self._frame = original.frame_nbytes
-        self.size = len(self._head) + self._frame * len(reader)
+        self.size: int = len(self._head) + self._frame * len(reader)
         # Its own in the cache: frames of another file, though it be under the same name, are never taken for its.
-        self.key = next(_numbers)
+        self.key: int = next(_numbers)
         # Small batches: a frame at random costs little more than that frame, and several are decoded at a time ahead of
         # a sequential read, one a thread.
         self._batch = max(1, _BATCH // max(1, self._frame))
@@ -113,7 +112,7 @@ class PlainFile:
             self.reader.read(which, out=pixels, n_threads=threads)
             return
         frames = self.reader.read(which, n_threads=threads)
-        out[:] = np.ascontiguousarray(self._pixels.to_stored(frames)).reshape(-1).view(np.uint8)
+        out[:] = plain_pixels(self._header, frames)
 
     def close(self) -> None:
         """Close the compressed file."""

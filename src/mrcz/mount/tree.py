@@ -89,9 +89,9 @@ class Tree:
 
     use_ns = True
 
-    def __init__(self, folder: str | os.PathLike, cache_bytes: int = 512 << 20) -> None:
-        self.root = os.path.abspath(os.fspath(folder))
-        self.cache = FrameCache(cache_bytes)
+    def __init__(self, folder: str | os.PathLike[str], cache_bytes: int = 512 << 20) -> None:
+        self.root: str = os.path.abspath(os.fspath(folder))
+        self.cache: FrameCache = FrameCache(cache_bytes)
         self._device = os.stat(self.root).st_dev
         self.mountpoint: str | None = None
         self._about: dict[str, tuple[tuple[int, ...], _About | None]] = {}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -40,6 +40,7 @@ __all__ = [
     "as_metadata",
     "clear_to_write",
     "correct_file",
+    "correct_opened",
     "destination",
     "failed",
     "frame_shape",
@@ -197,21 +198,51 @@ def correct_file(
     MrczError, OSError
     """
     name = os.fspath(source)
-    outputs = dict(destinations or {})
-    clear_to_write([name], outputs, overwrite)
+    clear_to_write([name], destinations or {}, overwrite)
     with Reader(
         name, permissive=permissive, signed_bytes=signed_bytes, n_threads=n_threads, storage_options=storage_options
     ) as reader:
-        correction = Correction.fit(reader, koma=koma, n_threads=n_threads, **fit)
-        report: dict[str, Any] = {"frames": int(reader.shape[0])}
-        if correction.outliers is not None:
-            report.update(correction.outliers.report())
-        if correction.events is not None:
-            report["events"] = correction.events.report()
-        if measure:
-            report.update(_measure(reader, correction, fit))
-        _Products(outputs, replacing(overwrite), codec, mask_style, n_threads).write(reader, correction, progress)
-    return Corrected(name, tuple(outputs.values()), report, correction)
+        made = correct_opened(
+            reader,
+            destinations,
+            koma=koma,
+            measure=measure,
+            mask_style=mask_style,
+            overwrite=overwrite,
+            codec=codec,
+            progress=progress,
+            **fit,
+        )
+    return replace(made, source=name)
+
+
+def correct_opened(
+    reader: Reader,
+    destinations: Mapping[str, str] | None = None,
+    *,
+    koma: np.ndarray | KomaReference | None = None,
+    measure: bool = False,
+    mask_style: str | None = None,
+    overwrite: Overwrite = False,
+    codec: str | Codec | None = None,
+    progress: Progress | None = None,
+    **fit: Unpack[Fitting],
+) -> Corrected:
+    """`correct_file` for a stack that is open already; whoever opened it has asked `clear_to_write`, and closes it.
+
+    Everything is done on the threads that the reader may use.
+    """
+    outputs, n_threads = dict(destinations or {}), reader.n_threads
+    correction = Correction.fit(reader, koma=koma, n_threads=n_threads, **fit)
+    report: dict[str, Any] = {"frames": int(reader.shape[0])}
+    if correction.outliers is not None:
+        report.update(correction.outliers.report())
+    if correction.events is not None:
+        report["events"] = correction.events.report()
+    if measure:
+        report.update(_measure(reader, correction, fit))
+    _Products(outputs, replacing(overwrite), codec, mask_style, n_threads).write(reader, correction, progress)
+    return Corrected(reader.path, tuple(outputs.values()), report, correction)
 
 
 def clear_to_write(sources: Iterable[str], outputs: Mapping[str, str], overwrite: Overwrite) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Unpack
 
 import numpy as np
@@ -25,6 +26,19 @@ __all__ = ["KomaSession", "koma_session"]
 
 #: Bytes of a state file that are believed to be one.
 _MOST = 1 << 40
+
+
+class SessionOptions(Fitting, total=False):
+    """What `koma_session` takes of reading, fitting and writing, for those who pass it on."""
+
+    measure: bool
+    overwrite: Overwrite
+    codec: str | Codec | None
+    permissive: bool
+    signed_bytes: bool | None
+    n_threads: int | None
+    progress: Callable[[str, int, int], None] | None
+    storage_options: dict[str, Any] | None
 
 
 @dataclass
@@ -87,7 +101,7 @@ class KomaSession:
         *,
         exclude: Collection[str] = (),
         finish: bool = True,
-        **options: Any,
+        **options: Unpack[SessionOptions],
     ) -> Iterator[Corrected]:
         """Correct these stacks and those waiting, as far as their references are complete; see `koma_session`.
 
@@ -98,7 +112,7 @@ class KomaSession:
         exclude : collection of str
             Names of files that serve in no reference.
         **options
-            Of `koma_session`.
+            Of `koma_session` (`SessionOptions`).
         """
         new, bad = self.new(sources), set()
         excluded = {os.path.basename(name) for name in exclude}
@@ -175,7 +189,7 @@ def koma_session(
     def finished(references: list[KomaReference]) -> Iterator[Corrected]:
         for reference in references:
             source = waiting.pop(reference.index)
-            tell = None if progress is None else lambda done, total, source=source: progress(source, done, total)
+            tell = None if progress is None else partial(progress, source)
             try:
                 out = correct_file(
                     source,

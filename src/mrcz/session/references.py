@@ -3,9 +3,12 @@
 Conventions of those who write them:
 
 * Gatan (DM4, MRC), RELION, SerialEM: the gain multiplies.
-* EPU / Falcon 4 ``.gain`` (a TIFF): the inverse; here mean/value, zeros staying bad.
+* EPU / Falcon 4 ``.gain`` (a TIFF): multiplies, and its rows lie as those of the ``.eer`` files beside it. RELION takes
+  it so (its manual, "Movie Compression"; `relion_convert_to_tiff --gain` writes the same values, in the same rows).
+* Gain references for EER in MRC, of the first versions of EPU: RELION divides by them; ``inverse=True`` does the same,
+  mean/value, zeros staying bad.
 * SerialEM and IMOD, and RELION and MotionCor with them, flip a TIFF along Y when they read it, because their row 0 is
-  at the bottom; ``flip_y=True`` does the same. Nothing is flipped unasked: frames read from TIFF here are not either.
+  at the bottom; so does `mrcz.open` with a movie. A reference is not flipped unasked: ``flip_y=True`` does the same.
 * RELION's ``--gain_rot`` and ``--gain_flip``: `mrcz.correct.Orientation`.
 """
 
@@ -14,7 +17,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +49,7 @@ _TIFF = {".tif", ".tiff", ".gain"}
 def load_image(path: str | os.PathLike[str]) -> np.ndarray:
     """One image (ny, nx) from MRC or MRCZ, TIFF, ``.gain``, DM3, DM4 or ``.npy``, as stored; a stack is averaged.
 
-    Raises FormatError for a file that holds no image, MissingDependencyError for TIFF without tifffile.
+    Raises FormatError for a file that holds no image, MissingDependencyError for a packed TIFF without imagecodecs.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -95,7 +98,7 @@ def load_gain(
     orientation : Orientation, optional
         How to turn it, after ``flip_y``.
     inverse : bool, optional
-        It divides; by default so for ``.gain``.
+        It divides, as those for EER do that are in MRC. By default it multiplies.
     flip_y : bool
         Reverse the rows first, as IMOD and RELION do with TIFF.
 
@@ -109,7 +112,7 @@ def load_gain(
     image = load_image(path)
     with _named(path):
         gain, bad = check_gain(image)
-        if inverse if inverse is not None else Path(path).suffix.lower() == ".gain":
+        if inverse:
             gain = (gain[~bad].mean(dtype=np.float64) / gain).astype(np.float32)
         gain[bad] = 0
         if flip_y:
@@ -261,16 +264,20 @@ def _tifffile() -> Any:
 
 
 def _read_tiff(path: Path) -> np.ndarray:
-    tifffile = _tifffile()
-    try:
-        # By content whatever the suffix: a .gain is a TIFF.
-        with tifffile.TiffFile(path) as file:
-            result: np.ndarray = file.asarray()
-            return result
-    except OSError:
-        raise
-    except Exception as error:
-        raise FormatError(f"not a TIFF that can be read: {error}", path=path) from error
+    """The first series of a TIFF, (nz, ny, nx), rows in the order of the file; by content: a .gain is a TIFF."""
+    from mrcz.formats.base import FormatOptions
+    from mrcz.formats.tiff import TiffFrames
+    from mrcz.storage.source import open_source
+
+    with closing(open_source(path)) as source, _named(path):
+        frames = TiffFrames(source, FormatOptions(), top_down=True)
+        frames.check_claims(np.arange(frames.shape[0]))
+        if len(frames.shape) != 3:
+            raise FormatError("an image in colours is no reference")
+        stack = np.empty(frames.shape, frames.dtype)
+        for k in range(frames.shape[0]):
+            frames.read_frame(k, stack[k])
+        return stack
 
 
 @contextmanager

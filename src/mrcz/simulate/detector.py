@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -96,7 +95,8 @@ class Specimen:
         image = np.fft.irfft2(np.fft.rfft2(potential) * transfer, s=shape)
         spread = image.std()
         image = (image - image.mean()) * (self.contrast / spread if spread else 0.0)
-        return np.maximum(1 + image, 0.05)
+        relative: np.ndarray = np.maximum(1 + image, 0.05)
+        return relative
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,8 @@ class SimulatedStack:
     @property
     def outliers(self) -> np.ndarray:
         """(ny, nx) bool: every pixel that should be flagged."""
-        return (self.hot > 0) | self.dead
+        flagged: np.ndarray = (self.hot > 0) | self.dead
+        return flagged
 
     @property
     def significance(self) -> np.ndarray:
@@ -204,7 +205,7 @@ class Detector:
     gamma_coefficients: tuple[float, float, float, float] = GAMMA_K2
     frame_rate: float = 1.0
     super_resolution: int = 1
-    _made: dict = field(default_factory=dict, init=False, repr=False, compare=False)
+    _made: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         ny, nx = self.shape
@@ -218,7 +219,7 @@ class Detector:
     def _rng(self, *purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *purpose])
 
-    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+    def _once(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
         # The cached maps are a function of the frozen parameters, so keeping them does not make the detector mutable.
         if name not in self._made:
             value = make()
@@ -245,7 +246,8 @@ class Detector:
         pattern -= pattern.mean()
         pattern *= self.etching_rms / (pattern.std() or 1.0)
         gain = np.exp(pattern + self.pixel_gain_rms * rng.standard_normal(self.shape))
-        return (gain / gain.mean()).astype(np.float32)
+        relative: np.ndarray = (gain / gain.mean()).astype(np.float32)
+        return relative
 
     @property
     def cmos(self) -> np.ndarray:
@@ -327,7 +329,8 @@ class Detector:
         """
         rate = self.rates(dose_rate, index)[0]
         counts = self._rng(_FLAT, index, n_frames).poisson(rate * n_frames)
-        return (counts / n_frames).astype(np.float32)
+        mean: np.ndarray = (counts / n_frames).astype(np.float32)
+        return mean
 
     def _moves(self, n_frames: int, drift: tuple[float, float], jitter: float, index: int) -> np.ndarray:
         """Where the stage is at each frame, (n_frames, 2) pixels (y, x) from where it was at the first."""

@@ -246,11 +246,13 @@ class Recorded:
     @property
     def outliers(self) -> np.ndarray:
         """(ny, nx) bool: every defect, strong or not."""
-        return self.hot | self.dead | self.weak
+        defects: np.ndarray = self.hot | self.dead | self.weak
+        return defects
 
     def strong(self, sigma: float = 5.0) -> np.ndarray:
         """(ny, nx) bool: defects that move their pixel's sum by more than ``sigma`` of its own noise."""
-        return np.abs(self.excess) > sigma
+        strong: np.ndarray = np.abs(self.excess) > sigma
+        return strong
 
 
 def _finer(array: np.ndarray, factor: int) -> np.ndarray:
@@ -464,7 +466,8 @@ class _Recording:
 
     def _top(self) -> float:
         highest = float(self.expected.max())
-        return highest + 10 * highest**0.5
+        top: float = highest + 10 * highest**0.5
+        return top
 
     def _telegraph(self, share: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Flat indices of hot pixels that blink, and their relative strength in each frame (k, nz), mean 1."""

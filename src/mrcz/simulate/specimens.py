@@ -9,6 +9,7 @@ make Fresnel fringes (`through_lens`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -92,10 +93,11 @@ def through_lens(transmission: np.ndarray, fringe: float, phase: np.ndarray | fl
     ky = fft.fftfreq(wave.shape[0])[:, None].astype(np.float32)
     kx = fft.fftfreq(wave.shape[1])[None].astype(np.float32)
     k2 = ky**2 + kx**2
-    wave = fft.fft2(wave, overwrite_x=True)
+    wave = cast(np.ndarray, fft.fft2(wave, overwrite_x=True))
     wave *= np.exp(-(8.0 + 1j * np.pi * fringe**2) * k2).astype(np.complex64)
-    wave = fft.ifft2(wave, overwrite_x=True)[edge : edge + ny, edge : edge + nx]
-    return (wave.real**2 + wave.imag**2).astype(np.float32)
+    wave = cast(np.ndarray, fft.ifft2(wave, overwrite_x=True))[edge : edge + ny, edge : edge + nx]
+    intensity: np.ndarray = (np.real(wave) ** 2 + np.imag(wave) ** 2).astype(np.float32)
+    return intensity
 
 
 def flat(shape: Shape, rng: np.random.Generator) -> Drawn:
@@ -210,7 +212,8 @@ def _straight_edge(shape: Shape, rng: np.random.Generator, cover: float, rough: 
     if rough:
         for period in (9.0, 31.0, 120.0, 400.0):
             across = across + rough * (period / 400) ** 0.6 * np.sin(2 * np.pi * along / period + rng.uniform(0, 6))
-    return across - np.quantile(across, cover)
+    distance: np.ndarray = across - np.quantile(across, cover)
+    return distance
 
 
 def hole_edge(

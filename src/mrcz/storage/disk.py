@@ -128,7 +128,7 @@ def _rename_new() -> Callable[[bytes, bytes], int] | None:
         return None
 
 
-def lock(fd: int, path: str | os.PathLike, *, wait: float = 0.0) -> None:
+def lock(fd: int, path: str | os.PathLike[str], *, wait: float = 0.0) -> None:
     """Lock an open file against other writers. The lock goes with the descriptor, however its process ends.
 
     It is an advisory ``flock``: it holds between processes of one machine, on NFS (Linux, since 2.6.12) between
@@ -196,7 +196,7 @@ def standing(path: Path, *, wait: float | None = None) -> Iterator[int | None]:
             release(fd)
 
 
-def check_place(path: str | os.PathLike) -> None:
+def check_place(path: str | os.PathLike[str]) -> None:
     """`check_regular` for a new file, and no ``/dev/stdout``, ``/dev/fd/N``, ``/proc/self/fd/N`` or link to one.
 
     They name what is open already. A new file would take the place of the one that standard output goes to, from which
@@ -220,7 +220,7 @@ def check_place(path: str | os.PathLike) -> None:
     check_regular(path)
 
 
-def check_regular(path: str | os.PathLike) -> None:
+def check_regular(path: str | os.PathLike[str]) -> None:
     """Refuse to make a file where a device, FIFO, socket or folder stands.
 
     Raises
@@ -237,7 +237,7 @@ def check_regular(path: str | os.PathLike) -> None:
         raise MrczError(f"is {kinds.get(stat.S_IFMT(mode), 'no regular file')}: no file is made there", path=path)
 
 
-def is_same_place(a: str | os.PathLike, b: str | os.PathLike) -> bool:
+def is_same_place(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
     """Whether two names are of one file, or would be: links are followed, and neither has to exist."""
     if os.path.realpath(a) == os.path.realpath(b):
         return True
@@ -247,7 +247,7 @@ def is_same_place(a: str | os.PathLike, b: str | os.PathLike) -> bool:
         return False
 
 
-def is_at(fd: int, path: str | os.PathLike) -> bool:
+def is_at(fd: int, path: str | os.PathLike[str]) -> bool:
     """Whether the open file is the one of that name."""
     try:
         return os.path.samestat(os.fstat(fd), os.stat(path))

@@ -6,15 +6,17 @@ be what was asked for; then as many bytes are taken as that, whatever comes afte
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mrcz.errors import RemoteError
+
+if TYPE_CHECKING:
+    import asyncio  # loaded by those who open URLs: it takes longer than all of this package
 
 __all__ = ["Answer", "Limits", "client_factory", "fetch"]
 
@@ -108,6 +110,8 @@ def fetch(
     RemoteError
         It did not answer in time, or with something else than what was asked for.
     """
+    import asyncio
+
     from fsspec.asyn import sync
 
     async def all_of_them() -> list[Answer]:
@@ -121,8 +125,7 @@ def fetch(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    answers: list[Answer] = sync(files.loop, all_of_them)
-    return answers
+    return cast(list[Answer], sync(files.loop, all_of_them))
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,8 @@ class _Request:
 
     async def get(self, start: int, stop: int) -> Answer:
         """One range; see `fetch`."""
+        import asyncio
+
         import aiohttp
 
         limits = self.limits
@@ -224,6 +229,8 @@ class _Request:
 
     async def _body(self, response: Any, n: int, clock: asyncio.Timeout, message: str = "") -> bytes:
         """At most *n* bytes of the body; more is an error."""
+        import asyncio
+
         now = asyncio.get_running_loop().time
         begun = now()
         parts, came = [], 0

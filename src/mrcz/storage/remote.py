@@ -49,8 +49,8 @@ class RemoteSource:
     fd = None
     remote = True
 
-    def __init__(self, url: str, options: dict | None = None) -> None:
-        self.name = _PASSWORD.sub(r"\1***@", url)
+    def __init__(self, url: str, options: dict[str, Any] | None = None) -> None:
+        self.name: str = _PASSWORD.sub(r"\1***@", url)
         self._url = url
         self._options = dict(options or {})
         self._limits = Limits()

@@ -42,8 +42,8 @@ class FileSource:
     def __init__(self, file: BinaryIO, name: str, *, wrapper: str | None = None) -> None:
         self.file = file
         self.name = name
-        self.fd = file.fileno()
-        self.size = os.fstat(self.fd).st_size
+        self.fd: int = file.fileno()
+        self.size: int = os.fstat(self.fd).st_size
         self.wrapper = wrapper
         self._users = 0
         self._closed = False
@@ -105,7 +105,7 @@ class FileSource:
         """The bytes of each (start, stop)."""
         return [self.read(start, stop - start) for start, stop in ranges]
 
-    def state(self) -> tuple:
+    def state(self) -> tuple[Any, ...]:
         """What tells whether the file changed: its size, times, first and last bytes."""
         with self as fd:
             now = os.fstat(fd)
@@ -166,7 +166,7 @@ class ObjectSource:
         self.owned = owned
         self._lock = threading.Lock()
         self._closed = False
-        self.size = file.seek(0, os.SEEK_END)
+        self.size: int = file.seek(0, os.SEEK_END)
 
     def read(self, offset: int, n: int) -> bytes:
         n = max(0, min(n, self.size - offset))

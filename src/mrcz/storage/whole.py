@@ -95,11 +95,16 @@ class NewFile:
         What stands there is no regular file, or somebody else, in this process or another, writes it or makes it.
     """
 
-    disk = Disk()
+    path: Path
+    overwrite: bool | Judge
+    sync: bool
+    fd: int
+
+    disk: Disk = Disk()
 
     def __init__(
         self,
-        path: str | os.PathLike,
+        path: str | os.PathLike[str],
         *,
         overwrite: bool | Judge = False,
         sync: bool = True,
@@ -323,7 +328,7 @@ def temporary_name(path: Path, ending: str = "part", mark: str | None = None) ->
 
 
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike, *, overwrite: bool | Judge = False) -> Iterator[BinaryIO]:
+def whole_file(path: str | os.PathLike[str], *, overwrite: bool | Judge = False) -> Iterator[BinaryIO]:
     """A file that appears under its name when the block ends without an exception, and not at all otherwise.
 
     What stands under *path* stays until then; errors are those of `NewFile`.
@@ -418,7 +423,7 @@ def put_back(aside: Path, path: Path, disk: Disk | None = None) -> bool:
     return False
 
 
-def make_folders(path: str | os.PathLike, disk: Disk | None = None) -> None:
+def make_folders(path: str | os.PathLike[str], disk: Disk | None = None) -> None:
     """Make a folder and those above it that are missing, and their names durable: an original may go soon."""
     disk = disk or NewFile.disk
     missing = []

@@ -25,7 +25,7 @@ _PIECE = 1 << 20  # bytes unpacked at a time
 _ZSTD_PIECE = 1024  # a zstd block of 4 bytes can stand for 128 KiB: 1 KiB of input is at most 32 MiB of output
 
 
-def open_regular(path: str | os.PathLike) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a file for reading by position; what cannot be read so (a pipe, a device) is refused at once.
 
     Raises
@@ -62,13 +62,13 @@ def _require_regular(mode: int, path: str) -> None:
     raise OSError(errno.EINVAL, f"this is {kinds.get(stat.S_IFMT(mode), 'something else')}, not a regular file", path)
 
 
-def is_wrapped(path: str | os.PathLike) -> bool:
+def is_wrapped(path: str | os.PathLike[str]) -> bool:
     """Whether the file at `path` begins as a gzip, bzip2, xz or zstd file does."""
     with open_regular(path) as file:
         return wrapper_of(file.read(6)) is not None
 
 
-def open_plain(path: str | os.PathLike, *, check: Callable[[bytes], int | None] | None = None) -> BinaryIO:
+def open_plain(path: str | os.PathLike[str], *, check: Callable[[bytes], int | None] | None = None) -> BinaryIO:
     """Open a file for reading, unpacked if it is a gzip, bzip2, xz or zstd file.
 
     Parameters
@@ -127,7 +127,7 @@ def _unpack(
     pieces: Iterator[bytes],
     plain: BinaryIO,
     check: Callable[[bytes], int | None] | None,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     packed: int,
     wrapper: str,
 ) -> None:
@@ -180,7 +180,7 @@ def _no_room(text: str | None, error: OSError | None = None) -> OSError:
     return OSError(number, f"cannot unpack into the temporary directory (set TMPDIR to another one): {text}", folder)
 
 
-def _unpacked(source: BinaryIO, wrapper: str, path: str | os.PathLike) -> Iterator[bytes]:
+def _unpacked(source: BinaryIO, wrapper: str, path: str | os.PathLike[str]) -> Iterator[bytes]:
     """The plain bytes of `source`, in pieces; FormatError where the wrapper is damaged or cut short."""
     import zlib
 
@@ -220,7 +220,7 @@ def _unpacked(source: BinaryIO, wrapper: str, path: str | os.PathLike) -> Iterat
         raise FormatError(f"the {wrapper} data is damaged: {error}", path=path) from error
 
 
-def _unpacked_zstd(source: BinaryIO, path: str | os.PathLike) -> Iterator[bytes]:
+def _unpacked_zstd(source: BinaryIO, path: str | os.PathLike[str]) -> Iterator[bytes]:
     try:
         import zstandard
     except ImportError:

@@ -364,3 +364,159 @@ def test_any_header_can_be_copied(rng):
             assert (back["mx"], back["my"], back["mz"]) == (new["mx"], new["my"], new.mz)
             copied += 1
     assert copied == 800
+
+
+# ---- limits ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"mz": 0}, "sampling .* is out of range"),
+        ({"mz": 2**31}, "sampling .* is out of range"),
+        ({"nsymbt": 2**31}, "nsymbt is 2147483648, expected 0 to 2147483647"),
+        ({"exttyp": "CCP4 "}, "exttyp is 'CCP4 '"),
+        ({"exttyp": "µm€"}, "exttyp is 'µm€'"),
+        ({"kind": ""}, "kind is '', expected one of image, stack, volume, volume stack"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        plain(**kwargs)
+
+
+def test_the_largest_values_that_fit():
+    assert plain(mz=2**31 - 1, kind="volume")["mz"] == 2**31 - 1
+    assert plain(nsymbt=2**31 - 1).nsymbt == 2**31 - 1 and plain(nsymbt=0).nsymbt == 0
+    assert plain(exttyp="µm é").exttyp == "µm é"
+    header = Header.build((2**31 - 1, 1, 1), format_of_mode(0))
+    assert header.shape == (2**31 - 1, 1, 1)
+    assert plain(labels=[str(k) for k in range(9)]).labels == [MRCZ_LABEL, *(str(k) for k in range(9))]
+    for labels in (["x"] * 11, ["x"] * 12):
+        with pytest.raises(ValueError, match=f"a header holds 10 labels, not {len(labels)}"):
+            plain().replace(label=labels)
+    assert len(plain().replace(label=["x"] * 10).labels) == 10
+
+
+def test_labels_are_cut_between_characters():
+    for text, kept in (
+        ("x" * 80, 80),
+        ("x" * 81, 80),
+        ("µ" * 40, 40),
+        ("µ" * 41, 40),
+        ("x" + "µ" * 40, 40),
+        ("€" * 27, 26),
+    ):
+        assert plain(labels=[text]).labels[1] == text[:kept], text
+    raw = "µ".encode("latin-1") * 90
+    assert bytes(plain().replace(label=[MRCZ_LABEL, raw])["label"][1]) == raw[:80]
+    assert plain(labels=[" ", "\t"]).labels == [MRCZ_LABEL]
+
+
+@pytest.mark.parametrize(
+    ("kind", "ispg", "kept"),
+    [
+        ("volume", 1, 1),
+        ("volume", 230, 230),
+        ("volume", 400, 400),
+        ("volume", 401, 1),
+        ("volume", 0, 1),
+        ("volume stack", 401, 401),
+        ("volume stack", 630, 630),
+        ("volume stack", 631, 401),
+        ("volume stack", 400, 401),
+        ("stack", 1, 0),
+        ("image", 630, 0),
+    ],
+)
+def test_a_space_group_stays_if_it_is_of_the_kind(kind, ispg, kept):
+    like = Header.parse(edited(plain(), ispg=ispg))
+    assert plain(like=like, kind=kind, mz=2 if kind == "volume stack" else None)["ispg"] == kept
+
+
+def test_volumes_of_one_section():
+    like = plain(shape=(8, 6, 8), kind="volume stack", mz=1)
+    assert (plain(shape=(7, 6, 8), like=like).kind, plain(shape=(7, 6, 8), like=like)["mz"]) == ("volume stack", 1)
+
+
+def test_no_image_of_many_frames():
+    assert plain(shape=(2, 6, 8), kind="image").kind == "stack"
+    assert plain(shape=(1, 6, 8), kind="image").kind == "image"
+
+
+def test_byte_order_is_one_of_two():
+    like = plain(0, byteorder=">")
+    assert plain(0, like=like, byteorder="<").byteorder == "<"
+    assert Header.build((1, 2, 3), format_of_mode(0)).byteorder == "<"
+    for wrong in ("=", "|", "", "little"):
+        with pytest.raises(ValueError, match=f"byteorder is '{re.escape(wrong)}', expected '<' or '>'"):
+            Header.build((1, 2, 3), format_of_mode(0), byteorder=wrong)
+    with pytest.raises(ValueError, match="byteorder '<' of the header contradicts '>' of the pixels"):
+        Header.build((1, 2, 3), format_of_mode(2, byteorder=">"), byteorder="<")
+
+
+def test_an_extended_header_that_goes_takes_its_type_along():
+    like = plain(exttyp="FEI1", nsymbt=768)
+    assert (plain(like=like).exttyp, plain(like=like).nsymbt) == ("FEI1", 768)
+    gone = plain(like=like, nsymbt=0)
+    assert (gone.exttyp, gone.nsymbt, bytes(gone["exttyp"])) == ("", 0, b"")
+    assert plain(like=like, nsymbt=0, exttyp="json").exttyp == "json"
+    assert plain(like=like, nsymbt=80).exttyp == "FEI1"
+    # What stood in these bytes before they had a meaning stays, if there was no extended header to take it along.
+    old = Header.parse(edited(plain(), exttyp=b"  x "))
+    assert bytes(plain(like=old, nsymbt=0)["exttyp"]) == bytes(plain(like=old, exttyp="x")["exttyp"]) == b"  x "
+    assert bytes(plain(like=old, exttyp="")["exttyp"]) == b""
+
+
+def test_sampling_of_sources_that_have_none():
+    """MX, MY, MZ of 0 or less say nothing: those of the new size are taken; images have MZ 1."""
+    like = Header.parse(edited(plain(pixel_size=1.5), mx=0, my=-3, mz=0))
+    new = plain(shape=(9, 6, 8), like=like)
+    assert (new["mx"], new["my"], new["mz"]) == (8, 6, 1)
+    volume = Header.parse(edited(plain(kind="volume"), mz=0))
+    assert plain(shape=(9, 6, 8), like=volume)["mz"] == 9
+    image = plain(shape=(1, 6, 8), kind="image")
+    assert plain(shape=(5, 6, 8), like=image, kind="volume")["mz"] == 5
+
+
+def test_a_source_that_contradicts_itself_is_copied_and_nothing_more():
+    volumes = plain(shape=(8, 6, 8), kind="volume stack", mz=4)
+    broken = Header.parse(edited(volumes, mz=3))
+    assert plain(shape=(8, 6, 8), like=broken)["mz"] == 3
+    for kwargs in (
+        {"shape": (8, 6, 8), "like": broken, "mz": 3},
+        {"shape": (7, 6, 8), "like": broken, "kind": "volume stack"},
+        {"shape": (8, 6, 8), "kind": "volume stack", "mz": 3},
+        {"shape": (8, 6, 8), "like": plain(shape=(8, 6, 8)), "kind": "volume stack", "mz": 3},
+    ):
+        with pytest.raises(ValueError, match="does not hold whole volumes of mz=3"):
+            plain(**kwargs)
+    with pytest.raises(ValueError, match="needs mz="):
+        plain(shape=(8, 6, 8), like=plain(shape=(8, 6, 8)), kind="volume stack")
+    assert plain(shape=(8, 6, 8), like=broken, mz=2)["mz"] == 2
+
+
+def test_flags_of_imod_follow_the_pixels():
+    """The signed bit of bytes is ours, the 4-bit one goes, the others stay; without the stamp flags say nothing."""
+    for mode, flags, stamped, expected in (
+        (0, 0, True, 1),
+        (0, 2 | 16, True, 3),
+        (0, 2 | 16, False, 1),
+        (1, 1 | 2 | 16, True, 3),
+        (2, 8, True, 8),
+        (2, 8, False, None),
+    ):
+        like = Header.parse(edited(plain(1), imod_stamp=1146047817 if stamped else 0, imod_flags=flags))
+        assert plain(mode, like=like).imod_flags == expected, (mode, flags, stamped)
+
+
+def test_pixel_sizes_in_all_their_forms():
+    record = np.rec.array((1.5, 2.0, 3.0), dtype=[("x", "f4"), ("y", "f4"), ("z", "f4")])
+    for size in ((1.5, 2, 3), [1.5, 2, 3], np.array([1.5, 2, 3]), record):
+        assert plain(kind="volume", pixel_size=size).pixel_size == (1.5, 2, 3)
+        assert plain(kind="volume", pixel_size=size)["cella"] == (12, 12, 12)
+    for size in (2, np.float32(2), [2], np.array([[2]])):
+        assert plain(kind="volume", pixel_size=size)["cella"] == (16, 12, 8)
+    assert plain(pixel_size=0).pixel_size == (0, 0, 0)
+    like = plain(pixel_size=2)
+    assert plain(like=like, pixel_size=0)["cella"] == (0, 0, 0)

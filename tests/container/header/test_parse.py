@@ -176,6 +176,19 @@ def test_stamp_breaks_ties():
         assert Header.parse(bytes(raw)).byteorder == order
 
 
+def test_sizes_that_both_orders_take_without_axes():
+    """(256, 65536, 300) is (65536, 256, …) the other way round: the mode tells."""
+    for order in "<>":
+        raw = bytearray(1024)
+        struct.pack_into(order + "4i", raw, 0, 256, 65536, 300, 2)
+        assert Header.parse(bytes(raw)).shape == (300, 65536, 256)
+
+
+def test_one_pixel_is_missed_where_the_file_ends_with_the_header():
+    with pytest.raises(HeaderError, match="nz is 1, expected at most 0: 0 bytes after the headers"):
+        Header.parse(plain(0, (1, 1, 1)).tobytes(), file_size=1024)
+
+
 def test_inverted_y_of_imod():
     header = Header.parse(edited(plain(), mapr=-2))
     assert header.axes == (1, 2, 3)
@@ -256,6 +269,7 @@ def test_half_width_by_flag():
     raw = edited(plain(0, (2, 6, 8)), imod_stamp=1146047817, imod_flags=16)
     header = Header.parse(raw, file_size=1024 + 2 * 6 * 8)
     assert (header.shape, header.mode) == ((2, 6, 16), 101)
+    assert header.oddities == ("4-bit pixels stored as bytes, 8 a row of 16 (SerialEM)",)
     assert Header.parse(edited(raw, imod_stamp=0)).shape == (2, 6, 8)
     copy = Header.build(header.shape, header.pixel_format, like=header)
     assert (copy.imod_flags, copy.shape, copy["mx"]) == (0, header.shape, 16)
@@ -274,4 +288,226 @@ def test_4_bit_with_odd_columns():
 
 def test_trailing_bytes_are_an_oddity():
     header = plain()
+    assert Header.parse(header.tobytes(), file_size=1024 + 768).oddities == ()
+    assert Header.parse(header.tobytes(), file_size=1024 + 769).oddities == ("1 bytes after the last frame",)
     assert Header.parse(header.tobytes(), file_size=1024 + 768 + 512).oddities == ("512 bytes after the last frame",)
+
+
+# ---- what no pixel depends on ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("made", "changes", "note"),
+    [
+        ({}, {"map": b"MAPS"}, "no 'MAP ' at byte 208: b'MAPS'"),
+        ({}, {"machst": (0, 0, 0, 0)}, "machine stamp 00 00 00 00 is unknown; the byte order follows from the sizes"),
+        ({}, {"machst": (17, 17, 0, 0)}, "machine stamp 11 11 00 00 contradicts the byte order of the sizes"),
+        ({}, {"machst": (68, 68, 68, 68)}, "machine stamp 44 44 44 44 has more than two bytes"),
+        ({}, {"machst": (68, 68, 0, 1)}, "machine stamp 44 44 00 01 has more than two bytes"),
+        ({}, {"machst": (68, 65, 0, 0)}, None),
+        ({}, {"nversion": 0}, "NVERSION 0: older than MRC2014"),
+        ({}, {"nversion": 20139}, "NVERSION 20139: no version of MRC2014"),
+        ({}, {"nversion": 20140}, None),
+        ({}, {"mapc": 1, "mapr": 1, "maps": 3}, "MAPC, MAPR, MAPS [1, 1, 3] are no permutation of 1, 2, 3"),
+        ({}, {"mapr": -2}, "MAPC, MAPR, MAPS [1, -2, 3] are no permutation of 1, 2, 3 (Y inverted)"),
+        (
+            {},
+            {"mapc": 3, "mapr": 1, "maps": 2},
+            "axes are permuted: columns, rows, sections run along z, x, y",
+        ),
+        ({}, {"ispg": -1}, "ISPG -1 is no space group"),
+        ({}, {"ispg": 631}, "ISPG 631 is no space group"),
+        ({"kind": "volume stack", "mz": 2}, {"ispg": 630}, None),
+        ({}, {"mx": 0}, "MX, MY, MZ [0, 6, 1] are no sampling: no pixel size"),
+        ({"kind": "volume"}, {"mz": -1}, "MX, MY, MZ [8, 6, -1] are no sampling: no pixel size"),
+        ({}, {"mz": 4}, "MZ 4 for a stack of images, where MRC2014 has 1"),
+        ({}, {"mz": 2}, "MZ 2 for a stack of images, where MRC2014 has 1"),
+        ({"kind": "volume"}, {"mz": 5}, "MZ 5 differs from NZ 4"),
+        ({"shape": (1, 6, 8)}, {"mz": 2}, "MZ 2 differs from NZ 1"),
+        ({"kind": "volume stack", "mz": 2}, {"mz": 3}, "a volume stack of 4 sections is no multiple of MZ 3"),
+        ({"kind": "volume stack", "mz": 2}, {"mz": 1}, None),
+        ({}, {"cella": (1, -1, 1)}, "CELLA [1.0, -1.0, 1.0] is no cell: no pixel size"),
+        ({}, {"cella": (1, 1, float("inf"))}, "CELLA [1.0, 1.0, inf] is no cell: no pixel size"),
+        ({}, {"cella": (0, 0, 0)}, None),
+        ({}, {"rms": float("nan")}, "statistics are not finite: [0.0, -1.0, -2.0, nan]"),
+        ({}, {"nlabl": 2}, "NLABL 2, but 1 labels hold text"),
+        ({}, {"nlabl": -1}, "NLABL -1, but 1 labels hold text"),
+        ({"nsymbt": 160}, {"exttyp": b"ABCD"}, "extended header of 160 bytes has no known type: b'ABCD'"),
+        ({"nsymbt": 160}, {}, "extended header of 160 bytes has no known type: b''"),
+        ({}, {"exttyp": b"ABCD"}, None),
+        *(
+            ({"nsymbt": 160}, {"exttyp": code}, None)
+            for code in (b"CCP4", b"MRCO", b"SERI", b"AGAR", b"FEI1", b"FEI2", b"HDF5", b"json")
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_odd_is_told(made, changes, note):
+    header = Header.parse(edited(plain(**made), **changes))
+    assert header.oddities == (() if note is None else (note,))
+
+
+def test_oddities_of_the_other_byte_order():
+    good = plain(byteorder=">")
+    assert not good.oddities
+    assert Header.parse(edited(good, machst=(68, 68, 0, 0))).oddities == (
+        "machine stamp 44 44 00 00 contradicts the byte order of the sizes",
+    )
+
+
+# ---- what is no MRC file -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "header field nx is 0, expected at least 1"),
+        ({"mode": 77}, "not an MRC file"),
+        ({"mapr": 7}, "not an MRC file"),
+        ({"map": b"MAP ", "mode": 77}, "header field mode is 77"),
+        ({"map": b"MAP ", "mapr": 7}, "header field nx is 0"),
+        ({"map": b"MAPX"}, "header field nx is 0"),
+    ],
+)
+def test_sizes_that_are_none_in_either_byte_order(changes, message):
+    """With axes and a mode, or 'MAP', it is a damaged MRC file; else it is none."""
+    raw = edited(plain(), **({"nx": 0, "map": b""} | changes))
+    with pytest.raises(FormatError, match=message):
+        Header.parse(raw)
+
+
+def test_other_files_are_called_by_their_names():
+    raw = b"\x89HDF\r\n\x1a\n".ljust(1024, b"\0")
+    with pytest.raises(FormatError, match=r"not an MRC file: it looks like an? HDF5 file"):
+        Header.parse(raw)
+
+
+# ---- sizes against the file --------------------------------------------------------------------------------------
+
+
+FRAME = 6 * 8 * 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "message", "data_offset", "nz", "recoverable"),
+    [
+        ({"nsymbt": -1}, 1024 + 4 * FRAME, "nsymbt is -1, expected 0 or more", 1024, 4, True),
+        (
+            {"nsymbt": 5000},
+            1024 + 4999,
+            "nsymbt is 5000, expected at most 4999: the file ends inside the extended header",
+            1024,
+            4,
+            True,
+        ),
+        (
+            {"nsymbt": 8},
+            1024 + 4 * FRAME,
+            "nsymbt is 8, expected 0: 4 frames of 192 bytes fill the file from byte 1024 on",
+            1024,
+            4,
+            True,
+        ),
+        ({"nz": 0}, 1024 + 4 * FRAME + 5, "nz is 0, expected at least 1", 1024, 4, True),
+        ({"nz": -7}, None, "nz is -7, expected at least 1", 1024, 0, True),
+        (
+            {"nz": 5},
+            1024 + 4 * FRAME + 191,
+            "nz is 5, expected at most 4: 959 bytes after the headers hold 4 frames of 192 bytes, not 960 bytes",
+            1024,
+            4,
+            True,
+        ),
+        (
+            {"nsymbt": 100},
+            1124 + FRAME - 1,
+            "nz is 4, expected at most 0: 191 bytes after the headers hold 0 frames of 192 bytes, not 768 bytes",
+            1124,
+            0,
+            False,
+        ),
+        (
+            {"nx": 65535},
+            1024 + FRAME,
+            "nz is 4, expected at most 0: 192 bytes after the headers hold 0 frames of 1572840 bytes, not 6291360",
+            1024,
+            0,
+            False,
+        ),
+        (
+            {"nx": 65536},
+            1024 + FRAME,
+            "nx is 65536, expected frames of at most 192 bytes: 192 bytes after the headers hold 0 frames of "
+            "1572864 bytes, not 6291456 bytes",
+            1024,
+            0,
+            False,
+        ),
+        ({"ny": 65536}, 1024 + FRAME, "ny is 65536, expected frames of at most 192 bytes: ", 1024, 0, False),
+    ],
+)
+def test_sizes_that_do_not_fit_the_file(changes, size, message, data_offset, nz, recoverable):
+    """An error that names field, expectation and finding; or, permissively, a warning and the frames that are there."""
+    raw = edited(plain(), **changes)
+    with pytest.raises(HeaderError, match=re.escape(f"header field {message}")) as info:
+        Header.parse(raw, file_size=size)
+    assert info.value.recoverable == recoverable
+    with pytest.warns(FormatWarning, match=re.escape(message)) as caught:
+        header = Header.parse(raw, file_size=size, permissive=True)
+    assert (len(caught), header.data_offset, header.nz) == (1, data_offset, nz)
+    assert message in header.oddities[0]
+    assert caught[0].filename == __file__  # it points at whoever asked for the header
+
+
+def test_chunks_that_do_not_fit_the_file():
+    raw = plain(codec="zstd", packed_bytes=300).tobytes()
+    assert Header.parse(raw, file_size=1024 + 300).packed_bytes == 300
+    for size, message in (
+        (1024 + 299, "packed_bytes is 300, expected at most 299: the file ends inside the chunks"),
+        (1024 + 63, "nz is 4, expected at most 3: 63 bytes after the headers hold 3 chunk headers at most"),
+    ):
+        with pytest.raises(HeaderError, match=message):
+            Header.parse(raw, file_size=size)
+    # What a file of another program has in these bytes is not the size of its chunks.
+    foreign = edited(raw, label=[b""] * 10, nlabl=0)
+    assert Header.parse(foreign, file_size=1024 + 64).nz == 4
+    assert not Header.parse(raw, file_size=1024 + 5000).oddities  # a footer, perhaps
+    with pytest.warns(FormatWarning, match="nz is 4, expected at most 0") as caught:
+        Header.parse(foreign, file_size=1024, permissive=True)
+    assert len(caught) == 1
+
+
+def test_the_largest_sizes_there_are():
+    """Bytes are counted in 64 bits, those of a chunk in 31."""
+    side = 2**31 - 1
+    assert Header.parse(edited(plain(1), nx=side, ny=side, nz=1)).shape == (1, side, side)  # 2**63 - 2**33 + 2 bytes
+    with pytest.raises(HeaderError, match=rf"nx is {side}, expected frames of at most {2**63 - 1} bytes"):
+        Header.parse(edited(plain(2), nx=side, ny=side, nz=1))
+    with pytest.raises(HeaderError, match=f"ny is {side}, expected frames of at most {2**63 - 1} bytes"):
+        Header.parse(edited(plain(2), nx=side - 1, ny=side, nz=1))
+    most = (2**63 - 1) // (2 * 60000 * side)
+    assert Header.parse(edited(plain(1), nx=60000, ny=side, nz=most)).nz == most
+    with pytest.raises(
+        HeaderError, match=rf"nz is {most + 1}, expected at most {most}: frames of {120000 * side} bytes"
+    ):
+        Header.parse(edited(plain(1), nx=60000, ny=side, nz=most + 1))
+    with pytest.raises(HeaderError, match="nz is 131072, expected at most 131071"):  # 2**63 bytes, one too many
+        Header.parse(edited(plain(1), nx=2**15, ny=2**30, nz=2**17))
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "said"),
+    [((2, 3, 5), 16, True), ((2, 3, 5), 17, False), ((2, 3, 4), 11, False), ((3, 3, 5), 24, True)],
+)
+def test_nibbles_packed_across_rows_are_told(shape, size, said):
+    with pytest.raises(HeaderError) as info:
+        Header.parse(plain(101, shape).tobytes(), file_size=1024 + size)
+    assert ("packed across rows, as RELION does" in str(info.value)) == said
+
+
+@pytest.mark.parametrize(("off", "found"), [(0, True), (2, True), (3, False)])
+def test_super_resolution_frames_may_be_trimmed_by_two_pixels(off, found):
+    """What SerialEM leaves out at the edges; more is another detector."""
+    for nx, ny in ((5760 - off, 8184), (5760 + off, 8184), (5760, 8184 - off), (5760, 8184 + off), (8184 + off, 5760)):
+        raw = edited(plain(0, (1, 6, 8)), nx=nx, ny=ny, imod_stamp=0, nlabl=1, label=[b"4 bits packed"] + [b""] * 9)
+        assert Header.parse(raw).is_half_width == found, (nx, ny)

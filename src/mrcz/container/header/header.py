@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack, cast
 
 import numpy as np
 
@@ -38,6 +38,7 @@ from mrcz.container.header.layout import (
     writable,
 )
 from mrcz.container.header.parse import RULE_ARGUMENT, Parser
+from mrcz.container.header.words import StoredFields
 from mrcz.container.modes import PixelFormat, mode_word
 from mrcz.errors import FormatWarning, HeaderError
 from mrcz.filetypes import identify
@@ -109,7 +110,7 @@ class Header(Fields):
         """The 1024 bytes, exactly as read or built."""
         return self.raw
 
-    def replace(self, **fields: Any) -> Header:
+    def replace(self, **fields: Unpack[StoredFields]) -> Header:
         """A new header with some stored fields changed (names of `HEADER_DTYPE`); `label` takes a list of strings.
 
         The result is parsed again, without a file to compare with. A clipped `nz` stays clipped unless given.
@@ -122,7 +123,7 @@ class Header(Fields):
             The fields contradict each other.
         """
         record = writable(self.record.tobytes(), self.byteorder)
-        for name, value in fields.items():
+        for name, value in cast(Mapping[str, Any], fields).items():
             if name not in (HEADER_DTYPE.names or ()):
                 raise KeyError(f"no header field is called {name!r}")
             if name == "label":
@@ -193,7 +194,7 @@ class Header(Fields):
     def __hash__(self) -> int:
         return hash(self.raw)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         # A record as its bytes: NumPy would pickle its dtype with it, field by field.
         rest = {name: getattr(self, name) for name in _FIELDS if name not in ("raw", "record")}
         return (_restore, (self.raw, self.record.tobytes(), rest))

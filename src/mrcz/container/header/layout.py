@@ -81,6 +81,9 @@ HEADER_DTYPE = np.dtype(
 )
 assert HEADER_DTYPE.itemsize == HEADER_NBYTES
 
+# The byte each field begins at.
+PLACES: dict[str, int] = {str(name): field[1] for name, field in (HEADER_DTYPE.fields or {}).items()}
+
 # What each field says, in a line: `mrcz header` prints it.
 MEANINGS = {
     "nx": "columns, the fastest axis",

@@ -26,7 +26,7 @@ from mrcz.container.header.layout import (
     plausible,
     size_axes_mode,
 )
-from mrcz.container.modes import format_of_mode, split_mode_word
+from mrcz.container.modes import PixelFormat, format_of_mode, split_mode_word
 from mrcz.errors import FormatError, FormatWarning, HeaderError
 from mrcz.filetypes import identify
 
@@ -43,6 +43,23 @@ _RULE_STANDARD = "MRC2014: bytes are signed"
 
 class Parser:
     """One pass over a header: each step checks a group of fields and notes what is odd."""
+
+    raw: bytes
+    file_size: int | None
+    permissive: bool
+    signed: bool | None
+    path: Any
+    order: str
+    record: np.void
+    version: str | None
+    mode: int
+    codec_number: int
+    nx: int
+    ny: int
+    nz: int
+    bytes_rule: str
+    pixel_format: PixelFormat
+    nsymbt: int
 
     def __init__(self, raw: bytes, file_size: int | None, permissive: bool, signed: bool | None, path: Any) -> None:
         self.raw, self.file_size, self.permissive, self.signed, self.path = raw, file_size, permissive, signed, path
@@ -90,6 +107,7 @@ class Parser:
     # ---- telling -------------------------------------------------------------------------------------------------
 
     def error(self, field: str, found: Any, expected: Any, why: str = "") -> HeaderError:
+        """What contradicts the format, to be raised."""
         message = f"header field {field} is {found}, expected {expected}" + (f": {why}" if why else "")
         return HeaderError(message, field=field, found=found, expected=expected, path=self.path)
 
@@ -201,7 +219,7 @@ class Parser:
             self.defect("nz", nz, "at least 1")
             self.nz = 0 if here is None else here
         elif here is not None and nz > here:
-            self.too_many(here)
+            self.defect(*self.too_many(here), frames=here > 0)
             self.nz = here
         elif here is None and nz * frame > 2**63 - 1:
             raise self.error("nz", nz, f"at most {(2**63 - 1) // frame}", f"frames of {frame} bytes")
@@ -218,7 +236,8 @@ class Parser:
     def longer_side(self) -> tuple[str, int]:
         return ("nx", self.nx) if self.nx >= self.ny else ("ny", self.ny)
 
-    def too_many(self, here: int) -> None:
+    def too_many(self, here: int) -> tuple[str, int, str, str]:
+        """What is wrong where so many frames are there, fewer than NZ: field, found, expected, why."""
         nz, frame = self.nz, self.frame_nbytes
         left = (self.file_size or 0) - HEADER_NBYTES - self.nsymbt
         if self.compressed:
@@ -230,9 +249,8 @@ class Parser:
         # No detector has that many columns or rows: where not one frame fits, that is the field to doubt.
         side, length = self.longer_side()
         if here == 0 and length > 65535:
-            self.defect(side, length, f"frames of at most {left} bytes", why, frames=False)
-        else:
-            self.defect("nz", nz, f"at most {here}", why, frames=here > 0)
+            return side, length, f"frames of at most {left} bytes", why
+        return "nz", nz, f"at most {here}", why
 
     def quirks(self, header: Fields) -> None:
         """Things that no pixel depends on."""

@@ -8,16 +8,15 @@ import sys
 import time
 import tracemalloc
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from formats.seeds import seeds_tiff
 
 import mrcz
 from mrcz.formats.base import FormatOptions
 from mrcz.formats.tiff import TiffFrames
-
-tifffile = pytest.importorskip("tifffile")
-imagecodecs = pytest.importorskip("imagecodecs")
 
 GREY = {"photometric": "minisblack", "metadata": None}
 

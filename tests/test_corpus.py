@@ -37,7 +37,6 @@ REFUSED = {
     "pytom/int2.em": "not an MRC file",
     "pytom/human_ribo_21A.em": "field mode is 32",
     "*.seq.metadata": "field mode is 224",
-    "*/test.seq": "field mode is 7864425",
     "*.seq": "not an MRC file",
     "leginon/leginoncatcheck.mrc": "text file",
     # headers whose pixels were removed

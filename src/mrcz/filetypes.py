@@ -54,6 +54,9 @@ FOREIGN_SUFFIXES = {
     **dict.fromkeys((".dm3", ".dm4"), "DigitalMicrograph"),
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z"), "archive"),
     ".eer": "EER",
+    ".mib": "Merlin mib",
+    ".seq": "Norpix seq",
+    **dict.fromkeys((".ser", ".emi"), "TIA ser"),
     ".zarr": "Zarr",
 }
 

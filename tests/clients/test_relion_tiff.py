@@ -6,12 +6,10 @@ import subprocess
 
 import numpy as np
 import pytest
+import tifffile
 
 import mrcz
 from mrcz.formats.tiff import write_frames
-
-tifffile = pytest.importorskip("tifffile")
-pytest.importorskip("imagecodecs")
 
 pytestmark = pytest.mark.skipif(
     shutil.which("relion_image_handler") is None, reason="RELION is not installed (Debian: relion)"

@@ -6,7 +6,166 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from made_dm import Maker
 from reference import eer_plain
+
+
+def mib_head(number=1, shape=(4, 64), kind="U08", depth=6, chips=1, arrangement="1x1", length=384, newer=True):
+    """A frame's header of text, as Merlin software writes it (values of a real file)."""
+    chip = "3RX,011,511,000,000,000,000,000,000,175,010,200,125,100,100,093,100,099,030,128,004,255,140,128,191,179,"
+    chip += "511,511,"
+    text = (
+        f"MQ1,{number:06d},{length:05d},{chips:02d},{shape[1]:04d},{shape[0]:04d},{kind},   {arrangement},"
+        f"{(1 << chips) - 1:02X},2021-04-15 14:43:09.{number:06d},0.001000,0,0,0,"
+        + "2.000000E+0,5.110000E+2,"
+        + "0.000000E+0," * 6
+        + chip * chips
+    )
+    if newer:
+        text += f"MQ1A,2021-04-15T13:43:09.{number:06d}701Z,1000000ns,{depth},"
+    return text.encode().ljust(length, b"\0")
+
+
+def mib_words(frame: np.ndarray, depth: int) -> bytes:
+    """Rows of one chip as raw words of 64 bits, the first pixel in the lowest bits; frame (ny, nx)."""
+    if depth == 24:
+        return mib_words(frame >> 12, 12) + mib_words(frame & 0xFFF, 12)
+    inside = {1: 64, 6: 8, 12: 4}[depth]
+    shifts = np.arange(inside, dtype="u8") * np.uint64(64 // inside)
+    words = (frame.reshape(-1, inside).astype("u8") << shifts).sum(1, dtype="u8")
+    return words.astype(">u8").tobytes()
+
+
+def mib_quad(frame: np.ndarray) -> np.ndarray:
+    """A frame (2 ny, 2 nx) of 2 × 2 chips as their rows lie side by side in raw words, (ny, 4 nx)."""
+    ny, nx = frame.shape[0] // 2, frame.shape[1] // 2
+    below = frame[ny:][::-1, ::-1]  # turned by 180°: its left half is now the lower right chip
+    return np.hstack([below[:, :nx], below[:, nx:], frame[:ny, nx:], frame[:ny, :nx]])
+
+
+def seeds_mib(folder: Path) -> list[Path]:
+    """Two frames each: processed, raw of one chip, raw of four."""
+    rng = np.random.default_rng(15)
+    found = []
+    for name, kind, depth in [("u08", "U08", 6), ("u16", "U16", 12), ("r1", "R64", 1), ("r12", "R64", 12)]:
+        raw = b""
+        for number in (1, 2):
+            frame = rng.integers(0, 1 << depth, (4, 64)).astype("u4")
+            pixels = mib_words(frame, depth) if kind == "R64" else frame.astype(f">u{int(kind[1:]) // 8}").tobytes()
+            raw += mib_head(number, (4, 64), kind, depth) + pixels
+        (folder / f"{name}.mib").write_bytes(raw)
+        found.append(folder / f"{name}.mib")
+    quad = mib_quad(rng.integers(0, 64, (4, 32)).astype("u4"))
+    head = mib_head(1, quad.shape, "R64", 6, 4, "2x2", 768)
+    (folder / "quad.mib").write_bytes(head + mib_words(quad, 6))
+    return [*found, folder / "quad.mib"]
+
+
+def seq_bytes(frames, version=5, step=None, told=None, seconds=1435776075, change=()):
+    """A .seq file of frames (nz, ny, nx); `change`: (form, place, value) of fields of the header."""
+    nz, ny, nx = frames.shape
+    bits = frames.dtype.itemsize * 8
+    size = ny * nx * bits // 8
+    step = step or size + 16
+    head = bytearray(b"\xed\xfe\0\0" + "Norpix seq".encode("utf-16-le").ljust(24, b"\0"))
+    head += struct.pack("<ii", version, 1024) + "made by hand".encode("utf-16-le").ljust(512, b"\0")
+    head += struct.pack("<9Id", nx, ny, bits, bits, size, 100, nz if told is None else told, 0, step, 25.0)
+    head = head.ljust(8192 if version >= 5 else 1024, b"\0")
+    for form, at, value in change:
+        struct.pack_into(form, head, at, value)
+    body = b""
+    for k, frame in enumerate(frames):
+        time = struct.pack("<IHH", seconds + k, 775, 430) if version >= 5 else struct.pack("<IH", seconds + k, 775)
+        body += (frame.astype(frame.dtype.newbyteorder("<")).tobytes() + time).ljust(step, b"\0")
+    return bytes(head) + body
+
+
+def seeds_seq(folder: Path) -> list[Path]:
+    """Three small frames each: versions 3 and 5, 8 and 16 bits."""
+    rng = np.random.default_rng(15)
+    found = []
+    for version in (3, 5):
+        for dtype in ("u1", "u2"):
+            path = folder / f"v{version}-{dtype}.seq"
+            path.write_bytes(seq_bytes(rng.integers(0, 200, (3, 4, 5)).astype(dtype), version))
+            found.append(path)
+    return found
+
+
+def seeds_dm(folder: Path) -> list[Path]:
+    """Two small frames each: DM3 and DM4, both byte orders, complex pixels and colours, with some tags."""
+    rng = np.random.default_rng(15)
+    found = []
+    for version, order in ((3, "<"), (4, "<"), (4, ">")):
+        make = Maker(version, order)
+        said = dm_tags(make, {("Microscope Info", "Voltage"): 3e5, ("Microscope Info", "Microscope"): "Titan"})
+        pixels = rng.integers(0, 99, (2, 3, 4)).astype("i2")
+        path = folder / f"v{version}{'le' if order == '<' else 'be'}.dm{version}"
+        path.write_bytes(make.file(make.image(np.ones((2, 2), "i2")), make.image(pixels, said, data_type=1)))
+        found.append(path)
+    make = Maker()
+    cube = rng.normal(size=(2, 2, 6)).astype("f4")
+    path = folder / "complex.dm4"
+    path.write_bytes(
+        make.file(make.image(cube, data=make.value("Data", [20, 6, 24], cube.tobytes()), data_type=3, dims=[3, 2, 2]))
+    )
+    data = make.value("Data", [20, 5, 6], rng.integers(0, 1 << 24, 6).astype("<u4").tobytes())
+    (folder / "rgb.dm4").write_bytes(make.file(make.image(cube, data=data, data_type=23, dims=[3, 2])))
+    return [*found, path, folder / "rgb.dm4"]
+
+
+def dm_tags(make: Maker, values, name="ImageTags"):
+    """A group of tags from paths to numbers (stored as doubles) and texts."""
+    inner = {}
+    for where, value in values.items():
+        inner.setdefault(where[0], {})[where[1:]] = value
+    children = []
+    for key, below in inner.items():
+        if () in below:
+            value = below[()]
+            children.append(make.string(key, value) if isinstance(value, str) else make.scalar(key, 7, "d", value))
+        else:
+            children.append(dm_tags(make, below, key))
+    return make.group(name, *children)
+
+
+SER_TYPES = {"u1": 1, "u2": 2, "u4": 3, "i1": 4, "i2": 5, "i4": 6, "f4": 7, "f8": 8, "c8": 9, "c16": 10}
+
+
+def ser_bytes(
+    frames, version=0x220, total=None, steps=(2e-10, 3e-10), seconds=1318987126, dimensions=None, kind=0x4122
+):
+    """A .ser of images, top row first here as everywhere; `total` images planned, those that are there come first."""
+    total = len(frames) if total is None else total
+    number, width = ("i", 4) if version == 0x210 else ("q", 8)
+    names = b""
+    for size in dimensions or [total]:
+        names += struct.pack("<iddii", size, 0, 1, 0, 6) + b"Number" + struct.pack("<i", 1) + b"s"
+    start = 26 + width + len(names)
+    head = struct.pack("<HHHIIii", 0x4949, 0x197, version, kind, 0x4152, total, len(frames))
+    head += struct.pack("<" + number + "i", start, len(dimensions or [total])) + names
+    at, offsets, tags, body = start + 2 * total * width, [], [], b""
+    for k, frame in enumerate(frames):
+        pixels = np.asarray(frame)[::-1]
+        offsets.append(at + len(body))
+        body += struct.pack("<ddiddi", -1e-9, steps[0], 0, -1e-9, steps[1], 0)
+        body += struct.pack("<hii", SER_TYPES[pixels.dtype.str[1:]], pixels.shape[1], pixels.shape[0])
+        body += pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+        tags.append(at + len(body))
+        body += struct.pack("<HHI", 0x4152, 0, seconds + k)
+    gap = [0] * (total - len(frames))
+    return head + struct.pack(f"<{2 * total}{number}", *offsets, *gap, *tags, *gap) + body
+
+
+def seeds_ser(folder: Path) -> list[Path]:
+    """Three small images each: both versions, integers and complex; one of five planned."""
+    rng = np.random.default_rng(15)
+    found = []
+    for name, version, dtype, total in (("a_1", 0x210, "u2", 3), ("b_1", 0x220, "c8", 3), ("c_1", 0x220, "i1", 5)):
+        path = folder / f"{name}.ser"
+        path.write_bytes(ser_bytes(rng.integers(0, 99, (3, 4, 5)).astype(dtype), version, total))
+        found.append(path)
+    return found
 
 
 def seeds_eer(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ import subprocess
 
 import numpy as np
 import pytest
+import tifffile
 from formats.seeds import seeds_eer
 from reference import eer_plain as plain
 
@@ -308,8 +309,6 @@ def test_the_two_ways_of_65000_are_told_by_the_whole_file(put):
 
 @pytest.mark.parametrize("compression", [65000, 65001, 65002])
 def test_tifffile_sees_the_same(put, compression):
-    tifffile = pytest.importorskip("tifffile")
-    pytest.importorskip("imagecodecs")
     frames, raw = movie(4, compression)
     path = put(raw)
     with tifffile.TiffFile(path) as other, mrcz.open(path) as reader:
@@ -325,7 +324,6 @@ FALCON_4 = (4096, 4096)  # RELION renders no other
 
 def through_relion(folder, frames, compression, *options, wasteful=False):
     """What relion_convert_to_tiff makes of these frames: TIFF is upside down to it, when written and when read."""
-    tifffile = pytest.importorskip("tifffile")
     stored = [packed(one, CODES[compression], FALCON_4[0] * FALCON_4[1], wasteful=wasteful) for one in frames]
     raw = plain.directory_file([plain.eer_fields(one, FALCON_4, compression) for one in stored])
     (folder / "m.eer").write_bytes(raw)
@@ -339,7 +337,6 @@ def through_relion(folder, frames, compression, *options, wasteful=False):
 @pytest.mark.skipif(shutil.which("relion_convert_to_tiff") is None, reason="RELION is not installed (Debian: relion)")
 def test_relion_sees_the_same_and_multiplies_by_the_gain(tmp_path):
     """Frames and the ``.gain`` lie alike, and the gain multiplies."""
-    tifffile = pytest.importorskip("tifffile")
     from mrcz.session.references import load_gain
 
     gain = np.ones(FALCON_4, np.float32)

@@ -6,15 +6,14 @@ import gzip
 import io
 import struct
 
+import fsspec
 import numpy as np
 import pytest
+import tifffile
 from formats.seeds import packed_tiff, seeds_tiff
 
 import mrcz
 from mrcz.formats._tiff_pages import holds_pairs
-
-tifffile = pytest.importorskip("tifffile")
-pytest.importorskip("imagecodecs")
 
 GREY = {"photometric": "minisblack", "metadata": None}
 
@@ -153,7 +152,6 @@ def test_gz_url_and_file_object(tmp_path, rng):
     same(tmp_path / "a.tif.gz", stack)
     with (tmp_path / "a.tif").open("rb") as file:
         same(file, stack)
-    fsspec = pytest.importorskip("fsspec")
     with fsspec.open("memory://mrcz-test.tif", "wb") as file:
         file.write(raw)
     same("memory://mrcz-test.tif", stack)

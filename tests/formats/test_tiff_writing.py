@@ -10,13 +10,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 
 import mrcz
 from mrcz.formats._tiff_writing import COMPRESSED
 from mrcz.formats.tiff import write_frames
-
-tifffile = pytest.importorskip("tifffile")
-pytest.importorskip("imagecodecs")
 
 
 class Made:

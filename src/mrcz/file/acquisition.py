@@ -11,8 +11,8 @@ from mrcz.container.extended import ExtendedHeader
 from mrcz.container.header.header import Header
 from mrcz.errors import FormatError
 from mrcz.file.stated import of_extended, of_header
-from mrcz.formats.beside import Told, told_beside
 from mrcz.formats.metadata import ORIGINAL, TABLE
+from mrcz.formats.told import Told, told_beside
 
 __all__ = ["Acquisition", "acquisition_of"]
 

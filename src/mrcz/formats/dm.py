@@ -1,308 +1,265 @@
-"""Gatan Digital Micrograph DM3 and DM4 files: a tree of tags to images.
+"""Gatan Digital Micrograph DM3 and DM4: stacks and images, frame by frame, and what the tags say about them.
 
-A file is a short header and one group of tags; a tag is a group again or a value, described by a few integers: a
-number for its type, or 15 and the types of a structure, or 20, the type of the elements and their count. DM3 counts in
-32 bits, DM4 in 64 and gives every entry its length. The tree itself is big-endian; values have the byte order named in
-the header. Layout after C. Boothroyd, "Description of the Digital Micrograph tag structure".
+The tree of tags is read by `mrcz.formats._dm_tags`, whose values (`read_images`) are here, too.
 
-Nothing here is believed until it is compared with the bytes that are there: groups end inside their parents, arrays
-inside the file, and an image's dimensions must account for its values.
+A file has several images: a thumbnail, which the group Thumbnails names, and the data. Rows are given from the first
+stored on, which is the top one. Where a tag is, is documented by no one but the files: the paths here are those of
+real files of GMS 1 to 3, and a value that stands elsewhere is under ``"original"`` all the same, as every tag is, by
+its path with colons, as Gatan writes it.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
-import os
-import struct
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 
-from mrcz.errors import FormatError
+from mrcz.errors import ChunkError, FormatError
+from mrcz.formats._dm_tags import (
+    COMPLEX,
+    PACKED_COMPLEX,
+    Image,
+    StoredArray,
+    Tags,
+    paired,
+    read_images,
+    text,
+    walk_images,
+)
+from mrcz.formats.base import Bytes, FormatOptions, Frames, Window
+from mrcz.formats.metadata import checked
 
-__all__ = ["Image", "StoredArray", "read_images", "text"]
+__all__ = ["Image", "StoredArray", "matches", "open_frames", "read_images", "text"]
 
-_SIMPLE = {2: "i2", 3: "i4", 4: "u2", 5: "u4", 6: "f4", 7: "f8", 8: "?", 9: "i1", 10: "u1", 11: "i8", 12: "u8"}
-_STRUCT, _STRING, _ARRAY = 15, 18, 20
-_END, _GROUP, _VALUE = 0, 20, 21
+_TYPES = {1: "i2", 2: "f4", 6: "u1", 7: "i4", 9: "i1", 10: "u2", 11: "u4", 12: "f8"}  # ImageData/DataType
+_RGB, _OLD_RGB = 23, 8
+_ANGSTROM = {"Å": 1.0, "\u212b": 1.0, "A": 1.0, "pm": 0.01, "nm": 10.0, "µm": 1e4, "\u03bcm": 1e4, "um": 1e4, "mm": 1e7}
 
-_COMPLEX = {3: "c8", 13: "c16"}  # ImageData/DataType of arrays stored as pairs of floats
-_PACKED_COMPLEX = (5, 27)  # half of a Fourier transform of real data; the other half is its conjugate
-
-_MAX_DEPTH = 64  # Gatan nests about 15 deep
-_MAX_INFO = 1 << 16
-_MAX_DIMENSIONS = 16
-_IN_MEMORY = 16 << 20  # arrays above this many bytes are mapped, not read
-
-
-@dataclass(frozen=True)
-class StoredArray:
-    """Where an array of the file is: ``count`` elements of ``dtype`` at ``offset``."""
-
-    path: str
-    dtype: np.dtype
-    count: int
-    offset: int
-
-    @property
-    def nbytes(self) -> int:
-        return self.count * self.dtype.itemsize
-
-    def read(self, shape: tuple[int, ...] | None = None) -> np.ndarray:
-        """The values, 1-D or of ``shape``: a new array, or, above 16 MiB, a copy-on-write map of the file."""
-        shape = (self.count,) if shape is None else shape
-        if self.nbytes > _IN_MEMORY:
-            return np.memmap(self.path, dtype=self.dtype, mode="c", offset=self.offset, shape=shape)
-        return np.fromfile(self.path, dtype=self.dtype, count=self.count, offset=self.offset).reshape(shape)
+_MAX_KEPT = 1 << 16  # tags under "original"
+_MAX_LIST = 64  # values of an array among them
+_MAX_TEXT = 1 << 15  # characters of one
+_MAX_TEXTS = 1 << 22  # and of all
 
 
-@dataclass
-class Image:
-    """One entry of the file's ImageList.
+def matches(source: Bytes) -> bool:
+    """Whether this is a DM file: version, then byte order after 4 or 8 bytes, and a root of tags that are there."""
+    head = source.read(0, 212)
+    version = int.from_bytes(head[:4], "big")
+    if version not in (3, 4) or head[208:212] == b"MAP ":
+        return False
+    return head[8:12] in (b"\0\0\0\0", b"\0\0\0\1") if version == 3 else head[12:16] in (b"\0\0\0\0", b"\0\0\0\1")
 
-    Attributes
-    ----------
-    dimensions : list of int
-        As stored, fastest first: (nx, ny, nz…).
-    data : StoredArray or None
-        The pixels.
-    data_type : int or None
-        Gatan's number for the pixel type.
-    tags : list of (path, value)
-        The values asked for, in file order. ``path`` is relative to the image, such as
-        ``("ImageData", "Calibrations", "Dimension", "0", "Scale")``; groups without a name are numbered.
-    """
 
-    dimensions: list[int] = field(default_factory=list)
-    data: StoredArray | None = None
-    data_type: int | None = None
-    tags: list[tuple[tuple[str, ...], Any]] = field(default_factory=list)
+class DmFrames(Frames):
+    """The frames of one image of a file, read by place."""
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the pixels in NumPy's order, (…, nz, ny, nx)."""
-        return tuple(reversed(self.dimensions))
+    concurrent = True
 
-    def pixels(self) -> np.ndarray:
-        """The pixels, of :attr:`shape`; first row first, as stored.
+    def __init__(self, source: Bytes, number: str, image: Image, others: Tags) -> None:
+        self.source, self.number = source, number
+        self.colours = image.data_type == _RGB
+        self.data = data = self._stored(image)
+        dims = image.dimensions
+        self.shape = (math.prod(dims[2:]), dims[1], dims[0])
+        self.dtype = data.dtype
+        self.kind = "image" if self.shape[0] == 1 else "stack"
+        if self.colours:
+            self.shape, self.dtype = (*self.shape, 3), np.dtype("u1")
+        if len(dims) > 3:
+            sizes = " x ".join(map(str, dims[2:]))
+            self.oddities += (f"an image of {len(dims)} axes: frames are those of {sizes}, the first quickest",)
+        said: dict[tuple[str, ...], Any] = {}
+        for where, value in image.tags:
+            said.setdefault(where, value)
+        size = [_length(said, axis) for axis in range(3)]
+        self.pixel_size = (size[0], size[1], size[2] if len(dims) > 2 else 0.0)
+        self.metadata = checked(_values(said, self.pixel_size), {"dm": self._words(image.tags, others)})
 
-        A packed Fourier transform (DataType 5 or 27) gives the half that is there, (ny, nx // 2 + 1) complex values.
-
-        Raises
-        ------
-        FormatError
-            The dimensions and the number of stored values contradict each other.
-        """
-        if self.data is None:
-            raise FormatError("the image has no data")
-        data, shape = self.data, self.shape
-        if self.data_type in _PACKED_COMPLEX and shape:
-            shape = shape[:-1] + (shape[-1] // 2 + 1,)
-            data = _paired(data, "c8")
-        elif self.data_type in _COMPLEX:
-            data = _paired(data, _COMPLEX[self.data_type])
-        if math.prod(shape) != data.count:
+    def _stored(self, image: Image) -> StoredArray:
+        """Where the pixels are, as what they are; what contradicts the type or the dimensions is an error."""
+        data, dims, kind, name = image.data, image.dimensions, image.data_type, self.source.name
+        which = f"image {self.number}"
+        assert data is not None
+        if len(dims) < 2:
+            raise FormatError(f"{which} is a line of {data.count} values, no image", path=name)
+        if kind in (*PACKED_COMPLEX, 28):
             raise FormatError(
-                f"an image of {' x '.join(map(str, self.dimensions)) or 'no dimensions'} "
-                f"cannot have {data.count} values of {data.dtype}",
-                path=data.path,
+                f"{which} is half of a Fourier transform (type {kind}), whose other half is not stored; "
+                "mrcz.readDM4 gives the half",
+                path=name,
             )
-        return data.read(shape)
+        base = data.dtype["f0"] if data.dtype.names else data.dtype
+        if kind in COMPLEX:
+            wanted = np.dtype(COMPLEX[kind]).itemsize // 2
+            if base.kind != "f" or base.itemsize != wanted or len(data.dtype.names or "ab") != 2:
+                raise FormatError(f"{which} is complex (type {kind}) and stored as {data.dtype}", path=name)
+            data = paired(data, COMPLEX[kind])
+        elif data.dtype.names or kind == _OLD_RGB or (self.colours and (base.kind not in "iu" or base.itemsize != 4)):
+            raise FormatError(f"{which}: pixels of type {kind}, stored as {data.dtype}, are not known", path=name)
+        elif kind in _TYPES and base.newbyteorder("=") != np.dtype(_TYPES[kind]):
+            raise FormatError(f"{which} has pixels of type {kind} ({_TYPES[kind]}) and holds {base}", path=name)
+        if min(dims) < 1 or math.prod(dims) != data.count:
+            raise FormatError(
+                f"{which}: {' x '.join(map(str, dims))} pixels cannot have {data.count} values of {data.dtype}",
+                path=name,
+            )
+        return data
+
+    def _words(self, tags: Tags, others: Tags) -> dict[str, Any]:
+        """All tags by their paths, as plain values: those of the image, of the document and of the display."""
+        found: dict[str, Any] = {}
+        room = _MAX_TEXTS
+        within = [(("ImageList", self.number, *where), value) for where, value in tags]
+        for count, (where, value) in enumerate([*within, *others]):
+            plain = _plain(value)
+            if plain is None:
+                continue
+            room -= len(plain) if isinstance(plain, str) else 0
+            if count == _MAX_KEPT or room < 0:
+                self.oddities += (f"of {len(within) + len(others)} tags the first {count} are kept",)
+                break
+            name = ":".join(where)
+            if name in found:  # Gatan repeats names; what came before must not be lost
+                name = next(f"{name} ({k})" for k in range(2, count + 3) if f"{name} ({k})" not in found)
+            found[name] = plain
+        return found
+
+    def read_frame(self, number: int, out: np.ndarray) -> None:
+        self.read_window(number, (0, self.shape[1], 0, self.shape[2]), out)
+
+    def read_window(self, number: int, window: Window, out: np.ndarray) -> None:
+        y0, y1, x0, x1 = window
+        dtype = self.data.dtype
+        row = self.shape[2] * dtype.itemsize
+        offset = self.data.offset + (number * self.shape[1] + y0) * row
+        raw = self.source.read(offset, (y1 - y0) * row)
+        if len(raw) != (y1 - y0) * row:
+            raise ChunkError(f"{(y1 - y0) * row} bytes of pixels, {len(raw)} are there", frame=number, offset=offset)
+        found = np.frombuffer(raw, dtype).reshape(y1 - y0, -1)[:, x0:x1]
+        if self.colours:  # 0x00RRGGBB
+            for k, shift in enumerate((16, 8, 0)):
+                out[..., k] = (found >> shift) & 0xFF
+        else:
+            out[...] = found
 
 
-def _paired(data: StoredArray, kind: str) -> StoredArray:
-    """The same bytes as complex numbers; they may be stored as floats or as structures of two."""
-    dtype = np.dtype(kind).newbyteorder(data.dtype["f0"].byteorder if data.dtype.names else data.dtype.byteorder)
-    return StoredArray(data.path, dtype, data.nbytes // dtype.itemsize, data.offset)
+def _plain(value: Any) -> Any:
+    """What JSON knows; None for what is left out: large arrays, and types that nobody knows."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list):
+        return [part.item() for part in value]
+    if isinstance(value, str):
+        return value[:_MAX_TEXT]
+    if isinstance(value, StoredArray):
+        if value.dtype.kind == "u" and value.dtype.itemsize == 2 and value.count <= _MAX_TEXT:
+            return text(value)
+        if value.count <= _MAX_LIST and not value.dtype.names:
+            return value.read().tolist()
+    return None
 
 
-def read_images(path: str | os.PathLike[str], keep: Callable[[tuple[str, ...]], bool] | None = None) -> list[Image]:
-    """The images of a DM3 or DM4 file, their pixels not read yet.
+def _length(said: Mapping[tuple[str, ...], Any], axis: int) -> float:
+    """Å of a pixel along an axis; 0 where its unit is none of length."""
+    where = ("ImageData", "Calibrations", "Dimension", str(axis))
+    unit, scale = _text(said, *where, "Units"), _number(said, *where, "Scale")
+    return scale * _ANGSTROM[unit] if scale is not None and scale > 0 and unit in _ANGSTROM else 0.0
 
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    keep : callable, optional
-        Says of a tag's path within its image whether its value is wanted in :attr:`Image.tags`; all are by default.
 
-    Returns
-    -------
-    list of Image
-        In file order. The first is often a thumbnail.
+def _number(said: Mapping[tuple[str, ...], Any], *where: str) -> float | None:
+    value = said.get(where)
+    found = float(value) if isinstance(value, np.number) else None
+    return found if found is not None and math.isfinite(found) else None
+
+
+def _positive(said: Mapping[tuple[str, ...], Any], *where: str) -> float | None:
+    """A number that says nothing where it is 0, as of a microscope that is not connected."""
+    found = _number(said, *where)
+    return found if found is not None and found > 0 else None
+
+
+def _text(said: Mapping[tuple[str, ...], Any], *where: str) -> str:
+    value = said.get(where)
+    if isinstance(value, StoredArray) and value.count > _MAX_TEXT:
+        return ""
+    return text(value).strip()
+
+
+def _time(said: Mapping[tuple[str, ...], Any]) -> str | None:
+    """Milliseconds since 1970, or the FILETIME of Windows: both UTC. The date in words may be of any country."""
+    try:
+        begin = _positive(said, "ImageTags", "Acquisition", "Frame", "Sequence", "Acquisition Start Time (epoch)")
+        if begin is not None:
+            when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=begin)
+        else:
+            ticks = _positive(said, "ImageTags", "DataBar", "Acquisition Time (OS)")
+            if ticks is None:
+                return None
+            when = datetime(1601, 1, 1, tzinfo=UTC) + timedelta(microseconds=ticks / 10)
+    except OverflowError:
+        return None
+    return when.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+def _values(said: Mapping[tuple[str, ...], Any], size: tuple[float, float, float]) -> dict[str, Any]:
+    """Under the names of `mrcz.formats.metadata`."""
+    info, camera = ("ImageTags", "Microscope Info"), ("ImageTags", "Acquisition")
+    high, bar = (*camera, "Parameters", "High Level"), ("ImageTags", "DataBar")
+    brightness = ("ImageData", "Calibrations", "Brightness")
+    voltage = _positive(said, *info, "Voltage")
+    stage = [_number(said, *info, "Stage Position", f"Stage {axis}") for axis in "XYZ"]
+    binning = said.get((*high, "Binning"))
+    bins = binning if isinstance(binning, list) else []
+    square = len(bins) == 2 and bins[0] == bins[1] and bins[0] > 0
+    per_count = _positive(said, *brightness, "Scale")
+    exposure = _positive(said, *bar, "Exposure Time (s)")
+    names = [("ImageTags", "Session Info", "Microscope"), (*info, "Microscope"), (*info, "Name")]
+    return {
+        "pixel_size": list(size[:2]) if size[0] and size[1] else None,
+        "voltage": None if voltage is None else voltage / 1000,
+        "cs": _number(said, *info, "Cs(mm)"),
+        "exposure_time": _positive(said, *high, "Exposure (s)") if exposure is None else exposure,
+        "frame_time": _positive(said, *high, "Frame Exposure"),
+        "tilt": _number(said, *info, "Stage Position", "Stage Alpha"),
+        "magnification": _positive(said, *info, "Indicated Magnification"),
+        "stage": None if None in stage else stage,
+        "timestamp": _time(said),
+        "camera": _text(said, *camera, "Device", "Name") or _text(said, *bar, "Device Name"),
+        "microscope": next(filter(None, (_text(said, *where) for where in names)), None),
+        "binning": bins[0] if square else None,
+        "counts_per_electron": 1 / per_count
+        if per_count is not None and _text(said, *brightness, "Units") in ("e-", "e⁻")
+        else None,
+    }
+
+
+def open_frames(source: Bytes, options: FormatOptions) -> DmFrames:
+    """Open a DM3 or DM4 file: the largest image that is no thumbnail, or the one that ``dataset`` numbers.
 
     Raises
     ------
     FormatError
-        Not a DM3 or DM4 file, or a damaged one.
+        It is damaged, or has no such image, or one that is half of a Fourier transform or of colours unknown here.
     """
-    name = os.fspath(path)
-    images: dict[str, Image] = {}
-    with open(name, "rb") as file:
-        if os.fstat(file.fileno()).st_size < 16:
-            raise FormatError("too short for a Digital Micrograph file", path=name)
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            for where, value in _Walk(name, view):
-                if len(where) < 3 or where[0] != "ImageList":
-                    continue
-                image = images.setdefault(where[1], Image())
-                inner = where[2:]
-                if inner == ("ImageData", "Data"):
-                    if not isinstance(value, StoredArray):
-                        raise FormatError(f"image {where[1]}: Data is not an array", path=name)
-                    image.data = value
-                elif inner == ("ImageData", "DataType"):
-                    image.data_type = _integer(value, "DataType", name)
-                elif inner[:2] == ("ImageData", "Dimensions"):
-                    image.dimensions.append(_integer(value, "Dimensions", name))
-                    if len(image.dimensions) > _MAX_DIMENSIONS:
-                        raise FormatError(f"image {where[1]} has more than {_MAX_DIMENSIONS} dimensions", path=name)
-                elif keep is None or keep(inner):
-                    image.tags.append((inner, value))
-    return list(images.values())
-
-
-def text(value: Any) -> str:
-    """The string a value stands for; Gatan stores text as arrays of UTF-16 codes, the empty one as an empty array."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, StoredArray) and value.dtype.kind in "iu":
-        wide = value.dtype.itemsize > 1
-        raw = value.read().astype("<u2" if wide else "u1").tobytes()
-        return raw.decode("utf-16-le" if wide else "latin-1", "replace").rstrip("\0")
-    return ""
-
-
-def _integer(value: Any, what: str, path: str) -> int:
-    if not isinstance(value, np.integer) or value < 0:
-        raise FormatError(f"{what} is {value!r}, expected a whole number", path=path)
-    return int(value)
-
-
-class _Walk:
-    """The tags of a file, depth first: pairs of a path and a value.
-
-    A value is a NumPy scalar, a list of them (a structure), a str, a StoredArray, or None for an unknown type.
-    """
-
-    def __init__(self, path: str, view: mmap.mmap) -> None:
-        self.path, self.view, self.at = path, view, 0
-        version = self.number(">i")
-        if version not in (3, 4):
-            raise FormatError(f"not a Digital Micrograph file: its version is {version}, expected 3 or 4", path=path)
-        self.counter = ">i" if version == 3 else ">q"
-        self.lengths = version == 4  # DM4 says how long each entry is
-        self.number(self.counter)  # length of the root group; some writers leave a few bytes out
-        order = self.number(">i")
-        if order not in (0, 1):
-            raise FormatError(f"byte order {order}, expected 0 or 1", path=path)
-        self.order: Literal["<", ">"] = "<" if order else ">"
-
-    def take(self, size: int) -> int:
-        """Step over ``size`` bytes, which must be there; their offset."""
-        start = self.at
-        if size < 0 or size > len(self.view) - start:
-            raise FormatError(f"offset {start}: {size} bytes expected, {len(self.view) - start} remain", path=self.path)
-        self.at = start + size
-        return start
-
-    def number(self, form: str) -> int:
-        result: int = struct.unpack_from(form, self.view, self.take(struct.calcsize(form)))[0]
-        return result
-
-    def group(self) -> int:
-        """The head of a group; the number of its entries."""
-        self.take(2)  # sorted, open: of no consequence
-        return self.number(self.counter)
-
-    def __iter__(self) -> Iterator[tuple[tuple[str, ...], Any]]:
-        # One level of the tree: its path, entries left, unnamed entries so far, end (None in DM3).
-        levels: list[list[Any]] = [[(), self.group(), 0, None]]
-        while levels:
-            level = levels[-1]
-            where, left, unnamed, end = level
-            kind = self.number(">B") if left > 0 else _END
-            if kind == _END:
-                if end is not None:
-                    self.at = end
-                levels.pop()
-                continue
-            level[1] = left - 1
-            length = self.number(">H")
-            start = self.take(length)
-            name = self.view[start : start + length].decode("latin-1")
-            if not name:
-                name = str(unnamed)
-                level[2] = unnamed + 1
-            stop = None
-            if self.lengths:
-                size = self.number(">q")
-                stop = self.take(size) + size
-                if end is not None and stop > end:
-                    raise FormatError(f"offset {self.at - size}: tag {name!r} ends outside its group", path=self.path)
-                self.at = stop - size
-            if kind == _GROUP:
-                if len(levels) > _MAX_DEPTH:
-                    raise FormatError(f"offset {self.at}: tags nested more than {_MAX_DEPTH} deep", path=self.path)
-                levels.append([(*where, name), self.group(), 0, stop])
-            elif kind == _VALUE:
-                value = self.value()
-                if stop is not None:
-                    if self.at > stop:
-                        raise FormatError(f"offset {stop}: tag {name!r} is longer than it says", path=self.path)
-                    self.at = stop
-                yield (*where, name), value
-            else:
-                raise FormatError(f"offset {self.at}: entry of unknown kind {kind}", path=self.path)
-
-    def value(self) -> Any:
-        start = self.take(4)
-        if self.view[start : start + 4] != b"%%%%":
-            raise FormatError(f"offset {start}: %%%% expected before a value", path=self.path)
-        count = self.number(self.counter)
-        if not 0 <= count <= _MAX_INFO:
-            raise FormatError(f"offset {start}: a value described by {count} integers", path=self.path)
-        width = struct.calcsize(self.counter)
-        info = struct.unpack_from(f">{count}{self.counter[1]}", self.view, self.take(count * width))
-        if not info:
-            return None
-        if info[0] == _ARRAY:
-            dtype = self.element(info[1:-1])
-            if dtype is None:
-                return self.unknown(info)
-            return StoredArray(self.path, dtype, info[-1], self.take_array(info[-1], dtype.itemsize))
-        if info[0] == _STRING:
-            size = info[1] if count > 1 else 0
-            at = self.take(size)
-            return self.view[at : at + size].decode("utf-16-le" if self.order == "<" else "utf-16-be", "replace")
-        dtype = self.element(info)
-        if dtype is None:
-            return self.unknown(info)
-        found = np.frombuffer(self.view[self.take(dtype.itemsize) : self.at], dtype=dtype)[0]
-        return [found[name] for name in dtype.names] if dtype.names else found
-
-    def take_array(self, count: int, itemsize: int) -> int:
-        if count < 0 or count > (len(self.view) - self.at) // itemsize:
+    images, others = walk_images(source)
+    thumbnails = {str(value) for where, value in others if where[:1] == ("Thumbnails",) and where[-1] == "ImageIndex"}
+    stored = {number: image for number, image in images.items() if image.data is not None}
+    if options.dataset is not None:
+        if options.dataset not in stored:
             raise FormatError(
-                f"offset {self.at}: an array of {count} x {itemsize} bytes, {len(self.view) - self.at} remain",
-                path=self.path,
+                f"no image {options.dataset!r}; there are {', '.join(stored) or 'none'}", path=source.name
             )
-        return self.take(count * itemsize)
-
-    def element(self, info: tuple[int, ...]) -> np.dtype | None:
-        """The dtype of a number or a structure; None for a type unknown to us."""
-        if len(info) >= 1 and info[0] in _SIMPLE:
-            return np.dtype(_SIMPLE[info[0]]).newbyteorder(self.order)
-        if len(info) >= 3 and info[0] == _STRUCT:
-            count, fields = info[2], info[4::2]
-            if count < 1 or len(fields) != count or any(code not in _SIMPLE for code in fields):
-                raise FormatError(f"offset {self.at}: structure of {count} fields is malformed", path=self.path)
-            return np.dtype([(f"f{i}", self.order + _SIMPLE[code]) for i, code in enumerate(fields)])
-        return None
-
-    def unknown(self, info: tuple[int, ...]) -> None:
-        if not self.lengths:  # in DM3 nothing says where the next entry starts
-            raise FormatError(f"offset {self.at}: value of unknown type {info[:4]}", path=self.path)
+        number = options.dataset
+    else:
+        wanted = {number: image for number, image in stored.items() if number not in thumbnails} or stored
+        if not wanted:
+            raise FormatError("no image in it", path=source.name)
+        number = max(wanted, key=lambda one: wanted[one].data.nbytes)  # type: ignore[union-attr] # the first of equals
+    frames = DmFrames(source, number, stored[number], others)
+    more = [one for one in stored if one != number and one not in thumbnails]
+    if more:
+        frames.oddities += (f"image {number} of several: dataset={more[0]!r} gives another",)
+    return frames

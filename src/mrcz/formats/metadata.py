@@ -75,6 +75,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("binning", "", float, "of the detector's pixels; 0.5: of super-resolution", "FEI; DM; EPU XML; mdoc Binning"),
     Entry("counts_per_electron", "", float, "of the stored pixels", "MRCZ; DM; mdoc CountsPerElectron"),
     Entry("gain_file", "", str, "name of the gain reference", "mdoc GainReference; EER; seq"),
+    Entry("dark_file", "", str, "name of the dark reference", "seq"),
     Entry("defect_file", "", str, "name of the list of defects", "mdoc DefectFile"),
     Entry("frame_file", "", str, "name of the movie, told by a file beside it", "mdoc SubFramePath"),
     Entry("rotation_flip", "", int, "from the camera to the image: SerialEM's number, 0 to 7", "mdoc RotationAndFlip"),

@@ -17,9 +17,22 @@ _TIFF = tuple((0, magic) for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
 
 #: Ours, in the order in which they are tried.
 BUILT_IN: tuple[Format, ...] = (
+    Format(
+        "dm",
+        "DigitalMicrograph (DM3, DM4)",
+        (".dm3", ".dm4"),
+        "mrcz.formats.dm",
+        ((0, b"\0\0\0\3"), (0, b"\0\0\0\4")),
+        decides=True,
+    ),
     # A BigTIFF, or a TIFF, whose frames are compressed in a way that only EER has: before TIFF, which would take it.
     Format("eer", "EER (electron events)", (".eer",), "mrcz.formats.eer", _TIFF, decides=True),
+    Format("mib", "Merlin mib", (".mib",), "mrcz.formats.mib", ((0, b"MQ1,"),)),
     Format("npy", "NumPy", (".npy",), "mrcz.formats.npy", ((0, b"\x93NUMPY"),)),
+    Format(
+        "seq", "Norpix seq", (".seq",), "mrcz.formats.seq", ((0, b"\xed\xfe\0\0" + "Norpix seq".encode("utf-16-le")),)
+    ),
+    Format("ser", "TIA ser", (".ser", ".emi"), "mrcz.formats.ser", ((0, b"II\x97\1"), (0, b"JK\0\2"))),
     Format(
         "tiff",
         "TIFF",

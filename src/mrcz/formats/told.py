@@ -16,6 +16,7 @@ from typing import Any
 from mrcz.errors import FormatError
 from mrcz.filetypes import plain_name
 from mrcz.formats import epu, mdoc
+from mrcz.storage.wrapped import open_regular
 
 __all__ = ["Told", "told_beside"]
 
@@ -65,20 +66,18 @@ def told_beside(path: str, shape: tuple[int, ...]) -> list[Told]:
 
 
 def _read(folder: str, name: str, most: int) -> bytes | str | None:
-    """The bytes of a file; words, if it cannot be read; None, if there is none."""
+    """The bytes of a regular file; words, if it cannot be read; None, if there is none."""
     path = os.path.join(folder, name)
     try:
-        told = os.stat(path)
-        if not stat.S_ISREG(told.st_mode):
-            return None  # to open a pipe may wait for ever
-        if told.st_size > most:
-            return f"{told.st_size} bytes; {most} are read at most"
-        with open(path, "rb") as file:
-            return file.read(most + 1)
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None
+        with open_regular(path) as file:
+            raw = file.read(most + 1)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    return raw if len(raw) <= most else f"more than {most} bytes, which is not read"
 
 
 def _of_mdoc(file: str, raw: bytes | str, name: str, shape: tuple[int, ...]) -> Told:

@@ -274,7 +274,7 @@ class Trial:
         self.outcomes["refused" if isinstance(pixels, Exception) else "read"] += 1
         for k in range(min(8, len(reader))):
             attempt(lambda k=k: reader[k])
-        if isinstance(pixels, np.ndarray):
+        if isinstance(pixels, np.ndarray) and len(pixels):
             window = attempt(lambda: reader[-1, : reader.shape[1] // 2, 1:])
             expected = pixels[-1, : reader.shape[1] // 2, 1:]
             if isinstance(window, np.ndarray) and window.tobytes() != expected.tobytes():

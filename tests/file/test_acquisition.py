@@ -10,6 +10,7 @@ import shutil
 
 import numpy as np
 import pytest
+from formats.seeds import seeds_eer
 
 import mrcz
 from mrcz.file.acquisition import _same
@@ -132,6 +133,17 @@ def test_what_two_sources_state_differently(movie, tmp_path):
     )
     assert found.conflicts == {"voltage": {"header": 200.0, "a.mdoc": 300.0, "a.xml": 300.0}}
     assert found.notes == ("voltage: 200.0 (header), 300.0 (a.mdoc), 300.0 (a.xml): the first is taken",)
+
+
+def test_a_foreign_file_and_its_mdoc(tmp_path):
+    """What the detector wrote into the file comes before what SerialEM wrote beside it."""
+    path = next(path for path in seeds_eer(tmp_path) if path.name == "falcon4.eer")
+    (tmp_path / "falcon4.eer.mdoc").write_text(SET + "NumSubFrames = 5\nExposureTime = 0.5\nTiltAngle = 3")
+    found = asked(path)
+    assert found.conflicts == {"frames": {"eer": 4, "falcon4.eer.mdoc": 5}}
+    assert (found.values["frames"], found.values["tilt"], found.values["exposure_time"]) == (4, 3.0, 0.5)
+    assert (found.sources["exposure_time"], found.sources["tilt"]) == ("eer", "falcon4.eer.mdoc")
+    assert set(found.original) == {"eer", "falcon4.eer.mdoc"}
 
 
 def test_a_file_made_of_a_foreign_one_keeps_what_that_said(movie):

@@ -135,6 +135,15 @@ def test_what_two_sources_state_differently(movie, tmp_path):
     assert found.notes == ("voltage: 200.0 (header), 300.0 (a.mdoc), 300.0 (a.xml): the first is taken",)
 
 
+def test_frames_of_which_two_sources_say_different_things(movie, tmp_path):
+    kept = {"original": {}, "frame_metadata": [{"tilt": 3.0}, {"tilt": 5.0, "dose": 1.5}]}
+    path = movie("TS.mrcz", (2, 4, 5), metadata=kept)
+    (tmp_path / "TS.mdoc").write_text("[ZValue = 0]\nTiltAngle = 3\n[ZValue = 1]\nTiltAngle = 6\nSpotSize = 6")
+    found = asked(path)
+    assert found.frames == [{"tilt": 3.0}, {"tilt": 5.0, "dose": 1.5, "spot_size": 6}]
+    assert found.notes == ("tilt of frame 1: 5.0, and 6.0 (TS.mdoc): the first is taken",)
+
+
 def test_a_foreign_file_and_its_mdoc(tmp_path):
     """What the detector wrote into the file comes before what SerialEM wrote beside it."""
     path = next(path for path in seeds_eer(tmp_path) if path.name == "falcon4.eer")

@@ -129,12 +129,26 @@ def _merged(told: list[Told], count: int) -> Acquisition:
                 conflicts.setdefault(name, {sources[name]: values[name]})[one.source] = value
         if len(one.frames) == count:
             frames = frames or [{} for _ in range(count)]
+            notes += _differing(frames, one)
             frames = [{**more, **known} for known, more in zip(frames, one.frames, strict=True)]
     for name, said in conflicts.items():
         every = ", ".join(f"{value!r} ({source})" for source, value in said.items())
         notes.append(f"{name}: {every}: the first is taken")
     original = {one.source: one.original for one in told if one.original is not None}
     return Acquisition(values, sources, conflicts, frames, original, tuple(notes))
+
+
+def _differing(frames: list[dict[str, Any]], one: Told) -> list[str]:
+    """Names of frames of which a source says another thing than those before it, with the first such frame."""
+    first: dict[str, int] = {}
+    for number, (known, more) in enumerate(zip(frames, one.frames, strict=True)):
+        for name in known.keys() & more.keys():
+            if name not in first and not _same(known[name], more[name]):
+                first[name] = number
+    return [
+        f"{name} of frame {k}: {frames[k][name]!r}, and {one.frames[k][name]!r} ({one.source}): the first is taken"
+        for name, k in sorted(first.items())
+    ]
 
 
 def _same(a: Any, b: Any) -> bool:

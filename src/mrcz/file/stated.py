@@ -6,7 +6,7 @@ Pure: decoded records in, values out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -80,26 +80,26 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
-def _filled(record: np.void) -> Callable[[str], bool]:
-    """Whether the masks of a record say that a field was filled in. The 48 unused bytes take six bits."""
+@functools.cache
+def _places(kind: np.dtype) -> dict[str, tuple[str, int]]:
+    """The mask and the bit of each field. The 48 unused bytes take six bits."""
     places: dict[str, tuple[str, int]] = {}
     mask, bit = "", 0
-    for name in record.dtype.names or ():
+    for name in kind.names or ():
         if name.startswith("Bitmask"):
             mask, bit = name, 0
         elif mask:
             places[name] = (mask, bit)
             bit += 6 if name == "Unused range" else 1
+    return places
+
+
+def _fei(record: np.void) -> dict[str, Any]:
+    places = _places(record.dtype)
 
     def filled(name: str) -> bool:
         word, place = places[name]
         return bool(int(record[word]) >> place & 1)
-
-    return filled
-
-
-def _fei(record: np.void) -> dict[str, Any]:
-    filled = _filled(record)
 
     def number(name: str, power: int = 0) -> float | None:
         return scaled(float(record[name]), power) if filled(name) else None

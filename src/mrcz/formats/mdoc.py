@@ -21,9 +21,11 @@ Told = tuple[dict[str, Any], list[dict[str, Any]], list[str]]
 __all__ = ["MOST", "Mdoc", "Section", "base_name", "of_images", "of_movie", "parse", "section_of"]
 
 MOST = 8 << 20  # bytes; a series of 100 tilts takes 100 kB
+_FRAMES = 1 << 16  # of one movie, of which the doses are read
 _LINES = 300_000  # of 10,000 images: each takes far more memory than its bytes
 
-_HEAD = re.compile(r"\[\s*([^\]=\s]+)\s*=\s*(.*?)\s*\]?\s*")
+_NOTES = 100
+_NUMBERS = 16  # in a value; a dose a frame is a pair of them
 _AXIS = re.compile(r"Tilt axis angle\s*=\s*([-+.\d]+)")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DATE = re.compile(r"(\d{1,2})-([A-Za-z]{3})-(\d{2}|\d{4})\s+(\d{1,2}):(\d\d):(\d\d)", re.ASCII)
@@ -85,21 +87,16 @@ def parse(raw: bytes) -> Mdoc:
         line = found[0].strip(" \t\0")
         if not line or line.startswith("#"):
             continue
-        key, equals, value = line.partition("=")
+        head = line.startswith("[")  # no pattern: one that looks for the end of blanks looks at each again and again
+        key, equals, value = (line[1:].removesuffix("]") if head else line).partition("=")
         key, value = key.strip(), value.strip()
-        if line.startswith("["):
-            head = _HEAD.fullmatch(line)
-            if head is None:
-                strange.append(line[:40])
-            elif head[1] == "T":
-                titles.append(head[2])
-            else:
-                now = Section(head[1], head[2])
-                sections.append(now)
-        elif not equals or not key:
+        if not equals or not key:
             strange.append(line[:40])
         elif key == "T":
             titles.append(value)
+        elif head:
+            now = Section(key, value)
+            sections.append(now)
         else:
             now.entries.setdefault(key, []).append(value)
     if not sections and not whole.entries:
@@ -148,8 +145,9 @@ class _Words:
             return found[0]
         return None
 
-    def numbers(self, key: str) -> list[float]:
-        found = [scaled(part) for part in (self.text(key) or "").split()]
+    def numbers(self, key: str, most: int = _NUMBERS) -> list[float]:
+        parts = (self.text(key) or "").split(maxsplit=most)
+        found = [scaled(part) for part in parts] if len(parts) <= most else []
         return [] if None in found else [one for one in found if one is not None]
 
     def number(self, key: str) -> float | None:
@@ -190,13 +188,15 @@ def _axis(mdoc: Mdoc, words: _Words) -> float | None:
 
 def _doses(words: _Words) -> list[float]:
     """The dose of each frame, of ``FrameDosesAndNumber``: pairs of a dose and how many frames have it."""
-    pairs = words.numbers("FrameDosesAndNumber")
+    pairs = words.numbers("FrameDosesAndNumber", 2 * _FRAMES)
     doses: list[float] = []
     for dose, count in zip(pairs[::2], pairs[1::2], strict=False):
-        if not 0 < count <= 1 << 20 or count != int(count) or dose <= 0:
+        if not 0 < count <= _FRAMES or count != int(count) or dose <= 0:
             return []
         doses += [dose] * int(count)
-    return doses if len(doses) <= 1 << 20 else []
+        if len(doses) > _FRAMES:
+            return []
+    return doses
 
 
 def _common(words: _Words) -> dict[str, Any]:
@@ -288,7 +288,7 @@ def of_images(mdoc: Mdoc, shape: tuple[int, ...]) -> Told:
         else:
             seen[z] = section
             frames[z], said = _image(mdoc, section, shape)
-            notes += [one for one in said if one not in notes]
+            notes += [one for one in said if len(notes) < _NOTES and one not in notes]
     words = _Words(mdoc.whole)
     values: dict[str, Any] = {"voltage": words.positive("Voltage"), "tilt_axis": _axis(mdoc, words)}
     whole = checked(_stated(values))
@@ -296,7 +296,7 @@ def of_images(mdoc: Mdoc, shape: tuple[int, ...]) -> Told:
         whole["pixel_size"] = [words.positive("PixelSpacing")] * 2
     if frames:
         whole |= {key: one for key, one in frames[0].items() if all(other.get(key) == one for other in frames)}
-    return whole, frames if any(frames) else [], notes[:100]
+    return whole, frames if any(frames) else [], notes[:_NOTES]
 
 
 def _image(mdoc: Mdoc, section: Section, shape: tuple[int, ...]) -> tuple[dict[str, Any], list[str]]:

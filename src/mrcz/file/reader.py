@@ -134,8 +134,8 @@ class Reader(MrcfileNames, Reductions):
     def _open(self) -> tuple[str, ...]:
         """Take what is in the file; returns what the caller should be warned of."""
         options = self.options
-        options.refuse_foreign(self.path)
         opened = open_frames(self._source, permissive=options.permissive, signed_bytes=options.signed_bytes)
+        options.refuse_foreign(self.path)  # only now: the file may be of another format, which has such things
         self._take(opened, Decoder(self._source, self.path, opened.header, opened.index, options))
         return opened.warnings
 

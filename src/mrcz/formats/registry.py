@@ -15,7 +15,33 @@ __all__ = ["BUILT_IN", "by_name", "find_format", "formats", "open_frames"]
 _HEAD = 64  # bytes of a file that tell its format
 
 #: Ours, in the order in which they are tried.
-BUILT_IN: tuple[Format, ...] = (Format("npy", "NumPy", (".npy",), "mrcz.formats.npy", ((0, b"\x93NUMPY"),)),)
+BUILT_IN: tuple[Format, ...] = (
+    Format(
+        "hdf5",
+        "HDF5",
+        (".h5", ".hdf5", ".hdf", ".emd", ".nxs", ".hspy"),
+        "mrcz.formats.hdf5",
+        ((0, b"\x89HDF\r\n\x1a\n"),),
+        writes=True,
+        extra="hdf5",
+        needs=("h5py", "hdf5plugin"),
+        licence="BSD-3-Clause, MIT",
+    ),
+    Format("npy", "NumPy", (".npy",), "mrcz.formats.npy", ((0, b"\x93NUMPY"),)),
+    Format(
+        "zarr",
+        "Zarr",
+        (".zarr", ".zarr.zip"),
+        "mrcz.formats.zarr",
+        ((0, b"PK\x03\x04"),),
+        writes=True,
+        decides=True,
+        directory=("zarr.json", ".zarray", ".zgroup"),
+        extra="zarr",
+        needs=("zarr",),
+        licence="MIT",
+    ),
+)
 
 
 @functools.cache

@@ -238,13 +238,16 @@ def _says_emd(file: H5File) -> bool:
     said = attributes(file.root, file.path)
     if "emd_group_type" in said or "version_major" in said:
         return True
-    for name in list(file.root)[:100]:
-        if isinstance(file.root.get(name, getlink=True), h5py.HardLink) and isinstance(file.root[name], h5py.Group):
-            group = file.root[name]
-            below = [group] + [group[k] for k in list(group)[:100] if group.get(k, getclass=True) is h5py.Group]
-            if any("emd_group_type" in one.attrs for one in below):
-                return True
-    return False
+    with in_our_words("the groups of this file cannot be read", file.path):
+        groups = _groups(file.root)
+        below = [inner for group in groups for inner in _groups(group)]
+        return any("emd_group_type" in group.attrs for group in groups + below)
+
+
+def _groups(group: Any) -> list[Any]:
+    """The groups right below one, without those that links lead to."""
+    names = [name for name in list(group)[:100] if isinstance(group.get(name, getlink=True), h5py.HardLink)]
+    return [found for name in names if isinstance(found := group[name], h5py.Group)]
 
 
 def _is_array(owner: H5File, group: Any) -> bool:

@@ -15,7 +15,7 @@ import itertools
 import math
 import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -25,6 +25,7 @@ from mrcz.errors import ChunkError, FormatError, MissingDependencyError
 from mrcz.formats._h5file import H5File, MissingLink
 from mrcz.formats._words import in_our_words
 from mrcz.formats.base import Frames, Window
+from mrcz.storage.wrapped import open_regular
 
 __all__ = ["FILTERS", "H5Frames", "Stack", "is_stack"]
 
@@ -162,6 +163,7 @@ class Stack:
         """All of it is stored, in a file that is there; and by which way frames are read."""
         found = self.found
         self.place: int | None = None
+        self.pieces: list[tuple[int, int, str, int]] = []  # of raw files: from, to, name, offset in it
         self.table: dict[tuple[int, ...], tuple[int, int, int]] | None = None
         self.direct = False
         self.stored = int(found.id.get_storage_size())
@@ -172,7 +174,7 @@ class Stack:
             self.stored = self._check_sources(found)
             return
         if found.external:
-            self._check_external(found.external, total)
+            self._check_external(found.external, total, native)
             return
         if self.stored > self.file.source.size:
             raise self._error(
@@ -202,24 +204,28 @@ class Stack:
             raise self._error(words)
         self.warnings.append(f"{self.path} {words}: it is read as the fill value")
 
-    def _check_external(self, files: Any, total: int) -> None:
-        """The raw files of a data set are there, as long as they have to be, and nowhere else than beside this file."""
-        missing = []
-        there = 0
+    def _check_external(self, files: Any, total: int, native: bool) -> None:
+        """The raw files of a data set are there, as long as they have to be, and nowhere else than beside this file.
+
+        They are read here: HDF5 looks for them from where the process is.
+        """
+        if not native or self.last:
+            raise self._error(f"is stored in other files and of a type that only HDF5 unpacks: {self.found.id.get_type()}")
+        within = os.path.realpath(self.file.folder or "") + os.sep
+        start = 0
         for name, offset, size in files:
             place = self.file.beside(name, f"{self.path} is stored in another file, and this")
-            within = os.path.realpath(self.file.folder or "") + os.sep
             if not os.path.realpath(place).startswith(within):
                 raise self._error(f"is stored in {name}, outside of the folder of this file: that is not read")
-            length = max(0, os.path.getsize(place) - int(offset))
-            there += min(length, int(size))
-            if size != h5py.h5f.UNLIMITED and length < size:
-                missing.append(f"{name} has {length} bytes from byte {offset} on, {size} are expected")
-        self.stored = there
-        if there < total:
-            raise self._error(
-                f"is stored in other files, of which {total - there} bytes are missing: {'; '.join(missing)}"
-            )
+            wanted = min(total - start, int(size))  # of unlimited size is a number larger than any
+            there = max(0, os.path.getsize(place) - int(offset))
+            if there < wanted:
+                raise self._error(f"is stored in {name}, of which {wanted - there} bytes are missing")
+            self.pieces.append((start, start + wanted, place, int(offset)))
+            start += wanted
+        if start < total:
+            raise self._error(f"claims {total} bytes of pixels, the files it is stored in are to have {start}")
+        self.stored, self.place, self.direct = total, 0, True
 
     def _check_sources(self, found: Any, depth: int = 0) -> int:
         """Bytes stored for a virtual data set; every source of it is there, and all of it comes from one."""
@@ -227,7 +233,7 @@ class Stack:
             raise self._error("is virtual, of virtual ones, more than 8 deep")
         mapped = stored = 0
         for source in found.virtual_sources():
-            name, path = source.file_name, source.dset_name
+            name, path = source.file_name, "/" + source.dset_name.lstrip("/")
             if "%b" in name or "%b" in path:
                 raise self._error(f"takes its pixels from a pattern of names ({name}, {path}), which is not read")
             here = self.file if name == "." else self.file.follow(name, f"{self.path} is virtual, and a source of it")
@@ -273,7 +279,10 @@ class Stack:
                     raise self._error(
                         f"has a chunk of {info.size} bytes at byte {info.byte_offset}, the file has {size} in all"
                     )
-                places[tuple(info.chunk_offset)] = (int(info.byte_offset), int(info.size), int(info.filter_mask))
+                corner = tuple(int(k) for k in info.chunk_offset)
+                if any(k % c or k >= n for k, c, n in zip(corner, chunk, self.shape, strict=True)):
+                    raise self._error(f"has a chunk at {corner}, where none begins")
+                places[corner] = (int(info.byte_offset), int(info.size), int(info.filter_mask))
 
             found.id.chunk_iter(note)
             there = len(places)
@@ -285,7 +294,9 @@ class Stack:
             self._absent(f"has {there} of its {expected} chunks; frame {first} is the first that was never written")
         else:
             ours = self.filters in ([], [1], [_SHUFFLE, 1], [32001])
-            plain = native and not self.file.userblock and all(mask == 0 for _, _, mask in places.values())
+            # A filter that would not shrink a chunk is left out, and the mask says which: all of them, or none, is known.
+            masks = {mask for _, _, mask in places.values()} <= {0, (1 << len(self.filters)) - 1}
+            plain = native and not self.file.userblock and masks
             if ours and plain and tuple(chunk) == frame and len(places) == expected:
                 self.table, self.direct = places, True
         self._cache(chunk)
@@ -350,10 +361,28 @@ class Stack:
                 out[...] = self.found[where]
 
     def _bytes(self, place: int, n: int) -> bytes:
+        if self.pieces:
+            return b"".join(self._of_pieces(place, place + n))
         raw = self.file.source.read(place, n)
         if len(raw) != n:
             raise ChunkError(f"{n} bytes are expected, {len(raw)} are there", offset=place, path=self.file.path)
         return raw
+
+    def _of_pieces(self, begin: int, end: int) -> Iterator[bytes]:
+        """Bytes of a data set in raw files."""
+        for first, last, name, offset in self.pieces:
+            low, high = max(begin, first), min(end, last)
+            if low >= high:
+                continue
+            try:
+                with open_regular(name) as file:
+                    file.seek(offset + low - first)
+                    raw = file.read(high - low)
+            except OSError as error:
+                raise ChunkError(f"{name} cannot be read: {error.strerror}", path=self.file.path) from error
+            if len(raw) != high - low:
+                raise ChunkError(f"{name} is shorter than it was", path=self.file.path)
+            yield raw
 
     def _decode(self, number: int, out: np.ndarray) -> None:
         """The chunk of a frame into out, C-contiguous."""
@@ -363,18 +392,19 @@ class Stack:
 
         assert self.table is not None
         at = tuple(int(k) for k in np.unravel_index(number, self.lead)) if self.lead else ()
-        place, size, _ = self.table[(0, 0, *at) if self.last else (*at, 0, 0)]
+        place, size, mask = self.table[(0, 0, *at) if self.last else (*at, 0, 0)]
         raw = self._bytes(place, size)
         flat = out.reshape(-1).view(np.uint8)
         try:
-            if self.filters == [32001]:
+            filters = [] if mask else self.filters
+            if filters == [32001]:
                 decode(raw, flat)
                 return
-            if self.filters:
+            if filters:
                 raw = _inflate(raw, self.frame_bytes)
             if len(raw) != self.frame_bytes:
                 raise ChunkError(f"the chunk has {len(raw)} bytes of pixels, the frame {self.frame_bytes}")
-            if _SHUFFLE in self.filters and self.dtype.itemsize > 1:
+            if _SHUFFLE in filters and self.dtype.itemsize > 1:
                 unshuffle(raw, flat, self.dtype.itemsize)
             else:
                 flat[:] = np.frombuffer(raw, np.uint8)

@@ -1,4 +1,4 @@
-"""EMAN2's stacks in HDF5, made by h5py as EMAN2's wiki and its page on e2compress describe them: no real one is free."""
+"""EMAN2's stacks in HDF5, made by h5py as its wiki and its page on e2compress describe them: no real one is free."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ def make(path, images, attributes=None, **words):
                 continue
             group = top.create_group(str(k))
             group.create_dataset("image", data=image, **words)
-            said = {"nx": image.shape[-1], "ny": image.shape[-2], "nz": 1, "apix_x": 1.25, "apix_y": 1.25, "apix_z": 1.25}
+            said = {
+                "nx": image.shape[-1],
+                "ny": image.shape[-2],
+                "nz": 1,
+                "apix_x": 1.25,
+                "apix_y": 1.25,
+                "apix_z": 1.25,
+            }
             for name, value in (said | (attributes[k] if attributes else {})).items():
                 group.attrs[f"EMAN.{name}"] = np.float32(value) if isinstance(value, float) else value
     return path
@@ -121,9 +128,10 @@ def test_what_cannot_be_is_refused(tmp_path, images, said, words):
 
 def test_a_lost_image_is_left_out_where_that_is_asked_for(tmp_path):
     make(tmp_path / "a.hdf", [FLOATS[0], None, FLOATS[2]])
-    with pytest.warns(mrcz.FormatWarning, match="1 of 3 images"), mrcz.open(
-        tmp_path / "a.hdf", permissive=True
-    ) as reader:
+    with (
+        pytest.warns(mrcz.FormatWarning, match="1 of 3 images"),
+        mrcz.open(tmp_path / "a.hdf", permissive=True) as reader,
+    ):
         np.testing.assert_array_equal(reader.read(), FLOATS[[0, 2]])
 
 

@@ -53,15 +53,19 @@ def same(path, expected, **words):
         return reader
 
 
-@pytest.mark.parametrize("dtype", ["<u2", ">u2", "u1", "<i4", "<f4", ">f4", "<f8", "<f2", "?", "<c8"])
-@pytest.mark.parametrize("kind", KINDS)
+#: Of numbers of other kinds szip knows none, and scaleoffset takes one byte order.
+TYPES = [
+    (kind, dtype)
+    for kind in KINDS
+    for dtype in ("<u2", ">u2", "u1", "<i4", "<f4", ">f4", "<f8", "<f2", "?", "<c8")
+    if dtype in ("<u2", "u1", "<i4") or kind not in ("szip", "scaleoffset")
+]
+
+
+@pytest.mark.parametrize(("kind", "dtype"), TYPES)
 def test_pixels_are_those_of_h5py(tmp_path, kind, dtype):
     words = KINDS[kind]
-    if kind in ("szip", "scaleoffset") and np.dtype(dtype).kind not in "ui":
-        pytest.skip("integers only")
     data = STACK.astype(dtype)
-    if kind == "scaleoffset" and dtype == ">u2":
-        pytest.skip("the filter is of one byte order")
     make(tmp_path / "a.h5", data, **words)
     with h5py.File(tmp_path / "a.h5") as file:
         np.testing.assert_array_equal(file["entry/data"][...], data)
@@ -133,9 +137,11 @@ def test_a_file_object(tmp_path):
 
 def test_a_file_that_h5py_has_open_and_may_open_again(tmp_path):
     make(tmp_path / "a.h5")
-    with h5py.File(tmp_path / "a.h5") as before, mrcz.open(tmp_path / "a.h5") as reader, h5py.File(
-        tmp_path / "a.h5"
-    ) as after:
+    with (
+        h5py.File(tmp_path / "a.h5") as before,
+        mrcz.open(tmp_path / "a.h5") as reader,
+        h5py.File(tmp_path / "a.h5") as after,
+    ):
         np.testing.assert_array_equal(before["entry/data"][1], reader[1])
         np.testing.assert_array_equal(after["entry/data"][1], reader[1])
 
@@ -199,7 +205,9 @@ def test_links_are_followed_or_named(tmp_path):
     with pytest.raises(mrcz.FormatError, match="links lead to links"):
         mrcz.open(tmp_path / "a.h5", dataset="/around")
     (tmp_path / "b.h5").rename(tmp_path / "c.h5")
-    with pytest.raises(mrcz.FormatError, match=r"a\.h5: the link /x leads to b\.h5, which is not there: looked for .*b\.h5"):
+    with pytest.raises(
+        mrcz.FormatError, match=r"a\.h5: the link /x leads to b\.h5, which is not there: looked for .*b\.h5"
+    ):
         mrcz.open(tmp_path / "a.h5", dataset="/x")
     with pytest.raises(mrcz.FormatError, match=r"the link /soft leads nowhere: the link /x leads to b\.h5"):
         mrcz.open(tmp_path / "a.h5", dataset="/soft")
@@ -435,7 +443,7 @@ EVERY = bool(os.environ.get("MRCZ_EVERY_BYTE"))  # all of them take minutes
 def test_every_truncation_is_an_error(tmp_path, kind):
     words = {k: ((1, 4, 3) if k == "chunks" else v) for k, v in KINDS[kind].items()}
     raw = make(tmp_path / "a.h5", SMALL, **words).read_bytes()
-    for n in range(8, len(raw), 1 if EVERY else 5):
+    for n in range(8, len(raw), 1 if EVERY else 11):
         assert not attempt(raw[:n], SMALL, exact=True), n
 
 
@@ -448,7 +456,7 @@ def test_every_changed_byte_is_an_error_of_ours_or_takes_little_memory(tmp_path,
         file.create_dataset("a", data=SMALL, **words)
     raw = (tmp_path / "a.h5").read_bytes()
     whole = changed = 0
-    for place in range(8, len(raw), 1 if EVERY else 7):
+    for place in range(8, len(raw), 1 if EVERY else 23):
         damaged = bytearray(raw)
         damaged[place] ^= (1, 0x80, 0xFF)[place % 3]
         whole += attempt(bytes(damaged), SMALL, exact=False)

@@ -49,7 +49,7 @@ def test_a_scan_of_patterns_and_a_scan_of_spectra(tmp_path):
     with mrcz.open(make(tmp_path / "a.hspy", scan)) as reader:
         np.testing.assert_array_equal(reader.read(), scan.reshape(6, 4, 5))
     make(tmp_path / "a.hspy", scan[0], signal=1)
-    with pytest.raises(mrcz.FormatError, match="1 signal axes.*dataset='/Experiments/movie/data'"):
+    with pytest.raises(mrcz.FormatError, match=r"1 signal axes.*dataset='/Experiments/movie/data'"):
         mrcz.open(tmp_path / "a.hspy")
     with mrcz.open(tmp_path / "a.hspy", dataset="/Experiments/movie/data") as reader:
         np.testing.assert_array_equal(reader.read(), scan[0])

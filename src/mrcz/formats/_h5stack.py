@@ -210,7 +210,9 @@ class Stack:
         They are read here: HDF5 looks for them from where the process is.
         """
         if not native or self.last:
-            raise self._error(f"is stored in other files and of a type that only HDF5 unpacks: {self.found.id.get_type()}")
+            raise self._error(
+                f"is stored in other files and of a type that only HDF5 unpacks: {self.found.id.get_type()}"
+            )
         within = os.path.realpath(self.file.folder or "") + os.sep
         start = 0
         for name, offset, size in files:
@@ -294,7 +296,7 @@ class Stack:
             self._absent(f"has {there} of its {expected} chunks; frame {first} is the first that was never written")
         else:
             ours = self.filters in ([], [1], [_SHUFFLE, 1], [32001])
-            # A filter that would not shrink a chunk is left out, and the mask says which: all of them, or none, is known.
+            # A filter that would not shrink a chunk is left out, as the mask says: all of them, or none, is known.
             masks = {mask for _, _, mask in places.values()} <= {0, (1 << len(self.filters)) - 1}
             plain = native and not self.file.userblock and masks
             if ours and plain and tuple(chunk) == frame and len(places) == expected:

@@ -1,4 +1,5 @@
 """Lengths, energies and times of files in the units of `mrcz.formats.metadata`; None or 0 where a unit is not known."""
+
 from __future__ import annotations
 
 import math

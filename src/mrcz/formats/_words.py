@@ -33,6 +33,7 @@ THEIRS: tuple[type[Exception], ...] = (
     zlib.error,
     lzma.LZMAError,
     zipfile.BadZipFile,
+    Warning,  # where warnings are errors
 )
 
 

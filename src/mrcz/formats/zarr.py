@@ -23,9 +23,10 @@ import zarr
 from zarr.storage import LocalStore, ZipStore
 
 from mrcz.errors import ChunkError, FormatError
-from mrcz.formats._chunks import FRAME_MAX, check_frames, chunks, jsonable
+from mrcz.formats._chunks import jsonable
 from mrcz.formats._units import angstrom
 from mrcz.formats._words import as_written, in_our_words
+from mrcz.formats._zarrwrite import write_frames
 from mrcz.formats.base import Bytes, FormatOptions, Frames, Window
 from mrcz.formats.metadata import checked
 
@@ -34,6 +35,7 @@ __all__ = ["matches", "open_frames", "write_frames"]
 _MARKS = ("zarr.json", ".zarray", ".zgroup")
 _MOST_META = 16 << 20  # bytes of one file of metadata
 _MOST_NODES = 10_000
+_DEEP = 16  # groups in groups
 _LARGE = 64 << 20  # bytes from which a claim is doubted
 _SHRINK = 1 << 16  # times smaller than its pixels no chunk is
 _ABSENT = 2**64 - 1  # in the index of a shard
@@ -78,6 +80,21 @@ class _Files:
                 if os.path.isfile(place):
                     found[name if at == "." else f"{at}/{name}"] = os.path.getsize(place)
         return found
+
+    def nodes(self, below: str) -> list[str]:
+        """The paths of the arrays below a group, from there; the chunks of none are looked at."""
+        if self.zip is not None:
+            found = {os.path.dirname(name) for name in self.sizes(below) if os.path.basename(name) in _MARKS}
+            return sorted(found - {""})
+        found, top = set(), os.path.join(self.path, below)
+        for folder, inside, names in os.walk(top):
+            at = os.path.relpath(folder, top).replace(os.sep, "/")
+            if at != "." and set(names) & set(_MARKS):
+                found.add(at)
+            array = ".zarray" in names or ("zarr.json" in names and _is_array(os.path.join(folder, "zarr.json")))
+            if array or at.count("/") > _DEEP or len(found) > _MOST_NODES:
+                inside.clear()
+        return sorted(found)
 
     def close(self) -> None:
         self.store.close()
@@ -136,7 +153,7 @@ class ZarrFrames(Frames):
         if len(step) != len(array.shape) or any(n < 1 for n in step):
             raise self._error(f"has chunks of {step}")
         grid = [-(-n // c) for n, c in zip(array.shape, step, strict=True)]
-        sizes = self.files.sizes(self.path)
+        sizes = {name: size for name, size in self.files.sizes(self.path).items() if name not in (*_MARKS, ".zattrs")}
         expected, first = math.prod(grid), None
         encode = array.metadata.encode_chunk_key
         # More chunks than there are files: no need to look for each.
@@ -237,6 +254,18 @@ class ZarrFrames(Frames):
         self.files.close()
 
 
+def _is_array(place: str) -> bool:
+    """Whether a zarr.json is that of an array, below which there are no others."""
+    try:
+        if not os.path.isfile(place) or os.path.getsize(place) > _MOST_META:
+            return True  # not read, and not searched
+        with open(place, "rb") as file:
+            said = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and said.get("node_type") == "array"
+
+
 def _name(codec: Mapping[str, Any]) -> str:
     return str(codec.get("name", codec.get("id", "")))
 
@@ -313,7 +342,7 @@ def open_frames(source: Bytes, options: FormatOptions) -> ZarrFrames:
                 if os.path.basename(name) in (*_MARKS, ".zattrs") and size > _MOST_META:
                     raise FormatError(f"{name} has {size} bytes, more than metadata have", path=path)
             root = zarr.open(files.store, mode="r")
-            node, where, said, oddities = _chosen(root, options, path)
+            node, where, said, oddities = _chosen(root, files, options)
         with in_our_words(f"{where or 'the array'} cannot be read", path):
             frames = ZarrFrames(files, node, where, options)
             frames.oddities = tuple(oddities)
@@ -336,13 +365,13 @@ def _marks(path: str) -> list[tuple[str, int]]:
     return found
 
 
-def _chosen(root: Any, options: FormatOptions, path: str) -> tuple[Any, str, dict[str, Any], list[str]]:
+def _chosen(root: Any, files: _Files, options: FormatOptions) -> tuple[Any, str, dict[str, Any], list[str]]:
     """The array that is meant, its path, what OME-Zarr says of it, and what to say of others."""
-    node, where = root, ""
+    node, where, path = root, "", files.path
     if options.dataset is not None and options.dataset.strip("/"):
         where = options.dataset.strip("/")
         if not isinstance(root, zarr.Group) or where not in root:
-            raise FormatError(f"there is no {where} in this store{_listed(root)}", path=path)
+            raise FormatError(f"there is no {where} in this store{_listed(root, files)}", path=path)
         node = root[where]
     if isinstance(node, zarr.Array):
         return node, where, {}, []
@@ -358,27 +387,29 @@ def _chosen(root: Any, options: FormatOptions, path: str) -> tuple[Any, str, dic
             raise FormatError(f"the first level of this OME-Zarr image, {level!r}, is not there", path=path)
         more = [f"the first of {len(levels)} levels"] if len(levels) > 1 else []
         return node[level], f"{where}/{level}".strip("/"), {"multiscales": scales[0], "level": levels[0]}, more
-    return _largest(node, where, path)
+    return _largest(node, where, files)
 
 
-def _arrays(node: Any) -> list[tuple[str, Any]]:
+def _arrays(node: Any, where: str, files: _Files) -> list[tuple[str, Any]]:
     """The arrays below a group that can be frames."""
     found = []
-    for name, member in itertools.islice(node.members(max_depth=8), _MOST_NODES):
+    for name in files.nodes(where):
+        member = node[name]
         if isinstance(member, zarr.Array) and 2 <= member.ndim <= 5 and member.size:
             found.append((name, member))
     return found
 
 
-def _listed(root: Any) -> str:
+def _listed(root: Any, files: _Files) -> str:
     if not isinstance(root, zarr.Group):
         return ", which is one array"
-    names = ", ".join(name for name, _ in _arrays(root)[:_SHOWN])
+    names = ", ".join(name for name, _ in _arrays(root, "", files)[:_SHOWN])
     return f"; there are {names}" if names else ""
 
 
-def _largest(node: Any, where: str, path: str) -> tuple[Any, str, dict[str, Any], list[str]]:
-    found = sorted(_arrays(node), key=lambda one: (-one[1].size, one[0]))
+def _largest(node: Any, where: str, files: _Files) -> tuple[Any, str, dict[str, Any], list[str]]:
+    path = files.path
+    found = sorted(_arrays(node, where, files), key=lambda one: (-one[1].size, one[0]))
     if not found:
         raise FormatError("there is no array of 2 to 5 axes in this store", path=path)
     most = [name for name, array in found if array.size == found[0][1].size]
@@ -431,111 +462,3 @@ def _ome_size(frames: ZarrFrames, ome: dict[str, Any]) -> tuple[float, float, fl
     y, x = (angstrom(scale[k], units[k]) for k in (-2, -1))
     z = angstrom(scale[-3], units[-3]) if len(names) > 2 and names[-3] == "z" else 0.0
     return (x, y, z) if x and y else (0.0, 0.0, 0.0)
-
-
-# ---- writing -------------------------------------------------------------------------------------------------
-
-#: Names of compressions: ``"blosc"`` is Blosc 1 with zstd, as in an MRCZ file.
-COMPRESSIONS = ("blosc", "zstd", "none")
-
-
-def write_frames(
-    path: str | os.PathLike[str],
-    frames: Any,
-    *,
-    compression: str = "blosc",
-    progress: Callable[[int, int], None] | None = None,
-    n_threads: int | None = None,
-) -> None:
-    """Write frames to a new folder, an array of Zarr 3 with one chunk a frame.
-
-    Its attributes are ``kind``, ``pixel_size`` (x, y, z) with ``pixel_size_unit`` = ``"angstrom"`` where it is known,
-    and ``metadata``. The same frames give the same files.
-
-    Parameters
-    ----------
-    path : path
-        A folder that is not there yet, or empty; to rename it when it is whole is the caller's.
-    frames : Reader or the like
-        Has shape (nz, ny, nx), dtype, pixel_size in Å, metadata, and ``read(k)``. Chunks of a compressed MRCZ file are
-        copied as they are where Blosc is asked for.
-    compression : {"blosc", "zstd", "none"}
-    progress : callable, optional
-        Called as ``progress(done, total)`` with bytes of pixels.
-    n_threads : int, optional
-
-    Raises
-    ------
-    ValueError
-        There is no such compression, or the frames are none that Zarr holds so.
-    FileExistsError
-        There is something in the folder.
-    """
-    if compression not in COMPRESSIONS:
-        raise ValueError(f"compression is {compression!r}, expected one of {', '.join(COMPRESSIONS)}")
-    shape = check_frames(frames, "Zarr")
-    dtype = np.dtype(frames.dtype)
-    if compression == "blosc" and math.prod(shape[1:]) * dtype.itemsize > FRAME_MAX:
-        raise ValueError(f"frames of {shape[1:]} {dtype} are larger than a Blosc chunk may be, 2 GiB")
-    top = os.fspath(path)
-    os.makedirs(top, exist_ok=True)
-    if os.listdir(top):
-        raise FileExistsError(f"there is something in {top} already")
-    words: dict[str, Any] = {"progress": progress, "n_threads": n_threads, "copy": compression == "blosc"}
-    if compression != "blosc":
-        words["make"] = _pack_zstd if compression == "zstd" else _pack_not
-    for k, chunk in enumerate(chunks(frames, **words)):
-        folder = os.path.join(top, "c", str(k), "0")
-        os.makedirs(folder)
-        with open(os.path.join(folder, "0"), "wb") as file:
-            file.write(chunk)
-    # Last: what has no zarr.json is no array.
-    with open(os.path.join(top, "zarr.json"), "w", encoding="utf-8", newline="\n") as text:
-        json.dump(_array(frames, shape, dtype, compression), text, indent=2, sort_keys=True)
-
-
-def _pack_zstd(frame: np.ndarray) -> bytes:
-    import zstandard
-
-    packed: bytes = zstandard.ZstdCompressor(level=1, write_checksum=True).compress(np.ascontiguousarray(frame).data)
-    return packed
-
-
-def _pack_not(frame: np.ndarray) -> bytes:
-    return frame.tobytes()
-
-
-def _array(frames: Any, shape: tuple[int, ...], dtype: np.dtype, compression: str) -> dict[str, Any]:
-    """The array's zarr.json."""
-    endian = "big" if dtype.str[0] == ">" else "little"
-    codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": endian}}]
-    if compression == "blosc":
-        # For readers that write: each chunk says of itself what it really is.
-        words = {"cname": "zstd", "clevel": 1, "shuffle": "bitshuffle", "typesize": dtype.itemsize, "blocksize": 0}
-        codecs.append({"name": "blosc", "configuration": words})
-    elif compression == "zstd":
-        codecs.append({"name": "zstd", "configuration": {"level": 1, "checksum": True}})
-    attributes: dict[str, Any] = {}
-    kind = getattr(frames, "kind", None)
-    if isinstance(kind, str):
-        attributes["kind"] = kind
-    size = [float(one) for one in getattr(frames, "pixel_size", ()) or ()]
-    if len(size) == 3 and any(size):
-        attributes |= {"pixel_size": size, "pixel_size_unit": "angstrom"}
-    metadata = jsonable(dict(getattr(frames, "metadata", None) or {}))
-    if metadata:
-        attributes["metadata"] = metadata
-    fill: Any = {"b": False, "f": 0.0, "c": [0.0, 0.0]}.get(dtype.kind, 0)
-    return {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": list(shape),
-        "data_type": dtype.name,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, *shape[1:]]}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": fill,
-        "codecs": codecs,
-        "dimension_names": ["z", "y", "x"],
-        "attributes": attributes,
-        "storage_transformers": [],
-    }

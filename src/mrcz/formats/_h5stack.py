@@ -1,11 +1,9 @@
 """A data set of an HDF5 file as frames: what of it is stored, and how one frame is read.
 
-A frame whose bytes lie in one piece (a contiguous data set, or one chunk a frame, plain, deflated or of Blosc) is read
-by its place through our source and decoded outside of HDF5's lock, so by many threads at once. All else HDF5 reads:
-it fills what was never stored, or is in a file that is not there, with a value and says nothing, so that is looked for
-before.
-
-Filters: the registry of HDF5 filter plugins. The chunk of filter 32001 is a Blosc 1 buffer (hdf5-blosc).
+What lies in one piece, and chunks whose filters are known (`mrcz.formats._h5chunks`), are read by their place through
+our source and decoded outside of HDF5's lock, so by many threads at once where a chunk has no more than one frame. All
+else HDF5 reads: it fills what was never stored, or is in a file that is not there, with a value and says nothing, so
+that is looked for before.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import bisect
 import itertools
 import math
 import os
-import zlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +20,7 @@ import h5py
 import numpy as np
 
 from mrcz.errors import ChunkError, FormatError, MissingDependencyError
+from mrcz.formats._h5chunks import SHUFFLE, decoder
 from mrcz.formats._h5file import H5File, MissingLink
 from mrcz.formats._words import in_our_words
 from mrcz.formats.base import Frames, Window
@@ -44,8 +43,8 @@ FILTERS = {
     32015: "zstd",
     32026: "blosc2",
 }
-_SHUFFLE, _FLETCHER = 2, 3
-_OURS = {1, _SHUFFLE, _FLETCHER, 4, 5, 6}  # of the HDF5 library itself; szip where it was built with it
+_FLETCHER = 3
+_OURS = {1, SHUFFLE, _FLETCHER, 4, 5, 6}  # of the HDF5 library itself; szip where it was built with it
 _TABLE = 1 << 20  # chunks whose places are kept
 _LARGE = 64 << 20  # bytes from which a claim is doubted
 _SHRINK = 1 << 16  # times smaller than its pixels no chunk is: a block of zstd has 128 KiB at most and 4 bytes at least
@@ -135,7 +134,7 @@ class Stack:
         self.frame_bytes = self.ny * self.nx * self.dtype.itemsize
         self.plist = found.id.get_create_plist()
         self.filters = [int(self.plist.get_filter(k)[0]) for k in range(self.plist.get_nfilters())]
-        named = [FILTERS.get(one, f"filter {one}") for one in self.filters if one not in (_SHUFFLE, _FLETCHER)]
+        named = [FILTERS.get(one, f"filter {one}") for one in self.filters if one not in (SHUFFLE, _FLETCHER)]
         self.compression = "+".join(named) or "none"
         self._check_filters()
 
@@ -165,6 +164,10 @@ class Stack:
         self.place: int | None = None
         self.pieces: list[tuple[int, int, str, int]] = []  # of raw files: from, to, name, offset in it
         self.table: dict[tuple[int, ...], tuple[int, int, int]] | None = None
+        self.decode: Callable[[bytes, np.ndarray], None] | None = None
+        self.kept: dict[tuple[int, ...], np.ndarray] = {}
+        self.lock = threading.Lock()
+        self.deep = 1
         self.direct = False
         self.stored = int(found.id.get_storage_size())
         total = self.count * self.frame_bytes
@@ -271,7 +274,6 @@ class Stack:
         found, chunk = self.found, self.found.chunks
         grid = [-(-n // c) for n, c in zip(self.shape, chunk, strict=True)]
         expected, there = math.prod(grid), int(found.id.get_num_chunks())
-        frame = (self.ny, self.nx, 1) if self.last else (*(1 for _ in self.lead), self.ny, self.nx)
         places: dict[tuple[int, ...], tuple[int, int, int]] = {}
         if there <= _TABLE:
             size = self.file.source.size
@@ -294,14 +296,17 @@ class Stack:
                 0,
             )
             self._absent(f"has {there} of its {expected} chunks; frame {first} is the first that was never written")
-        else:
-            ours = self.filters in ([], [1], [_SHUFFLE, 1], [32001])
-            # A filter that would not shrink a chunk is left out, as the mask says: all of them, or none, is known.
-            masks = {mask for _, _, mask in places.values()} <= {0, (1 << len(self.filters)) - 1}
-            plain = native and not self.file.userblock and masks
-            if ours and plain and tuple(chunk) == frame and len(places) == expected:
-                self.table, self.direct = places, True
-        self._cache(chunk)
+        # How many frames a chunk has: it is decoded for each of them, unless it is kept.
+        self.deep = math.prod(chunk) // (math.prod(chunk[:2]) if self.last else math.prod(chunk[-2:]))
+        # A filter that would not shrink a chunk is left out, as the mask says: all of them, or none, is known here.
+        masks = {mask for _, _, mask in places.values()} <= {0, (1 << len(self.filters)) - 1}
+        if native and masks and not self.file.userblock and (len(places) == expected or there < expected <= _TABLE):
+            values = [self.plist.get_filter(k) for k in range(len(self.filters))]
+            self.decode = decoder([(int(one[0]), one[2]) for one in values], self.dtype.itemsize)
+            self.table = None if self.decode is None else places
+        self.direct = self.table is not None and self.deep == 1
+        if self.table is None:
+            self._cache(chunk)
 
     def _whole(self, number: int, places: dict[tuple[int, ...], Any]) -> bool:
         """Whether the first chunk of a frame is stored."""
@@ -311,8 +316,7 @@ class Stack:
 
     def _cache(self, chunk: tuple[int, ...]) -> None:
         """Let HDF5 keep the chunks of a frame where they hold other frames too: each would be decoded once a frame."""
-        deep = math.prod(chunk) // (math.prod(chunk[:2]) if self.last else math.prod(chunk[-2:]))
-        if deep < 2:
+        if self.deep < 2:
             return
         along = zip((self.ny, self.nx), chunk[:2] if self.last else chunk[-2:], strict=True)
         needed = math.prod(chunk) * self.dtype.itemsize * math.prod(-(-n // c) for n, c in along)
@@ -344,12 +348,7 @@ class Stack:
             raw = self._bytes(self.place + (number * self.ny + y0) * row, (y1 - y0) * row)
             out[...] = np.frombuffer(raw, self.dtype).reshape(y1 - y0, self.nx)[:, x0:x1]
         elif self.table is not None:
-            if window is None and out.flags.c_contiguous and out.dtype == self.dtype:
-                self._decode(number, out)
-            else:
-                whole = np.empty((self.ny, self.nx), self.dtype)
-                self._decode(number, whole)
-                out[...] = whole[y0:y1, x0:x1]
+            self._of_chunks(number, (y0, y1, x0, x1), out)
         else:
             self._through_hdf5(number, (slice(y0, y1), slice(x0, x1)), out)
 
@@ -386,48 +385,62 @@ class Stack:
                 raise ChunkError(f"{name} is shorter than it was", path=self.file.path)
             yield raw
 
-    def _decode(self, number: int, out: np.ndarray) -> None:
-        """The chunk of a frame into out, C-contiguous."""
-        from _cmrcz.chunk import decode
-        from _cmrcz.pixels import unshuffle
-        from _cmrcz.status import CoreError
+    def _of_chunks(self, number: int, window: Window, out: np.ndarray) -> None:
+        """A window of a frame, from the chunks that have a part of it."""
+        y0, y1, x0, x1 = window
+        chunk = self.found.chunks
+        at = [int(k) for k in np.unravel_index(number, self.lead)] if self.lead else []
+        cy, cx = chunk[:2] if self.last else chunk[-2:]
+        lead = chunk[2:] if self.last else chunk[:-2]
+        first = [k - k % c for k, c in zip(at, lead, strict=True)]
+        within = tuple(k % c for k, c in zip(at, lead, strict=True))
+        whole = (y0, y1, x0, x1) == (0, self.ny, 0, self.nx) and (cy, cx) == (self.ny, self.nx) and self.deep == 1
+        if whole and out.flags.c_contiguous and out.dtype == self.dtype:
+            self._decode(tuple([0, 0, *first] if self.last else [*first, 0, 0]), out)
+            return
+        for y in range(y0 - y0 % cy, y1, cy):
+            for x in range(x0 - x0 % cx, x1, cx):
+                corner = tuple([y, x, *first] if self.last else [*first, y, x])
+                found = self._chunk(corner)
+                image = found[(slice(None), slice(None), *within)] if self.last else found[within]
+                top, bottom, left, right = max(y, y0), min(y + cy, y1), max(x, x0), min(x + cx, x1)
+                out[top - y0 : bottom - y0, left - x0 : right - x0] = image[top - y : bottom - y, left - x : right - x]
 
-        assert self.table is not None
-        at = tuple(int(k) for k in np.unravel_index(number, self.lead)) if self.lead else ()
-        place, size, mask = self.table[(0, 0, *at) if self.last else (*at, 0, 0)]
+    def _chunk(self, corner: tuple[int, ...]) -> np.ndarray:
+        """A chunk, decoded; some are kept where each has several frames."""
+        shape = self.found.chunks
+        if self.deep == 1:
+            made = np.empty(shape, self.dtype)
+            self._decode(corner, made)
+            return made
+        with self.lock:  # for threads that ask for frames of one chunk
+            if corner not in self.kept:
+                made = np.empty(shape, self.dtype)
+                while self.kept and (len(self.kept) + 1) * made.nbytes > _CACHE:
+                    self.kept.pop(next(iter(self.kept)))
+                self._decode(corner, made)
+                self.kept[corner] = made
+            return self.kept[corner]
+
+    def _decode(self, corner: tuple[int, ...], out: np.ndarray) -> None:
+        """The chunk that begins at a corner into out, C-contiguous."""
+        assert self.table is not None and self.decode is not None
+        if corner not in self.table:  # as was told when the file was opened
+            with in_our_words(f"{self.path} cannot be read", self.file.path):
+                out[...] = self.found.fillvalue
+            return
+        place, size, mask = self.table[corner]
         raw = self._bytes(place, size)
         flat = out.reshape(-1).view(np.uint8)
         try:
-            filters = [] if mask else self.filters
-            if filters == [32001]:
-                decode(raw, flat)
-                return
-            if filters:
-                raw = _inflate(raw, self.frame_bytes)
-            if len(raw) != self.frame_bytes:
-                raise ChunkError(f"the chunk has {len(raw)} bytes of pixels, the frame {self.frame_bytes}")
-            if _SHUFFLE in filters and self.dtype.itemsize > 1:
-                unshuffle(raw, flat, self.dtype.itemsize)
-            else:
+            if mask and len(raw) != len(flat):
+                raise ChunkError(f"the chunk has {len(raw)} bytes of pixels, {len(flat)} are expected")
+            if mask:
                 flat[:] = np.frombuffer(raw, np.uint8)
-        except (ChunkError, CoreError) as error:
-            words = error.message
-            raise ChunkError(f"{self.path}: {words}", offset=place, path=self.file.path) from None
-
-
-def _inflate(raw: bytes, expected: int) -> bytes:
-    """What a zlib stream holds, whose end and checksum are there."""
-    stream = zlib.decompressobj()
-    try:
-        pixels = stream.decompress(raw, expected + 1)
-        # The last bytes of the stream are its checksum, which is not looked at before a byte more is asked for.
-        if not stream.eof and len(pixels) == expected:
-            pixels += stream.decompress(stream.unconsumed_tail, 1)
-    except zlib.error as error:
-        raise ChunkError(f"the chunk does not inflate: {error}") from None
-    if not stream.eof:
-        raise ChunkError(f"the chunk does not end where its {expected} bytes do")
-    return pixels
+            else:
+                self.decode(raw, flat)
+        except ChunkError as error:
+            raise ChunkError(f"{self.path}: {error.message}", offset=place, path=self.file.path) from None
 
 
 class H5Frames(Frames):

@@ -155,7 +155,8 @@ class EmanFrames(Frames):
     def frame_metadata(self) -> list[dict[str, Any]]:
         if self.volume:
             return []
-        return [checked({}, {"eman": self._said(k)}) for k in range(len(self.numbers))]
+        with in_our_words("the metadata of images cannot be read", self.owner.path):
+            return [checked({}, {"eman": self._said(k)}) for k in range(len(self.numbers))]
 
     def _stack(self, k: int) -> Stack:
         """The data set of an image; few are kept open."""

@@ -28,6 +28,7 @@ _DEEP = 32  # links that lead to links
 _MOST_OBJECTS = 200_000  # that are looked at
 _MOST_VALUES = 64  # elements of what is taken for metadata
 _MOST_TEXT = 1 << 20  # bytes of one text
+_MOST_HEAP = 1 << 26  # bytes of a global heap, which has 4096 unless a text is longer
 _MOST_SAID = 2000  # values of one file
 
 
@@ -36,7 +37,11 @@ class MissingLink(FormatError):
 
 
 class _File(io.RawIOBase):
-    """A source as the file object h5py reads."""
+    """A source as the file object h5py reads.
+
+    HDF5 walks for ever through a damaged global heap, where it keeps texts of variable length (seen in HDF5 2.0), so
+    that is looked at when HDF5 asks for it.
+    """
 
     def __init__(self, source: Bytes) -> None:
         self.source, self.at = source, 0
@@ -57,18 +62,38 @@ class _File(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
         data = self.source.read(self.at, len(view))
-        view[: len(data)] = data
+        if len(data) != len(view):
+            raise OSError(f"{len(view)} bytes are expected at byte {self.at}, {len(data)} are there")
+        if data[:4] == b"GCOL" and not self._sound(data):
+            raise OSError(f"the global heap at byte {self.at} is damaged")
+        view[:] = data
         self.at += len(data)
         return len(data)
+
+    def _sound(self, heap: bytes) -> bool:
+        """Whether the objects of a global heap follow each other to its end: File Format Specification, III.E."""
+        end = int.from_bytes(heap[8:16], "little")
+        if end > len(heap):
+            # HDF5 asks for the first bytes, and then for the others.
+            heap = self.source.read(self.at, end) if end <= _MOST_HEAP else b""
+        if not 16 <= end <= len(heap):
+            return False
+        at = 16
+        while at + 16 <= end:
+            number, size = int.from_bytes(heap[at : at + 2], "little"), int.from_bytes(heap[at + 8 : at + 16], "little")
+            # The size of what is free, object 0, is that with its header.
+            step = size if number == 0 else 16 + -(-size // 8) * 8
+            if not 16 <= step <= end - at:
+                return False
+            at += step
+        return True
 
 
 class H5File:
     """An open HDF5 file, and those its links lead to.
 
-    A local file is opened by its name, as HDF5 is quicker then and finds the sources of virtual data sets, if the name
-    is still that of the file that was opened. What comes from a wrapper, a server or a file object is read through our
-    source. Where HDF5's lock is refused, as on some servers and for a file that is being written, it is opened without:
-    not always, as h5py would then refuse to open the file a second time in this process.
+    It is read through our source: so HDF5 takes no lock, which a file that is being written or lies on some servers
+    would refuse, and h5py may open the file a second time as it likes.
 
     Attributes
     ----------
@@ -89,15 +114,10 @@ class H5File:
         self.source, self.path = source, source.name
         self.first = first if first is not None else self
         self.linked: dict[str, H5File] = {}
-        self.local = isinstance(source, FileSource) and source.wrapper is None and bool(source.same_file(source.name))
+        self._named: Any = None
         self.folder = os.path.dirname(os.path.abspath(source.name)) if os.path.isfile(source.name) else None
         with in_our_words("HDF5 does not open this file", self.path):
-            try:
-                self.root = h5py.File(source.name if self.local else _File(source), "r")
-            except OSError as error:
-                if "lock" not in str(error):
-                    raise
-                self.root = h5py.File(source.name, "r", locking=False)
+            self.root = h5py.File(_File(source), "r")
             self.userblock = int(self.root.userblock_size)
 
     def close(self) -> None:
@@ -107,9 +127,19 @@ class H5File:
             other.source.close()  # type: ignore[attr-defined]  # those are opened here
         self.linked.clear()
         try:
+            if self._named is not None:
+                self._named.close()
             self.root.close()
         except THEIRS:  # what was read is read
             pass
+
+    def by_name(self) -> Any:
+        """The file as HDF5 itself opens it by its name."""
+        if self._named is None:
+            if not isinstance(self.source, FileSource) or not self.source.same_file(self.path):
+                raise FormatError("sources of virtual data sets are read of local files only", path=self.path)
+            self._named = h5py.File(self.path, "r")
+        return self._named
 
     def beside(self, name: str, what: str) -> str:
         """Where a file lies that this one names: at its name, or of this name beside this file.
@@ -240,6 +270,12 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float)) or value is None else str(value)
 
 
+def _simple(stored: Any) -> bool:
+    """Whether values are of a type that HDF5 reads safely from a damaged file, too: numbers and texts."""
+    kind = stored.get_class()
+    return kind in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
+
+
 def attributes(found: Any, path: str) -> dict[str, Any]:
     """The attributes of an object; what cannot be read, or is no small value, is left out."""
     said: dict[str, Any] = {}
@@ -247,7 +283,7 @@ def attributes(found: Any, path: str) -> dict[str, Any]:
         for name in list(found.attrs)[:_MOST_SAID]:
             try:
                 attribute = h5py.h5a.open(found.id, name.encode("utf-8", "surrogateescape"))
-                if attribute.get_storage_size() > _MOST_TEXT or int(np.prod(attribute.shape, dtype=object)) > 1 << 16:
+                if attribute.get_storage_size() > _MOST_TEXT or not _simple(attribute.get_type()):
                     continue
                 value = plain(found.attrs[name])
             except THEIRS:
@@ -263,6 +299,8 @@ def scalar(found: Any) -> Any:
         if not isinstance(found, h5py.Dataset) or found.shape is None or found.size > _MOST_VALUES:
             return None
         if found.is_virtual or found.external or found.id.get_storage_size() > _MOST_TEXT:
+            return None
+        if not _simple(found.id.get_type()):
             return None
         return plain(found[()])
     except THEIRS:

@@ -175,6 +175,8 @@ class Stack:
         native = self.typed and self.dtype.kind in "uif" and found.id.get_type().equal(h5py.h5t.py_create(self.dtype))
         if found.is_virtual:
             self.stored = self._check_sources(found)
+            # HDF5 finds the sources by the name of the file.
+            self.found = self.file.by_name()[found.name]
             return
         if found.external:
             self._check_external(found.external, total, native)
@@ -513,7 +515,8 @@ class H5Frames(Frames):
 
     @property
     def frame_metadata(self) -> list[dict[str, Any]]:
-        return [] if self._said is None else self._said()
+        with in_our_words("the metadata of frames cannot be read", self.file.path):
+            return [] if self._said is None else self._said()
 
     def close(self) -> None:
         self.file.close()

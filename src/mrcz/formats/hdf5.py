@@ -13,6 +13,7 @@ from mrcz.formats import _eman, _emd, _hspy, _nexus
 from mrcz.formats._h5file import H5File, attributes
 from mrcz.formats._h5stack import H5Frames, Stack, is_stack
 from mrcz.formats._h5write import write_frames
+from mrcz.formats._words import in_our_words
 from mrcz.formats.base import Bytes, FormatOptions, Frames
 from mrcz.formats.metadata import checked
 
@@ -34,11 +35,12 @@ def open_frames(source: Bytes, options: FormatOptions) -> Frames:
     """
     file = H5File(source)
     try:
-        for layout in _LAYOUTS:
-            frames = layout(file, options)
-            if frames is not None:
-                return frames
-        return _plain(file, options)
+        with in_our_words("this HDF5 file cannot be read", file.path):
+            for layout in _LAYOUTS:
+                frames = layout(file, options)
+                if frames is not None:
+                    return frames
+            return _plain(file, options)
     except BaseException:
         file.close()
         raise

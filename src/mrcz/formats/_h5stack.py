@@ -279,6 +279,7 @@ class Stack:
         places: dict[tuple[int, ...], tuple[int, int, int]] = {}
         if there <= _TABLE:
             size = self.file.source.size
+            left_out = (1 << len(self.filters)) - 1
 
             def note(info: Any) -> None:
                 if not self.file.userblock and info.byte_offset + info.size > size:
@@ -288,7 +289,7 @@ class Stack:
                 corner = tuple(int(k) for k in info.chunk_offset)
                 if any(k % c or k >= n for k, c, n in zip(corner, chunk, self.shape, strict=True)):
                     raise self._error(f"has a chunk at {corner}, where none begins")
-                places[corner] = (int(info.byte_offset), int(info.size), int(info.filter_mask))
+                places[corner] = (int(info.byte_offset), int(info.size), int(info.filter_mask) & left_out)
 
             found.id.chunk_iter(note)
             there = len(places)

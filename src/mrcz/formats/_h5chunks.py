@@ -40,11 +40,6 @@ def decoder(filters: Sequence[tuple[int, Sequence[int]]], itemsize: int) -> Deco
     -------
     callable or None
         ``decode(raw, out)``: raw is what is stored, out (n,) uint8 its pixels. A `ChunkError` says what is damaged.
-
-    Raises
-    ------
-    ChunkError
-        The values of a filter cannot be.
     """
     steps = list(filters)
     shuffled = bool(steps) and steps[0][0] == SHUFFLE
@@ -70,9 +65,7 @@ def _unpacker(number: int, values: Sequence[int], itemsize: int) -> Decode | Non
     if number == _BITSHUFFLE:
         # Values: version, version, bytes of a pixel, block, method (0: none, 2: LZ4, 3: zstd).
         method = values[4] if len(values) > 4 else 0
-        if len(values) < 3 or values[2] != itemsize:
-            raise ChunkError(f"bitshuffle of {list(values)} is not of pixels of {itemsize} bytes")
-        if method not in (2, 3):
+        if len(values) < 3 or values[2] != itemsize or method not in (2, 3):
             return None
         return lambda raw, out: _blocks(raw, out, itemsize, 1 if method == 2 else 4, True)
     if number == _LZ4:

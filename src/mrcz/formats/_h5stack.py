@@ -24,6 +24,7 @@ from mrcz.formats._h5chunks import SHUFFLE, decoder
 from mrcz.formats._h5file import H5File, MissingLink
 from mrcz.formats._words import in_our_words
 from mrcz.formats.base import Frames, Window
+from mrcz.storage.source import FileSource
 from mrcz.storage.wrapped import open_regular
 
 __all__ = ["FILTERS", "H5Frames", "Stack", "is_stack"]
@@ -140,6 +141,11 @@ class Stack:
 
     def _check_filters(self) -> None:
         """Each filter is there that its chunks need."""
+        size = self.found.id.get_type().get_size()
+        for k, number in enumerate(self.filters):
+            values = self.plist.get_filter(k)[2]
+            if number == 32008 and (len(values) < 3 or values[2] != size):  # the plugin would divide by it
+                raise self._error(f"is bitshuffled with {list(values)}, which is not of pixels of {size} bytes")
         absent = [one for one in self.filters if not h5py.h5z.filter_avail(one)]
         if absent and any(one not in _OURS for one in absent):
             try:
@@ -151,7 +157,12 @@ class Stack:
                     "pip install 'mrcz[hdf5]'",
                     path=self.file.path,
                 ) from None
-            absent = [one for one in self.filters if not h5py.h5z.filter_avail(one)]
+            size = self.found.id.get_type().get_size()
+        for k, number in enumerate(self.filters):
+            values = self.plist.get_filter(k)[2]
+            if number == 32008 and (len(values) < 3 or values[2] != size):  # the plugin would divide by it
+                raise self._error(f"is bitshuffled with {list(values)}, which is not of pixels of {size} bytes")
+        absent = [one for one in self.filters if not h5py.h5z.filter_avail(one)]
         if absent:
             names = ", ".join(f"{FILTERS.get(one, 'number')} ({one})" for one in absent)
             raise self._error(f"is compressed with the HDF5 filter {names}, which neither HDF5 here nor hdf5plugin has")
@@ -348,6 +359,8 @@ class Stack:
         y0, y1, x0, x1 = window if window is not None else (0, self.ny, 0, self.nx)
         if self.place is not None:
             row = self.nx * self.dtype.itemsize
+            if window is None and out.flags.c_contiguous and out.dtype == self.dtype and self._straight(number, out):
+                return
             raw = self._bytes(self.place + (number * self.ny + y0) * row, (y1 - y0) * row)
             out[...] = np.frombuffer(raw, self.dtype).reshape(y1 - y0, self.nx)[:, x0:x1]
         elif self.table is not None:
@@ -371,6 +384,23 @@ class Stack:
         if len(raw) != n:
             raise ChunkError(f"{n} bytes are expected, {len(raw)} are there", offset=place, path=self.file.path)
         return raw
+
+    def _straight(self, number: int, out: np.ndarray) -> bool:
+        """A plain frame straight into out, where the system can read so."""
+        source = self.file.source
+        if self.pieces or self.place is None or not isinstance(source, FileSource) or not hasattr(os, "preadv"):
+            return False
+        view = memoryview(out.reshape(-1).view(np.uint8))
+        begin, done = self.place + number * self.frame_bytes, 0
+        with source as fd:
+            while done < len(view):
+                got = os.preadv(fd, [view[done:]], begin + done)
+                if not got:
+                    raise ChunkError(
+                        f"{len(view)} bytes are expected, {done} are there", offset=begin, path=self.file.path
+                    )
+                done += got
+        return True
 
     def _of_pieces(self, begin: int, end: int) -> Iterator[bytes]:
         """Bytes of a data set in raw files."""

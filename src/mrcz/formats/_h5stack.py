@@ -390,7 +390,7 @@ class Stack:
         source = self.file.source
         if self.pieces or self.place is None or not isinstance(source, FileSource) or not hasattr(os, "preadv"):
             return False
-        view = memoryview(out.reshape(-1).view(np.uint8))
+        view = out.reshape(-1).view(np.uint8).data
         begin, done = self.place + number * self.frame_bytes, 0
         with source as fd:
             while done < len(view):

@@ -24,6 +24,7 @@ from mrcz.storage.wrapped import open_regular
 
 __all__ = ["H5File", "MissingLink", "attributes", "plain", "scalar", "scalars", "text"]
 
+_HEAP = b"GCOL\x01\0\0\0"  # mark and version of a global heap
 _DEEP = 32  # links that lead to links
 _MOST_OBJECTS = 200_000  # that are looked at
 _MOST_VALUES = 64  # elements of what is taken for metadata
@@ -45,6 +46,7 @@ class _File(io.RawIOBase):
 
     def __init__(self, source: Bytes) -> None:
         self.source, self.at = source, 0
+        self.heaps: set[int] = set()  # that are sound
 
     def readable(self) -> bool:
         return True
@@ -61,22 +63,32 @@ class _File(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        data = self.source.read(self.at, len(view))
+        begin = self.at
+        if (
+            len(view) <= _MOST_TEXT
+        ):  # HDF5 reads ahead: a heap, or a part of its mark, may lie anywhere in what it reads
+            begin = max(0, self.at - len(_HEAP) + 1)
+        around = self.source.read(begin, self.at - begin + len(view) + (self.at > begin) * (len(_HEAP) - 1))
+        data = around[self.at - begin :][: len(view)]
         if len(data) != len(view):
             raise OSError(f"{len(view)} bytes are expected at byte {self.at}, {len(data)} are there")
-        if data[:4] == b"GCOL" and not self._sound(data):
-            raise OSError(f"the global heap at byte {self.at} is damaged")
+        if len(view) <= _MOST_TEXT:
+            k = around.find(_HEAP)
+            while k >= 0:
+                if not self._sound(begin + k):
+                    raise OSError(f"the global heap at byte {begin + k} is damaged")
+                k = around.find(_HEAP, k + 1)
         view[:] = data
         self.at += len(data)
         return len(data)
 
-    def _sound(self, heap: bytes) -> bool:
+    def _sound(self, place: int) -> bool:
         """Whether the objects of a global heap follow each other to its end: File Format Specification, III.E."""
-        end = int.from_bytes(heap[8:16], "little")
-        if end > len(heap):
-            # HDF5 asks for the first bytes, and then for the others.
-            heap = self.source.read(self.at, end) if end <= _MOST_HEAP else b""
-        if not 16 <= end <= len(heap):
+        if place in self.heaps:
+            return True
+        end = int.from_bytes(self.source.read(place + 8, 8), "little")
+        heap = self.source.read(place, end) if 16 <= end <= _MOST_HEAP else b""
+        if len(heap) != end or not heap:
             return False
         at = 16
         while at + 16 <= end:
@@ -86,6 +98,7 @@ class _File(io.RawIOBase):
             if not 16 <= step <= end - at:
                 return False
             at += step
+        self.heaps.add(place)
         return True
 
 

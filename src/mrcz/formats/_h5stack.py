@@ -297,6 +297,8 @@ class Stack:
                     raise self._error(
                         f"has a chunk of {info.size} bytes at byte {info.byte_offset}, the file has {size} in all"
                     )
+                if info.size <= 4 * self.filters.count(_FLETCHER):  # HDF5 would read before the chunk's first byte
+                    raise self._error(f"has a chunk of {info.size} bytes at byte {info.byte_offset}")
                 corner = tuple(int(k) for k in info.chunk_offset)
                 if any(k % c or k >= n for k, c, n in zip(corner, chunk, self.shape, strict=True)):
                     raise self._error(f"has a chunk at {corner}, where none begins")

@@ -84,7 +84,7 @@ class EmanFrames(Frames):
         """The attributes of an image, without ``EMAN.``."""
         path = f"/MDF/images/{self.numbers[k]}"
         _, group = self.owner.find(path)
-        return {name.removeprefix("EMAN."): value for name, value in attributes(group, self.owner.path).items()}
+        return {name.removeprefix("EMAN."): value for name, value in attributes(group, self.owner).items()}
 
     def _scale(self, k: int, said: dict[str, Any]) -> Scale | None:
         """How an image's bits were reduced.

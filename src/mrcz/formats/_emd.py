@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 
 from mrcz.errors import FormatError
-from mrcz.formats._h5file import H5File, attributes, scalar, text
+from mrcz.formats._h5file import H5File, attributes, scalar
 from mrcz.formats._h5stack import H5Frames, Stack, is_stack
 from mrcz.formats._units import angstrom
 from mrcz.formats._words import in_our_words
@@ -43,7 +43,8 @@ def open_velox(file: H5File, options: FormatOptions) -> H5Frames | None:
     """
     try:
         owner, images = file.find("/Data/Image")
-        version = scalar(file.find("/Version")[1])
+        holder, found = file.find("/Version")
+        version = scalar(found, holder)
     except FormatError:
         return None
     if not isinstance(images, h5py.Group) or "Velox" not in str(version):
@@ -114,6 +115,8 @@ def _velox_json(owner: H5File, images: Any, name: str, k: int) -> dict[str, Any]
     """What Velox says of frame k; nothing where it cannot be read."""
     try:
         _, found = owner.find(f"{name}/Metadata", images)
+        if found.chunks is not None and math.prod(found.chunks) > _MOST_JSON:
+            return {}
         if found.ndim != 2 or found.shape[0] > _MOST_JSON or found.dtype != np.uint8 or k >= found.shape[1]:
             return {}
         said = json.loads(found[:, k].tobytes().split(b"\0")[0].decode("utf-8", "replace"))
@@ -218,13 +221,13 @@ def open_berkeley(file: H5File, options: FormatOptions) -> H5Frames | None:
     stack = Stack(holder, data, f"{path}/data", permissive=options.permissive)
     y, x = (_step(holder, group, len(data.shape), axis) for axis in (-2, -1))
     size = (x, y, 0.0) if x and y else (0.0, 0.0, 0.0)
-    original: dict[str, Any] = {"group": path, "attributes": attributes(file.root, file.path)}
+    original: dict[str, Any] = {"group": path, "attributes": attributes(file.root, file)}
     for name in ("microscope", "sample", "user", "comments"):
         try:
             _, of = file.find(f"/{name}")
         except FormatError:
             continue
-        original[name] = attributes(of, file.path)
+        original[name] = attributes(of, file)
     others = [f"{one} {found[one][1].shape}" for one in found if one != path]
     oddities = [f"{path} is the largest EMD group; dataset= opens the others: {', '.join(others)}"] if others else []
     stated = {"pixel_size": [x, y] if any(size) else None}
@@ -235,7 +238,7 @@ def open_berkeley(file: H5File, options: FormatOptions) -> H5Frames | None:
 
 def _says_emd(file: H5File) -> bool:
     """Whether the root, or a group two levels below it, is of EMD: other files are not searched for it."""
-    said = attributes(file.root, file.path)
+    said = attributes(file.root, file)
     if "emd_group_type" in said or "version_major" in said:
         return True
     with in_our_words("the groups of this file cannot be read", file.path):
@@ -251,7 +254,7 @@ def _groups(group: Any) -> list[Any]:
 
 
 def _is_array(owner: H5File, group: Any) -> bool:
-    value = attributes(group, owner.path).get("emd_group_type")
+    value = attributes(group, owner).get("emd_group_type")
     if value != 1 and value != "array":
         return False
     return "data" in group
@@ -275,7 +278,7 @@ def _step(owner: H5File, group: Any, count: int, axis: int) -> float:
         if dim.id.get_storage_size() < dim.size:
             return 0.0
         places = np.asarray(dim[()], np.float64)
-        unit = text(dim.attrs["units"]) if "units" in dim.attrs else ""
+        unit = attributes(dim, owner).get("units", "")
     steps = np.diff(places)
     if not np.isfinite(steps).all() or np.ptp(steps) > 1e-3 * abs(steps[0]):
         return 0.0

@@ -9,6 +9,7 @@ Layout: HDF5 File Format Specification, version 3.0. The library is h5py.
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,7 @@ import h5py
 import numpy as np
 
 from mrcz.errors import FormatError
+from mrcz.formats._h5texts import attribute_references, heap_objects, sound_references
 from mrcz.formats._words import THEIRS, in_our_words
 from mrcz.formats.base import Bytes
 from mrcz.storage.source import FileSource
@@ -29,7 +31,6 @@ _DEEP = 32  # links that lead to links
 _MOST_OBJECTS = 200_000  # that are looked at
 _MOST_VALUES = 64  # elements of what is taken for metadata
 _MOST_TEXT = 1 << 20  # bytes of one text
-_MOST_HEAP = 1 << 26  # bytes of a global heap, which has 4096 unless a text is longer
 _MOST_SAID = 2000  # values of one file
 
 
@@ -83,23 +84,9 @@ class _File(io.RawIOBase):
         return len(data)
 
     def _sound(self, place: int) -> bool:
-        """Whether the objects of a global heap follow each other to its end: File Format Specification, III.E."""
-        if place in self.heaps:
-            return True
-        end = int.from_bytes(self.source.read(place + 8, 8), "little")
-        heap = self.source.read(place, end) if 16 <= end <= _MOST_HEAP else b""
-        if len(heap) != end or not heap:
-            return False
-        at = 16
-        while at + 16 <= end:
-            number, size = int.from_bytes(heap[at : at + 2], "little"), int.from_bytes(heap[at + 8 : at + 16], "little")
-            # The size of what is free, object 0, is that with its header.
-            step = size if number == 0 else 16 + -(-size // 8) * 8
-            if not 16 <= step <= end - at:
-                return False
-            at += step
-        self.heaps.add(place)
-        return True
+        if place not in self.heaps and heap_objects(self.source, place) is not None:
+            self.heaps.add(place)
+        return place in self.heaps
 
 
 class H5File:
@@ -289,15 +276,22 @@ def _simple(stored: Any) -> bool:
     return kind in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
 
 
-def attributes(found: Any, path: str) -> dict[str, Any]:
+def attributes(found: Any, file: H5File) -> dict[str, Any]:
     """The attributes of an object; what cannot be read, or is no small value, is left out."""
+    source = None if file.userblock else file.source  # places are counted from behind the block, and it is rare
     said: dict[str, Any] = {}
-    with in_our_words("attributes cannot be read", path):
+    with in_our_words("attributes cannot be read", file.path):
         for name in list(found.attrs)[:_MOST_SAID]:
             try:
                 attribute = h5py.h5a.open(found.id, name.encode("utf-8", "surrogateescape"))
-                if attribute.get_storage_size() > _MOST_TEXT or not _simple(attribute.get_type()):
+                kind, size = attribute.get_type(), attribute.get_storage_size()
+                if size > _MOST_TEXT or not _simple(kind):
                     continue
+                if source is not None and kind.get_class() == h5py.h5t.STRING and kind.is_variable_str():
+                    place = h5py.h5o.get_info(found.id).addr
+                    raw = attribute_references(source, place, name.encode("utf-8", "surrogateescape"), size)
+                    if raw is not None and not sound_references(source, raw):
+                        continue
                 value = plain(found.attrs[name])
             except THEIRS:
                 continue
@@ -306,15 +300,29 @@ def attributes(found: Any, path: str) -> dict[str, Any]:
     return said
 
 
-def scalar(found: Any) -> Any:
+def _reference_bytes(found: Any, source: Bytes) -> bytes | None:
+    """What a small data set of texts of variable length stores; None where that is nowhere to be seen."""
+    size = int(found.id.get_storage_size())
+    place = found.id.get_offset() if found.chunks is None else None
+    if found.chunks is not None and found.id.get_num_chunks() == 1 and not found.id.get_create_plist().get_nfilters():
+        place = found.id.get_chunk_info(0).byte_offset
+    return None if place is None else source.read(int(place), size)
+
+
+def scalar(found: Any, file: H5File) -> Any:
     """The value of a small data set; None for a large one, and for what cannot be read."""
     try:
         if not isinstance(found, h5py.Dataset) or found.shape is None or found.size > _MOST_VALUES:
             return None
         if found.is_virtual or found.external or found.id.get_storage_size() > _MOST_TEXT:
             return None
-        if not _simple(found.id.get_type()):
+        kind = found.id.get_type()
+        if not _simple(kind) or (found.chunks is not None and math.prod(found.chunks) > _MOST_TEXT):
             return None
+        if kind.get_class() == h5py.h5t.STRING and kind.is_variable_str() and not file.userblock:
+            raw = _reference_bytes(found, file.source)
+            if raw is None or not sound_references(file.source, raw):
+                return None
         return plain(found[()])
     except THEIRS:
         return None
@@ -323,12 +331,12 @@ def scalar(found: Any) -> Any:
 def scalars(file: H5File, start: Any = None) -> dict[str, Any]:
     """The small data sets below a group by their paths, and their units as ``path@units``."""
     said: dict[str, Any] = {}
-    for path, _, found, _ in file.walk(start):
-        value = scalar(found)
+    for path, owner, found, _ in file.walk(start):
+        value = scalar(found, owner)
         if value is None:
             continue
         said[path] = value
-        units = attributes(found, file.path).get("units")
+        units = attributes(found, owner).get("units")
         if units is not None:
             said[f"{path}@units"] = units
         if len(said) >= _MOST_SAID:

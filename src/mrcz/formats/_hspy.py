@@ -53,7 +53,7 @@ def open_layout(file: H5File, options: FormatOptions) -> H5Frames | None:
     metadata = {
         where: said
         for where, _, group, _ in owner.walk(experiments[name])
-        if isinstance(group, h5py.Group) and (said := attributes(group, owner.path))
+        if isinstance(group, h5py.Group) and (said := attributes(group, owner))
     }
     tem = metadata.get("/metadata/Acquisition_instrument/TEM", {})
     stage = metadata.get("/metadata/Acquisition_instrument/TEM/Stage", {})
@@ -85,7 +85,7 @@ def _axes(owner: H5File, experiment: Any, count: int) -> list[dict[str, Any]]:
             _, group = owner.find(f"axis-{k}", experiment)
         except FormatError:
             return []
-        axes.append(attributes(group, owner.path))
+        axes.append(attributes(group, owner))
     return axes
 
 

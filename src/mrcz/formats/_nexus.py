@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 
 from mrcz.errors import FormatError
-from mrcz.formats._h5file import H5File, MissingLink, attributes, scalars
+from mrcz.formats._h5file import H5File, MissingLink, attributes, scalar, scalars
 from mrcz.formats._h5stack import H5Frames, Stack, is_stack
 from mrcz.formats._units import in_unit
 from mrcz.formats._words import as_written
@@ -27,7 +27,6 @@ from mrcz.formats.metadata import checked
 __all__ = ["open_layout"]
 
 _LINKED = re.compile(r"data_(\d+)")
-_MOST_JSON = 64 << 20
 
 
 def open_layout(file: H5File, options: FormatOptions) -> H5Frames | None:
@@ -70,14 +69,14 @@ def open_layout(file: H5File, options: FormatOptions) -> H5Frames | None:
 
 def _entry(file: H5File) -> tuple[str, H5File, Any] | None:
     """The default entry: the one that the root names, or the first NXentry."""
-    named = attributes(file.root, file.path).get("default")
+    named = attributes(file.root, file).get("default")
     names = ([named] if isinstance(named, str) else []) + list(file.root)[:1000]
     for name in names:
         try:
             owner, group = file.find(name)
         except FormatError:
             continue
-        if isinstance(group, h5py.Group) and attributes(group, owner.path).get("NX_class") == "NXentry":
+        if isinstance(group, h5py.Group) and attributes(group, owner).get("NX_class") == "NXentry":
             return name.strip("/"), owner, group
     return None
 
@@ -115,8 +114,8 @@ def _signal(file: H5File, name: str, owner: H5File, entry: Any, permissive: bool
     groups = []
     for path, holder, thing, _ in owner.walk(entry):
         if isinstance(thing, h5py.Group):
-            groups.append((path, holder, thing, attributes(thing, holder.path)))
-    default = str(attributes(entry, owner.path).get("default", ""))
+            groups.append((path, holder, thing, attributes(thing, holder)))
+    default = str(attributes(entry, owner).get("default", ""))
     data = [one for one in groups if one[3].get("NX_class") == "NXdata" or one[0] == "/data"]
     data.sort(key=lambda one: one[0].strip("/") != default.strip("/"))
     for path, holder, group, _ in data:
@@ -136,7 +135,7 @@ def _check_numbers(file: H5File, stacks: list[Stack], permissive: bool, warnings
     """The numbers of the images run on from file to file, and are as many as the images."""
     last = 0
     for stack in stacks:
-        said = attributes(stack.found, stack.file.path)
+        said = attributes(stack.found, stack.file)
         low, high = said.get("image_nr_low"), said.get("image_nr_high")
         if not isinstance(low, int) or not isinstance(high, int):
             return
@@ -162,7 +161,7 @@ def _stated(
         (
             path
             for path, holder, thing, _ in owner.walk(entry)
-            if isinstance(thing, h5py.Group) and attributes(thing, holder.path).get("NX_class") == "NXdetector"
+            if isinstance(thing, h5py.Group) and attributes(thing, holder).get("NX_class") == "NXdetector"
         ),
         None,
     )
@@ -199,7 +198,7 @@ def _stated(
 
 def _written(file: H5File, entry: Any, stack: Stack) -> dict[str, Any]:
     """What `write_frames` put beside the data: pixel size, kind and metadata."""
-    said = attributes(stack.found, stack.file.path)
+    said = attributes(stack.found, stack.file)
     own: dict[str, Any] = {}
     size = said.get("pixel_size")
     if isinstance(size, list) and len(size) == 3 and said.get("pixel_size_unit") == "angstrom":
@@ -208,11 +207,11 @@ def _written(file: H5File, entry: Any, stack: Stack) -> dict[str, Any]:
     if said.get("mrcz_kind") in ("image", "stack", "volume"):
         own["kind"] = said["mrcz_kind"]
     try:
-        _, note = file.find("mrcz_metadata/data", entry)
-        if isinstance(note, h5py.Dataset) and note.shape == () and note.id.get_storage_size() < _MOST_JSON:
-            metadata = json.loads(note.asstr()[()])
-            if isinstance(metadata, dict):
-                own["metadata"] = as_written(metadata)
+        owner, note = file.find("mrcz_metadata/data", entry)
+        words = scalar(note, owner)
+        metadata = json.loads(words) if isinstance(words, str) else None
+        if isinstance(metadata, dict):
+            own["metadata"] = as_written(metadata)
     except (FormatError, OSError, ValueError, TypeError, RuntimeError, RecursionError):
         pass
     return own

@@ -55,7 +55,7 @@ def _plain(file: H5File, options: FormatOptions) -> H5Frames:
     else:
         path, owner, found, oddities = _largest(file)
     stack = Stack(owner, found, path, permissive=options.permissive)
-    said = {"attributes": attributes(owner.root, owner.path), path: attributes(found, owner.path)}
+    said = {"attributes": attributes(owner.root, owner), path: attributes(found, owner)}
     original = {"hdf5": {"path": path, "shape": list(stack.shape), **{k: v for k, v in said.items() if v}}}
     return H5Frames(file, [stack], metadata=checked({}, original), oddities=oddities)
 

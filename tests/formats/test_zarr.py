@@ -138,6 +138,15 @@ def test_a_zip(tmp_path):
         shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "a.zarr")
         same(tmp_path / "a.zip", STACK)
         raw = (tmp_path / "a.zip").read_bytes()
+    for place in range(4, len(raw), 41):
+        damaged = bytearray(raw)
+        damaged[place] ^= 0xFF
+        (tmp_path / "b.zip").write_bytes(damaged)
+        try:
+            with mrcz.open(tmp_path / "b.zip") as reader:
+                assert reader.read().nbytes < 1 << 20
+        except mrcz.MrczError:
+            pass
     for n in range(4, len(raw), 97):
         (tmp_path / "b.zip").write_bytes(raw[:n])
         with pytest.raises(mrcz.FormatError, match=r"b\.zip"):

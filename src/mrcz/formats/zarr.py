@@ -10,6 +10,7 @@ of the two nothing tells, so it is an error unless it is asked for with ``permis
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -25,7 +26,7 @@ from zarr.storage import LocalStore, ZipStore
 from mrcz.errors import ChunkError, FormatError
 from mrcz.formats._chunks import jsonable
 from mrcz.formats._units import angstrom
-from mrcz.formats._words import as_written, in_our_words
+from mrcz.formats._words import THEIRS, as_written, in_our_words
 from mrcz.formats._zarrwrite import write_frames
 from mrcz.formats.base import Bytes, FormatOptions, Frames, Window
 from mrcz.formats.metadata import checked
@@ -97,7 +98,8 @@ class _Files:
         return sorted(found)
 
     def close(self) -> None:
-        self.store.close()
+        with contextlib.suppress(*THEIRS):  # a store that was never opened cannot be closed
+            self.store.close()
         if self.zip is not None:
             self.zip.close()
 

@@ -142,7 +142,8 @@ def test_a_path_opens_one_image_as_it_is_stored(tmp_path):
         np.testing.assert_array_equal(reader[0], whole)
 
 
-def test_more_images_than_are_kept_open(tmp_path):
+def test_more_images_than_are_kept_open(tmp_path, monkeypatch):
+    monkeypatch.setattr("mrcz.formats._eman._OPEN", 7)
     images = np.arange(100 * 6, dtype="<u2").reshape(100, 3, 2)
     with mrcz.open(make(tmp_path / "a.hdf", images)) as reader:
         np.testing.assert_array_equal(reader.read(), images)

@@ -25,7 +25,7 @@ __all__ = ["INTEGERS", "EmanFrames", "open_layout"]
 #: What `dataset` is for the integers as they are stored.
 INTEGERS = "integers"
 _MOST_BITS = 24  # that float32 holds
-_OPEN = 64  # images whose data sets are kept open
+_OPEN = 2000  # images whose data sets are kept open
 
 Scale = tuple[int, float, float]  # bits, min, max
 
@@ -82,8 +82,7 @@ class EmanFrames(Frames):
 
     def _said(self, k: int) -> dict[str, Any]:
         """The attributes of an image, without ``EMAN.``."""
-        path = f"/MDF/images/{self.numbers[k]}"
-        _, group = self.owner.find(path)
+        _, group = self.owner.find(str(self.numbers[k]), self.images)
         return {name.removeprefix("EMAN."): value for name, value in attributes(group, self.owner).items()}
 
     def _scale(self, k: int, said: dict[str, Any]) -> Scale | None:
@@ -162,7 +161,7 @@ class EmanFrames(Frames):
         """The data set of an image; few are kept open."""
         if k not in self._open:
             path = f"/MDF/images/{self.numbers[k]}/image"
-            owner, found = self.owner.find(path)
+            owner, found = self.owner.find(f"{self.numbers[k]}/image", self.images)
             while len(self._open) >= _OPEN:
                 self._open.pop(next(iter(self._open)))
             self._open[k] = Stack(owner, found, path, permissive=self.permissive)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -79,3 +81,17 @@ def test_metadata_leave_out_what_is_not_known():
     assert metadata.checked(said, {"x": 1}) == {"stage": [1.0, 2.5, 3.0], "frames": 7, "original": {"x": 1}}
     with pytest.raises(KeyError):
         metadata.checked({"volts": 300})
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "head"), [("h5py", "a.h5", b"\x89HDF\r\n\x1a\n"), ("zarr", "a.zarr/zarr.json", b"{}")]
+)
+def test_a_package_that_is_not_there_is_named(tmp_path, package, name, head):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(head.ljust(4096, b" "))
+    code = f"import sys, mrcz\nsys.modules['{package}'] = None\n"
+    code += "try:\n    mrcz.open(sys.argv[1])\nexcept mrcz.MissingDependencyError as error: print(error)"
+    place = tmp_path / name.split("/")[0]
+    said = subprocess.run([sys.executable, "-c", code, place], capture_output=True, text=True, check=True).stdout
+    extra = {"h5py": "hdf5", "zarr": "zarr"}[package]
+    assert f"need the package {package}: pip install 'mrcz[{extra}]'" in said and str(place) in said

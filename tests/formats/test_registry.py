@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -92,3 +94,17 @@ def test_numbers_are_rounded_once():
     assert metadata.scaled(8.537755225024313e-11, 10) == 0.8537755225024313
     assert metadata.scaled(" 300000 ", -3) == 300.0
     assert metadata.scaled("9e999999999", 10) is None and metadata.scaled("1e-999999", -10) in (0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "head"), [("h5py", "a.h5", b"\x89HDF\r\n\x1a\n"), ("zarr", "a.zarr/zarr.json", b"{}")]
+)
+def test_a_package_that_is_not_there_is_named(tmp_path, package, name, head):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(head.ljust(4096, b" "))
+    code = f"import sys, mrcz\nsys.modules['{package}'] = None\n"
+    code += "try:\n    mrcz.open(sys.argv[1])\nexcept mrcz.MissingDependencyError as error: print(error)"
+    place = tmp_path / name.split("/")[0]
+    said = subprocess.run([sys.executable, "-c", code, place], capture_output=True, text=True, check=True).stdout
+    extra = {"h5py": "hdf5", "zarr": "zarr"}[package]
+    assert f"need the package {package}: pip install 'mrcz[{extra}]'" in said and str(place) in said

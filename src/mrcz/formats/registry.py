@@ -27,6 +27,17 @@ BUILT_IN: tuple[Format, ...] = (
     ),
     # A BigTIFF, or a TIFF, whose frames are compressed in a way that only EER has: before TIFF, which would take it.
     Format("eer", "EER (electron events)", (".eer",), "mrcz.formats.eer", _TIFF, decides=True),
+    Format(
+        "hdf5",
+        "HDF5",
+        (".h5", ".hdf5", ".hdf", ".emd", ".nxs", ".hspy"),
+        "mrcz.formats.hdf5",
+        ((0, b"\x89HDF\r\n\x1a\n"),),
+        writes=True,
+        extra="hdf5",
+        needs=("h5py", "hdf5plugin"),
+        licence="BSD-3-Clause, MIT",
+    ),
     Format("mib", "Merlin mib", (".mib",), "mrcz.formats.mib", ((0, b"MQ1,"),)),
     Format("npy", "NumPy", (".npy",), "mrcz.formats.npy", ((0, b"\x93NUMPY"),)),
     Format(
@@ -43,6 +54,19 @@ BUILT_IN: tuple[Format, ...] = (
         extra="tiff",
         needs=("tifffile", "imagecodecs"),
         licence="BSD-3-Clause",
+    ),
+    Format(
+        "zarr",
+        "Zarr",
+        (".zarr", ".zarr.zip"),
+        "mrcz.formats.zarr",
+        ((0, b"PK\x03\x04"),),
+        writes=True,
+        decides=True,
+        directory=("zarr.json", ".zarray", ".zgroup"),
+        extra="zarr",
+        needs=("zarr",),
+        licence="MIT",
     ),
 )
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
 
 import mrcz
-
-h5py = pytest.importorskip("h5py")
-pytest.importorskip("hdf5plugin")
 
 FLOATS = np.random.default_rng(3).normal(0, 1, (4, 8, 6)).astype("<f4")
 

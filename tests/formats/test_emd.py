@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 
 import mrcz
-
-h5py = pytest.importorskip("h5py")
-pytest.importorskip("hdf5plugin")
 
 MOVIE = np.random.default_rng(5).poisson(3, (4, 8, 6)).astype("<i2")
 REAL = "openncem/Camera Ceta Imaging Micro.emd"

@@ -7,6 +7,8 @@ import os
 import shutil
 import sys
 
+import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 
@@ -14,9 +16,6 @@ import mrcz
 from mrcz.formats.base import FormatOptions
 from mrcz.formats.hdf5 import open_frames
 from mrcz.storage.source import ObjectSource
-
-h5py = pytest.importorskip("h5py")
-hdf5plugin = pytest.importorskip("hdf5plugin")
 
 STACK = np.random.default_rng(1).poisson(3, (5, 9, 7)).astype("<u2")
 

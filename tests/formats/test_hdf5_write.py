@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 
 import mrcz
 from mrcz.formats import _chunks
 from mrcz.formats.hdf5 import write_frames
-
-h5py = pytest.importorskip("h5py")
-pytest.importorskip("hdf5plugin")
 
 STACK = np.random.default_rng(2).poisson(1.5, (6, 61, 43)).astype("<u2")
 KINDS = ["blosc", "bitshuffle-lz4", "gzip", "none"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
 
 import mrcz
-
-h5py = pytest.importorskip("h5py")
-pytest.importorskip("hdf5plugin")
 
 STACK = np.random.default_rng(4).poisson(3, (3, 8, 6)).astype("<u2")
 

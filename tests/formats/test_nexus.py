@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 
 import mrcz
-
-h5py = pytest.importorskip("h5py")
-hdf5plugin = pytest.importorskip("hdf5plugin")
 
 MOVIE = np.random.default_rng(6).poisson(1, (7, 16, 12)).astype("<u4")
 REAL = "openncem/au_145mm_68kx_microprobe_01_master.h5"

@@ -8,15 +8,14 @@ import shutil
 import sys
 from types import SimpleNamespace
 
+import numcodecs
 import numpy as np
 import pytest
+import zarr
 
 import mrcz
 from mrcz.formats import _chunks, _zarrwrite
 from mrcz.formats import zarr as ours
-
-zarr = pytest.importorskip("zarr")
-numcodecs = pytest.importorskip("numcodecs")
 
 STACK = np.random.default_rng(7).poisson(3, (5, 9, 7)).astype("<u2") + 1
 

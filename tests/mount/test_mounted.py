@@ -205,6 +205,8 @@ def test_the_suite_leaves_no_mount_behind(tmp_path, end, server):
         "pytest",
         "-q",
         "-s",
+        "-n",
+        "0",
         "-p",
         "no:cacheprovider",
         f"--rootdir={inner}",

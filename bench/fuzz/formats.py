@@ -252,10 +252,15 @@ class Trial:
             with reader:
                 self.honest_bytes += 8 * reader.nbytes if reader.nbytes <= LARGE else reader.nbytes
                 attempt(lambda: spoken(reader))
-                if reader.nbytes > LARGE:
+                size = 8 * reader.chunks[1] * reader.chunks[2]
+                if not len(reader):  # a sum of nothing has the size that the header says
+                    self.outcomes["read"] += 1
+                    if size <= LARGE or size > 8 * 4096 * MIB:
+                        attempt(reader.sum)
+                elif reader.nbytes > LARGE:
                     self.outcomes["large"] += 1
                     attempt(lambda: reader[0, :1])
-                    if reader.nbytes // max(1, len(reader)) < 256 * MIB:
+                    if reader.nbytes // len(reader) < 256 * MIB:
                         attempt(lambda: reader[0])
                 else:
                     self.read(reader, attempt)
@@ -274,7 +279,7 @@ class Trial:
         self.outcomes["refused" if isinstance(pixels, Exception) else "read"] += 1
         for k in range(min(8, len(reader))):
             attempt(lambda k=k: reader[k])
-        if isinstance(pixels, np.ndarray) and len(pixels):
+        if isinstance(pixels, np.ndarray):
             window = attempt(lambda: reader[-1, : reader.shape[1] // 2, 1:])
             expected = pixels[-1, : reader.shape[1] // 2, 1:]
             if isinstance(window, np.ndarray) and window.tobytes() != expected.tobytes():

@@ -10,6 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 import msgpack
 import numpy as np
 import pytest
+from made_headers import edited, plain
 from malformed.footers import Parts, join, split, with_metadata
 
 import mrcz
@@ -437,3 +438,15 @@ def test_recover_keeps_any_four_bytes_of_exttyp(tmp_path, four):
         path.write_bytes(data[:-1])  # and cut short
         recover(path, saved)
         assert saved.read_bytes()[104:108] == four
+
+
+def test_a_sum_of_no_frames_takes_no_memory_for_what_they_are_said_to_be(tmp_path):
+    """An MRC header, nothing after it: nz is 0 for who is permissive, and a frame is 474 GB."""
+    path = tmp_path / "a.mrc"
+    path.write_bytes(edited(plain(0, (1, 7_274_574, 65_261))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mrcz.FormatWarning)
+        with mrcz.open(path, permissive=True) as reader:
+            assert reader.shape[0] == 0
+            with pytest.raises(mrcz.FormatError, match="no frame is there to show that frames have 7274574 × 65261"):
+                reader.sum()

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mrcz.container.chunks import FRAME_MAX
+from mrcz.errors import FormatError
 from mrcz.file.correcting import FrameCorrection
 from mrcz.file.decoding import BATCH, Decoder
 
@@ -47,6 +49,8 @@ def sum_frames(
     ------
     ValueError
         Weights or a gain do not fit, or come with a correction.
+    FormatError
+        A sum of no frames, of a size that only the header claims.
     """
     if weights is not None and len(weights) != len(numbers):
         raise ValueError(f"{len(weights)} weights for {len(numbers)} frames")
@@ -55,6 +59,11 @@ def sum_frames(
     if correction is not None and (gain is not None or weights is not None):
         raise ValueError("a corrected sum takes its gain from the correction, and no weights")
     frames.check_claims(numbers)
+    if not len(numbers) and frames.stored > FRAME_MAX:
+        raise FormatError(
+            f"no frame is there to show that frames have {' × '.join(map(str, frames.shape[1:]))} pixels",
+            path=frames.path,
+        )
     stored = frames.pixels.dtype
     exact = stored.kind in "iu" and weights is None and gain is None
     kind: Any = np.int64 if exact else (np.complex128 if stored.kind == "c" else np.float64)

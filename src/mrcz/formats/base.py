@@ -18,10 +18,15 @@ class Bytes(Protocol):
     """Where the bytes of a file come from: a `mrcz.storage` source. Reading by place is safe from many threads."""
 
     name: str
-    size: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        ...
 
     def read(self, offset: int, n: int) -> bytes:
         """n bytes from offset on; fewer only at the end of the file."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def checked(values: Mapping[str, Any], original: Mapping[str, Any] | None = None
     found: dict[str, Any] = {}
     for name, value in values.items():
         entry = _NAMES[name]
-        if value is None or value == "" or (isinstance(value, list) and not value):
+        if value is None or value == "" or value == []:
             continue
         if entry.kind is float:
             value = float(value)

@@ -17,14 +17,14 @@ The preprint's name for this is integer decimation (McLeod et al. 2018, §2.3).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from mrcz.errors import MrczError
+from mrcz.correct._finding_gain import ROOM, NoIntegersError, complete_gain, find_gain, floats, refuse_halves
 from mrcz.threads import count_threads
 
 __all__ = [
@@ -32,20 +32,16 @@ __all__ = [
     "Integers",
     "NoIntegersError",
     "Operation",
+    "SessionGain",
+    "counted",
     "orient",
     "recover_integers",
 ]
 
-_ROOM = 1 / 50  # exceptions a float that is not 0: more, and this is no lattice
-_BLOCK = 15  # pixels on a side: gains around, which tell a common factor
 _SOME = 1 << 16  # floats of a frame that an operation is tried on
 
 #: Turns of a gain reference: quarter turns to the left after a flip of the rows or not.
 ORIENTATIONS = tuple(itertools.product((False, True), range(4)))
-
-
-class NoIntegersError(MrczError, ValueError):
-    """These floats are no counts times a gain; the message says what speaks against it."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +149,11 @@ class _Counts:
         if isinstance(key, slice):
             chosen = range(len(self))[key]
             return np.stack([self[k] for k in chosen]) if chosen else np.empty((0, *self.shape[1:]), self.dtype)
-        counts, _ = self._lattice.counts(_floats(self._movie[key]))
+        return self.of(self._movie[key])
+
+    def of(self, frame: Any) -> np.ndarray:
+        """The counts of a frame that is at hand."""
+        counts, _ = self._lattice.counts(floats(frame))
         return counts.astype(self.dtype)
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -161,6 +161,21 @@ class _Counts:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:] if dtype is None else self[:].astype(dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class SessionGain:
+    """The gain that the movies of a session share.
+
+    Attributes
+    ----------
+    gain : (ny, nx) float32 or float64 ndarray
+        As it was applied; NaN: a pixel that had no count yet.
+    operation : Operation
+    """
+
+    gain: np.ndarray
+    operation: Operation = Operation()
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +187,7 @@ class Integers:
     counts : array-like
         (nz, ny, nx) uint8 or uint16, computed frame by frame as it is indexed.
     gain : (ny, nx) float32 or float64 ndarray, or None
-        As it was applied: turned already. None: the floats were integers.
+        As it was applied: turned already. NaN: a pixel that never had a count. None: the floats were integers.
     exceptions : Exceptions
     operation : Operation
     most : int
@@ -180,7 +195,9 @@ class Integers:
     evidence : mapping
         ``floats``, ``counts_above_one``: how many floats that are not one count of their pixel were given back to the
         bit, which chance does to one in millions; ``exceptions``; ``unseen``: pixels that never had a count.
-
+    found_by : {"integers", "given", "session", "completed", "movie"}
+        The floats were integers; the gain is the one given; that of another movie of the session, or this one with
+        more pixels; or it was found from the movie.
     """
 
     counts: Any
@@ -189,6 +206,16 @@ class Integers:
     operation: Operation
     most: int
     evidence: Mapping[str, int] = field(default_factory=dict)
+    found_by: str = "movie"
+
+    @property
+    def session(self) -> SessionGain | None:
+        """What the next movie of the session is given; None where the floats were integers."""
+        return None if self.gain is None else SessionGain(self.gain, replace(self.operation, orientation=(False, 0)))
+
+    def count(self, frames: np.ndarray) -> np.ndarray:
+        """The counts of frames of this movie, (n, ny, nx) uint8 or uint16, from their floats; 0 at exceptions."""
+        return np.stack([self.counts.of(frame) for frame in frames])
 
     def restored(self, number: int, out: np.ndarray | None = None) -> np.ndarray:
         """Frame `number` as it was, (ny, nx) float32, bit for bit."""
@@ -206,6 +233,14 @@ def restore(
     """The floats of frame `number`, (ny, nx) float32, from its counts."""
     lattice = _Lattice(gain, operation, counts.shape)
     return lattice.floats(counts, exceptions, number, out)
+
+
+def counted(
+    gain: np.ndarray | None, operation: Operation, shape: tuple[int, ...], most: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """``count(frames)`` for a movie of this shape whose gain is known: (n, ny, nx) floats to uint8 or uint16."""
+    counts = _Counts(np.empty((0, *shape[1:]), np.float32), gain, operation, most)
+    return lambda frames: np.stack([counts.of(frame) for frame in frames])
 
 
 class _Lattice:
@@ -269,6 +304,7 @@ def recover_integers(
     gain: np.ndarray | None = None,
     *,
     operation: Operation | None = None,
+    session: Iterable[SessionGain] = (),
     n_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Integers:
@@ -283,6 +319,9 @@ def recover_integers(
         given, the gain is found from the movie.
     operation : Operation, optional
         How it was applied, where another movie of the session told: nothing is tried then.
+    session : iterable of SessionGain, optional
+        `Integers.session` of other movies, tried one after the other before a gain is found. What costs most is then
+        done once a session; pixels that no movie had hit before are added where there are many, the others stay.
     n_threads : int, optional
     progress : callable, optional
         Called as ``progress(done, total)`` in frames read.
@@ -306,10 +345,10 @@ def recover_integers(
         raise NoIntegersError("pixels of float16 were rounded to 11 bits: their lattice is gone")
     threads = count_threads(n_threads, None)
     tell = progress or (lambda done, total: None)
-    first = _floats(movie[0])
+    first = floats(movie[0])
     plain = _all_counts(movie, None, Operation(), threads, tell, first)
     if plain is not None:
-        return plain
+        return replace(plain, found_by="integers")
     if gain is not None:
         known = np.asarray(gain)
         if operation is None:
@@ -317,9 +356,13 @@ def recover_integers(
         if operation is not None:
             found = _all_counts(movie, orient(known, operation.orientation), operation, threads, tell, first)
             if found is not None:
-                return found
-    _refuse_halves(first)
-    mine, precision = _find_gain(movie, threads, tell)
+                return replace(found, found_by="given")
+    for shared in session:
+        found = _by_session(movie, shared, threads, tell, first)
+        if found is not None:
+            return found
+    refuse_halves(first)
+    mine, precision = find_gain(movie, threads, tell)
     found = _all_counts(movie, mine, Operation(precision=precision), threads, tell, first)
     if found is None:
         raise NoIntegersError(
@@ -328,8 +371,22 @@ def recover_integers(
     return found
 
 
-def _floats(frame: Any) -> np.ndarray:
-    return np.ascontiguousarray(frame, np.float32)
+def _by_session(
+    movie: Any, shared: SessionGain, threads: int, tell: Callable[[int, int], None], first: np.ndarray
+) -> Integers | None:
+    """By the gain of other movies, completed where they had not hit every pixel; None where it is another one."""
+    if shared.gain.shape != first.shape:
+        return None
+    seen = np.isfinite(shared.gain)
+    values = np.where(seen, first, np.float32(0))
+    wrong = _Lattice(shared.gain, shared.operation, first.shape).counts(values)[1].wrong
+    if wrong > np.count_nonzero(values) * ROOM + 64:
+        return None
+    operation = shared.operation
+    plain = not operation.divide and operation.before == operation.after == 1
+    more = None if seen.all() or not plain else complete_gain(shared.gain, movie, tell)
+    found = _all_counts(movie, shared.gain if more is None else more, operation, threads, tell, first)
+    return None if found is None else replace(found, found_by="session" if more is None else "completed")
 
 
 def _all_counts(
@@ -346,12 +403,12 @@ def _all_counts(
     if gain is not None and gain.shape != shape:
         return None
     lattice = _Lattice(gain, operation, shape)
-    room = int(ny * nx * _ROOM) + 64
-    if lattice.counts(first, 0)[1].wrong > np.count_nonzero(first) * _ROOM + 64:
+    room = int(ny * nx * ROOM) + 64
+    if lattice.counts(first, 0)[1].wrong > np.count_nonzero(first) * ROOM + 64:
         return None
 
     def one(k: int) -> tuple[_Found, np.ndarray, int, int]:
-        frame = _floats(movie[k])
+        frame = floats(movie[k])
         counts, found = lattice.counts(frame, room)
         above, seen = int(np.count_nonzero(counts > 1)), int(np.count_nonzero(counts)) + found.wrong
         return found, frame.reshape(-1)[found.places], above, seen
@@ -359,16 +416,17 @@ def _all_counts(
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     most = above = total = seen = 0
     with ThreadPoolExecutor(threads) as pool:
-        for k, (found, values, more, floats) in enumerate(_in_order(pool, one, nz, threads + 1)):
-            total, seen = total + found.wrong, seen + floats
-            if found.wrong > room or total > max(seen, np.count_nonzero(first)) * _ROOM + 64:
+        for k, (found, values, more, nonzero) in enumerate(_in_order(pool, one, nz, threads + 1)):
+            total, seen = total + found.wrong, seen + nonzero
+            if found.wrong > room or total > max(seen, np.count_nonzero(first)) * ROOM + 64:
                 return None
             most, above = max(most, found.most), above + more
             parts.append((np.full(found.places.size, k, np.int32), found.places.astype(np.int32), values))
             tell(k + 1, nz)
     joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
     exceptions = Exceptions(joined[0], joined[1], joined[2])
-    evidence = {"floats": nz * ny * nx, "counts_above_one": above, "exceptions": total}
+    unseen = 0 if gain is None else int(np.isnan(gain).sum())
+    evidence = {"floats": nz * ny * nx, "counts_above_one": above, "exceptions": total, "unseen": unseen}
     return Integers(_Counts(movie, gain, operation, most), gain, exceptions, operation, most, evidence)
 
 
@@ -411,7 +469,7 @@ def _find_operation(frame: np.ndarray, gain: np.ndarray) -> Operation | None:
                 for before, after in _scales(scale)
             ]
             wrong = [_misfits(x[sound], g[sound], made) for made in tried]
-            if min(wrong) <= sound.sum() * _ROOM:
+            if min(wrong) <= sound.sum() * ROOM:
                 return tried[int(np.argmin(wrong))]
     return None
 
@@ -444,118 +502,3 @@ def _scales(scale: float) -> Iterator[tuple[float, float]]:
 
 def _misfits(x: np.ndarray, gain: np.ndarray, operation: Operation) -> int:
     return _Lattice(gain, operation, gain.shape).counts(x)[1].wrong
-
-
-# ---- gain unknown -----------------------------------------------------------------------------------------------
-
-
-def _refuse_halves(frame: np.ndarray) -> None:
-    some = frame.reshape(-1)[: _SOME * 16]
-    with np.errstate(over="ignore"):
-        halves = some.astype(np.float16).astype(np.float32) == some
-    if (some != 0).any() and halves.all():
-        raise NoIntegersError("these floats were rounded to float16: their lattice is gone")
-
-
-def _find_gain(movie: Any, threads: int, tell: Callable[[int, int], None]) -> tuple[np.ndarray, str]:
-    """The gain of every pixel, (ny, nx), and the precision it needs."""
-    from _cmrcz import lattice
-
-    nz, ny, nx = movie.shape
-    n = ny * nx
-    low, high = np.zeros(n), np.zeros(n)
-    hits, misfits = np.zeros(n, np.uint16), np.zeros(n, np.uint16)
-    edges = np.linspace(0, n, 4 * threads + 1).astype(int)
-    different = 0
-
-    with ThreadPoolExecutor(threads) as pool:
-        for k in range(nz):
-            frame = _floats(movie[k]).reshape(-1)
-
-            def part(i: int, frame: np.ndarray = frame) -> int:
-                span = slice(edges[i], edges[i + 1])
-                return lattice.scan(frame[span], low[span], high[span], hits[span], misfits[span])
-
-            different += sum(pool.map(part, range(edges.size - 1)))
-            tell(k + 1, nz)
-    seen = hits > 0
-    if not seen.any():
-        raise NoIntegersError("every float is 0, negative or not finite")
-    if (misfits[seen] > hits[seen]).mean() > _ROOM:
-        raise NoIntegersError(
-            "the values of a pixel are no multiples of one: resampled, filtered or dose-weighted data"
-        )
-    if different < max(16, int(hits.sum(dtype=np.int64)) // 10_000):
-        raise NoIntegersError("hardly a pixel has two different values: any data would fit, too few to know a gain by")
-    around = _around((low + high) / 2, seen & (misfits == 0), (ny, nx))
-    _divide_factors(low, high, seen, around)
-    gain, exact = _choose(low, high)
-    # Of a gain of float32 every interval holds one; of float64, or a division, one in a few hundred holds none.
-    precision = "float32" if exact[seen & (misfits == 0)].mean() > 0.9999 else "float64"
-    if precision == "float64":  # in the middle no product is half way between two floats
-        gain = (low + high) / 2
-    mended = np.flatnonzero(seen & (misfits > 0))
-    if mended.size:
-        _vote(movie, mended, gain, around)
-    gain[~seen] = around[~seen]
-    made = gain.astype(np.float32) if precision == "float32" else gain
-    return made.reshape(ny, nx), precision
-
-
-def _around(gain: np.ndarray, sure: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Median of the gains, of those that are sure, in the block of 15 × 15 that a pixel is in; else of the image."""
-    ny, nx = shape
-    values = np.where(sure, gain, np.nan).reshape(shape)
-    whole = float(np.median(gain[sure])) if sure.any() else 1.0
-    tall, wide = -(-ny // _BLOCK), -(-nx // _BLOCK)
-    padded = np.full((tall * _BLOCK, wide * _BLOCK), np.nan)
-    padded[:ny, :nx] = values
-    blocks = padded.reshape(tall, _BLOCK, wide, _BLOCK).transpose(0, 2, 1, 3).reshape(tall, wide, -1)
-    medians = np.full((tall, wide), whole)
-    some = np.isfinite(blocks).sum(axis=2) >= 16
-    medians[some] = np.nanmedian(blocks[some], axis=1)
-    return np.repeat(np.repeat(medians, _BLOCK, 0), _BLOCK, 1)[:ny, :nx].reshape(-1)
-
-
-def _divide_factors(low: np.ndarray, high: np.ndarray, seen: np.ndarray, around: np.ndarray) -> None:
-    """Counts of a pixel that share a factor made its gain too large by it: the gains around tell."""
-    factor = np.ones(low.size)
-    np.divide(low + high, 2 * around, out=factor, where=seen)
-    factor = np.maximum(np.rint(factor), 1)
-    low /= factor
-    high /= factor
-
-
-def _choose(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A gain within each interval: the float32 in its middle, or beside it; float64 where none is in it."""
-    middle = (low + high) / 2
-    gain = middle.copy()
-    exact = np.zeros(low.size, bool)
-    near = middle.astype(np.float32)
-    for candidate in (near, np.nextafter(near, np.float32(0)), np.nextafter(near, np.float32(np.inf))):
-        fits = ~exact & (candidate >= low) & (candidate <= high)
-        gain[fits] = candidate[fits]
-        exact |= fits
-    return gain, exact
-
-
-def _vote(movie: Any, pixels: np.ndarray, gain: np.ndarray, around: np.ndarray) -> None:
-    """Pixels with values that are no multiples: the gain that most of their values are multiples of, near those around.
-
-    A defect's values are none, and any gain will do; of a pixel with an odd value or two the others say what it is.
-    """
-    values = np.stack([_floats(frame).reshape(-1)[pixels] for frame in movie])
-    near = around[pixels]
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        n = np.rint(values / near)
-        candidates = np.where((n > 0) & np.isfinite(values), values / n, 0).astype(np.float32)
-    best, votes = near.astype(np.float32), np.zeros(pixels.size, int)
-    for candidate in candidates:
-        for shifted in (candidate, np.nextafter(candidate, np.float32(0)), np.nextafter(candidate, np.float32(9e9))):
-            with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-                k = np.rint(values / shifted)
-                fit = ((k * shifted).astype(np.float32) == values) & (values > 0)
-            more = np.where(shifted > 0, fit.sum(axis=0), 0)
-            better = more > votes
-            best[better], votes[better] = shifted[better], more[better]
-    gain[pixels] = best

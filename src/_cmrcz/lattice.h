@@ -91,18 +91,19 @@ static inline size_t mz_to_counts_plain(const float *x, const double *gain, cons
     const float *restrict v = x + at;
     const float *restrict g = gain32 + at;
     uint16_t *restrict c = counts + at;
-    uint32_t differs = 0, top = 0;
+    float made[BLOCK];
+    uint16_t top = 0;
     for (size_t i = 0; i < m; i++) {
       float q = v[i] / g[i];
       q = q < MZ_MOST_COUNTS ? q : MZ_MOST_COUNTS; /* NaN becomes that, too */
       q = q > 0.0f ? q : 0.0f;
       const int32_t k = (int32_t)(q + 0.5f);
-      const float y = (float)k * g[i];
-      differs |= mz_bits(y) ^ mz_bits(v[i]);
-      top = (uint32_t)k > top ? (uint32_t)k : top;
+      made[i] = (float)k * g[i];
       c[i] = (uint16_t)k;
     }
-    if (differs) {
+    for (size_t i = 0; i < m; i++)
+      top = c[i] > top ? c[i] : top;
+    if (memcmp(made, v, m * sizeof *v)) { /* bits, so that -0 is no count */
       const size_t left = wrong < room ? room - wrong : 0;
       const size_t more = mz_to_counts(v, gain + at, m, op, c, places + (wrong < room ? wrong : room), left, most);
       for (size_t i = 0; i < more && i < left; i++)

@@ -69,6 +69,16 @@ def test_defects_are_exceptions():
     assert (found.counts[:, 7] == counts[:, 7]).mean() > 0.99
 
 
+def test_a_filled_pixel_is_no_fine_lattice():
+    """Its values are multiples of a hundredth of a count by chance: that would make counts of hundreds."""
+    counts, gain = scene(1, 12, seed=4)
+    movie = counts * gain
+    movie[:, 50:60, 50:60] = gain[55, 55] / np.float32(61) * (counts[:, 50:60, 50:60] * 61 + counts[:, 60:70, 50:60])
+    found = recover_integers(movie)
+    check_restored(found, movie)
+    assert found.most < 16 and len(found.exceptions) < 12 * 100
+
+
 def test_one_odd_value_does_not_cost_a_pixel():
     counts, gain = scene(2, 30)
     movie = counts * gain

@@ -74,6 +74,7 @@ def find_gain(movie: Any, threads: int, tell: Callable[[int, int], None]) -> tup
         raise NoIntegersError("hardly a pixel has two different values: any data would fit, too few to know a gain by")
     around = _around((low + high) / 2, seen & (misfits == 0), (ny, nx))
     _divide_factors(low, high, seen, around)
+    misfits[_by_chance(low, high, around) & seen] = 1
     gain, exact = _choose(low, high)
     # Of a gain of float32 every interval holds one; of float64, or a division, one in a few hundred holds none.
     precision = "float32" if exact[seen & (misfits == 0)].mean() > 0.9999 else "float64"
@@ -108,6 +109,7 @@ def complete_gain(gain: np.ndarray, movie: Any, tell: Callable[[int, int], None]
         return None
     around = _around(flat.astype(np.float64), ~np.isnan(flat), (gain.shape[0], gain.shape[1]))[unseen]
     _divide_factors(low, high, found, around)
+    found &= ~_by_chance(low, high, around)
     chosen, _ = _choose(low, high) if gain.dtype == np.float32 else ((low + high) / 2, None)
     made = flat.copy()
     made[unseen[found]] = chosen[found]
@@ -139,6 +141,12 @@ def _divide_factors(low: np.ndarray, high: np.ndarray, seen: np.ndarray, around:
     factor = np.maximum(np.rint(factor), 1)
     low /= factor
     high /= factor
+
+
+def _by_chance(low: np.ndarray, high: np.ndarray, around: np.ndarray) -> np.ndarray:
+    """Where the gain is a small part of those around: of a few values that are no counts, as of a filled
+    pixel, some are multiples of such a one by chance."""
+    return np.asarray((low + high) / 2 < around / 4)
 
 
 def _choose(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -64,7 +64,9 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
     from mrcz.correct.integers import recover_integers
 
     gain = gain_reference((args.size, args.size))
-    movie = np.stack(list(frames(args.frames, gain, 3, DEFECTS)))
+    movie = np.empty((args.frames, *gain.shape), np.float32)
+    for k, frame in enumerate(frames(args.frames, gain, 3, DEFECTS)):
+        movie[k] = frame
     nbytes, found = movie.nbytes, {}
     cases = [("unknown", {}), ("known", {"gain": gain}), ("of the session", {})]
     for name, more in cases:

@@ -100,6 +100,14 @@ def test_a_gain_in_any_orientation(orientation):
     assert len(found.exceptions) == 0
 
 
+def test_the_shutter_opens_late():
+    counts, gain = scene(1, 6)
+    counts[:2] = 0
+    found = recover_integers(counts * gain, gain)
+    assert found.found_by == "given" and len(found.exceptions) == 0
+    assert recover_integers(np.zeros((3, 8, 8), np.float32)).found_by == "integers"
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_gain_of_a_sensor_that_is_not_square(flip):
     counts, gain = scene(1, 3, shape=(40, 70))

@@ -345,7 +345,7 @@ def recover_integers(
         raise NoIntegersError("pixels of float16 were rounded to 11 bits: their lattice is gone")
     threads = count_threads(n_threads, None)
     tell = progress or (lambda done, total: None)
-    first = floats(movie[0])
+    first = _some_frame(movie)
     plain = _all_counts(movie, None, Operation(), threads, tell, first)
     if plain is not None:
         return replace(plain, found_by="integers")
@@ -369,6 +369,15 @@ def recover_integers(
             "the values of a pixel are no multiples of one: resampled, filtered or dose-weighted data"
         )
     return found
+
+
+def _some_frame(movie: Any) -> np.ndarray:
+    """The first frame that is not dark, on which operations are tried; a shutter may open late."""
+    for k in range(min(8, movie.shape[0])):
+        frame = floats(movie[k])
+        if np.count_nonzero(frame) >= frame.size // 1000:
+            return frame
+    return floats(movie[0])
 
 
 def _by_session(

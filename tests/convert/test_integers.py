@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
+from servers import RangeServer
 
 import mrcz
 from mrcz.cli import main
@@ -282,6 +283,52 @@ def test_another_gain_of_that_name_is_an_error(stored):
     gain.write_bytes(b"nothing")
     with pytest.raises(FormatError, match="cannot be read"):
         mrcz.read(small)
+
+
+def test_over_http(tmp_path, stored, monkeypatch):
+    """The movie and its gain reference at a server; where there is no gain these are counts, as on a disk."""
+    small, gain = stored
+    (tmp_path / "movies").mkdir()
+    small.rename(tmp_path / "movies" / "b.mrcz")
+    mrcz.compress(
+        tmp_path / "a.mrc", tmp_path / "movies" / "a.mrcz", recover_integers=True, gain_store=tmp_path / "gains"
+    )
+    with RangeServer(tmp_path) as server:
+        with mrcz.open(f"{server.url}/movies/a.mrcz") as reader:
+            assert reader.dtype == np.float32
+            np.testing.assert_array_equal(bits(reader[3, 5:9]), bits(movie_of()[3, 5:9]))
+        (tmp_path / "kept").mkdir()
+        shutil.move(gain, tmp_path / "kept")
+        with pytest.warns(FormatWarning, match="was not found"):
+            assert mrcz.read(f"{server.url}/movies/a.mrcz", frames=0).dtype == np.uint8
+        monkeypatch.setenv("MRCZ_GAIN_STORE", str(tmp_path / "kept"))
+        np.testing.assert_array_equal(bits(mrcz.read(f"{server.url}/movies/a.mrcz")), bits(movie_of()))
+
+
+def test_skip_existing_knows_what_is_there(tmp_path, paths, capsys):
+    source, small = paths
+    assert main(["compress", "--recover-integers", "--skip-existing", "--json", str(source)]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["status"] == "skipped"
+    again = movie_of(5)
+    mrcz.write(source, again, overwrite=True)
+    assert main(["compress", "--recover-integers", "--force", str(source)]) != 0  # an archive of another file
+    np.testing.assert_array_equal(bits(mrcz.read(small)), bits(movie_of()))
+
+
+@pytest.mark.parametrize("which", ["gain", "movie"])
+def test_every_truncation_is_found(stored, which):
+    small, gain = stored
+    path = gain if which == "gain" else small
+    data, movie = path.read_bytes(), movie_of()
+    for size in [*range(0, len(data), len(data) // 60), len(data) - 1, len(data) - 64]:
+        path.write_bytes(data[:size])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                found = mrcz.read(small)
+            except FormatError:
+                continue
+        assert (found.dtype == np.float32 and np.array_equal(bits(found), bits(movie))) or caught
 
 
 def store(args):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mrcz.container.integers import GainName, IntegersRecord, gain_checksum
-from mrcz.errors import FormatError
+from mrcz.errors import FormatError, MrczError
 from mrcz.file.decoding import Decoder
 from mrcz.file.opening import open_frames
 from mrcz.file.options import ReadOptions
@@ -29,15 +29,27 @@ _GAINS: weakref.WeakValueDictionary[str, np.ndarray] = weakref.WeakValueDictiona
 _lock = threading.Lock()
 
 
-def find_gain(movie: str, name: GainName) -> str | None:
+def find_gain(movie: str, name: GainName, storage: Mapping[str, Any] | None = None) -> str | None:
     """Where the gain reference of a movie lies; None if it is nowhere.
 
     Looked for at the path that the movie names, in the movie's own folder, and in ``MRCZ_GAIN_STORE``.
     """
     for place in _places(movie, name):
-        if is_url(place) or os.path.isfile(place):
+        if _answers(place, storage) if is_url(place) else os.path.isfile(place):
             return place
     return None
+
+
+def _answers(place: str, storage: Mapping[str, Any] | None) -> bool:
+    """Whether a URL gives a file: one request."""
+    try:
+        source = open_source(place, None if storage is None else dict(storage))
+        try:
+            return len(source.read(0, 1024)) == 1024
+        finally:
+            source.close()
+    except (OSError, MrczError):
+        return False
 
 
 def _places(movie: str, name: GainName) -> Iterator[str]:
@@ -48,7 +60,6 @@ def _places(movie: str, name: GainName) -> Iterator[str]:
             while parts and parts[0] == ".." and base.count("/") > 3:
                 base, parts = base.rsplit("/", 1)[0], parts[1:]
             yield f"{base}/{'/'.join(parts)}"
-            return
     else:
         folder = os.path.dirname(os.path.abspath(movie))
         if name.path is not None:

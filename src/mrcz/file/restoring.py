@@ -75,7 +75,7 @@ def look_for_integers(counts: Decoder, footer: Footer | None, options: ReadOptio
         return None, None, "" if options.raw else f"{error.message}; these are the counts"
     place, missing = None, False
     if record.gain is not None and record.gain.path is not None:
-        place = find_gain(counts.path, record.gain)
+        place = find_gain(counts.path, record.gain, options.storage_options)
         missing = place is None
     stored = Stored(record, place)
     if options.raw:

@@ -457,6 +457,8 @@ def test_command_line(tmp_path, capsys):
     assert not (tmp_path / "a.mrc").exists()
     assert main(["info", str(tmp_path / "a.mrcz")]) == 0
     assert "floats, stored as counts × gain" in capsys.readouterr().out
+    found = mrcz.describe(tmp_path / "a.mrcz")
+    assert 1.7 < found.entropy_bits < 2 and found.dtype == "<f4" and found.mode == 2
     assert main(["verify", str(tmp_path / "a.mrcz")]) == 0
     assert main(["validate", str(tmp_path / "a.mrcz")]) == 0
     capsys.readouterr()

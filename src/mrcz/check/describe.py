@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -189,7 +189,7 @@ def describe(
     ) as reader:
         pixels_of = _pixels_of(reader, telling)
         fields = {**_sizes(reader, telling), **_words(pixels_of), **_from_header(reader, pixels_of)}
-        bits, sampled = telling.told(lambda: sample_entropy(reader), (None, 0)) if pixels else (None, 0)
+        bits, sampled = telling.told(lambda: _entropy(reader), (None, 0)) if pixels else (None, 0)
         metadata = telling.told(lambda: reader.metadata, {})
         nothing = {"type": reader.header.exttyp, "bytes": reader.header.nsymbt, "summary": "damaged"}
         return Description(
@@ -244,6 +244,14 @@ def _sizes(reader: Reader, telling: _Telling) -> dict[str, Any]:
         "source_name": source_name(reader),
         "integers": _integers(reader),
     }
+
+
+def _entropy(reader: Reader) -> tuple[float | None, int]:
+    """Of the pixels; of floats that are stored as counts that of the counts."""
+    if not reader.gives_floats_of_counts or is_url(reader.path):
+        return sample_entropy(reader)
+    with Reader(reader.path, options=replace(reader.options, raw=True)) as counts:
+        return sample_entropy(counts)
 
 
 def _integers(reader: Reader) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -174,13 +175,14 @@ class RestoringDecoder(Decoder):
             return out
         target, make = out, self._maker(window)
         per = max(threads, BATCH // max(1, self.stored))
-        with ThreadPoolExecutor(threads) as pool:
+        workers = min(threads, len(numbers))
+        with ThreadPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
             for a in range(0, len(numbers), per):
-                chosen = numbers[a : a + per]
-                counts = self.counts.decode(chosen, window, threads=threads)
-                jobs = [pool.submit(make, int(n), counts[k], target[a + k]) for k, n in enumerate(chosen)]
-                for job in jobs:
-                    job.result()
+                chosen = numbers[a : a + per].tolist()
+                counts = self.counts.decode(numbers[a : a + per], window, threads=threads)
+                work = (chosen, counts, target[a : a + per])
+                for _ in map(make, *work) if pool is None else pool.map(make, *work):
+                    pass  # an error in a thread is raised here
         return out
 
     def _maker(self, window: Window) -> Callable[[int, np.ndarray, np.ndarray], None]:

@@ -80,6 +80,8 @@ def run_job(job: Job, progress: Callable[[int, int], None] | None = None) -> Res
         checked=made.checked,
         removed=made.removed,
         notes=_notes(job, made),
+        integers=made.integers,
+        integers_reason=made.integers_reason,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from mrcz.check.entropy import sample_entropy
 from mrcz.check.result import Result
 from mrcz.container.header.header import Header
 from mrcz.errors import FormatError
-from mrcz.file.original import original_header, source_name
+from mrcz.file.original import original_header, plain_header, source_name
 from mrcz.file.reader import Reader
 from mrcz.storage.remote import is_url
 
@@ -66,6 +66,8 @@ class Description(Result):
         min, max, mean, rms of the header; None where it says they were not computed.
     extended_header : dict
         type, bytes and a summary of what is in it.
+    integers : str or None
+        Of a float movie that is stored as counts: what made floats of them.
     faults : tuple of str
         Damage that was met: what could not be read, and so is not told.
     notes : tuple of str
@@ -100,6 +102,7 @@ class Description(Result):
     c3: float | None = None
     gain: float | None = None
     wrapper: str | None = None
+    integers: str | None = None
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -184,8 +187,9 @@ def describe(
         n_threads=n_threads,
         storage_options=storage_options,
     ) as reader:
-        fields = {**_sizes(reader, telling), **_words(reader.header), **_from_header(reader)}
-        bits, sampled = telling.told(lambda: sample_entropy(reader), (None, 0)) if pixels else (None, 0)
+        pixels_of = _pixels_of(reader, telling)
+        fields = {**_sizes(reader, telling), **_words(pixels_of), **_from_header(reader, pixels_of)}
+        bits, sampled = telling.told(lambda: _entropy(reader), (None, 0)) if pixels else (None, 0)
         metadata = telling.told(lambda: reader.metadata, {})
         nothing = {"type": reader.header.exttyp, "bytes": reader.header.nsymbt, "summary": "damaged"}
         return Description(
@@ -238,7 +242,33 @@ def _sizes(reader: Reader, telling: _Telling) -> dict[str, Any]:
         "pixel_bytes": pixel_bytes,
         "stored_pixel_bytes": stored,
         "source_name": source_name(reader),
+        "integers": _integers(reader),
     }
+
+
+def _entropy(reader: Reader) -> tuple[float | None, int]:
+    """Of the pixels; of floats that are stored as counts that of the counts."""
+    if not reader.gives_floats_of_counts or is_url(reader.path):
+        return sample_entropy(reader)
+    with Reader(reader.path, options=replace(reader.options, raw=True)) as counts:
+        return sample_entropy(counts)
+
+
+def _integers(reader: Reader) -> str | None:
+    """How floats are made of the counts that are stored, in words."""
+    if reader.integers is None:
+        return None
+    record, place = reader.integers
+    gain = record.gain
+    sign, where = "÷" if record.divide else "×", ""
+    if gain is not None:
+        lies = "in the file" if gain.path is None else gain.path if place is not None else f"{gain.path}, not found"
+        where = f" {sign} gain {gain.checksum[:12]}… ({lies})"
+    scales = [f" × {scale:.9g}" for scale in (record.before, record.after) if scale != 1]
+    counts = f"floats, stored as counts{scales[0] if record.before != 1 else ''}{where}"
+    after = scales[-1] if record.after != 1 else ""
+    how = ", in float64" if record.wide else ""
+    return f"{counts}{after}{how}; {record.exceptions} pixels as they were"
 
 
 def _words(header: Header) -> dict[str, Any]:
@@ -251,10 +281,18 @@ def _words(header: Header) -> dict[str, Any]:
     }
 
 
-def _from_header(reader: Reader) -> dict[str, Any]:
+def _pixels_of(reader: Reader, telling: _Telling) -> Header:
+    """The header that describes the pixels: of floats that are stored as counts that of the file they came from."""
+    if not reader.gives_floats_of_counts:
+        return reader.header
+    found: Header = telling.told(lambda: plain_header(reader), reader.header)
+    return found
+
+
+def _from_header(reader: Reader, pixels_of: Header) -> dict[str, Any]:
     """What the header says about the image and the microscope."""
     header = reader.header
-    low, high, mean, rms = header.stats
+    low, high, mean, rms = pixels_of.stats
     computed = high >= low
     return {
         "statistics": {

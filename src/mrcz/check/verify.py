@@ -18,6 +18,7 @@ from mrcz.check.result import Result
 from mrcz.errors import ChunkError, FormatError, FormatWarning
 from mrcz.file.original import Progress
 from mrcz.file.reader import Reader
+from mrcz.file.restoring import RestoringDecoder
 from mrcz.storage.remote import is_url
 from mrcz.threads import default_threads
 
@@ -151,6 +152,7 @@ def verify(
             if _UNFINISHED.fullmatch(os.path.basename(os.fspath(path))):
                 notes = (_UNFINISHED_NOTE, *notes)
             faults += _metadata_faults(reader)
+            faults += _integers_faults(reader)
             faults += _stored_faults(reader, progress) if fast else _decoded_faults(reader, progress)
     return Verification(
         name,
@@ -201,6 +203,15 @@ def _metadata_faults(reader: Reader) -> Iterator[Fault]:
         _ = reader.metadata
     except FormatError as error:
         yield _fault(error)
+
+
+def _integers_faults(reader: Reader) -> Iterator[Fault]:
+    """What makes floats of counts: the exceptions and the gain reference, wherever it lies."""
+    if isinstance(decoder := reader.decoder, RestoringDecoder):
+        try:
+            _ = decoder.parts
+        except FormatError as error:
+            yield _fault(error)
 
 
 def _stored_faults(reader: Reader, progress: Progress | None) -> Iterator[Fault]:
@@ -266,9 +277,10 @@ def _other_stats(reader: Reader, frame: int, pixels: np.ndarray) -> str | None:
     from _cmrcz.pixels import stats
     from mrcz.container.statistics import frame_stats
 
-    if reader.index.stats is None or pixels.dtype.kind not in "iuf":
+    stats_of = reader.frame_stats
+    if stats_of is None or pixels.dtype.kind not in "iuf":
         return None
-    expected = reader.index.stats[frame]
+    expected = stats_of[frame]
     count, *moments = stats(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
     row = frame_stats(np.array([[*moments, count]]))
     if np.isnan(expected).all() or row is None:

@@ -83,6 +83,8 @@ def lines(found: Any) -> list[str]:
         (found.kind, size),
         ("pixels", f"{found.mode_name} (mode {found.mode}, {np.dtype(found.dtype).name}){order}"),
     ]
+    if found.integers:
+        rows.append(("", found.integers))
     if found.bytes_rule:
         rows.append(("", f"bytes are {'un' if found.dtype[-2] == 'u' else ''}signed: {found.bytes_rule}"))
     rows.append(("pixel size", _pixel_size(found)))

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,14 +31,14 @@ from mrcz.check.origin import (
     is_archive_of,
     opened,
     origin,
-    other_source,
-    was_compressed,
 )
 from mrcz.check.result import Result
 from mrcz.container.header.header import Header
 from mrcz.container.names import check_new_name
+from mrcz.convert.integers import Counting, Wish, find_counts, kept_counts
+from mrcz.convert.judging import judge
 from mrcz.convert.proof import check_copy
-from mrcz.errors import FormatError, FormatWarning, MrczError
+from mrcz.errors import FormatError, MrczError
 from mrcz.file.codec import Codec
 from mrcz.file.options import ReadOptions
 from mrcz.file.original import Counter, Progress, blocks, original_header, restored, source_name
@@ -99,7 +98,11 @@ class Copy(Result):
     lost : tuple of str
         Names of metadata that a plain MRC file has no place for.
     notes : tuple of str
-        That in words.
+        That in words, and how counts were found.
+    integers : mapping or None
+        Where the floats are stored as counts: the operation, the gain reference and how many exceptions there are.
+    integers_reason : str or None
+        Why they are not, where that was asked for.
     """
 
     source: str
@@ -114,6 +117,8 @@ class Copy(Result):
     removed: bool = False
     lost: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    integers: Mapping[str, Any] | None = None
+    integers_reason: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -138,6 +143,9 @@ def compress(
     permissive: bool = False,
     signed_bytes: bool | None = None,
     n_threads: int | None = None,
+    recover_integers: bool = False,
+    gain: Any = None,
+    gain_store: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> Copy:
@@ -165,6 +173,16 @@ def compress(
         Take a file whose header and size disagree, keeping the whole frames that are there.
     signed_bytes, n_threads, storage_options
         As `mrcz.open` takes them.
+    recover_integers : bool
+        Store a float movie that is counts × gain as these counts, several times smaller; `mrcz.read` and `decompress`
+        give back every bit, which is always checked. What is no such movie is stored as it is;
+        `Copy.integers_reason` says why.
+    gain : path or (ny, nx) array, optional
+        The gain reference the movie was multiplied or divided by; without it, or where it does not fit, it is found
+        from the movie.
+    gain_store : path, optional
+        Folder in which the gain references of a session lie, each once, named by checksum; what lies there is tried
+        before a gain is found. Default: the gain lies in the new file.
     progress : callable, optional
         Called as ``progress(done, total)`` with bytes of pixels.
 
@@ -191,8 +209,11 @@ def compress(
             raise ValueError("a Codec says level, profile, filter, blocksize and pack itself: give them to it")
     else:
         codec = Codec(codec, level=level, profile=profile, filter=filter, blocksize=blocksize, pack=pack)
+    if not recover_integers and (gain is not None or gain_store is not None):
+        raise ValueError("gain and gain_store are for recover_integers=True")
     reading = ReadOptions(permissive, signed_bytes, n_threads, storage_options=storage_options)
-    return _copy(_Task(source, destination, overwrite, codec, reading, check, remove), progress)
+    wish = Wish(gain, gain_store) if recover_integers else None
+    return _copy(_Task(source, destination, overwrite, codec, reading, check, remove, wish), progress)
 
 
 def decompress(
@@ -232,6 +253,7 @@ class _Task:
     reading: ReadOptions
     check: bool
     remove: bool
+    integers: Wish | None = None
 
     @property
     def permissive(self) -> bool:
@@ -241,7 +263,7 @@ class _Task:
     def replacing(self) -> bool | Judge:
         """What `NewFile` is told of a file that stands there."""
         if self.overwrite and self.overwrite != "any":
-            return partial(_judge, compressing=self.codec.is_compressed)
+            return partial(judge, compressing=self.codec.is_compressed)
         return bool(self.overwrite)
 
 
@@ -254,12 +276,15 @@ def _copy(task: _Task, progress: Progress | None) -> Copy:
             task = replace(task, source=reader.path)  # which says no password
         header = reader.header
         pixel_bytes = header.frame_nbytes * header.nz
-        tell = Counter(progress, pixel_bytes * (2 if check else 1))
         original = _sound(reader, task)
+        tell = Counter(progress, pixel_bytes * (2 if check else 1))
+        counting, reason = _counting(reader, task, tell)
+        if counting is not None and not check:  # "done" is said only of what was read back
+            check, tell = True, Counter(progress, pixel_bytes * 2)
         if not task.codec.is_compressed and original is not None:
             new = _restore(reader, original, task, tell)
         else:
-            new = _write(reader, original, task, tell)
+            new = _write(reader, original, task, tell, counting)
         try:
             if check:
                 check_copy(reader, task.source, new, tell)
@@ -286,8 +311,27 @@ def _copy(task: _Task, progress: Progress | None) -> Copy:
         checked=check,
         removed=removed,
         lost=lost,
-        notes=(f"a plain file has no place for the metadata {', '.join(lost)}",) if lost else (),
+        notes=(
+            *((f"a plain file has no place for the metadata {', '.join(lost)}",) if lost else ()),
+            *(counting.notes if counting is not None else ()),
+            *((f"stored as it is: {reason}",) if reason is not None else ()),
+        ),
+        integers=None if counting is None else counting.told(),
+        integers_reason=reason,
     )
+
+
+def _counting(reader: Reader, task: _Task, tell: Callable[[int], None]) -> tuple[Counting | None, str | None]:
+    """How the floats of a source become counts, and why they do not where that was asked for."""
+    if not task.codec.is_compressed:
+        return None, None
+    if (kept := kept_counts(reader, task.destination)) is not None:
+        if task.integers is None or (task.integers.gain is None and task.integers.store is None):
+            return kept, None
+    if task.integers is None:
+        return None, None
+    found = find_counts(reader, task.integers, task.destination, tell)
+    return (None, found) if isinstance(found, str) else (found, None)
 
 
 @dataclass(frozen=True)
@@ -345,6 +389,8 @@ def _sound(reader: Reader, task: _Task) -> Header | None:
         raise FormatError("not one whole frame is in it", path=task.source)
     if reader.damage and not task.permissive:
         raise DamagedSourceError(reader.damage[0], path=task.source)
+    if reader.integers is not None and not reader.gives_floats_of_counts:
+        raise FormatError(reader.notes[-1], path=task.source)
     if task.codec.is_compressed and not task.permissive:
         _refuse_trailing(reader, task.source)
         _refuse_half_bytes(reader, task.source)
@@ -370,13 +416,21 @@ def _restore(reader: Reader, original: Header, task: _Task, tell: Callable[[int]
     return new
 
 
-def _write(reader: Reader, original: Header | None, task: _Task, tell: Callable[[int], None]) -> NewFile:
+def _write(
+    reader: Reader,
+    original: Header | None,
+    task: _Task,
+    tell: Callable[[int], None],
+    counting: Counting | None = None,
+) -> NewFile:
     """The same frames through a Writer, without their name yet; the footer of a compressed file says what they were."""
     header = reader.header
     plain = None
     extra: dict[str, Any] = {}
     if task.codec.is_compressed:
         extra["metadata"] = _footer_metadata(reader)
+        if counting is not None:
+            extra["metadata"] = counting.added_to(extra["metadata"])
         plain = original if original is not None else None if reader.is_compressed else header
         if plain is not None:  # else there is no plain file to give back
             extra["source_header"] = plain.tobytes()
@@ -399,12 +453,14 @@ def _write(reader: Reader, original: Header | None, task: _Task, tell: Callable[
     ):
         for frames in blocks(reader):
             adding = beside.submit(summing.add, frames)
-            writer.extend(frames)
+            writer.extend(frames if counting is None else counting.count(frames))
             adding.result()  # before the next block takes its place
             tell(header.frame_nbytes * len(frames))
         entries = summing.entries()
         if not task.permissive:
             _refuse_other_content(reader, entries.get("source_xxh64"))
+        if counting is not None:
+            entries |= counting.footer()
         return writer.finish(entries)
 
 
@@ -425,49 +481,6 @@ def _tick(time_ns: int) -> int:
     shortly before it is copied is compared, whether or not that was asked for. exFAT counts 10 ms, FAT and some network
     file systems seconds; others the ticks of the kernel."""
     return 2_500_000_000 if time_ns % 10_000_000 == 0 else 20_000_000
-
-
-def _judge(there: int, new: NewFile, *, compressing: bool) -> None:
-    """Refuse to replace an archive that is not known to be of the same source as the new file."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FormatWarning)
-        _judge_quietly(there, new, compressing)
-
-
-def _judge_quietly(there: int, new: NewFile, compressing: bool) -> None:
-    if os.fstat(there).st_size == 0:
-        return  # a name that was reserved by a process that died
-    reason: str | None = None
-    try:
-        with opened(there, new.path) as old:
-            if not old.is_compressed:
-                return
-            if not compressing:
-                raise OtherSourceError("is a compressed file, and may be the only copy of what is in it", path=new.path)
-            with opened(new.fd, new.path) as mine:
-                reason = other_source(old, origin(mine), mine)
-                if reason is None and (more := _added(old, mine)):
-                    reason = f"has metadata that were added to it: {', '.join(more)}"
-                if reason is None and old.has_unknown_footer:
-                    reason = "has a footer of a later version of mrcz, which may hold metadata that were added to it"
-    except FormatError as error:
-        if not was_compressed(there):
-            return
-        reason = f"is damaged, so that nobody knows what it was made from ({error.message})"
-    if reason is not None:
-        raise OtherSourceError(reason, path=new.path)
-
-
-def _added(old: Reader, mine: Reader) -> list[str]:
-    """Names of metadata of an archive that its source knows nothing of."""
-    theirs, ours = old.metadata, mine.metadata
-    return [str(name) for name, value in theirs.items() if name not in ours or not _equal(ours[name], value)]
-
-
-def _equal(a: Any, b: Any) -> bool:
-    from mrcz.container.metadata import pack
-
-    return bool(pack({"value": a}) == pack({"value": b}))
 
 
 def _remove(reader: Reader, task: _Task, before: _Before, new: NewFile, lost: tuple[str, ...]) -> bool:

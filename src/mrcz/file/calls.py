@@ -34,6 +34,7 @@ def open(
     dataset: str | None = None,
     fraction: int | None = None,
     upsampling: int = 1,
+    raw: bool = False,
     correction: FrameCorrection | None = None,
     options: ReadOptions | None = None,
 ) -> Reader: ...
@@ -84,7 +85,8 @@ def open(path: Any, mode: str = "r", **keywords: Any) -> Reader | Writer:
     path : path, or a URL or binary file object for reading
     mode : {"r", "w", "a"}
         How to open it. The number of MRC's MODE is `mrc_mode`.
-    permissive, signed_bytes, n_threads, verify, storage_options, dataset, fraction, upsampling, correction, options
+    permissive, signed_bytes, n_threads, verify, storage_options, dataset, fraction, upsampling, raw,
+    correction, options
         With "r", of `Reader`.
     codec, level, profile, …, overwrite, sync
         With "w", of `Writer`; with "a", of `Writer.append_to`.
@@ -140,6 +142,7 @@ def read(
     dataset: str | None = None,
     fraction: int | None = None,
     upsampling: int = 1,
+    raw: bool = False,
     correction: FrameCorrection | None = None,
     options: ReadOptions | None = None,
 ) -> np.ndarray:
@@ -151,7 +154,8 @@ def read(
     frames, out, dtype, gain, squeeze
         Of `Reader.read`: which frames, into what, as what, multiplied by a gain reference (ny, nx), and shaped as
         mrcfile does, for ``imshow``.
-    permissive, signed_bytes, n_threads, verify, storage_options, dataset, fraction, upsampling, correction, options
+    permissive, signed_bytes, n_threads, verify, storage_options, dataset, fraction, upsampling, raw,
+    correction, options
         Of `Reader`: how it is opened.
 
     Returns
@@ -176,6 +180,7 @@ def read(
         dataset=dataset,
         fraction=fraction,
         upsampling=upsampling,
+        raw=raw,
         correction=correction,
         options=options,
     ) as reader:

@@ -4,7 +4,8 @@
   mrcz compress -r session/ -o archive/        every MRC file below session/, same tree below archive/
   mrcz compress --remove *.mrc                 each original goes once its copy was read back and is identical
 
-Inputs may be inside gzip, bzip2, xz or zstd (movie.mrc.gz), or MRCZ files to compress anew.
+Inputs may be inside gzip, bzip2, xz or zstd (movie.mrc.gz), or MRCZ files to compress anew. Files of other formats
+(movie.tif, movie.eer) are always compared; they come back as MRC files, so that --remove takes only .npy of them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 
 from mrcz.cli._plan import add_batch_arguments, check_output, run_plan
-from mrcz.cli._shared import UsageError, add_inputs, add_reading
+from mrcz.cli._shared import UsageError, add_foreign, add_inputs, add_reading, dtype_of, foreign_options
 
 HELP = "compress MRC files"
 
@@ -53,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pack=auto that file is stored with 8 bits",
     )
     add_reading(parser)
+    add_foreign(parser)
+    parser.add_argument(
+        "--dtype",
+        metavar="TYPE",
+        help="what pixels of other formats become that MRC has no mode for (float64: --dtype float32)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,5 +81,7 @@ def run(args: argparse.Namespace) -> int:
         "permissive": args.permissive,
         "signed_bytes": args.signed_bytes,
         "n_threads": args.threads,
+        **foreign_options(args),
+        "dtype": dtype_of(args),
     }
     return run_plan("compress", args, options)

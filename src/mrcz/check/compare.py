@@ -104,20 +104,27 @@ def open_either(path: str | os.PathLike[str], how: dict[str, Any], foreign: dict
         return reader
 
 
-def compare_readers(a: Reader, b: Reader, tell: Callable[[int], None] = lambda n: None) -> Comparison:
-    """`compare` of two that are open; ``tell(n)`` is called as n more bytes of pixels are done."""
+def compare_readers(
+    a: Reader, b: Reader, tell: Callable[[int], None] = lambda n: None, *, widened: bool = False
+) -> Comparison:
+    """`compare` of two that are open; ``tell(n)`` is called as n more bytes of pixels are done.
+
+    With `widened`, bytes in `a` may be 16-bit integers in `b`, as a plain MRC file has those above 127.
+    """
+    widened = widened and a.dtype == np.uint8 and b.dtype.str[1:] == "u2"
     differences: list[str] = []
     pixels, place = 0, None
     if a.shape != b.shape:
         differences.append(f"shape (nz, ny, nx) is {a.shape} and {b.shape}")
         pixels = -1
-    elif a.dtype.newbyteorder("=") != b.dtype.newbyteorder("="):
+    elif a.dtype.newbyteorder("=") != b.dtype.newbyteorder("=") and not widened:
         differences.append(f"pixels are {a.dtype.name} and {b.dtype.name}")
         pixels = -1
     else:
         start = 0
         for left, right in zip(blocks(a), blocks(b), strict=True):
             tell(left.nbytes)
+            left = left.astype(right.dtype) if widened else left
             wrong = ~same_bits(left, right)
             count = int(wrong.sum())
             if count and place is None:

@@ -62,7 +62,7 @@ def test_to_a_folder(tmp_path, capsys, movie):  # noqa: F811
         (["--dataset", "x", "{m}", "b.npy"], 1, "dataset is for files of other formats"),
         (["--fraction", "0", "{m}", "b.npy"], 2, "at least 1 frame"),
         (["{m}", "there.npy"], 1, "there.npy exists; --force replaces it"),
-        (["{m}", "folder.npy"], 1, "folder.npy"),
+        (["{m}", "folder.npy"], 1, "folder.npy is a directory"),
         (["text.txt", "b.npy"], 3, "text"),
         (["short.npy", "b.mrc"], 3, "the header claims"),
         ([".", "b.npy"], 1, "irectory"),

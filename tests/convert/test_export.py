@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from servers import RangeServer
 
 import mrcz
 from mrcz.convert import export as module
@@ -183,6 +184,17 @@ def test_whole_or_absent(tmp_path, movie, monkeypatch, when):
         assert ("changed while" if when == "changed" else "is not the same") in str(caught.value)
 
 
+def test_what_the_writer_keeps_of_other_names_is_not_lost(tmp_path, movie, monkeypatch):
+    before = npy_module.NpyFrames.__init__
+
+    def told(self, source):
+        before(self, source)
+        self.metadata = {"original": {"mrcz": {"grid": "B3"}, "npy": {}}}
+
+    monkeypatch.setattr(npy_module.NpyFrames, "__init__", told)
+    assert export(tmp_path / "a.mrcz", tmp_path / "b.npy").lost == ("pixel_size", "voltage")
+
+
 def test_folders(tmp_path, movie, folders):
     made = export(tmp_path / "a.mrcz", tmp_path / "b.dir")
     assert made.format == "folder" and made.destination_bytes == (tmp_path / "b.dir" / "array.npy").stat().st_size
@@ -222,6 +234,17 @@ def test_what_is_not_installed_is_named(tmp_path, movie, monkeypatch):
         with pytest.raises(MissingDependencyError, match=rf"{name}.*mrcz\[{extra}\]"):
             export(tmp_path / "a.mrcz", tmp_path / name)
     assert names(tmp_path) == ["a.mrcz"]
+
+
+def test_from_a_server(tmp_path, movie):
+    export(tmp_path / "a.mrcz", tmp_path / "a.npy")
+    with RangeServer(tmp_path) as server:
+        for name, new in (("a.mrcz", "b.npy"), ("a.npy", "b.mrcz"), ("a.npy", "b.mrc"), ("a.mrcz", "b.png")):
+            made = export(f"{server.url}/{name}", tmp_path / new)
+            assert made.source == f"{server.url}/{name}" and made.source_bytes == os.path.getsize(tmp_path / name)
+            assert new == "b.png" or np.array_equal(mrcz.read(tmp_path / new), movie)
+        with pytest.raises(ValueError, match="a URL is read, and not removed"):
+            mrcz.compress(f"{server.url}/a.npy", tmp_path / "c.mrcz", remove=True)
 
 
 def test_two_at_a_time(tmp_path, movie):

@@ -122,7 +122,9 @@ def _failed(args: argparse.Namespace, error: BaseException, destination: str) ->
     from mrcz.archive.jobs import error_text
     from mrcz.errors import FormatError, OtherSourceError
 
-    if isinstance(error, FileExistsError):
+    if isinstance(error, FileExistsError) and os.path.isdir(destination) and not destination.endswith(".zarr"):
+        text = f"{destination} is a directory: --to with it says which format the file in it gets"
+    elif isinstance(error, FileExistsError):
         text = f"{destination} exists; --force replaces it"
     elif isinstance(error, OtherSourceError):
         text = f"{destination} {error.message}; --replace-any replaces it"

@@ -28,10 +28,11 @@ from mrcz.errors import FormatError, FormatWarning, MrczError
 from mrcz.file.calls import open_reader
 from mrcz.file.foreign import ForeignReader, is_folder_of_frames
 from mrcz.file.options import ReadOptions
-from mrcz.file.original import Progress
+from mrcz.file.original import Progress, blocks
 from mrcz.file.reader import Reader
 from mrcz.filetypes import MRC_SUFFIXES, MRCZ_SUFFIX
 from mrcz.formats.base import Format
+from mrcz.formats.metadata import ORIGINAL
 from mrcz.formats.registry import by_name, by_suffix, formats, write_frames
 from mrcz.storage.disk import bytes_on_disk, is_same_place
 from mrcz.storage.folders import whole_folder
@@ -378,14 +379,14 @@ class _Work:
                     difference = f"its shape is {copy.shape}"
                 elif copy.dtype.newbyteorder("=") != np.dtype(frames.dtype).newbyteorder("="):
                     difference = f"its pixels are {copy.dtype.name}"
-                for k in range(0 if difference else len(copy)):
-                    mine = np.asarray(frames.read(k))
-                    same = same_bits(mine, copy.read(k))
+                first = 0
+                for mine, theirs in () if difference else _pairs(frames, copy):
+                    same = same_bits(mine, theirs)
                     if not same.all():
-                        y, x = (int(i) for i in np.argwhere(~same)[0][:2])
-                        difference = f"frame {k} differs at (y, x) = ({y}, {x})"
+                        z, y, x = (int(i) for i in np.argwhere(~same)[0][:3])
+                        difference = f"frame {first + z} differs at (y, x) = ({y}, {x})"
                         break
-                    done += mine.nbytes
+                    first, done = first + len(mine), done + mine.nbytes
                     if self.progress is not None:
                         self.progress(done, 2 * total)
                 lost = () if difference else _lost(reader, copy)
@@ -394,6 +395,15 @@ class _Work:
         if difference is not None:
             raise MrczError(f"the new file is not the same ({difference}), and nothing was written", path=self.source)
         return lost
+
+
+def _pairs(frames: Any, copy: Reader) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Frames of both, (n, ny, nx), as many at a time as there are threads; of frames that are cast, one at a time."""
+    if isinstance(frames, Reader):
+        yield from zip(blocks(frames), blocks(copy), strict=True)
+        return
+    for k in range(len(copy)):
+        yield frames.read(k)[np.newaxis], copy.read(k)[np.newaxis]
 
 
 def _leave_cache(fd: int) -> None:
@@ -421,7 +431,10 @@ def _lost(reader: Reader, copy: ForeignReader) -> tuple[str, ...]:
     lost = []
     if any(reader.pixel_size[:2]) and not np.allclose(reader.pixel_size[:2], copy.pixel_size[:2], rtol=1e-5, atol=0):
         lost.append("pixel_size")
-    said = copy.metadata
+    said: dict[str, Any] = {}
+    for words in copy.metadata.get(ORIGINAL, {}).values():
+        said |= words if isinstance(words, dict) else {}  # what the writer keeps of names that nobody documented
+    said |= copy.metadata
     for name, value in reader.metadata.items():
         if name != "pixel_size" and not (name in said and _same(said[name], value)):
             lost.append(str(name))

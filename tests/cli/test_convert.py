@@ -229,3 +229,28 @@ def test_commands_that_are_about_mrc(capsys, stack):
     for command in ("header", "validate", "recover"):
         code, out, err = run(capsys, command, stack)
         assert code in (1, 3) and ("npy" in (out + err) or "not an MRC file" in (out + err))
+
+
+def test_electron_events(capsys, tmp_path):
+    """Fractions are chosen where the file is named; the archive holds what was chosen."""
+    from formats.seeds import seeds_eer
+
+    for path in seeds_eer(tmp_path):
+        with mrcz.open(path) as reader:
+            count, shape = len(reader), reader.shape[1:]
+        if count >= 3:
+            break
+    assert count >= 3
+    code, _, err = run(capsys, "compress", "--fraction", "2", "--upsampling", "2", path, "-o", tmp_path / "a.mrcz")
+    assert (code, err) == (0, "")
+    wanted = mrcz.read(path, fraction=2, upsampling=2)
+    with mrcz.open(tmp_path / "a.mrcz") as reader:
+        assert np.array_equal(reader.read(), wanted) and reader.shape == (-(-count // 2), *(2 * n for n in shape))
+        assert reader.metadata["original"].keys() == mrcz.open(path).metadata["original"].keys()
+    code, out, _ = run(capsys, "verify", "--fraction", "2", "--upsampling", "2", path, tmp_path / "a.mrcz")
+    assert code == 0 and "the same;" in out
+    assert run(capsys, "verify", path, tmp_path / "a.mrcz")[0] == 3
+    assert run(capsys, "info", "--fraction", "2", path)[0] == 0
+    assert run(capsys, "convert", "--fraction", "2", path, tmp_path / "sum.png")[0] == 0
+    code, _, err = run(capsys, "info", "--fraction", "2", tmp_path / "a.mrcz")
+    assert code == 1 and "fraction is for files of other formats; this is an MRC file" in err

@@ -154,18 +154,7 @@ def lines(found: Any) -> list[str]:
     if found.bytes_rule:
         rows.append(("", f"bytes are {'un' if found.dtype[-2] == 'u' else ''}signed: {found.bytes_rule}"))
     rows.append(("pixel size", _pixel_size(found)))
-    if foreign:
-        rows.append(("size", f"{_text.size(found.file_bytes)}, {_text.size(found.plain_bytes)} as plain MRC"))
-        ratio = f", {found.ratio:.2f}x smaller" if found.ratio and found.codec != "none" else ""
-        rows.append(("codec", found.codec + ratio))
-    elif found.codec == "none":
-        # not so large inside gzip and the like; larger where bytes follow the last frame
-        wrapped = "" if found.file_bytes == found.plain_bytes else f", {_text.size(found.file_bytes)} here"
-        rows.append(("size", _text.size(found.plain_bytes) + wrapped))
-        rows.append(("codec", "none"))
-    else:
-        rows.append(("size", f"{_text.size(found.file_bytes)}, {_text.size(found.plain_bytes)} as plain MRC"))
-        rows.append(("codec", f"{found.codec}, {found.ratio:.2f}x smaller, {found.bits_per_pixel:.2f} bits a pixel"))
+    rows += _stored(found, foreign)
     rows.append(("entropy", _entropy(found)))
     if not foreign:
         rows.append(("statistics", _statistics(found.statistics)))
@@ -196,6 +185,20 @@ def lines(found: Any) -> list[str]:
         rows.append(("oddities" if i == 0 else "", oddity))
     width = max(len(name) for name, _ in rows)
     return [found.path, *(f"  {name:<{width}}  {value}".rstrip() for name, value in rows)]
+
+
+def _stored(found: Any, foreign: bool) -> list[tuple[str, str]]:
+    """How large it is, and by what codec."""
+    plain = f"{_text.size(found.file_bytes)}, {_text.size(found.plain_bytes)} as plain MRC"
+    if foreign:
+        ratio = f", {found.ratio:.2f}x smaller" if found.ratio and found.codec != "none" else ""
+        return [("size", plain), ("codec", found.codec + ratio)]
+    if found.codec == "none":
+        # not so large inside gzip and the like; larger where bytes follow the last frame
+        wrapped = "" if found.file_bytes == found.plain_bytes else f", {_text.size(found.file_bytes)} here"
+        return [("size", _text.size(found.plain_bytes) + wrapped), ("codec", "none")]
+    codec = f"{found.codec}, {found.ratio:.2f}x smaller, {found.bits_per_pixel:.2f} bits a pixel"
+    return [("size", plain), ("codec", codec)]
 
 
 def _values(found: Any) -> list[tuple[str, str]]:

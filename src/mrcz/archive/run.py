@@ -107,7 +107,9 @@ def _done_already(job: Job) -> tuple[str, str, str] | None:
     """Status, error and reason where the destination, or what older versions called it, need not or must not be made;
     None where nothing stands there."""
     reading: dict[str, Any] = {
-        name: job.options[name] for name in ("permissive", "signed_bytes", "n_threads") if name in job.options
+        name: job.options[name]
+        for name in ("permissive", "signed_bytes", "n_threads", "dataset", "fraction", "upsampling")
+        if name in job.options
     }
     for place in (job.destination, *job.earlier):
         if not os.path.lexists(place):

@@ -6,7 +6,8 @@
   mrcz compress --recover-integers --gain-store gains/ *.mrc
                                                float movies as the counts they were made of, one gain a session
 
-Inputs may be inside gzip, bzip2, xz or zstd (movie.mrc.gz), or MRCZ files to compress anew.
+Inputs may be inside gzip, bzip2, xz or zstd (movie.mrc.gz), or MRCZ files to compress anew. Files of other formats
+(movie.tif, movie.eer) are always compared; they come back as MRC files, so that --remove takes only .npy of them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import argparse
 
 from mrcz.cli._plan import add_batch_arguments, check_output, run_plan
-from mrcz.cli._shared import UsageError, add_inputs, add_reading
+from mrcz.cli._shared import UsageError, add_foreign, add_inputs, add_reading, dtype_of, foreign_options
 
 HELP = "compress MRC files"
 
@@ -70,6 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep gain references in this folder, each once, named by checksum; without it each file has its own",
     )
     add_reading(parser)
+    add_foreign(parser)
+    parser.add_argument(
+        "--dtype",
+        metavar="TYPE",
+        help="what pixels of other formats become that MRC has no mode for (float64: --dtype float32)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -93,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
         "permissive": args.permissive,
         "signed_bytes": args.signed_bytes,
         "n_threads": args.threads,
+        **foreign_options(args),
+        "dtype": dtype_of(args),
     }
     if args.recover_integers:
         options |= {"recover_integers": True, "gain": args.gain, "gain_store": args.gain_store}

@@ -11,8 +11,9 @@ name, may the original go.
 from __future__ import annotations
 
 import os
+import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,19 +33,23 @@ from mrcz.check.origin import (
     opened,
     origin,
 )
-from mrcz.check.result import Result
 from mrcz.container.header.header import Header
 from mrcz.container.names import check_new_name
+from mrcz.convert.foreign import check_foreign, pixels_for, refuse_removal, write_foreign
 from mrcz.convert.integers import Counting, Wish, find_counts, kept_counts
 from mrcz.convert.judging import judge
 from mrcz.convert.proof import check_copy
+from mrcz.convert.result import Copy
 from mrcz.errors import FormatError, MrczError
+from mrcz.file.calls import open_reader
 from mrcz.file.codec import Codec
+from mrcz.file.foreign import ForeignReader
 from mrcz.file.options import ReadOptions
 from mrcz.file.original import Counter, Progress, blocks, original_header, restored, source_name
 from mrcz.file.reader import Reader
 from mrcz.file.writer import Writer
-from mrcz.storage.disk import copy_permissions, is_same_place
+from mrcz.formats.registry import by_name
+from mrcz.storage.disk import bytes_on_disk, copy_permissions, is_same_place
 from mrcz.storage.remote import is_url
 from mrcz.storage.whole import Judge, NewFile, remove_unchanged
 
@@ -55,6 +60,7 @@ __all__ = [
     "Origin",
     "OtherSourceError",
     "TrailingBytesError",
+    "as_plain",
     "compare",
     "compress",
     "decompress",
@@ -71,59 +77,6 @@ class DamagedSourceError(FormatError):
 
 class TrailingBytesError(FormatError):
     """Bytes after the last frame, which a compressed file has no place for; ``permissive=True`` drops them."""
-
-
-@dataclass(frozen=True)
-class Copy(Result):
-    """A file that was made from another.
-
-    Attributes
-    ----------
-    source, destination : str
-    n_frames : int
-        nz.
-    plain_bytes : int
-        Size as a plain MRC file: header, extended header, pixels.
-    stored_bytes : int
-        Size of the compressed one of the two, on disk.
-    source_bytes, destination_bytes : int
-        Sizes of both files on disk; where the source was inside gzip or the like, that of the gzip file.
-    seconds : float
-        Wall time, reading back included where that was asked for.
-    checked : bool
-        The new file was read back before it got its name, and holds the same header, extended header and pixels, bit
-        for bit.
-    removed : bool
-        The source was removed after that.
-    lost : tuple of str
-        Names of metadata that a plain MRC file has no place for.
-    notes : tuple of str
-        That in words, and how counts were found.
-    integers : mapping or None
-        Where the floats are stored as counts: the operation, the gain reference and how many exceptions there are.
-    integers_reason : str or None
-        Why they are not, where that was asked for.
-    """
-
-    source: str
-    destination: str
-    n_frames: int
-    plain_bytes: int
-    stored_bytes: int
-    source_bytes: int
-    destination_bytes: int
-    seconds: float
-    checked: bool
-    removed: bool = False
-    lost: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    integers: Mapping[str, Any] | None = None
-    integers_reason: str | None = None
-
-    @property
-    def ok(self) -> bool:
-        """True: a copy that fails is an exception, and leaves nothing."""
-        return True
 
 
 # Longer than 60 lines: its words are most of it.
@@ -148,13 +101,19 @@ def compress(
     gain_store: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     storage_options: dict[str, Any] | None = None,
+    dataset: str | None = None,
+    fraction: int | None = None,
+    upsampling: int = 1,
+    dtype: Any = None,
 ) -> Copy:
     """Write `source` as a compressed MRCZ file.
 
     Parameters
     ----------
     source : path or URL
-        MRC or MRCZ; a local one also inside gzip, bzip2, xz or zstd.
+        MRC or MRCZ; a local one also inside gzip, bzip2, xz or zstd. Or of another format that `mrcz.open` reads: what
+        it says of itself comes along, and pixels and metadata are read back and compared in any case, but
+        `decompress` makes an MRC file of it, not the very file.
     destination : path
         Appears once the new file is complete, and proven where that was asked for.
     overwrite : bool or "any"
@@ -168,10 +127,11 @@ def compress(
     check : bool
         Read the new file back and compare it with `source`, bit for bit, before it gets its name.
     remove : bool
-        Remove `source` after that check, unless it has changed since it was read, or is a symbolic link.
+        Remove `source` after that check, unless it has changed since it was read, or is a symbolic link. One of another
+        format only where pixels and metadata are all that its format knows (``.npy``).
     permissive : bool
         Take a file whose header and size disagree, keeping the whole frames that are there.
-    signed_bytes, n_threads, storage_options
+    signed_bytes, n_threads, storage_options, dataset, fraction, upsampling
         As `mrcz.open` takes them.
     recover_integers : bool
         Store a float movie that is counts × gain as these counts, several times smaller; `mrcz.read` and `decompress`
@@ -185,6 +145,9 @@ def compress(
         before a gain is found. Default: the gain lies in the new file.
     progress : callable, optional
         Called as ``progress(done, total)`` with bytes of pixels.
+    dtype : dtype, optional
+        Of a source of another format: what its pixels become, where MRC has no mode for them. Integers exactly or not
+        at all; reals are rounded.
 
     Returns
     -------
@@ -193,7 +156,7 @@ def compress(
     Raises
     ------
     FormatError
-        `source` is damaged, is no MRC file, or holds bytes after its last frame that would be lost.
+        `source` is damaged, is of no format that is known, or holds bytes after its last frame that would be lost.
     FileExistsError
         `destination` exists.
     OtherSourceError
@@ -211,9 +174,9 @@ def compress(
         codec = Codec(codec, level=level, profile=profile, filter=filter, blocksize=blocksize, pack=pack)
     if not recover_integers and (gain is not None or gain_store is not None):
         raise ValueError("gain and gain_store are for recover_integers=True")
-    reading = ReadOptions(permissive, signed_bytes, n_threads, storage_options=storage_options)
+    reading = ReadOptions(permissive, signed_bytes, n_threads, True, storage_options, dataset, fraction, upsampling)
     wish = Wish(gain, gain_store) if recover_integers else None
-    return _copy(_Task(source, destination, overwrite, codec, reading, check, remove, wish), progress)
+    return _copy(_Task(source, destination, overwrite, codec, reading, check, remove, wish, dtype), progress)
 
 
 def decompress(
@@ -239,6 +202,22 @@ def decompress(
     return _copy(_Task(source, destination, overwrite, Codec("none"), reading, check, remove), progress)
 
 
+def as_plain(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    overwrite: Overwrite = False,
+    reading: ReadOptions | None = None,
+    dtype: Any = None,
+    progress: Progress | None = None,
+) -> Copy:
+    """Write `source`, of any format, as a plain MRC file, which is always compared: `mrcz.convert.export` calls it."""
+    task = _Task(
+        source, destination, overwrite, Codec("none"), reading or ReadOptions(), check=True, remove=False, dtype=dtype
+    )
+    return _copy(replace(task, any_format=True), progress)
+
+
 # --- the copy ----------------------------------------------------------------------------------------------------
 
 
@@ -254,6 +233,8 @@ class _Task:
     check: bool
     remove: bool
     integers: Wish | None = None
+    dtype: Any = None
+    any_format: bool = False
 
     @property
     def permissive(self) -> bool:
@@ -271,9 +252,13 @@ def _copy(task: _Task, progress: Progress | None) -> Copy:
     started = time.perf_counter()
     before = _before(task)
     check = task.check or task.remove or before.recent
-    with Reader(task.source, options=task.reading) as reader:
+    with open_reader(task.source, options=task.reading) as reader:
         if is_url(task.source):
             task = replace(task, source=reader.path)  # which says no password
+        if isinstance(reader, ForeignReader):
+            return _copy_foreign(reader, task, before, started, progress)
+        if task.dtype is not None:
+            raise ValueError(f"{reader.path}: dtype is for files of other formats; this is an MRC file")
         header = reader.header
         pixel_bytes = header.frame_nbytes * header.nz
         original = _sound(reader, task)
@@ -334,6 +319,55 @@ def _counting(reader: Reader, task: _Task, tell: Callable[[int], None]) -> tuple
     return (None, found) if isinstance(found, str) else (found, None)
 
 
+def _copy_foreign(
+    reader: ForeignReader, task: _Task, before: _Before, started: float, progress: Progress | None
+) -> Copy:
+    """The copy of a file of another format, which is always compared."""
+    packed = task.codec.is_compressed
+    if not packed and not task.any_format:
+        raise FormatError(
+            f"is a {reader.format} file, no compressed MRC: mrcz convert makes an MRC file of it", path=task.source
+        )
+    if reader.damage and not task.permissive:
+        raise DamagedSourceError(reader.damage[0], path=task.source)
+    dtype = pixels_for(reader, task.dtype)
+    if task.remove:
+        refuse_removal(reader, task)
+    reason = None if task.integers is None else "counts are recovered from MRC files: compress one made by mrcz convert"
+    pixel_bytes = reader.size * dtype.itemsize
+    tell = Counter(progress, 2 * pixel_bytes)
+    new = write_foreign(reader, task.destination, task.codec, dtype, overwrite=task.replacing, tell=tell)
+    try:
+        lost = check_foreign(reader, new, dtype, keeps_all=packed, tell=tell)
+        if before.changed(reader):
+            raise MrczError("it changed while it was read, and nothing was written", path=task.source)
+        before.pass_on(new)
+        new.publish()
+        size = os.fstat(new.fd).st_size
+        removed = task.remove and _remove(reader, task, before, new, lost)
+    finally:
+        new.abort()
+    title = by_name(reader.format).title
+    notes = (f"of its metadata a plain file has no place for {', '.join(lost)}",) if lost else ()
+    if packed:
+        notes = (f"decompressing gives an MRC file, not the {title} file",)
+    return Copy(
+        os.fspath(task.source),
+        os.fspath(task.destination),
+        n_frames=len(reader),
+        plain_bytes=1024 + pixel_bytes,
+        stored_bytes=size if packed else before.size(reader),
+        source_bytes=before.size(reader),
+        destination_bytes=size,
+        seconds=time.perf_counter() - started,
+        checked=True,
+        removed=removed,
+        lost=lost,
+        notes=notes,
+        integers_reason=reason,
+    )
+
+
 @dataclass(frozen=True)
 class _Before:
     """The source as it was when the copy began. ``status`` is None for a URL, which `mrcz.storage.remote` watches.
@@ -357,11 +391,18 @@ class _Before:
             fd: int | None = reader.source.fd
             return fd is None or _identity(os.fstat(fd)) != _identity(self.status)
 
+    def size(self, reader: Reader) -> int:
+        """Bytes of the source on the disk; of a folder, of the files in it."""
+        if self.status is None:
+            return reader.file_nbytes
+        return bytes_on_disk(self.source) if stat.S_ISDIR(self.status.st_mode) else self.status.st_size
+
     def pass_on(self, new: NewFile) -> None:
         """The times and permissions of the source, before anybody can see the new file."""
         if self.status is None:
             return
-        new.mode = copy_permissions(self.status, new.fd)
+        if not stat.S_ISDIR(self.status.st_mode):  # a folder is entered, a file is not
+            new.mode = copy_permissions(self.status, new.fd)
         if os.utime in os.supports_fd:
             os.utime(new.fd, ns=(self.status.st_atime_ns, self.status.st_mtime_ns))
 

@@ -18,7 +18,7 @@ from mrcz.file.writer import Writer
 from mrcz.file.wrong_names import MODES, right_keywords
 from mrcz.storage.whole import Judge
 
-__all__ = ["open", "read", "write"]
+__all__ = ["open", "open_reader", "read", "write"]
 
 
 @overload
@@ -99,7 +99,7 @@ def open(path: Any, mode: str = "r", **keywords: Any) -> Reader | Writer:
         A keyword of another mode, or of none.
     """
     if mode == "r":
-        return _reader(path, **keywords)
+        return open_reader(path, **keywords)
     if mode == "w":
         return Writer(path, **keywords)
     if mode == "a":
@@ -109,8 +109,9 @@ def open(path: Any, mode: str = "r", **keywords: Any) -> Reader | Writer:
     raise ValueError(f"mode is {mode!r}, expected 'r', 'w' or 'a'{more}")
 
 
-def _reader(path: Any, **keywords: Any) -> Reader:
-    """A Reader of an MRC or MRCZ file, or of one of another format, by its first bytes."""
+def open_reader(path: Any, **keywords: Any) -> Reader:
+    """A Reader of an MRC or MRCZ file, or a ForeignReader of one of another format, by its first bytes: what `open`
+    gives, for modules that need no Writer's keywords."""
     try:
         return Reader(path, **keywords)
     except (ForeignFormatError, IsADirectoryError) as error:
@@ -170,7 +171,7 @@ def read(
     IndexError
         It has no such frames.
     """
-    with _reader(
+    with open_reader(
         path,
         permissive=permissive,
         signed_bytes=signed_bytes,

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["ORIGINAL", "TABLE", "Entry", "checked"]
+__all__ = ["ORIGINAL", "TABLE", "Entry", "checked", "documented"]
 
 #: Where a file's own words are: a map from the name of what said it (``"dm"``, ``"eer"``, ``"mdoc"``) to what it said.
 ORIGINAL = "original"
@@ -109,3 +109,11 @@ def checked(values: Mapping[str, Any], original: Mapping[str, Any] | None = None
     if original:
         found[ORIGINAL] = dict(original)
     return found
+
+
+def documented(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of documented names, in the order of the table; of metadata that a format's module made, or that
+    were kept with what such a file said. None of any others: a name that somebody chose may mean something else."""
+    if ORIGINAL not in metadata:
+        return {}
+    return {entry.name: metadata[entry.name] for entry in TABLE if entry.name in metadata}

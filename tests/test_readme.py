@@ -191,6 +191,7 @@ NOT_RUN = {
         "tests/clients/test_mount.py mounts, where it may, in a folder of its own",
     "mrcz mount archive/ /mnt/plain": "the same",
     "mrcz -i IN -o OUT [-c CODEC] [-B BYTES] [-l LEVEL] [-f FILTER] [-n THREADS]": "a form, not a command",
+    '[project.entry-points."mrcz.formats"]': "a part of another package's pyproject.toml",
     "frame  →  (events replaced)  →  (frame − dark) · gain^γ  →  outliers replaced  →  − KOMA pattern": "a formula",
 }  # fmt: skip
 

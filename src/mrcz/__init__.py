@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mrcz.check.verify import verify
     from mrcz.container.header.header import Header
     from mrcz.convert.copy import compress, decompress
+    from mrcz.convert.export import export
     from mrcz.errors import (
         ChunkError,
         FormatError,
@@ -92,6 +93,7 @@ __all__ = [
     "default_header",
     "describe",
     "edit_header",
+    "export",
     "formats",
     "open",
     "read",
@@ -130,6 +132,7 @@ _LAZY = {
     "write": "mrcz.file.calls",
     "compress": "mrcz.convert.copy",
     "decompress": "mrcz.convert.copy",
+    "export": "mrcz.convert.export",
     "edit_header": "mrcz.file.editing",
     "compare": "mrcz.check.compare",
     "describe": "mrcz.check.describe",

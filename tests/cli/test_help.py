@@ -91,7 +91,7 @@ def test_no_option_is_taken_for_another(capsys, tmp_path):
 
 QUESTIONS = {
     "mrcz comp": {"compress", "completion"},
-    "mrcz compress --re": {"--recursive", "--remove", "--replace-any"},
+    "mrcz compress --re": {"--recover-integers", "--recursive", "--remove", "--replace-any"},
     "mrcz compress --codec z": {"zstd", "zlib"},
     "mrcz compress -q --profile s": {"small"},
     "mrcz gain ": {"make", "orient", "gamma", "convert", "session"},

@@ -77,6 +77,8 @@ class Result(AnyResult):
         The copy was read back and is identical; the source was then removed.
     notes : tuple of str
         What else there is to say of a file that was made.
+    integers, integers_reason : mapping or None, str or None
+        Of `mrcz.convert.copy.Copy`: how floats are stored as counts, or why they are not where that was asked for.
     """
 
     action: str
@@ -95,6 +97,8 @@ class Result(AnyResult):
     checked: bool = False
     removed: bool = False
     notes: tuple[str, ...] = ()
+    integers: Mapping[str, Any] | None = None
+    integers_reason: str | None = None
 
     @property
     def ok(self) -> bool:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mrcz.archive.jobs import Job, Result
-from mrcz.archive.walk import DIRECTORY, LeftOut, expand
+from mrcz.archive.walk import DIRECTORY, LeftOut, expand, foreign_suffixes
 from mrcz.check.origin import Overwrite
 from mrcz.container.names import compressed_name, old_compressed_name, restored_name
+from mrcz.convert.foreign import SOURCE_FORMAT
 from mrcz.errors import FormatWarning, MrczError
 from mrcz.file.original import source_name
 from mrcz.file.reader import Reader
@@ -38,6 +39,7 @@ def plan(
     *,
     output: str | os.PathLike[str] | None = None,
     recursive: bool = False,
+    foreign: bool = False,
     overwrite: Overwrite = False,
     skip_existing: bool = False,
     remove: bool = False,
@@ -56,6 +58,8 @@ def plan(
         a file. By default each file is made beside its source.
     recursive : bool
         As `expand` takes it.
+    foreign : bool
+        Compress files of other formats in directories, too; those that are named are taken in any case.
     overwrite : bool or "any"
     skip_existing, remove : bool
         Of every `Job`.
@@ -80,7 +84,9 @@ def plan(
         raise ValueError(f"action is {action!r}, expected 'compress' or 'decompress'")
     inputs = [os.fspath(item) for item in inputs]
     left_out: list[LeftOut] = []
-    wanted = MRC_SUFFIXES if action == "compress" else (".mrcz",)
+    wanted: tuple[str, ...] = MRC_SUFFIXES if action == "compress" else (".mrcz",)
+    if foreign and action == "compress":
+        wanted += foreign_suffixes()
     found = list(expand(inputs, recursive=recursive, suffixes=wanted, left_out=left_out))
     folder = _output_folder(output, several=len(found) > 1 or (recursive and any(map(os.path.isdir, inputs))))
     places = _Places(action, found, may_exist=bool(overwrite or skip_existing))
@@ -206,5 +212,7 @@ def _source_name(path: str) -> str | None:
     with contextlib.suppress(OSError, MrczError, ValueError), warnings.catch_warnings():
         warnings.simplefilter("ignore", FormatWarning)
         with Reader(path) as reader:
-            return source_name(reader)
+            # An MRC file is made of it again, whatever it was: movie.tif.mrcz → movie.tif.mrc.
+            known = reader.footer is not None and SOURCE_FORMAT in reader.footer.extra
+            return None if known else source_name(reader)
     return None

@@ -80,6 +80,8 @@ def run_job(job: Job, progress: Callable[[int, int], None] | None = None) -> Res
         checked=made.checked,
         removed=made.removed,
         notes=_notes(job, made),
+        integers=made.integers,
+        integers_reason=made.integers_reason,
     )
 
 
@@ -105,7 +107,9 @@ def _done_already(job: Job) -> tuple[str, str, str] | None:
     """Status, error and reason where the destination, or what older versions called it, need not or must not be made;
     None where nothing stands there."""
     reading: dict[str, Any] = {
-        name: job.options[name] for name in ("permissive", "signed_bytes", "n_threads") if name in job.options
+        name: job.options[name]
+        for name in ("permissive", "signed_bytes", "n_threads", "dataset", "fraction", "upsampling")
+        if name in job.options
     }
     for place in (job.destination, *job.earlier):
         if not os.path.lexists(place):

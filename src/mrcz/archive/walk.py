@@ -11,10 +11,12 @@ from functools import partial
 
 from mrcz.container.names import original_name, unfinished_name
 from mrcz.errors import system_error
+from mrcz.file.foreign import is_folder_of_frames
 from mrcz.filetypes import MRC_SUFFIXES, plain_name
+from mrcz.formats.registry import formats
 from mrcz.storage.remote import is_url
 
-__all__ = ["DIRECTORY", "SET_ASIDE", "UNFINISHED", "LeftOut", "expand", "walk"]
+__all__ = ["DIRECTORY", "SET_ASIDE", "UNFINISHED", "LeftOut", "expand", "foreign_suffixes", "walk"]
 
 #: Why a temporary file of ours, or an original that was set aside, is left out of a walk (`LeftOut.reason`).
 UNFINISHED = "unfinished"
@@ -48,7 +50,8 @@ def expand(
     Parameters
     ----------
     inputs : iterable of path
-        Files, patterns (``*``, ``?``, ``[]``, ``**``; a file really called so comes first) and directories.
+        Files, patterns (``*``, ``?``, ``[]``, ``**``; a file really called so comes first) and directories. A folder
+        that is one file to a format (Zarr) is a file where it is named itself.
     recursive : bool
         Descend into directories, taking files with one of `suffixes` (also followed by ``.gz`` and the like). Links to
         files are taken, links to folders are not followed, and names that begin with a dot are left out.
@@ -78,6 +81,9 @@ def expand(
         else:
             if not stat.S_ISDIR(mode):
                 yield name, os.path.basename(name), _special(mode)
+            elif is_folder_of_frames(name):
+                name = name.rstrip("/" + os.sep)
+                yield name, os.path.basename(name), None
             elif not recursive:
                 yield name, os.path.basename(name), DIRECTORY
             else:
@@ -88,6 +94,12 @@ def expand(
                 if empty:
                     wanted = ", ".join("*" + suffix for suffix in suffixes)
                     yield name, os.path.basename(name), f"holds no file called {wanted}"
+
+
+def foreign_suffixes() -> tuple[str, ...]:
+    """Suffixes of the files of other formats that are read; not of folders, which have to be named."""
+    known = (each for each in formats() if each.reads and not each.directory)
+    return tuple(suffix for each in known for suffix in each.suffixes if suffix not in (*MRC_SUFFIXES, ".mrcz"))
 
 
 def _mode(path: str) -> int:

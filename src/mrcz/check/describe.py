@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,16 @@ from mrcz.check.entropy import sample_entropy
 from mrcz.check.result import Result
 from mrcz.container.header.header import Header
 from mrcz.errors import FormatError
-from mrcz.file.original import original_header, source_name
+from mrcz.file.calls import open_reader
+from mrcz.file.foreign import ForeignReader
+from mrcz.file.original import original_header, plain_header, source_name
 from mrcz.file.reader import Reader
+from mrcz.formats.metadata import documented
+from mrcz.formats.registry import by_name
+from mrcz.storage.disk import bytes_on_disk
 from mrcz.storage.remote import is_url
 
-__all__ = ["MODE_NAMES", "Description", "describe"]
+__all__ = ["MODE_NAMES", "Description", "describe", "title_of"]
 
 #: What each mode holds, in words.
 MODE_NAMES = {
@@ -34,6 +39,9 @@ MODE_NAMES = {
     101: "4-bit integer, two a byte",
 }
 
+# And pixels that MRC has no mode for.
+_OTHER_PIXELS = {"f8": "64-bit real", "c16": "complex 64-bit real", "i8": "signed 64-bit integer", "b1": "boolean"}
+
 
 @dataclass(frozen=True)
 class Description(Result):
@@ -41,12 +49,15 @@ class Description(Result):
 
     Attributes
     ----------
+    format : str
+        ``"mrc"`` or ``"mrcz"``, or as `mrcz.formats` calls another one.
     kind : str
         ``"image"``, ``"stack"``, ``"volume"`` or ``"volume stack"``.
     shape : tuple of int
         (nz, ny, nx).
     mode, mode_name, dtype, bytes_rule, byteorder
-        The pixels; `bytes_rule` says how signed and unsigned bytes were told apart (mode 0), else empty.
+        The pixels; `bytes_rule` says how signed and unsigned bytes were told apart (mode 0), else empty. `mode` is -1
+        where MRC has none.
     pixel_size : tuple of float
         (x, y, z) in Å; 0 where the header does not say.
     codec : str
@@ -66,6 +77,13 @@ class Description(Result):
         min, max, mean, rms of the header; None where it says they were not computed.
     extended_header : dict
         type, bytes and a summary of what is in it.
+    integers : str or None
+        Of a float movie that is stored as counts: what made floats of them.
+    metadata : tuple of str
+        Names of the metadata.
+    values : dict
+        Those of the names that `mrcz.formats.metadata` documents with units; of a file of another format, or made from
+        one.
     faults : tuple of str
         Damage that was met: what could not be read, and so is not told.
     notes : tuple of str
@@ -100,6 +118,9 @@ class Description(Result):
     c3: float | None = None
     gain: float | None = None
     wrapper: str | None = None
+    integers: str | None = None
+    format: str = "mrc"
+    values: Mapping[str, Any] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -146,6 +167,7 @@ class Description(Result):
         return {**super().asdict(), **{name: getattr(self, name) for name in derived}}
 
 
+# Longer than 60 lines: half of it are its words.
 def describe(
     path: str | os.PathLike[str],
     *,
@@ -154,8 +176,11 @@ def describe(
     signed_bytes: bool | None = None,
     n_threads: int | None = None,
     storage_options: dict[str, Any] | None = None,
+    dataset: str | None = None,
+    fraction: int | None = None,
+    upsampling: int = 1,
 ) -> Description:
-    """Describe an MRC or MRCZ file.
+    """Describe a file of any format that `mrcz.open` reads.
 
     Parameters
     ----------
@@ -164,7 +189,7 @@ def describe(
         Also sample the pixels for their entropy.
     strict : bool
         Refuse a file that contradicts itself. By default it is described as far as possible.
-    signed_bytes, n_threads, storage_options
+    signed_bytes, n_threads, storage_options, dataset, fraction, upsampling
         As `mrcz.open` takes them.
 
     Returns
@@ -174,18 +199,25 @@ def describe(
     Raises
     ------
     FormatError
-        It is no MRC file, or too damaged to say anything about.
+        It is of no format that is known, or too damaged to say anything about.
     """
     telling = _Telling(os.fspath(path), strict)
-    with Reader(
+    with open_reader(
         path,
         permissive=not strict,
         signed_bytes=signed_bytes,
         n_threads=n_threads,
         storage_options=storage_options,
+        dataset=dataset,
+        fraction=fraction,
+        upsampling=upsampling,
     ) as reader:
-        fields = {**_sizes(reader, telling), **_words(reader.header), **_from_header(reader)}
-        bits, sampled = telling.told(lambda: sample_entropy(reader), (None, 0)) if pixels else (None, 0)
+        if isinstance(reader, ForeignReader):
+            fields = _foreign(reader, telling)
+        else:
+            pixels_of = _pixels_of(reader, telling)
+            fields = {**_sizes(reader, telling), **_words(pixels_of), **_from_header(reader, pixels_of)}
+        bits, sampled = telling.told(lambda: _entropy(reader), (None, 0)) if pixels else (None, 0)
         metadata = telling.told(lambda: reader.metadata, {})
         nothing = {"type": reader.header.exttyp, "bytes": reader.header.nsymbt, "summary": "damaged"}
         return Description(
@@ -194,6 +226,7 @@ def describe(
             sampled_pixels=sampled,
             extended_header=telling.told(lambda: _extended(reader), nothing),
             metadata=tuple(map(_text, metadata)),
+            values=documented(metadata),
             faults=(*reader.damage, *telling.damage),
             notes=(*reader.oddities, *telling.damage),
             **fields,
@@ -238,7 +271,74 @@ def _sizes(reader: Reader, telling: _Telling) -> dict[str, Any]:
         "pixel_bytes": pixel_bytes,
         "stored_pixel_bytes": stored,
         "source_name": source_name(reader),
+        "integers": _integers(reader),
+        "format": "mrcz" if compressed else "mrc",
     }
+
+
+def _entropy(reader: Reader) -> tuple[float | None, int]:
+    """Of the pixels; of floats that are stored as counts that of the counts."""
+    if not reader.gives_floats_of_counts or is_url(reader.path):
+        return sample_entropy(reader)
+    with Reader(reader.path, options=replace(reader.options, raw=True)) as counts:
+        return sample_entropy(counts)
+
+
+def _integers(reader: Reader) -> str | None:
+    """How floats are made of the counts that are stored, in words."""
+    if reader.integers is None:
+        return None
+    record, place = reader.integers
+    gain = record.gain
+    sign, where = "÷" if record.divide else "×", ""
+    if gain is not None:
+        lies = "in the file" if gain.path is None else gain.path if place is not None else f"{gain.path}, not found"
+        where = f" {sign} gain {gain.checksum[:12]}… ({lies})"
+    scales = [f" × {scale:.9g}" for scale in (record.before, record.after) if scale != 1]
+    counts = f"floats, stored as counts{scales[0] if record.before != 1 else ''}{where}"
+    after = scales[-1] if record.after != 1 else ""
+    how = ", in float64" if record.wide else ""
+    return f"{counts}{after}{how}; {record.exceptions} pixels as they were"
+
+
+def _foreign(reader: ForeignReader, telling: _Telling) -> dict[str, Any]:
+    """The same of a file of another format; what only the header of an MRC file says is left out."""
+    frame, dtype = int(np.prod(reader.shape[1:], dtype=object)) * reader.dtype.itemsize, reader.dtype
+    on_disk = reader.file_nbytes if is_url(reader.path) else bytes_on_disk(reader.path)
+    mode = reader.pixel_format.mode
+    if mode == 6 and dtype.itemsize == 1:
+        mode = 0  # MRC files have bytes above 127 as 16-bit integers; here they are bytes
+    name = MODE_NAMES[mode] if mode >= 0 else _OTHER_PIXELS.get(dtype.str[1:], dtype.name)
+    if mode == 0:
+        name = "boolean" if dtype.kind == "b" else f"{'un' if dtype.kind == 'u' else ''}signed 8-bit integer"
+    values = telling.told(lambda: documented(reader.metadata), {})
+    order = {">": "big-endian", "|": ""}.get(dtype.str[0], "little-endian")
+    pixel_bytes = frame * len(reader)
+    return {
+        "format": reader.format,
+        "kind": reader.kind,
+        "shape": tuple(reader.shape[:3]),
+        "mode": mode if mode != 0 or dtype.kind != "b" else -1,
+        "mode_name": name,
+        "dtype": dtype.str,
+        "bytes_rule": "",
+        "byteorder": order,
+        "pixel_size": tuple(float(size) for size in reader.pixel_size),
+        "codec": reader.codec,
+        "wrapper": reader.wrapper,
+        "file_bytes": on_disk,
+        "plain_bytes": 1024 + pixel_bytes,
+        "pixel_bytes": pixel_bytes,
+        "stored_pixel_bytes": on_disk if reader.codec != "none" else pixel_bytes,
+        "voltage": values.get("voltage"),
+        "c3": values.get("cs"),
+        "gain": values.get("counts_per_electron"),
+    }
+
+
+def title_of(format: str) -> str:
+    """A format as a person writes it: ``'mrcz'`` → ``'MRCZ'``, ``'tiff'`` → ``'TIFF'``."""
+    return format.upper() if format in ("mrc", "mrcz") else by_name(format).title
 
 
 def _words(header: Header) -> dict[str, Any]:
@@ -251,10 +351,18 @@ def _words(header: Header) -> dict[str, Any]:
     }
 
 
-def _from_header(reader: Reader) -> dict[str, Any]:
+def _pixels_of(reader: Reader, telling: _Telling) -> Header:
+    """The header that describes the pixels: of floats that are stored as counts that of the file they came from."""
+    if not reader.gives_floats_of_counts:
+        return reader.header
+    found: Header = telling.told(lambda: plain_header(reader), reader.header)
+    return found
+
+
+def _from_header(reader: Reader, pixels_of: Header) -> dict[str, Any]:
     """What the header says about the image and the microscope."""
     header = reader.header
-    low, high, mean, rms = header.stats
+    low, high, mean, rms = pixels_of.stats
     computed = high >= low
     return {
         "statistics": {

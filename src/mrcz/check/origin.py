@@ -17,6 +17,7 @@ import numpy as np
 from mrcz.check.compare import compare_readers
 from mrcz.container.header.header import Header
 from mrcz.errors import FormatError, FormatWarning, OtherSourceError
+from mrcz.file.calls import open_reader
 from mrcz.file.original import blocks, original_header, readable, source_name
 from mrcz.file.reader import Reader
 from mrcz.filetypes import plain_name
@@ -89,6 +90,7 @@ def origin(reader: Reader) -> Origin | None:
     return Origin(name, size, digest) if known else Origin(name)
 
 
+# Longer than 60 lines: half of it are its words.
 def is_archive_of(
     archive: str | os.PathLike[str],
     source: str | os.PathLike[str],
@@ -97,6 +99,9 @@ def is_archive_of(
     permissive: bool = False,
     signed_bytes: bool | None = None,
     n_threads: int | None = None,
+    dataset: str | None = None,
+    fraction: int | None = None,
+    upsampling: int = 1,
 ) -> str | None:
     """Whether a compressed file holds `source`: None if it does, else why not.
 
@@ -108,8 +113,8 @@ def is_archive_of(
     archive, source : path
     check : bool
         Compare pixels and headers in any case.
-    permissive, signed_bytes, n_threads
-        How the source is read, as `mrcz.open` takes them.
+    permissive, signed_bytes, n_threads, dataset, fraction, upsampling
+        How the source, of whatever format, is read, as `mrcz.open` takes them.
 
     Raises
     ------
@@ -118,7 +123,15 @@ def is_archive_of(
     """
     with (
         Reader(archive, n_threads=n_threads) as old,
-        Reader(source, permissive=permissive, signed_bytes=signed_bytes, n_threads=n_threads) as mine,
+        open_reader(
+            source,
+            permissive=permissive,
+            signed_bytes=signed_bytes,
+            n_threads=n_threads,
+            dataset=dataset,
+            fraction=fraction,
+            upsampling=upsampling,
+        ) as mine,
     ):
         if not old.is_compressed:
             return "is no compressed file"

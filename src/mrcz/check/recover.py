@@ -6,7 +6,7 @@ import contextlib
 import os
 import struct
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +16,11 @@ from mrcz.check.result import Result
 from mrcz.container.chunks import CHUNK_HEADER_SIZE, parse_chunk_header, xxh64
 from mrcz.container.footer import Footer, UnknownFooter, find_footer, load_footer
 from mrcz.container.header.header import Header, claimed_nbytes
+from mrcz.container.integers import COLUMNS, ENTRY, UnknownRecord, choose_columns, decode_record
+from mrcz.container.metadata import pack, unpack
 from mrcz.errors import FormatError, FormatWarning
 from mrcz.file.changing import changed_header
+from mrcz.file.gains import moved
 from mrcz.file.growing import GrowingFile
 from mrcz.file.original import Progress
 from mrcz.file.salvage import decoded, measured
@@ -440,6 +443,8 @@ class _Recovering:
                     metadata = choose_frames(metadata, [frame.number for frame in found])
             except FormatError as error:
                 self.notes.append(f"{error.message}; they are left out")
+            if ENTRY in extra:
+                metadata = self._carry_integers(extra, metadata, [frame.number for frame in found], target)
         fields = {
             "metadata": metadata,
             "extra": extra,
@@ -459,6 +464,32 @@ class _Recovering:
             new.abort()
             raise
         new.release()
+
+    def _carry_integers(
+        self, extra: dict[str, Any], metadata: bytes | None, numbers: list[int | None], target: str
+    ) -> bytes | None:
+        """Keep what makes floats of counts, for the frames that are left; the metadata with it. Where it cannot be
+        kept the new file is one of counts."""
+        assert self.footer is not None
+        pixels, n = self.header.ny * self.header.nx, len(self.footer.index)
+        try:
+            record = decode_record(extra[ENTRY])
+            values = None if metadata is None else unpack(metadata)
+            if not isinstance(values, dict):
+                raise FormatError("integers: the exceptions are missing from the metadata")
+            known = [k for k in numbers if k is not None and k < n]
+            if len(known) < len(numbers):
+                raise FormatError("integers: nobody knows the exceptions of frames whose number is not known")
+            columns, chosen = choose_columns(values.get(COLUMNS), record, n, pixels, known)
+            if self.lost:
+                values[COLUMNS], record = chosen, replace(record, exceptions=columns)
+                metadata = pack(values)
+            extra[ENTRY] = moved(record, self.path, target).entry()
+        except FormatError as error:
+            if not (isinstance(error, UnknownRecord) and not self.lost):
+                del extra[ENTRY]
+                self.notes.append(f"{error.message}: the counts are kept, what made floats of them is not")
+        return metadata
 
 
 def _with_sections(header: Header, fields: dict[str, Any], n: int) -> Header:

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrcz.check.compare import open_either
 from mrcz.check.result import Result
 from mrcz.errors import ChunkError, FormatError, FormatWarning
 from mrcz.file.original import Progress
 from mrcz.file.reader import Reader
+from mrcz.file.restoring import RestoringDecoder
+from mrcz.storage.disk import bytes_on_disk
 from mrcz.storage.remote import is_url
 from mrcz.threads import default_threads
 
@@ -100,21 +103,25 @@ def verify(
     n_threads: int | None = None,
     progress: Progress | None = None,
     storage_options: dict[str, Any] | None = None,
+    dataset: str | None = None,
+    fraction: int | None = None,
+    upsampling: int = 1,
 ) -> Verification:
     """Check a file for damage.
 
     Header against file size, extended header, footer and metadata against their checksums, the chain of chunks, and
     every frame: its checksum, then decoded, then minimum, maximum, mean and standard deviation of its pixels against
     those in the footer. A plain MRC file has no checksums: its headers and its size are checked,
-    and that its bytes can be read.
+    and that its bytes can be read. Of a file of another format every frame is decoded; it has no checksums, other than
+    its codecs may have, and `Verification.checksums` is False.
 
     Parameters
     ----------
     path : path or URL
-        MRC or MRCZ, also inside gzip, bzip2, xz or zstd (whose own checksums are compared as well).
+        MRC or MRCZ, or of another format; also inside gzip, bzip2, xz or zstd (whose own checksums are compared, too).
     fast : bool
         Decode nothing: structure and checksums only, at the speed of the disk.
-    n_threads, storage_options
+    n_threads, storage_options, dataset, fraction, upsampling
         As `mrcz.open` takes them.
     progress : callable, optional
         Called as ``progress(done, total)`` in frames.
@@ -129,7 +136,7 @@ def verify(
     OSError
         The file cannot be read at all.
     """
-    size = 0 if is_url(path) else os.stat(path).st_size
+    size = 0 if is_url(path) else bytes_on_disk(path)
     started = time.perf_counter()
     faults: list[Fault] = []
     frames, checksums = 0, False
@@ -137,7 +144,8 @@ def verify(
     name = os.fspath(path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FormatWarning)
-        reader = _opened(path, faults, n_threads, storage_options)
+        how: dict[str, Any] = {"n_threads": n_threads, "storage_options": storage_options}
+        reader = _opened(path, faults, how, {"dataset": dataset, "fraction": fraction, "upsampling": upsampling})
     if reader is not None:
         with reader:
             warned = [_own(str(w.message), reader.path) for w in caught if issubclass(w.category, FormatWarning)]
@@ -151,6 +159,7 @@ def verify(
             if _UNFINISHED.fullmatch(os.path.basename(os.fspath(path))):
                 notes = (_UNFINISHED_NOTE, *notes)
             faults += _metadata_faults(reader)
+            faults += _integers_faults(reader)
             faults += _stored_faults(reader, progress) if fast else _decoded_faults(reader, progress)
     return Verification(
         name,
@@ -165,14 +174,11 @@ def verify(
 
 
 def _opened(
-    path: str | os.PathLike[str],
-    faults: list[Fault],
-    n_threads: int | None,
-    storage_options: dict[str, Any] | None,
+    path: str | os.PathLike[str], faults: list[Fault], how: dict[str, Any], foreign: dict[str, Any]
 ) -> Reader | None:
     """The file, opened all the same if it is damaged, which is noted; None if it cannot be."""
     try:
-        reader = Reader(path, n_threads=n_threads, storage_options=storage_options)
+        reader = open_either(path, how, foreign)
         _ = reader.extended_bytes  # of a URL it comes, and is judged, only now
         return reader
     except FormatError as error:
@@ -181,7 +187,7 @@ def _opened(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FormatWarning)
         try:
-            return Reader(path, permissive=True, n_threads=n_threads, storage_options=storage_options)
+            return open_either(path, {**how, "permissive": True}, foreign)
         except FormatError:
             return None
 
@@ -201,6 +207,15 @@ def _metadata_faults(reader: Reader) -> Iterator[Fault]:
         _ = reader.metadata
     except FormatError as error:
         yield _fault(error)
+
+
+def _integers_faults(reader: Reader) -> Iterator[Fault]:
+    """What makes floats of counts: the exceptions and the gain reference, wherever it lies."""
+    if isinstance(decoder := reader.decoder, RestoringDecoder):
+        try:
+            _ = decoder.parts
+        except FormatError as error:
+            yield _fault(error)
 
 
 def _stored_faults(reader: Reader, progress: Progress | None) -> Iterator[Fault]:
@@ -266,9 +281,10 @@ def _other_stats(reader: Reader, frame: int, pixels: np.ndarray) -> str | None:
     from _cmrcz.pixels import stats
     from mrcz.container.statistics import frame_stats
 
-    if reader.index.stats is None or pixels.dtype.kind not in "iuf":
+    stats_of = reader.frame_stats
+    if stats_of is None or pixels.dtype.kind not in "iuf":
         return None
-    expected = reader.index.stats[frame]
+    expected = stats_of[frame]
     count, *moments = stats(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
     row = frame_stats(np.array([[*moments, count]]))
     if np.isnan(expected).all() or row is None:

@@ -46,6 +46,7 @@ COMMANDS = (
     "decompress",
     "info",
     "verify",
+    "convert",
     "header",
     "validate",
     "recover",

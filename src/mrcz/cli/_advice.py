@@ -35,6 +35,8 @@ _ADVICE = {
 def advised(result: Result) -> Result:
     """The same result, its error followed by the options that help."""
     advice = _ADVICE.get(result.reason)
+    if result.error and "dtype='" in result.error:
+        result = replace(result, error=re.sub(r"dtype='(\w+)'", r"--dtype \1", result.error))
     return replace(result, error=f"{result.error}; {advice}") if advice else result
 
 

@@ -82,6 +82,7 @@ def run_plan(action: str, args: argparse.Namespace, options: dict[str, Any]) -> 
             args.inputs,
             output=args.output,
             recursive=args.recursive,
+            foreign=getattr(args, "foreign", False),
             overwrite=overwriting(args),
             skip_existing=args.skip_existing,
             remove=args.remove,

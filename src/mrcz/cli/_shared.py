@@ -23,14 +23,17 @@ __all__ = [
     "EXIT_USAGE",
     "Interrupted",
     "UsageError",
+    "add_foreign",
     "add_inputs",
     "add_reading",
     "check_interrupted",
+    "dtype_of",
     "emit",
     "error_code",
     "error_line",
     "exit_code",
     "failed",
+    "foreign_options",
     "forget_interrupts",
     "interrupt",
     "left_out",
@@ -87,9 +90,9 @@ def threads(text: str) -> int:
     return number
 
 
-def add_inputs(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add the list of inputs, ``-r`` and ``--json``."""
-    parser.add_argument("inputs", nargs="+", metavar="FILE", help=what)
+def add_inputs(parser: argparse.ArgumentParser, what: str, *, least: int = 1) -> None:
+    """Add the list of inputs, of which there are at `least` so many, ``-r`` and ``--json``."""
+    parser.add_argument("inputs", nargs="+" if least else "*", metavar="FILE", help=what)
     parser.add_argument("-r", "--recursive", action="store_true", help="take the files in directories, at any depth")
     parser.add_argument("-v", "--verbose", action="store_true", help="list what is left out of directories, and why")
     parser.add_argument(
@@ -100,12 +103,12 @@ def add_inputs(parser: argparse.ArgumentParser, what: str) -> None:
 def mrc_files(args: argparse.Namespace) -> tuple[Iterator[tuple[str, str, str | None]], list[LeftOut]]:
     """What the inputs of a command mean, as `archive.walk.expand` gives it, MRC and MRCZ files in directories; and
     the list of what is left out, which fills as one goes through them."""
-    from mrcz.archive.walk import DIRECTORY, expand
+    from mrcz.archive.walk import DIRECTORY, expand, foreign_suffixes
     from mrcz.cli._advice import RECURSIVE
     from mrcz.filetypes import MRC_SUFFIXES
 
     others: list[LeftOut] = []
-    suffixes = (*MRC_SUFFIXES, ".mrcz")
+    suffixes = (*MRC_SUFFIXES, ".mrcz", *(foreign_suffixes() if getattr(args, "foreign", False) else ()))
     found = expand(args.inputs, recursive=args.recursive, suffixes=suffixes, left_out=others)
     helped = {DIRECTORY: f"{DIRECTORY}; {RECURSIVE}"}
     return ((path, below, problem and helped.get(problem, problem)) for path, below, problem in found), others
@@ -126,6 +129,49 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--threads", type=threads, metavar="N", help="threads (default: the cores this process may use)"
     )
+
+
+def add_foreign(parser: argparse.ArgumentParser, *, walks: bool = True) -> None:
+    """Add how files of other formats are read, and whether they are taken from directories."""
+    group = parser.add_argument_group("files of other formats")
+    if walks:
+        group.add_argument(
+            "--foreign", action="store_true", help="with -r: take TIFF, EER and the like from directories, too"
+        )
+    group.add_argument("--dataset", metavar="NAME", help="which of several: the path of a data set, or its number")
+    group.add_argument(
+        "--fraction", type=frames, metavar="N", help="EER: add up N frames to one (default: each by itself)"
+    )
+    group.add_argument(
+        "--upsampling", type=int, choices=(1, 2, 4), default=1, help="EER: pixels for each of the detector's, a side"
+    )
+
+
+def frames(text: str) -> int:
+    """A number of frames: 1 or more."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1 frame is needed")
+    return number
+
+
+def foreign_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `add_foreign` was told, as `mrcz.open` takes it."""
+    return {name: getattr(args, name) for name in ("dataset", "fraction", "upsampling")}
+
+
+def dtype_of(args: argparse.Namespace) -> str | None:
+    """``--dtype``; UsageError where there is none of that name."""
+    if args.dtype is None:
+        return None
+    import numpy as np
+
+    try:
+        if np.dtype(args.dtype).kind in "iufc":
+            return str(args.dtype)
+    except TypeError:
+        pass
+    raise UsageError(f"--dtype {args.dtype}: there is no such type of pixels; uint8, int16, float32, …")
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:

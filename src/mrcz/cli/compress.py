@@ -3,8 +3,11 @@
   mrcz compress movie.mrc                      movie.mrcz beside it
   mrcz compress -r session/ -o archive/        every MRC file below session/, same tree below archive/
   mrcz compress --remove *.mrc                 each original goes once its copy was read back and is identical
+  mrcz compress --recover-integers --gain-store gains/ *.mrc
+                                               float movies as the counts they were made of, one gain a session
 
-Inputs may be inside gzip, bzip2, xz or zstd (movie.mrc.gz), or MRCZ files to compress anew.
+Inputs may be inside gzip, bzip2, xz or zstd (movie.mrc.gz), or MRCZ files to compress anew. Files of other formats
+(movie.tif, movie.eer) are always compared; they come back as MRC files, so that --remove takes only .npy of them.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import argparse
 
 from mrcz.cli._plan import add_batch_arguments, check_output, run_plan
-from mrcz.cli._shared import UsageError, add_inputs, add_reading
+from mrcz.cli._shared import UsageError, add_foreign, add_inputs, add_reading, dtype_of, foreign_options
 
 HELP = "compress MRC files"
 
@@ -52,7 +55,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="two pixels a byte: smaller, but only this program reads it. Pixels above 15 are an error; with "
         "--pack=auto that file is stored with 8 bits",
     )
+    counts = parser.add_argument_group("float movies of counts times gain")
+    counts.add_argument(
+        "--recover-integers",
+        action="store_true",
+        help="store the counts, several times smaller; reading and mrcz decompress give every bit of the floats back, "
+        "which is always checked. What is no such movie is stored as it is, and the reason said",
+    )
+    counts.add_argument(
+        "--gain", metavar="FILE", help="the gain reference (default: found from the movie), in any orientation"
+    )
+    counts.add_argument(
+        "--gain-store",
+        metavar="DIR",
+        help="keep gain references in this folder, each once, named by checksum; without it each file has its own",
+    )
     add_reading(parser)
+    add_foreign(parser)
+    parser.add_argument(
+        "--dtype",
+        metavar="TYPE",
+        help="what pixels of other formats become that MRC has no mode for (float64: --dtype float32)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
         Codec(args.codec, level=args.level, filter=args.filter, blocksize=args.blocksize, pack=args.pack)
     except ValueError as error:  # the same for every file: say it once, before any is opened
         raise UsageError(str(error)) from None
+    if not args.recover_integers and (args.gain or args.gain_store):
+        raise UsageError("--gain and --gain-store say how, --recover-integers that it be done")
     options = {
         "codec": args.codec,
         "level": args.level,
@@ -74,5 +100,9 @@ def run(args: argparse.Namespace) -> int:
         "permissive": args.permissive,
         "signed_bytes": args.signed_bytes,
         "n_threads": args.threads,
+        **foreign_options(args),
+        "dtype": dtype_of(args),
     }
+    if args.recover_integers:
+        options |= {"recover_integers": True, "gain": args.gain, "gain_store": args.gain_store}
     return run_plan("compress", args, options)

@@ -28,7 +28,17 @@ from mrcz.cli._correcting import (
     show,
 )
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import UsageError, add_force, add_inputs, add_reading, exit_code, overwriting, tell_left_out
+from mrcz.cli._shared import (
+    UsageError,
+    add_force,
+    add_foreign,
+    add_inputs,
+    add_reading,
+    exit_code,
+    foreign_options,
+    overwriting,
+    tell_left_out,
+)
 
 if TYPE_CHECKING:
     from mrcz.correct import Correction, OutlierModel
@@ -54,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
     add_fitting(parser)
     add_reading(parser)
+    add_foreign(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -120,12 +131,12 @@ def run(args: argparse.Namespace) -> int:
 def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Progress) -> Corrected:
     from mrcz.archive.jobs import error_text
     from mrcz.errors import FormatError, MrczError, StructureWarning
-    from mrcz.file.reader import Reader
+    from mrcz.file.calls import open_reader
     from mrcz.session.correct import Corrected, clear_to_write, correct_opened
 
     overwrite = overwriting(args)
     try:
-        with Reader(path, permissive=args.permissive, signed_bytes=args.signed_bytes, n_threads=args.threads) as reader:
+        with open_reader(path, **_reading(args)) as reader:
             options = fitting(args, (int(reader.shape[1]), int(reader.shape[2])))
             for name in outputs.values():
                 os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
@@ -147,6 +158,12 @@ def _one(path: str, outputs: dict[str, str], args: argparse.Namespace, bar: Prog
         return Corrected(path, error=text, damaged=isinstance(error, FormatError))
 
 
+def _reading(args: argparse.Namespace) -> dict[str, Any]:
+    """How the stacks are read, as `mrcz.open` takes it."""
+    how = {"permissive": args.permissive, "signed_bytes": args.signed_bytes, "n_threads": args.threads}
+    return how | foreign_options(args)
+
+
 def _plot(path: str, correction: Correction, outliers: OutlierModel, args: argparse.Namespace) -> None:
     import mrcz
     from mrcz.correct import Correction
@@ -154,7 +171,7 @@ def _plot(path: str, correction: Correction, outliers: OutlierModel, args: argpa
 
     stem = os.path.splitext(os.path.basename(path))[0]
     save_figure(plot_outliers(outliers), args.plot, stem + "_outliers")
-    with mrcz.open(path, n_threads=args.threads, permissive=args.permissive, signed_bytes=args.signed_bytes) as reader:
+    with mrcz.open(path, **_reading(args)) as reader:
         total, frames = reader.sum(), len(reader)
     before = Correction(dark=correction.dark, gain=correction.gain, gamma=correction.gamma).correct_sum(total, frames)
     after = correction.correct_sum(total, frames)

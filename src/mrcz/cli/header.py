@@ -94,6 +94,10 @@ def _show(path: str, args: argparse.Namespace, *, first: bool) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FormatWarning)  # a header is most wanted where something is wrong with it
         with mrcz.open(path, permissive=True) as reader:
+            if reader.format not in ("mrc", "mrcz"):
+                raise ValueError(
+                    f"{path}: is a {reader.format} file and has no MRC header; mrcz info says what it holds"
+                )
             header = reader.header
     if args.json:
         values = {name: plain_value(header[name]) for name in header.keys()}

@@ -31,10 +31,12 @@ from mrcz.cli._progress import Progress
 from mrcz.cli._shared import (
     UsageError,
     add_force,
+    add_foreign,
     add_inputs,
     add_reading,
     error_line,
     exit_code,
+    foreign_options,
     overwriting,
     tell_left_out,
 )
@@ -67,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
     add_fitting(parser)
     add_reading(parser)
+    add_foreign(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -114,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
             signed_bytes=args.signed_bytes,
             n_threads=args.threads,
             progress=bar.update,
+            **foreign_options(args),
             **options,
         ):
             bar.clear()
@@ -179,7 +183,7 @@ def _references(args: argparse.Namespace, paths: list[str], results: list[Correc
     from mrcz.errors import FormatError, MrczError
     from mrcz.session.correct import Corrected, frame_shape
 
-    found = frame_shape(paths, permissive=args.permissive, signed_bytes=args.signed_bytes)
+    found = frame_shape(paths, permissive=args.permissive, signed_bytes=args.signed_bytes, **foreign_options(args))
     if found is None:
         return {}
     path, shape = found

@@ -4,7 +4,8 @@
   mrcz verify --fast -r archive/               structure and checksums only, at the speed of the disk
   mrcz verify movie.mrc movie.mrcz             two files: are pixels and headers the same?
 
-Two files are checked and compared; --each only checks them, as it does any other number of files.
+Two files are checked and compared; --each only checks them, as it does any other number of files. Of other formats
+(TIFF, EER) every frame is decoded; they have no checksums.
 """
 
 from __future__ import annotations
@@ -17,7 +18,19 @@ from typing import Any
 from mrcz.cli import _text
 from mrcz.cli._output import say, talk
 from mrcz.cli._progress import Progress
-from mrcz.cli._shared import EXIT_DAMAGED, EXIT_FAILED, EXIT_OK, add_inputs, emit, failed, left_out, mrc_files, threads
+from mrcz.cli._shared import (
+    EXIT_DAMAGED,
+    EXIT_FAILED,
+    EXIT_OK,
+    add_foreign,
+    add_inputs,
+    emit,
+    failed,
+    foreign_options,
+    left_out,
+    mrc_files,
+    threads,
+)
 
 HELP = "check files for damage, or compare two"
 
@@ -29,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--each", action="store_true", help="never compare, even if there are two files")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar, no summary")
     parser.add_argument("-n", "--threads", type=threads, metavar="N", help="threads (default: the cores there are)")
+    add_foreign(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,9 +76,13 @@ def _verify(path: str, args: argparse.Namespace, bar: Progress) -> int:
 
     try:
         found = verify(
-            path, fast=args.fast, n_threads=args.threads, progress=lambda done, total: bar.update(path, done, total)
+            path,
+            fast=args.fast,
+            n_threads=args.threads,
+            progress=lambda done, total: bar.update(path, done, total),
+            **foreign_options(args),
         )
-    except (OSError, MrczError, MemoryError) as error:
+    except (OSError, MrczError, ValueError, MemoryError) as error:
         bar.clear()
         return failed(path, error_text(error, path), args, faults=[])
     bar.clear()
@@ -97,9 +115,13 @@ def _compare(first: str, second: str, args: argparse.Namespace, bar: Progress) -
 
     try:
         found = compare(
-            first, second, n_threads=args.threads, progress=lambda done, total: bar.update("comparing", done, total)
+            first,
+            second,
+            n_threads=args.threads,
+            progress=lambda done, total: bar.update("comparing", done, total),
+            **foreign_options(args),
         )
-    except (OSError, MrczError, MemoryError) as error:
+    except (OSError, MrczError, ValueError, MemoryError) as error:
         bar.clear()
         return failed(first, str(error), args, faults=[])
     bar.clear()
@@ -108,7 +130,8 @@ def _compare(first: str, second: str, args: argparse.Namespace, bar: Progress) -
         fields |= {"status": "done" if found.ok else "failed", "same": found.ok, "pixels": fields.pop("n_pixels")}
         emit(fields)
     elif found.ok:
-        say(f"{first} and {second}: the same pixels, header and extended header")
+        what = f"the same; {found.notes[0]}" if found.notes else "the same pixels, header and extended header"
+        say(f"{first} and {second}: {what}")
     else:
         say(f"{first} and {second} differ", *(f"  {difference}" for difference in found.differences))
     return EXIT_OK if found.ok else EXIT_DAMAGED

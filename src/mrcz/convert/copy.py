@@ -11,8 +11,8 @@ name, may the original go.
 from __future__ import annotations
 
 import os
+import stat
 import time
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -32,20 +32,24 @@ from mrcz.check.origin import (
     is_archive_of,
     opened,
     origin,
-    other_source,
-    was_compressed,
 )
-from mrcz.check.result import Result
 from mrcz.container.header.header import Header
 from mrcz.container.names import check_new_name
+from mrcz.convert.foreign import check_foreign, pixels_for, refuse_removal, write_foreign
+from mrcz.convert.integers import Counting, Wish, find_counts, kept_counts
+from mrcz.convert.judging import judge
 from mrcz.convert.proof import check_copy
-from mrcz.errors import FormatError, FormatWarning, MrczError
+from mrcz.convert.result import Copy
+from mrcz.errors import FormatError, MrczError
+from mrcz.file.calls import open_reader
 from mrcz.file.codec import Codec
+from mrcz.file.foreign import ForeignReader
 from mrcz.file.options import ReadOptions
 from mrcz.file.original import Counter, Progress, blocks, original_header, restored, source_name
 from mrcz.file.reader import Reader
 from mrcz.file.writer import Writer
-from mrcz.storage.disk import copy_permissions, is_same_place
+from mrcz.formats.registry import by_name
+from mrcz.storage.disk import bytes_on_disk, copy_permissions, is_same_place
 from mrcz.storage.remote import is_url
 from mrcz.storage.whole import Judge, NewFile, remove_unchanged
 
@@ -56,6 +60,7 @@ __all__ = [
     "Origin",
     "OtherSourceError",
     "TrailingBytesError",
+    "as_plain",
     "compare",
     "compress",
     "decompress",
@@ -72,53 +77,6 @@ class DamagedSourceError(FormatError):
 
 class TrailingBytesError(FormatError):
     """Bytes after the last frame, which a compressed file has no place for; ``permissive=True`` drops them."""
-
-
-@dataclass(frozen=True)
-class Copy(Result):
-    """A file that was made from another.
-
-    Attributes
-    ----------
-    source, destination : str
-    n_frames : int
-        nz.
-    plain_bytes : int
-        Size as a plain MRC file: header, extended header, pixels.
-    stored_bytes : int
-        Size of the compressed one of the two, on disk.
-    source_bytes, destination_bytes : int
-        Sizes of both files on disk; where the source was inside gzip or the like, that of the gzip file.
-    seconds : float
-        Wall time, reading back included where that was asked for.
-    checked : bool
-        The new file was read back before it got its name, and holds the same header, extended header and pixels, bit
-        for bit.
-    removed : bool
-        The source was removed after that.
-    lost : tuple of str
-        Names of metadata that a plain MRC file has no place for.
-    notes : tuple of str
-        That in words.
-    """
-
-    source: str
-    destination: str
-    n_frames: int
-    plain_bytes: int
-    stored_bytes: int
-    source_bytes: int
-    destination_bytes: int
-    seconds: float
-    checked: bool
-    removed: bool = False
-    lost: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """True: a copy that fails is an exception, and leaves nothing."""
-        return True
 
 
 # Longer than 60 lines: its words are most of it.
@@ -138,15 +96,24 @@ def compress(
     permissive: bool = False,
     signed_bytes: bool | None = None,
     n_threads: int | None = None,
+    recover_integers: bool = False,
+    gain: Any = None,
+    gain_store: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     storage_options: dict[str, Any] | None = None,
+    dataset: str | None = None,
+    fraction: int | None = None,
+    upsampling: int = 1,
+    dtype: Any = None,
 ) -> Copy:
     """Write `source` as a compressed MRCZ file.
 
     Parameters
     ----------
     source : path or URL
-        MRC or MRCZ; a local one also inside gzip, bzip2, xz or zstd.
+        MRC or MRCZ; a local one also inside gzip, bzip2, xz or zstd. Or of another format that `mrcz.open` reads: what
+        it says of itself comes along, and pixels and metadata are read back and compared in any case, but
+        `decompress` makes an MRC file of it, not the very file.
     destination : path
         Appears once the new file is complete, and proven where that was asked for.
     overwrite : bool or "any"
@@ -160,13 +127,27 @@ def compress(
     check : bool
         Read the new file back and compare it with `source`, bit for bit, before it gets its name.
     remove : bool
-        Remove `source` after that check, unless it has changed since it was read, or is a symbolic link.
+        Remove `source` after that check, unless it has changed since it was read, or is a symbolic link. One of another
+        format only where pixels and metadata are all that its format knows (``.npy``).
     permissive : bool
         Take a file whose header and size disagree, keeping the whole frames that are there.
-    signed_bytes, n_threads, storage_options
+    signed_bytes, n_threads, storage_options, dataset, fraction, upsampling
         As `mrcz.open` takes them.
+    recover_integers : bool
+        Store a float movie that is counts × gain as these counts, several times smaller; `mrcz.read` and `decompress`
+        give back every bit, which is always checked. What is no such movie is stored as it is;
+        `Copy.integers_reason` says why.
+    gain : path or (ny, nx) array, optional
+        The gain reference the movie was multiplied or divided by; without it, or where it does not fit, it is found
+        from the movie.
+    gain_store : path, optional
+        Folder in which the gain references of a session lie, each once, named by checksum; what lies there is tried
+        before a gain is found. Default: the gain lies in the new file.
     progress : callable, optional
         Called as ``progress(done, total)`` with bytes of pixels.
+    dtype : dtype, optional
+        Of a source of another format: what its pixels become, where MRC has no mode for them. Integers exactly or not
+        at all; reals are rounded.
 
     Returns
     -------
@@ -175,7 +156,7 @@ def compress(
     Raises
     ------
     FormatError
-        `source` is damaged, is no MRC file, or holds bytes after its last frame that would be lost.
+        `source` is damaged, is of no format that is known, or holds bytes after its last frame that would be lost.
     FileExistsError
         `destination` exists.
     OtherSourceError
@@ -191,8 +172,11 @@ def compress(
             raise ValueError("a Codec says level, profile, filter, blocksize and pack itself: give them to it")
     else:
         codec = Codec(codec, level=level, profile=profile, filter=filter, blocksize=blocksize, pack=pack)
-    reading = ReadOptions(permissive, signed_bytes, n_threads, storage_options=storage_options)
-    return _copy(_Task(source, destination, overwrite, codec, reading, check, remove), progress)
+    if not recover_integers and (gain is not None or gain_store is not None):
+        raise ValueError("gain and gain_store are for recover_integers=True")
+    reading = ReadOptions(permissive, signed_bytes, n_threads, True, storage_options, dataset, fraction, upsampling)
+    wish = Wish(gain, gain_store) if recover_integers else None
+    return _copy(_Task(source, destination, overwrite, codec, reading, check, remove, wish, dtype), progress)
 
 
 def decompress(
@@ -218,6 +202,22 @@ def decompress(
     return _copy(_Task(source, destination, overwrite, Codec("none"), reading, check, remove), progress)
 
 
+def as_plain(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    overwrite: Overwrite = False,
+    reading: ReadOptions | None = None,
+    dtype: Any = None,
+    progress: Progress | None = None,
+) -> Copy:
+    """Write `source`, of any format, as a plain MRC file, which is always compared: `mrcz.convert.export` calls it."""
+    task = _Task(
+        source, destination, overwrite, Codec("none"), reading or ReadOptions(), check=True, remove=False, dtype=dtype
+    )
+    return _copy(replace(task, any_format=True), progress)
+
+
 # --- the copy ----------------------------------------------------------------------------------------------------
 
 
@@ -232,6 +232,9 @@ class _Task:
     reading: ReadOptions
     check: bool
     remove: bool
+    integers: Wish | None = None
+    dtype: Any = None
+    any_format: bool = False
 
     @property
     def permissive(self) -> bool:
@@ -241,7 +244,7 @@ class _Task:
     def replacing(self) -> bool | Judge:
         """What `NewFile` is told of a file that stands there."""
         if self.overwrite and self.overwrite != "any":
-            return partial(_judge, compressing=self.codec.is_compressed)
+            return partial(judge, compressing=self.codec.is_compressed)
         return bool(self.overwrite)
 
 
@@ -249,17 +252,24 @@ def _copy(task: _Task, progress: Progress | None) -> Copy:
     started = time.perf_counter()
     before = _before(task)
     check = task.check or task.remove or before.recent
-    with Reader(task.source, options=task.reading) as reader:
+    with open_reader(task.source, options=task.reading) as reader:
         if is_url(task.source):
             task = replace(task, source=reader.path)  # which says no password
+        if isinstance(reader, ForeignReader):
+            return _copy_foreign(reader, task, before, started, progress)
+        if task.dtype is not None:
+            raise ValueError(f"{reader.path}: dtype is for files of other formats; this is an MRC file")
         header = reader.header
         pixel_bytes = header.frame_nbytes * header.nz
-        tell = Counter(progress, pixel_bytes * (2 if check else 1))
         original = _sound(reader, task)
+        tell = Counter(progress, pixel_bytes * (2 if check else 1))
+        counting, reason = _counting(reader, task, tell)
+        if counting is not None and not check:  # "done" is said only of what was read back
+            check, tell = True, Counter(progress, pixel_bytes * 2)
         if not task.codec.is_compressed and original is not None:
             new = _restore(reader, original, task, tell)
         else:
-            new = _write(reader, original, task, tell)
+            new = _write(reader, original, task, tell, counting)
         try:
             if check:
                 check_copy(reader, task.source, new, tell)
@@ -286,7 +296,75 @@ def _copy(task: _Task, progress: Progress | None) -> Copy:
         checked=check,
         removed=removed,
         lost=lost,
-        notes=(f"a plain file has no place for the metadata {', '.join(lost)}",) if lost else (),
+        notes=(
+            *((f"a plain file has no place for the metadata {', '.join(lost)}",) if lost else ()),
+            *(counting.notes if counting is not None else ()),
+            *((f"stored as it is: {reason}",) if reason is not None else ()),
+        ),
+        integers=None if counting is None else counting.told(),
+        integers_reason=reason,
+    )
+
+
+def _counting(reader: Reader, task: _Task, tell: Callable[[int], None]) -> tuple[Counting | None, str | None]:
+    """How the floats of a source become counts, and why they do not where that was asked for."""
+    if not task.codec.is_compressed:
+        return None, None
+    if (kept := kept_counts(reader, task.destination)) is not None:
+        if task.integers is None or (task.integers.gain is None and task.integers.store is None):
+            return kept, None
+    if task.integers is None:
+        return None, None
+    found = find_counts(reader, task.integers, task.destination, tell)
+    return (None, found) if isinstance(found, str) else (found, None)
+
+
+def _copy_foreign(
+    reader: ForeignReader, task: _Task, before: _Before, started: float, progress: Progress | None
+) -> Copy:
+    """The copy of a file of another format, which is always compared."""
+    packed = task.codec.is_compressed
+    if not packed and not task.any_format:
+        raise FormatError(
+            f"is a {reader.format} file, no compressed MRC: mrcz convert makes an MRC file of it", path=task.source
+        )
+    if reader.damage and not task.permissive:
+        raise DamagedSourceError(reader.damage[0], path=task.source)
+    dtype = pixels_for(reader, task.dtype)
+    if task.remove:
+        refuse_removal(reader, task)
+    reason = None if task.integers is None else "counts are recovered from MRC files: compress one made by mrcz convert"
+    pixel_bytes = reader.size * dtype.itemsize
+    tell = Counter(progress, 2 * pixel_bytes)
+    new = write_foreign(reader, task.destination, task.codec, dtype, overwrite=task.replacing, tell=tell)
+    try:
+        lost = check_foreign(reader, new, dtype, keeps_all=packed, tell=tell)
+        if before.changed(reader):
+            raise MrczError("it changed while it was read, and nothing was written", path=task.source)
+        before.pass_on(new)
+        new.publish()
+        size = os.fstat(new.fd).st_size
+        removed = task.remove and _remove(reader, task, before, new, lost)
+    finally:
+        new.abort()
+    title = by_name(reader.format).title
+    notes = (f"of its metadata a plain file has no place for {', '.join(lost)}",) if lost else ()
+    if packed:
+        notes = (f"decompressing gives an MRC file, not the {title} file",)
+    return Copy(
+        os.fspath(task.source),
+        os.fspath(task.destination),
+        n_frames=len(reader),
+        plain_bytes=1024 + pixel_bytes,
+        stored_bytes=size if packed else before.size(reader),
+        source_bytes=before.size(reader),
+        destination_bytes=size,
+        seconds=time.perf_counter() - started,
+        checked=True,
+        removed=removed,
+        lost=lost,
+        notes=notes,
+        integers_reason=reason,
     )
 
 
@@ -313,11 +391,18 @@ class _Before:
             fd: int | None = reader.source.fd
             return fd is None or _identity(os.fstat(fd)) != _identity(self.status)
 
+    def size(self, reader: Reader) -> int:
+        """Bytes of the source on the disk; of a folder, of the files in it."""
+        if self.status is None:
+            return reader.file_nbytes
+        return bytes_on_disk(self.source) if stat.S_ISDIR(self.status.st_mode) else self.status.st_size
+
     def pass_on(self, new: NewFile) -> None:
         """The times and permissions of the source, before anybody can see the new file."""
         if self.status is None:
             return
-        new.mode = copy_permissions(self.status, new.fd)
+        if not stat.S_ISDIR(self.status.st_mode):  # a folder is entered, a file is not
+            new.mode = copy_permissions(self.status, new.fd)
         if os.utime in os.supports_fd:
             os.utime(new.fd, ns=(self.status.st_atime_ns, self.status.st_mtime_ns))
 
@@ -345,6 +430,8 @@ def _sound(reader: Reader, task: _Task) -> Header | None:
         raise FormatError("not one whole frame is in it", path=task.source)
     if reader.damage and not task.permissive:
         raise DamagedSourceError(reader.damage[0], path=task.source)
+    if reader.integers is not None and not reader.gives_floats_of_counts:
+        raise FormatError(reader.notes[-1], path=task.source)
     if task.codec.is_compressed and not task.permissive:
         _refuse_trailing(reader, task.source)
         _refuse_half_bytes(reader, task.source)
@@ -370,13 +457,21 @@ def _restore(reader: Reader, original: Header, task: _Task, tell: Callable[[int]
     return new
 
 
-def _write(reader: Reader, original: Header | None, task: _Task, tell: Callable[[int], None]) -> NewFile:
+def _write(
+    reader: Reader,
+    original: Header | None,
+    task: _Task,
+    tell: Callable[[int], None],
+    counting: Counting | None = None,
+) -> NewFile:
     """The same frames through a Writer, without their name yet; the footer of a compressed file says what they were."""
     header = reader.header
     plain = None
     extra: dict[str, Any] = {}
     if task.codec.is_compressed:
         extra["metadata"] = _footer_metadata(reader)
+        if counting is not None:
+            extra["metadata"] = counting.added_to(extra["metadata"])
         plain = original if original is not None else None if reader.is_compressed else header
         if plain is not None:  # else there is no plain file to give back
             extra["source_header"] = plain.tobytes()
@@ -399,12 +494,14 @@ def _write(reader: Reader, original: Header | None, task: _Task, tell: Callable[
     ):
         for frames in blocks(reader):
             adding = beside.submit(summing.add, frames)
-            writer.extend(frames)
+            writer.extend(frames if counting is None else counting.count(frames))
             adding.result()  # before the next block takes its place
             tell(header.frame_nbytes * len(frames))
         entries = summing.entries()
         if not task.permissive:
             _refuse_other_content(reader, entries.get("source_xxh64"))
+        if counting is not None:
+            entries |= counting.footer()
         return writer.finish(entries)
 
 
@@ -425,49 +522,6 @@ def _tick(time_ns: int) -> int:
     shortly before it is copied is compared, whether or not that was asked for. exFAT counts 10 ms, FAT and some network
     file systems seconds; others the ticks of the kernel."""
     return 2_500_000_000 if time_ns % 10_000_000 == 0 else 20_000_000
-
-
-def _judge(there: int, new: NewFile, *, compressing: bool) -> None:
-    """Refuse to replace an archive that is not known to be of the same source as the new file."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FormatWarning)
-        _judge_quietly(there, new, compressing)
-
-
-def _judge_quietly(there: int, new: NewFile, compressing: bool) -> None:
-    if os.fstat(there).st_size == 0:
-        return  # a name that was reserved by a process that died
-    reason: str | None = None
-    try:
-        with opened(there, new.path) as old:
-            if not old.is_compressed:
-                return
-            if not compressing:
-                raise OtherSourceError("is a compressed file, and may be the only copy of what is in it", path=new.path)
-            with opened(new.fd, new.path) as mine:
-                reason = other_source(old, origin(mine), mine)
-                if reason is None and (more := _added(old, mine)):
-                    reason = f"has metadata that were added to it: {', '.join(more)}"
-                if reason is None and old.has_unknown_footer:
-                    reason = "has a footer of a later version of mrcz, which may hold metadata that were added to it"
-    except FormatError as error:
-        if not was_compressed(there):
-            return
-        reason = f"is damaged, so that nobody knows what it was made from ({error.message})"
-    if reason is not None:
-        raise OtherSourceError(reason, path=new.path)
-
-
-def _added(old: Reader, mine: Reader) -> list[str]:
-    """Names of metadata of an archive that its source knows nothing of."""
-    theirs, ours = old.metadata, mine.metadata
-    return [str(name) for name, value in theirs.items() if name not in ours or not _equal(ours[name], value)]
-
-
-def _equal(a: Any, b: Any) -> bool:
-    from mrcz.container.metadata import pack
-
-    return bool(pack({"value": a}) == pack({"value": b}))
 
 
 def _remove(reader: Reader, task: _Task, before: _Before, new: NewFile, lost: tuple[str, ...]) -> bool:

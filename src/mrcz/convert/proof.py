@@ -38,7 +38,7 @@ def check_copy(reader: Reader, source: str | os.PathLike[str], new: NewFile, tel
                     plain.seek(0)
                     difference = _same_bytes(plain, restored(reader, original, tell))
             else:
-                found = compare_readers(reader, copy, tell)
+                found = compare_readers(reader, copy, tell, widened=not copy.is_compressed)
                 difference = None if found.ok else found.differences[0]
                 if reader.is_compressed and copy.is_compressed and original_header(reader) != original_header(copy):
                     difference = "the header of the original file differs"

@@ -17,6 +17,7 @@ from mrcz.correct.gain import (
     search_orientation,
 )
 from mrcz.correct.gamma import GammaCurve, GammaFit, fit_gamma, fit_gamma_curve
+from mrcz.correct.integers import Integers, NoIntegersError, Operation, SessionGain, recover_integers
 from mrcz.correct.koma import Koma, KomaReference, contrast_score, koma_references
 from mrcz.correct.measures import (
     clipping_bias,
@@ -36,10 +37,14 @@ __all__ = [
     "EventModel",
     "GammaCurve",
     "GammaFit",
+    "Integers",
     "Koma",
     "KomaReference",
+    "NoIntegersError",
+    "Operation",
     "Orientation",
     "OutlierModel",
+    "SessionGain",
     "SessionReferences",
     "SessionStatistics",
     "StackMoments",
@@ -61,6 +66,7 @@ __all__ = [
     "orient",
     "orientations",
     "psf_kernel",
+    "recover_integers",
     "recurrence",
     "search_orientation",
     "session_references",

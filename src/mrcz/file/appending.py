@@ -119,6 +119,8 @@ def continued(path: Any, options: WriteOptions) -> Continued:
         header, footer, pixels = old.header, old.footer, old.pixel_format
         if header.is_half_width:
             raise ValueError(f"{path}: frames cannot be appended to a half-width 4-bit file; convert it first")
+        if old.integers is not None:
+            raise ValueError(f"{path} holds the counts of a float movie, with their gain: decompress it to add frames")
         if options.metadata and not header.compressed:
             raise ValueError(f"{name}: metadata of a plain MRC file is written first and stays as it is")
         left = left_by_a_kill(old)

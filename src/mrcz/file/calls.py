@@ -18,7 +18,7 @@ from mrcz.file.writer import Writer
 from mrcz.file.wrong_names import MODES, right_keywords
 from mrcz.storage.whole import Judge
 
-__all__ = ["open", "read", "write"]
+__all__ = ["open", "open_reader", "read", "write"]
 
 
 @overload
@@ -34,6 +34,7 @@ def open(
     dataset: str | None = None,
     fraction: int | None = None,
     upsampling: int = 1,
+    raw: bool = False,
     correction: FrameCorrection | None = None,
     options: ReadOptions | None = None,
 ) -> Reader: ...
@@ -84,7 +85,8 @@ def open(path: Any, mode: str = "r", **keywords: Any) -> Reader | Writer:
     path : path, or a URL or binary file object for reading
     mode : {"r", "w", "a"}
         How to open it. The number of MRC's MODE is `mrc_mode`.
-    permissive, signed_bytes, n_threads, verify, storage_options, dataset, fraction, upsampling, correction, options
+    permissive, signed_bytes, n_threads, verify, storage_options, dataset, fraction, upsampling, raw,
+    correction, options
         With "r", of `Reader`.
     codec, level, profile, …, overwrite, sync
         With "w", of `Writer`; with "a", of `Writer.append_to`.
@@ -97,7 +99,7 @@ def open(path: Any, mode: str = "r", **keywords: Any) -> Reader | Writer:
         A keyword of another mode, or of none.
     """
     if mode == "r":
-        return _reader(path, **keywords)
+        return open_reader(path, **keywords)
     if mode == "w":
         return Writer(path, **keywords)
     if mode == "a":
@@ -107,8 +109,9 @@ def open(path: Any, mode: str = "r", **keywords: Any) -> Reader | Writer:
     raise ValueError(f"mode is {mode!r}, expected 'r', 'w' or 'a'{more}")
 
 
-def _reader(path: Any, **keywords: Any) -> Reader:
-    """A Reader of an MRC or MRCZ file, or of one of another format, by its first bytes."""
+def open_reader(path: Any, **keywords: Any) -> Reader:
+    """A Reader of an MRC or MRCZ file, or a ForeignReader of one of another format, by its first bytes: what `open`
+    gives, for modules that need no Writer's keywords."""
     try:
         return Reader(path, **keywords)
     except (ForeignFormatError, IsADirectoryError) as error:
@@ -140,6 +143,7 @@ def read(
     dataset: str | None = None,
     fraction: int | None = None,
     upsampling: int = 1,
+    raw: bool = False,
     correction: FrameCorrection | None = None,
     options: ReadOptions | None = None,
 ) -> np.ndarray:
@@ -151,7 +155,8 @@ def read(
     frames, out, dtype, gain, squeeze
         Of `Reader.read`: which frames, into what, as what, multiplied by a gain reference (ny, nx), and shaped as
         mrcfile does, for ``imshow``.
-    permissive, signed_bytes, n_threads, verify, storage_options, dataset, fraction, upsampling, correction, options
+    permissive, signed_bytes, n_threads, verify, storage_options, dataset, fraction, upsampling, raw,
+    correction, options
         Of `Reader`: how it is opened.
 
     Returns
@@ -166,7 +171,7 @@ def read(
     IndexError
         It has no such frames.
     """
-    with _reader(
+    with open_reader(
         path,
         permissive=permissive,
         signed_bytes=signed_bytes,
@@ -176,6 +181,7 @@ def read(
         dataset=dataset,
         fraction=fraction,
         upsampling=upsampling,
+        raw=raw,
         correction=correction,
         options=options,
     ) as reader:

@@ -199,8 +199,11 @@ def _statistics(reader: Reader, how: str) -> Any:
         raise ValueError(f"statistics is {how!r}, expected four numbers, 'compute' or 'unknown'")
     if reader.pixel_format.dtype.kind == "c" or reader.pixel_format.components != 1:
         return "unknown"  # their order is nobody's
-    if reader.index.stats is not None and len(reader.index.stats) == len(reader):
-        moments = moments_of(reader.index.stats, reader.shape[1] * reader.shape[2])
+    if reader.integers is not None and not reader.gives_floats_of_counts:
+        raise FormatError(reader.notes[-1], path=reader.path)
+    known = reader.frame_stats
+    if known is not None and len(known) == len(reader):
+        moments = moments_of(known, reader.shape[1] * reader.shape[2])
         if np.isfinite(moments).all():
             return total_stats(moments) or "unknown"
     from mrcz.file.original import blocks

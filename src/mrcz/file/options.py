@@ -45,6 +45,8 @@ class ReadOptions:
         Frames of an electron-event file (EER) to add up to one; the last ones, if fewer are left, are one of their own.
     upsampling : int
         Of an electron-event file: 1, 2 or 4 pixels for each of the detector's, along x and along y.
+    raw : bool
+        Of a float movie that is stored as counts × gain (``mrcz compress --recover-integers``): its counts.
 
     Raises
     ------
@@ -66,6 +68,7 @@ class ReadOptions:
     dataset: str | None = None
     fraction: int | None = None
     upsampling: int = 1
+    raw: bool = False
 
     def __post_init__(self) -> None:
         check_threads(self.n_threads)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from mrcz.container.chunks import xxh64
 from mrcz.container.footer import Footer
 from mrcz.container.header.header import Header
 from mrcz.container.index import FrameIndex
+from mrcz.container.integers import COLUMNS
 from mrcz.container.modes import CODEC_NAMES, PixelFormat
 from mrcz.errors import FormatWarning, MrczError
 from mrcz.file.correcting import FrameCorrection, check_correction, read_corrected
@@ -25,6 +27,7 @@ from mrcz.file.mrcfile_names import MrcfileNames
 from mrcz.file.opening import DAMAGED_EXTENDED, Opened, claimed_in_wrapper, open_frames
 from mrcz.file.options import ReadOptions
 from mrcz.file.reducing import Reductions
+from mrcz.file.restoring import RestoringDecoder, Stored, look_for_integers
 from mrcz.file.selecting import frame_numbers, select
 from mrcz.file.sums import sum_frames
 from mrcz.file.wrong_names import right_keywords
@@ -48,7 +51,7 @@ class Reader(MrcfileNames, Reductions):
     path : path, URL or binary file object
         An MRC or MRCZ file, or one of them inside gzip, bzip2, xz or zstd. A URL is what fsspec opens: ``https://…``,
         ``s3://…``; opening one takes two requests for a file with a footer, a frame one more.
-    permissive, signed_bytes, n_threads, verify, storage_options, dataset, fraction, upsampling
+    permissive, signed_bytes, n_threads, verify, storage_options, dataset, fraction, upsampling, raw
         See `ReadOptions`.
     correction : FrameCorrection, optional
         A `mrcz.correct.Correction`, or what does the same, applied to every frame: pixels are then corrected float32,
@@ -78,6 +81,8 @@ class Reader(MrcfileNames, Reductions):
         What is sound and could not be understood, each a `FormatWarning` too: a footer of a later version.
     has_unknown_footer : bool
         That very thing: it counts as absent, and metadata may be in it.
+    integers : Stored or None
+        How a float movie is stored as counts (`mrcz.file.restoring`); None for other files.
 
     Raises
     ------
@@ -124,14 +129,18 @@ class Reader(MrcfileNames, Reductions):
         dataset: str | None = None,
         fraction: int | None = None,
         upsampling: int = 1,
+        raw: bool = False,
         correction: FrameCorrection | None = None,
         options: ReadOptions | None = None,
     ) -> None:
-        given = ReadOptions(permissive, signed_bytes, n_threads, verify, storage_options, dataset, fraction, upsampling)
+        given = ReadOptions(
+            permissive, signed_bytes, n_threads, verify, storage_options, dataset, fraction, upsampling, raw
+        )
         self.options = given.instead_of(options)
         self.correction = correction
         storage = self.options.storage_options
         self._source: Source = self._find(path, None if storage is None else dict(storage))
+        self.integers: Stored | None = None
         self._reopen = None
         if not hasattr(path, "read"):
             self._reopen = path if is_url(path) else os.path.abspath(os.fspath(path))
@@ -153,7 +162,11 @@ class Reader(MrcfileNames, Reductions):
         options = self.options
         opened = open_frames(self._source, permissive=options.permissive, signed_bytes=options.signed_bytes)
         options.refuse_foreign(self.path)  # after it was seen that this is a file of ours
-        self._take(opened, Decoder(self._source, self.path, opened.header, opened.index, options))
+        counts = Decoder(self._source, self.path, opened.header, opened.index, options)
+        floats, self.integers, said = look_for_integers(counts, opened.footer, options)
+        if said:
+            opened = replace(opened, oddities=(*opened.oddities, said), notes=(*opened.notes, said))
+        self._take(opened, floats or counts)
         return opened.warnings
 
     def _take(self, opened: Opened, frames: Decoder) -> None:
@@ -268,6 +281,7 @@ class Reader(MrcfileNames, Reductions):
         if self.footer is not None:
             found = self.footer.metadata(self._source.read)
             if found is not None:
+                found.pop(COLUMNS, None)  # of the pixels, and no metadata
                 return found
         if self.header.exttyp.strip() == "json":
             decoded = self.extended_header.decoded
@@ -294,9 +308,20 @@ class Reader(MrcfileNames, Reductions):
     def frame_stats(self) -> np.ndarray | None:
         """Minimum, maximum, mean and standard deviation of each frame, (nz, 4) float64, as its writer counted them.
 
-        None where the file does not say: plain files, files of other programs, complex and RGB pixels.
+        None where the file does not say: plain files, files of other programs, complex and RGB pixels, floats that are
+        stored as counts.
         """
-        return self.index.stats
+        return None if self.gives_floats_of_counts else self.index.stats
+
+    @property
+    def decoder(self) -> Decoder:
+        """What gives the frames (`mrcz.file.decoding`)."""
+        return self._frames
+
+    @property
+    def gives_floats_of_counts(self) -> bool:
+        """Whether the pixels are floats, made of the counts that are stored; see `integers`."""
+        return isinstance(self._frames, RestoringDecoder)
 
     def __repr__(self) -> str:
         how = self.codec if self.is_compressed else "not compressed"

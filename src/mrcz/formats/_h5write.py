@@ -75,7 +75,7 @@ def write_frames(
             raise MissingDependencyError(
                 f"{compression} in HDF5 needs the package hdf5plugin: pip install 'mrcz[hdf5]'", path=os.fspath(path)
             ) from None
-    with h5py.File(os.fspath(path), "w") as file:
+    with h5py.File(os.fspath(path), "w", locking=False) as file:
         _describe(file, frames, _data_set(file, shape, dtype, compression))
         data = file["entry/data/data"]
         if compression == "blosc":

@@ -202,7 +202,7 @@ class Directory:
         tag = self.tags.get(code)
         if tag is None:
             return None
-        values = np.frombuffer(self.file.value_bytes(tag), np.dtype(_TYPES[tag.kind]).newbyteorder(self.file.order))
+        values = np.frombuffer(self.file.value_bytes(tag), np.dtype(self.file.order + _TYPES[tag.kind]))
         return values.astype(values.dtype.newbyteorder("="))
 
     def integer(self, code: int, default: int | None = None) -> int | None:
@@ -217,7 +217,7 @@ class Directory:
             raw = self.file.read(tag.offset, n)
         else:
             raw = tag.value[:n]
-        return int(np.frombuffer(raw, np.dtype(_TYPES[tag.kind]).newbyteorder(self.file.order))[0])
+        return int(np.frombuffer(raw, np.dtype(self.file.order + _TYPES[tag.kind]))[0])
 
     def text(self, code: int) -> str | None:
         """A text, up to its first NUL; None without the tag, or where it is no text or longer than `MOST_TEXT`."""

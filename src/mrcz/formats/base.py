@@ -18,10 +18,15 @@ class Bytes(Protocol):
     """Where the bytes of a file come from: a `mrcz.storage` source. Reading by place is safe from many threads."""
 
     name: str
-    size: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        ...
 
     def read(self, offset: int, n: int) -> bytes:
         """n bytes from offset on; fewer only at the end of the file."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,9 @@ class Frames(ABC):
         What of it the caller should be told: damage that was read around, frames that are left out.
     concurrent : bool
         `read_frame` may be called from several threads at a time, and gains by it.
+    complete : bool
+        Pixels, metadata and frame metadata hold all that the file says, so that nothing is lost where a proven copy of
+        these takes its place. False where a file may hold more: other series and data sets, tags that are not kept.
     """
 
     shape: tuple[int, ...]
@@ -83,6 +91,7 @@ class Frames(ABC):
     oddities: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     concurrent: bool = False
+    complete: bool = False
 
     @abstractmethod
     def read_frame(self, number: int, out: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-__all__ = ["ORIGINAL", "TABLE", "Entry", "checked", "scaled"]
+__all__ = ["ORIGINAL", "TABLE", "Entry", "checked", "documented", "scaled"]
 
 #: Where a file's own words are: a map from the name of what said it (``"dm"``, ``"eer"``, ``"mdoc"``) to what it said.
 ORIGINAL = "original"
@@ -104,7 +104,7 @@ def checked(values: Mapping[str, Any], original: Mapping[str, Any] | None = None
     found: dict[str, Any] = {}
     for name, value in values.items():
         entry = _NAMES[name]
-        if value is None or value == "" or (isinstance(value, list) and not value):
+        if value is None or value == "" or value == []:
             continue
         if entry.kind is float:
             value = float(value)
@@ -136,3 +136,11 @@ def scaled(value: object, power: int = 0) -> float | None:
     except (ArithmeticError, ValueError):
         return None
     return found if math.isfinite(found) else None
+
+
+def documented(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of documented names, in the order of the table; of metadata that a format's module made, or that
+    were kept with what such a file said. None of any others: a name that somebody chose may mean something else."""
+    if ORIGINAL not in metadata:
+        return {}
+    return {entry.name: metadata[entry.name] for entry in TABLE if entry.name in metadata}

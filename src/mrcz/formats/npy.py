@@ -7,15 +7,18 @@ and is given no more than 64 KiB; arrays of Python objects are refused, as they 
 from __future__ import annotations
 
 import io
+import os
 import tokenize
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from mrcz.errors import FormatError
 from mrcz.formats.base import Bytes, FormatOptions, Frames, Window
 
-__all__ = ["open_frames"]
+__all__ = ["open_frames", "write_frames"]
 
 _MOST = 1 << 16  # bytes of header
 # What NumPy's parser raises of a header that is none: of Python 2's it looks at each word.
@@ -26,6 +29,7 @@ class NpyFrames(Frames):
     """The frames of an array in C order, read by place; of an array in Fortran order, gathered from a map of it."""
 
     concurrent = True
+    complete = True
 
     def __init__(self, source: Bytes) -> None:
         self.source = source
@@ -100,3 +104,45 @@ def _parsed(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
 def open_frames(source: Bytes, options: FormatOptions) -> NpyFrames:
     """Open a .npy file."""
     return NpyFrames(source)
+
+
+def write_frames(
+    path: str | os.PathLike[str],
+    frames: Any,
+    *,
+    compression: str = "none",
+    progress: Callable[[int, int], None] | None = None,
+    n_threads: int | None = None,
+) -> None:
+    """Write frames as a .npy file that `numpy.load` reads and maps; one frame is held at a time.
+
+    Parameters
+    ----------
+    path : path
+        Overwritten as it is; to give it its name when it is whole is the caller's.
+    frames : Reader or the like
+        Has shape (nz, ny, nx) or (nz, ny, nx, 3), dtype, and ``read(k)``. The array has the same shape and dtype.
+    compression : {"none"}
+    progress : callable, optional
+        Called as ``progress(done, total)`` with bytes of pixels.
+    n_threads : int, optional
+        Not used.
+
+    Raises
+    ------
+    ValueError
+        There is no such compression.
+    """
+    if compression != "none":
+        raise ValueError(f"compression is {compression!r}; a .npy file has none")
+    shape, dtype = tuple(int(n) for n in frames.shape), np.dtype(frames.dtype)
+    if len(shape) != 3:
+        raise ValueError(f"an array of {shape} would not be read back as frames; .npy files of ours have three axes")
+    with open(path, "wb") as file:
+        words = {"shape": shape, "fortran_order": False, "descr": np.lib.format.dtype_to_descr(dtype)}
+        np.lib.format.write_array_header_1_0(file, words)
+        for k in range(shape[0]):
+            frame = np.ascontiguousarray(frames.read(k), dtype)
+            file.write(frame.data)
+            if progress is not None:
+                progress((k + 1) * frame.nbytes, shape[0] * frame.nbytes)

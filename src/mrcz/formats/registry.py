@@ -10,7 +10,17 @@ from typing import Any
 from mrcz.errors import FormatError, MissingDependencyError
 from mrcz.formats.base import Bytes, Format, FormatOptions, Frames
 
-__all__ = ["BUILT_IN", "by_name", "candidates", "find_format", "formats", "open_frames"]
+__all__ = [
+    "BUILT_IN",
+    "by_name",
+    "by_suffix",
+    "candidates",
+    "find_format",
+    "formats",
+    "is_installed",
+    "open_frames",
+    "write_frames",
+]
 
 _HEAD = 64  # bytes of a file that tell its format
 _TIFF = tuple((0, magic) for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
@@ -39,7 +49,7 @@ BUILT_IN: tuple[Format, ...] = (
         licence="BSD-3-Clause, MIT",
     ),
     Format("mib", "Merlin mib", (".mib",), "mrcz.formats.mib", ((0, b"MQ1,"),)),
-    Format("npy", "NumPy", (".npy",), "mrcz.formats.npy", ((0, b"\x93NUMPY"),)),
+    Format("npy", "NumPy", (".npy",), "mrcz.formats.npy", ((0, b"\x93NUMPY"),), writes=True),
     Format(
         "seq", "Norpix seq", (".seq",), "mrcz.formats.seq", ((0, b"\xed\xfe\0\0" + "Norpix seq".encode("utf-16-le")),)
     ),
@@ -103,6 +113,19 @@ def by_name(name: str) -> Format:
     raise ValueError(f"there is no format {name!r}; there are {', '.join(known.name for known in formats())}")
 
 
+def by_suffix(path: str | os.PathLike[str]) -> Format | None:
+    """The format that a new file of this name would have, by its suffix; None if no format that is written has it."""
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    return next((known for known in formats() if known.writes and suffix in known.suffixes), None)
+
+
+def is_installed(known: Format) -> bool:
+    """Whether the packages that a format needs are there; nothing is imported for it."""
+    from importlib.util import find_spec
+
+    return all(find_spec(name) is not None for name in known.needs)
+
+
 def find_format(source: Bytes) -> Format | None:
     """Which format the first bytes of a file say that it is, or the names within a folder; None for any other."""
     if os.path.isdir(source.name):
@@ -137,6 +160,32 @@ def open_frames(known: Format, source: Bytes, options: FormatOptions) -> Frames:
         error.path = source.name
         raise
     return frames
+
+
+def write_frames(known: Format, path: str | os.PathLike[str], frames: Any, **options: Any) -> None:
+    """Write frames as a file of a format, or a folder where its files are folders, in place and under this very name:
+    to make it whole or absent is the caller's.
+
+    Parameters
+    ----------
+    known : Format
+    path : path
+    frames : Reader or the like
+        Has shape (nz, ny, nx), dtype, pixel_size in Å, metadata, and ``read(k)``.
+    **options
+        ``compression``, ``n_threads`` and ``progress``, as the format's module takes them.
+
+    Raises
+    ------
+    ValueError
+        The format is not written, holds no such frames, or has no such compression.
+    MissingDependencyError
+        What writes it is not installed.
+    """
+    if not known.writes:
+        written = ", ".join(each.name for each in formats() if each.writes)
+        raise ValueError(f"{known.title} files are read, not written; written are {written}")
+    _module(known).write_frames(path, frames, **options)
 
 
 def _module(known: Format) -> Any:

@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from mrcz.errors import FormatError
 from mrcz.file.original import plain_head, plain_header, plain_pixels, source_name
 from mrcz.file.reader import Reader
 from mrcz.mount.cache import FrameCache
@@ -49,6 +50,8 @@ class PlainFile:
 
     def _read_header(self) -> None:
         reader = self.reader
+        if reader.integers is not None and not reader.gives_floats_of_counts:
+            raise FormatError(reader.notes[-1], path=reader.path)  # counts are not the file they stand for
         original = plain_header(reader)
         stack = reader.kind == "stack" and len(reader) > 1
         self.source: str = source_name(reader) or ("x.mrcs" if stack else "x.mrc")

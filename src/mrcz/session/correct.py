@@ -25,6 +25,7 @@ from mrcz.correct import (
     stack_moments,
 )
 from mrcz.errors import FormatError, MrczError
+from mrcz.file.calls import open_reader
 from mrcz.file.codec import Codec
 from mrcz.file.original import Progress
 from mrcz.file.reader import Reader
@@ -160,6 +161,9 @@ def correct_file(
     n_threads: int | None = None,
     progress: Progress | None = None,
     storage_options: dict[str, Any] | None = None,
+    dataset: str | None = None,
+    fraction: int | None = None,
+    upsampling: int = 1,
     **fit: Unpack[Fitting],
 ) -> Corrected:
     """Fit a correction to a stack and write what was asked for.
@@ -167,7 +171,7 @@ def correct_file(
     Parameters
     ----------
     source : path or URL
-        MRC or MRCZ.
+        MRC or MRCZ, or of another format that `mrcz.open` reads.
     destinations : mapping, optional
         Product ("stack", "sum", "mask") → path. None: nothing is written.
     koma : ndarray (ny, nx) or KomaReference, optional
@@ -180,7 +184,7 @@ def correct_file(
         True replaces files that are there, but no archive of another file; "any" these too. Never the source.
     codec : str or Codec, optional
         Of the corrected stack, as `mrcz.write` takes it.
-    permissive, signed_bytes, n_threads, storage_options
+    permissive, signed_bytes, n_threads, storage_options, dataset, fraction, upsampling
         As `mrcz.open` takes them.
     progress : callable, optional
         ``progress(done, total)`` in frames.
@@ -199,8 +203,15 @@ def correct_file(
     """
     name = os.fspath(source)
     clear_to_write([name], destinations or {}, overwrite)
-    with Reader(
-        name, permissive=permissive, signed_bytes=signed_bytes, n_threads=n_threads, storage_options=storage_options
+    with open_reader(
+        name,
+        permissive=permissive,
+        signed_bytes=signed_bytes,
+        n_threads=n_threads,
+        storage_options=storage_options,
+        dataset=dataset,
+        fraction=fraction,
+        upsampling=upsampling,
     ) as reader:
         made = correct_opened(
             reader,
@@ -341,6 +352,7 @@ def _dict(metadata: Any) -> dict[str, Any]:
     return dict(metadata) if isinstance(metadata, Mapping) else {}
 
 
+# Longer than 60 lines: half of it are its words.
 def gather_statistics(
     sources: Iterable[str],
     statistics: SessionStatistics,
@@ -351,6 +363,9 @@ def gather_statistics(
     signed_bytes: bool | None = None,
     n_threads: int | None = None,
     storage_options: dict[str, Any] | None = None,
+    dataset: str | None = None,
+    fraction: int | None = None,
+    upsampling: int = 1,
 ) -> Iterator[Corrected]:
     """Add stacks to the statistics of a session, each read once; their outliers are found by ``fdr`` and counted.
 
@@ -361,7 +376,7 @@ def gather_statistics(
         Added to.
     dark, gain : ndarray (ny, nx), optional
         References with which outliers are looked for; the statistics are of what was recorded.
-    permissive, signed_bytes, n_threads, storage_options
+    permissive, signed_bytes, n_threads, storage_options, dataset, fraction, upsampling
         As `mrcz.open` takes them.
 
     Yields
@@ -371,12 +386,15 @@ def gather_statistics(
     """
     for source in sources:
         try:
-            with Reader(
+            with open_reader(
                 source,
                 permissive=permissive,
                 signed_bytes=signed_bytes,
                 n_threads=n_threads,
                 storage_options=storage_options,
+                dataset=dataset,
+                fraction=fraction,
+                upsampling=upsampling,
             ) as reader:
                 moments = stack_moments(reader, n_threads=n_threads)
             if moments.total.shape != statistics.shape:
@@ -404,12 +422,25 @@ def failed(source: str, error: BaseException) -> Corrected:
 
 
 def frame_shape(
-    sources: Iterable[str], *, permissive: bool = False, signed_bytes: bool | None = None
+    sources: Iterable[str],
+    *,
+    permissive: bool = False,
+    signed_bytes: bool | None = None,
+    dataset: str | None = None,
+    fraction: int | None = None,
+    upsampling: int = 1,
 ) -> tuple[str, tuple[int, int]] | None:
     """The first stack that can be opened, and (ny, nx) of its frames: what references have to fit; None if none can."""
     for source in sources:
         try:
-            with Reader(source, permissive=permissive, signed_bytes=signed_bytes) as reader:
+            with open_reader(
+                source,
+                permissive=permissive,
+                signed_bytes=signed_bytes,
+                dataset=dataset,
+                fraction=fraction,
+                upsampling=upsampling,
+            ) as reader:
                 return source, (int(reader.shape[1]), int(reader.shape[2]))
         except (OSError, MrczError):
             continue  # whoever corrects it will say what is wrong with it

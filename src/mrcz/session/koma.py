@@ -17,8 +17,8 @@ from mrcz.check.origin import Overwrite
 from mrcz.container.metadata import pack, unpack
 from mrcz.correct import Correction, Koma, KomaReference
 from mrcz.errors import FormatError, MrczError
+from mrcz.file.calls import open_reader
 from mrcz.file.codec import Codec
-from mrcz.file.reader import Reader
 from mrcz.session.correct import Corrected, Fitting, clear_to_write, correct_file, failed
 from mrcz.storage.whole import whole_file
 
@@ -39,6 +39,9 @@ class SessionOptions(Fitting, total=False):
     n_threads: int | None
     progress: Callable[[str, int, int], None] | None
     storage_options: dict[str, Any] | None
+    dataset: str | None
+    fraction: int | None
+    upsampling: int
 
 
 @dataclass
@@ -155,6 +158,9 @@ def koma_session(
     n_threads: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     storage_options: dict[str, Any] | None = None,
+    dataset: str | None = None,
+    fraction: int | None = None,
+    upsampling: int = 1,
     **fit: Unpack[Fitting],
 ) -> Iterator[Corrected]:
     """Correct the stacks of a session with the moving average of their neighbours, in the order given.
@@ -176,8 +182,10 @@ def koma_session(
         End the session: write the last stacks too. False leaves them for a later call with ``waiting``.
     waiting : dict, optional
         Number → source of the stacks still waiting; filled and emptied, and to be saved together with `Koma.to_dict`.
-    measure, overwrite, codec, permissive, signed_bytes, n_threads, progress, storage_options, **fit
+    measure, overwrite, codec, progress, **fit
         As in `correct_file`; ``progress(source, done, total)``.
+    permissive, signed_bytes, n_threads, storage_options, dataset, fraction, upsampling
+        As `mrcz.open` takes them.
 
     Yields
     ------
@@ -203,6 +211,9 @@ def koma_session(
                     n_threads=n_threads,
                     progress=tell,
                     storage_options=storage_options,
+                    dataset=dataset,
+                    fraction=fraction,
+                    upsampling=upsampling,
                     **fit,
                 )
                 yield replace(out, report={**out.report, **_about(reference)})
@@ -214,12 +225,15 @@ def koma_session(
         raw.append(source)
         try:
             clear_to_write(raw, outputs(source), overwrite)
-            with Reader(
+            with open_reader(
                 source,
                 permissive=permissive,
                 signed_bytes=signed_bytes,
                 n_threads=n_threads,
                 storage_options=storage_options,
+                dataset=dataset,
+                fraction=fraction,
+                upsampling=upsampling,
             ) as reader:
                 first = Correction.fit(reader, n_threads=n_threads, **fit)
                 frames = len(reader)

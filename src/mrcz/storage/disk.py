@@ -27,6 +27,7 @@ __all__ = [
     "UNKNOWN_CALL",
     "WAIT",
     "Disk",
+    "bytes_on_disk",
     "check_place",
     "check_regular",
     "copy_permissions",
@@ -235,6 +236,16 @@ def check_regular(path: str | os.PathLike[str]) -> None:
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
         raise MrczError(f"is {kinds.get(stat.S_IFMT(mode), 'no regular file')}: no file is made there", path=path)
+
+
+def bytes_on_disk(path: str | os.PathLike[str]) -> int:
+    """Size of a file; of a folder that is one file to a format, of all files in it."""
+    if not os.path.isdir(path):
+        return os.stat(path).st_size
+    total = 0
+    for folder, _, names in os.walk(path):
+        total += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
+    return total
 
 
 def is_same_place(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -40,7 +41,9 @@ from mrcz.storage.disk import (
 __all__ = [
     "Judge",
     "NewFile",
+    "forget_unfinished",
     "make_folders",
+    "note_unfinished",
     "put_back",
     "remove_unchanged",
     "remove_unfinished",
@@ -267,9 +270,21 @@ def remove_unfinished() -> None:
             _aside.pop(aside, None)
     for path, process in list(_unfinished.items()):
         if process == os.getpid():
+            if os.path.isdir(path):
+                shutil.rmtree(path, ignore_errors=True)
             with contextlib.suppress(OSError):
                 os.unlink(path)
             _unfinished.pop(path, None)
+
+
+def note_unfinished(temporary: Path) -> None:
+    """`remove_unfinished` shall take this away, too: a folder that grows (`mrcz.storage.folders`)."""
+    _unfinished[temporary] = os.getpid()
+
+
+def forget_unfinished(temporary: Path) -> None:
+    """It has its name, or is gone."""
+    _unfinished.pop(temporary, None)
 
 
 def _free_name(path: Path) -> Path | None:

@@ -30,7 +30,7 @@ GIVEN = {
         ("cli._plan", "run_plan.<locals>.advance"),
         ("cli.correct", "_one.<locals>.<lambda>"),
     ],
-    "Judge": [("convert.copy", "_judge"), ("check.origin", "_archives_stay")],
+    "Judge": [("convert.judging", "judge"), ("check.origin", "_archives_stay")],
     "frames": [("check.origin", "Summing."), ("file.original", "blocks")],
     "Reader": [("file.reader", "Reader.read"), ("file.reducing", "Reductions.sum")],
     "FrameCorrection": [("correct.pipeline", "Correction.")],
@@ -173,6 +173,6 @@ def test_a_climb_is_seen(tmp_path, rng):
         mrcz.compress(source, tmp_path / "a.mrcz", overwrite=True, check=True, progress=lambda done, total: None)
 
     calls = walk(journey)
-    assert ("storage.whole", "convert.copy", "_judge") in calls
+    assert ("storage.whole", "convert.judging", "judge") in calls
     assert ("convert.copy", "file.writer", "Writer.finish") in calls
-    assert is_given("convert.copy", "_judge") and not is_given("file.writer", "Writer.finish")
+    assert is_given("convert.judging", "judge") and not is_given("file.writer", "Writer.finish")

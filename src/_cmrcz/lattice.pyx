@@ -1,7 +1,7 @@
 """Floats that are counts times a gain, without the GIL: `mrcz.correct.integers` says what for.
 
-Frames are contiguous float32; gains are float64, positive and finite, and stand for float32 ones unless the operation is
-``wide``. Every array is as long as the frame.
+Frames are contiguous float32; gains are float64, positive and finite, and stand for float32 ones unless the operation
+is ``wide``. Every array is as long as the frame.
 """
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 

@@ -157,7 +157,7 @@ def _same(a: Any, b: Any) -> bool:
         return all(map(_same, a, b))  # a stage may be told without z
     if isinstance(a, str) and isinstance(b, str):
         return a.strip().casefold() == b.strip().casefold() or _same_time(a, b)
-    if isinstance(a, str) or isinstance(b, str):
+    if isinstance(a, (str, list, tuple)) or isinstance(b, (str, list, tuple)):
         return False
     return bool(abs(a - b) <= 1e-3 * max(abs(a), abs(b), 1e-3))
 

@@ -30,20 +30,19 @@ REFUSED = {
     "*.star": "text file",
     "*.mdoc": "text file",
     "*.hdr": "text file",
-    "*.mib": "not an MRC file",
-    "*.tif": "TIFF",
-    "*.dm3": "DM3",
-    "*.dm4": "DM4",
+    "rsciio-dm/test_fft_packed_complex8.dm4": "half of a Fourier transform",
     "pytom/int2.em": "not an MRC file",
     "pytom/human_ribo_21A.em": "field mode is 32",
     "*.seq.metadata": "field mode is 224",
-    "*.seq": "not an MRC file",
     "leginon/leginoncatcheck.mrc": "text file",
     # headers whose pixels were removed
     "exiftool/MRC.mrc": "field nz is 2, expected at most 0",
     "pytom/header_only.mrc": "field nz is 32, expected at most 0",
     "sfftk/test_data_corrupt_header.map": "field nz is 71, expected at most 0",
 }
+
+# Files of other formats: compressed with the same pixels, and never the very file again.
+FOREIGN = ("*.mib", "*.tif", "*.dm3", "*.dm4", "*.seq")
 
 # Refused because NZ claims 32766 frames; with --permissive the frames that are there, and the same bytes back.
 OVERSTATED = {
@@ -63,7 +62,11 @@ def reason(name):
     return f"field nz is 32766, expected at most {OVERSTATED[name]}" if name in OVERSTATED else None
 
 
-PLAIN = [name for name in FILES if reason(name) is None and not name.endswith(".mrcz")]
+def is_foreign(name):
+    return any(fnmatch.fnmatch(name, pattern) for pattern in FOREIGN)
+
+
+PLAIN = [name for name in FILES if reason(name) is None and not name.endswith(".mrcz") and not is_foreign(name)]
 
 
 def there_and_back(source, folder, *options):
@@ -82,7 +85,7 @@ def content(path):
 
 @pytest.mark.skipif(ROOT != COLLECTION, reason=f"no real files at {COLLECTION}; set MRCZ_TEST_DATA")
 def test_lists_are_about_files_that_exist():
-    for pattern in [*REFUSED, *OVERSTATED]:
+    for pattern in [*REFUSED, *OVERSTATED, *FOREIGN]:
         assert any(fnmatch.fnmatch(name, pattern) for name in FILES), pattern
     assert len(PLAIN) > 60
 
@@ -103,6 +106,18 @@ def test_is_refused(name, tmp_path, capsys):
     assert code == 3 == summary["exit_code"] and result["damaged"]
     assert reason(name) in result["error"]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if is_foreign(name) and reason(name) is None])
+@pytest.mark.filterwarnings("ignore::mrcz.FormatWarning")
+def test_other_formats_keep_their_pixels(name, tmp_path, capsys):
+    with mrcz.open(ROOT / name) as reader:
+        pixels, format = reader.read(), reader.format
+    assert format not in ("mrc", "mrcz")
+    options = ["--dtype", "float32"] if pixels.dtype == np.float64 else []
+    assert cli.main(["compress", *options, str(ROOT / name), "-o", str(tmp_path / "packed.mrcz")]) == 0
+    found = mrcz.read(tmp_path / "packed.mrcz")
+    np.testing.assert_array_equal(found, pixels.astype(found.dtype))
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name in OVERSTATED])

@@ -86,6 +86,11 @@ TABLE: tuple[Entry, ...] = (
 _NAMES = {entry.name: entry for entry in TABLE}
 
 
+def _is_nothing(value: Any) -> bool:
+    """None, or an empty text or list; an array is something."""
+    return value is None or (isinstance(value, (str, list, tuple)) and not value)
+
+
 def checked(values: Mapping[str, Any], original: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Metadata of the documented names: what is None, not finite or an empty text is left out.
 
@@ -104,7 +109,7 @@ def checked(values: Mapping[str, Any], original: Mapping[str, Any] | None = None
     found: dict[str, Any] = {}
     for name, value in values.items():
         entry = _NAMES[name]
-        if value is None or value == "" or value == []:
+        if _is_nothing(value):
             continue
         if entry.kind is float:
             value = float(value)

@@ -139,7 +139,7 @@ def shrink(image: np.ndarray, bin: int = 1, size: int | None = None) -> np.ndarr
     rows = np.fft.fftfreq(height, 1 / height).astype(int)
     columns = np.fft.fftfreq(width, 1 / width).astype(int)
     kept = transform[np.ix_(rows % ny, columns % nx)]
-    made: np.ndarray = np.fft.ifft2(kept).real * (height * width / (ny * nx))
+    made: np.ndarray = np.real(np.fft.ifft2(kept)) * (height * width / (ny * nx))
     return made
 
 

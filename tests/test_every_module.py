@@ -49,7 +49,6 @@ ELSEWHERE = {
     "formats/told": "file/test_acquisition",
     "formats/_eer_metadata": "test_eer",
     "formats/_tiff_decoding": "test_tiff",
-    "formats/_tiff_directories": "test_tiff",
     "formats/_tiff_metadata": "test_tiff",
     "formats/_tiff_pages": "test_tiff",
     "formats/_tiff_tags": "test_tiff",

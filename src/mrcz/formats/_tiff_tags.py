@@ -12,6 +12,7 @@ are no larger than the file, and neither are the values read from them.
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +27,7 @@ __all__ = ["MOST_TEXT", "Directory", "Tag", "TiffFile"]
 MOST_TEXT = 1 << 24
 
 _BLOCK = 1 << 14  # bytes read at a time: a directory and its values are mostly near each other
-_BEFORE = 1 << 12  # of these, before what was asked for: values may stand in front of their directory
+_MOST_ENTRIES = 65535  # of a directory: what a classic TIFF can count; a BigTIFF that claims more is damaged
 _SLACK = 1 << 20  # bytes of values that directories may share before they are called overlapping
 
 # NumPy's codes of the types of values; rationals are two numbers. TIFF 6.0 page 15; 13 is an IFD, 16 to 18 BigTIFF's.
@@ -34,6 +35,7 @@ _TYPES = {
     1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "2u4", 6: "i1", 7: "u1", 8: "i2", 9: "i4", 10: "2i4", 11: "f4", 12: "f8",
     13: "u4", 16: "u8", 17: "i8", 18: "u8",
 }  # fmt: skip
+_WHOLE = (1, 3, 4, 13, 16, 18)  # of these numbers without a sign
 _ORDERS: dict[bytes, Literal["<", ">"]] = {b"II": "<", b"MM": ">"}
 _SIZES = {kind: np.dtype(code).itemsize for kind, code in _TYPES.items()}
 
@@ -59,6 +61,9 @@ class TiffFile:
     Parameters
     ----------
     source : Bytes
+    block : int
+        Bytes read at a time where less is asked for, a quarter of them before it: values may stand in front of their
+        directory.
 
     Attributes
     ----------
@@ -75,9 +80,10 @@ class TiffFile:
         The first bytes are not a TIFF's.
     """
 
-    def __init__(self, source: Bytes) -> None:
+    def __init__(self, source: Bytes, block: int = _BLOCK) -> None:
         self.source = source
         self.size = source.size
+        self._ahead, self._before = block, block // 4
         self._block, self._start = b"", 0
         head = source.read(0, 16)
         order = _ORDERS.get(head[:2])
@@ -97,27 +103,42 @@ class TiffFile:
     def directories(self) -> tuple[list[Directory], str | None]:
         """All directories of the chain, in its order, and what is wrong with the rest of it; None if nothing is."""
         found: list[Directory] = []
-        seen: set[int] = set()
-        offset, left = self.first, self.size
-        if not offset:
+        if not self.first:
             return found, "there is no directory in it"
-        while offset:
-            where = f"directory {len(found)} at byte {offset}"
-            if offset in seen:
-                return found, f"{where} was in the chain before: it is a loop"
-            seen.add(offset)
-            try:
-                made, after = self._directory(len(found), offset)
-            except FormatError as error:
-                return found, f"{where}: {error.message}"
-            left -= made.nbytes
-            if left < 0:
-                return found, f"{where} overlaps others: together they are larger than the file"
-            found.append(made)
-            offset = after
+        try:
+            found.extend(self.walk())
+        except FormatError as error:
+            return found, error.message
         return found, None
 
-    def _directory(self, number: int, offset: int) -> tuple[Directory, int]:
+    def walk(self, codes: Collection[int] | None = None) -> Iterator[Directory]:
+        """One directory of the chain after the other; of its tags those of these codes, or all.
+
+        Raises
+        ------
+        FormatError
+            One is not whole in the file, or was there before, or they overlap.
+        """
+        seen: set[int] = set()
+        offset, left = self.first, self.size
+        while offset:
+            where = f"directory {len(seen)} at byte {offset}"
+            if offset in seen:
+                raise FormatError(f"{where} was in the chain before: it is a loop", path=self.source.name)
+            try:
+                made, after = self._directory(len(seen), offset, codes)
+            except FormatError as error:
+                raise FormatError(f"{where}: {error.message}", path=self.source.name) from None
+            seen.add(offset)
+            left -= made.nbytes
+            if left < 0:
+                raise FormatError(
+                    f"{where} overlaps others: together they are larger than the file", path=self.source.name
+                )
+            yield made
+            offset = after
+
+    def _directory(self, number: int, offset: int, codes: Collection[int] | None) -> tuple[Directory, int]:
         """The directory at an offset, and the offset of the next."""
         n_count, n_entry, n_offset = (8, 20, 8) if self.big else (2, 12, 4)
         (count,) = struct.unpack(self.order + ("Q" if self.big else "H"), self.read(offset, n_count))
@@ -126,13 +147,15 @@ class TiffFile:
             raise FormatError("it has no entries")
         if nbytes > self.size - offset:
             raise FormatError(f"it claims {count} entries, {self.size - offset} bytes remain")
+        if count > _MOST_ENTRIES:
+            raise FormatError(f"it claims {count} entries, at most {_MOST_ENTRIES} are believed")
         raw = self.read(offset + n_count, nbytes - n_count)
         tags: dict[int, Tag] = {}
         entries = struct.iter_unpack(self.order + ("HHQ8s" if self.big else "HHI4s"), raw[:-n_offset])
         place = offset + n_count + n_entry - n_offset
         for k, (code, kind, n, value) in enumerate(entries):
             # A type that is not known is to be skipped (TIFF 6.0 page 16); of two entries the first counts.
-            if kind in _SIZES and code not in tags:
+            if kind in _SIZES and code not in tags and (codes is None or code in codes):
                 inline = n * _SIZES[kind] <= n_offset
                 at = (
                     place + k * n_entry
@@ -148,10 +171,10 @@ class TiffFile:
         if n > self.size - offset:
             raise FormatError(f"{n} bytes from byte {offset} on, the file ends at {self.size}")
         if not self._start <= offset <= offset + n <= self._start + len(self._block):
-            if n >= _BLOCK - _BEFORE:
+            if n >= self._ahead - self._before:
                 return self._all(self.source.read(offset, n), offset, n)
-            self._start = max(0, offset - _BEFORE)
-            self._block = self.source.read(self._start, _BLOCK)
+            self._start = max(0, offset - self._before)
+            self._block = self.source.read(self._start, self._ahead)
         return self._all(self._block[offset - self._start : offset - self._start + n], offset, n)
 
     def value_bytes(self, tag: Tag) -> bytes:
@@ -218,6 +241,58 @@ class Directory:
         else:
             raw = tag.value[:n]
         return int(np.frombuffer(raw, np.dtype(self.file.order + _TYPES[tag.kind]))[0])
+
+    def wrong(self, what: str) -> FormatError:
+        """The error that says this of it."""
+        return FormatError(f"directory {self.number} at byte {self.offset}: {what}", path=self.file.source.name)
+
+    def raw(self, code: int, most: int) -> bytes | None:
+        """The bytes of a tag's value, None without it; safe from many threads, and again and again.
+
+        Raises
+        ------
+        FormatError
+            They are more than `most`, or not all in the file.
+        """
+        tag = self.tags.get(code)
+        if tag is None:
+            return None
+        n, file = tag.nbytes, self.file
+        if n <= len(tag.value):
+            return tag.value[:n]
+        if n > most or n > file.size - tag.offset:
+            raise self.wrong(
+                f"tag {code} claims {n} bytes at byte {tag.offset}, the file has {file.size} and {most} are allowed"
+            )
+        found = file.source.read(tag.offset, n)
+        if len(found) != n:
+            raise self.wrong(f"tag {code} ends after {len(found)} bytes")
+        return found
+
+    def whole(self, code: int, most: int) -> list[int]:
+        """The whole numbers of a tag, at most `most`; none where it is not there or holds something else."""
+        tag = self.tags.get(code)
+        if tag is None or tag.kind not in _WHOLE:
+            return []
+        found: list[int] = np.frombuffer(
+            self.raw(code, most * _SIZES[tag.kind]) or b"", self.file.order + _TYPES[tag.kind]
+        ).tolist()
+        return found
+
+    def one(self, code: int, default: int | None = None) -> int:
+        """The one whole number of a tag.
+
+        Raises
+        ------
+        FormatError
+            It is not there and there is no default, or it is not one number.
+        """
+        found = self.whole(code, 1)
+        if len(found) == 1:
+            return found[0]
+        if default is None or code in self.tags:
+            raise self.wrong(f"tag {code} has {len(found)} numbers, not one")
+        return default
 
     def text(self, code: int) -> str | None:
         """A text, up to its first NUL; None without the tag, or where it is no text or longer than `MOST_TEXT`."""

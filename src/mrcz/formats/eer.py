@@ -27,7 +27,7 @@ from _cmrcz import eer as core
 from _cmrcz.status import CoreError
 from mrcz.errors import ChunkError, FormatError
 from mrcz.formats import _eer_metadata as said
-from mrcz.formats._tiff_directories import Directory, TiffFile
+from mrcz.formats._tiff_tags import Directory, TiffFile
 from mrcz.formats.base import Bytes, FormatOptions, Frames
 
 __all__ = ["EerFrames", "FinalImage", "matches", "open_frames"]
@@ -39,6 +39,7 @@ _TAGS = frozenset((_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _OFFSETS, _ORIENTATION,
                    _ABOUT_FINAL, *_CODE))  # fmt: skip
 _EVENTS = {65000: (8, 2, 2), 65001: (7, 2, 2), 65002: None}  # bits of a run, and of a place along x and y
 _PLAIN = 1
+_NEAR = 1024  # bytes read where a directory is: its frame lies between it and the next
 _MOST_SIDE = 1 << 16  # pixels
 _MOST_STRIPS = 1 << 16  # of a frame
 _MOST_SAID = 1 << 14  # bytes of what is said of one frame; 600 are usual
@@ -62,9 +63,9 @@ class _Stored(NamedTuple):
 def matches(source: Bytes) -> bool:
     """Whether the first or second directory is of electron events."""
     try:
-        tiff = TiffFile(source)
-        for directory in tiff.directories((_COMPRESSION,)):
-            if tiff.number(directory, _COMPRESSION, _PLAIN) in _EVENTS:
+        tiff = TiffFile(source, _NEAR)
+        for directory in tiff.walk((_COMPRESSION,)):
+            if directory.one(_COMPRESSION, _PLAIN) in _EVENTS:
                 return True
             if directory.number == 1:
                 break
@@ -100,7 +101,6 @@ class EerFrames(Frames):
 
     def __init__(self, source: Bytes, options: FormatOptions) -> None:
         self.source = source
-        self.tiff = TiffFile(source)
         self.final: Directory | None = None
         self.stored: list[_Stored] = []
         self.upsampling = options.upsampling
@@ -109,7 +109,7 @@ class EerFrames(Frames):
         self._lock = threading.Lock()
         self._list(options.permissive)
         first = self.stored[0].directory
-        self.number = self.tiff.number(first, _COMPRESSION)
+        self.number = first.one(_COMPRESSION)
         self.code = self._code(first)
         self.detector = self._detector(first)
         self._compare(options.permissive)
@@ -134,8 +134,8 @@ class EerFrames(Frames):
     def _list(self, permissive: bool) -> None:
         other = 0
         try:
-            for directory in self.tiff.directories(_TAGS):
-                kind = self.tiff.number(directory, _COMPRESSION, _PLAIN)
+            for directory in TiffFile(self.source, _NEAR).walk(_TAGS):
+                kind = directory.one(_COMPRESSION, _PLAIN)
                 if kind in _EVENTS:
                     self.stored.append(self._stored(directory))
                 elif kind == _PLAIN and directory.number == 0:
@@ -152,33 +152,33 @@ class EerFrames(Frames):
             self.oddities += (f"{other} directories of other compressions are passed over",)
 
     def _stored(self, directory: Directory) -> _Stored:
-        offsets = self.tiff.numbers(directory, _OFFSETS, _MOST_STRIPS)
-        counts = self.tiff.numbers(directory, _COUNTS, _MOST_STRIPS)
+        offsets = directory.whole(_OFFSETS, _MOST_STRIPS)
+        counts = directory.whole(_COUNTS, _MOST_STRIPS)
         self._strips += len(offsets)
         if 4 * self._strips > self.source.size:
-            raise self._wrong(directory, f"{self._strips} strips to here, whose places alone would fill the file")
+            raise directory.wrong(f"{self._strips} strips to here, whose places alone would fill the file")
         if not offsets or len(offsets) != len(counts):
-            raise self._wrong(directory, f"it has {len(offsets)} offsets and {len(counts)} sizes of strips")
+            raise directory.wrong(f"it has {len(offsets)} offsets and {len(counts)} sizes of strips")
         for offset, size in zip(offsets, counts, strict=True):
             if offset + size > self.source.size:
-                raise self._wrong(
-                    directory, f"its strip of {size} bytes at byte {offset} ends beyond the file's {self.source.size}"
+                raise directory.wrong(
+                    f"its strip of {size} bytes at byte {offset} ends beyond the file's {self.source.size}"
                 )
         return _Stored(directory, tuple(zip(offsets, counts, strict=True)))
 
     def _code(self, directory: Directory) -> tuple[int, int, int]:
-        known = _EVENTS[self.tiff.number(directory, _COMPRESSION)]
+        known = _EVENTS[directory.one(_COMPRESSION)]
         if known is not None:
             return known
-        skip, across, down = (self.tiff.number(directory, tag) for tag in _CODE)
+        skip, across, down = (directory.one(tag) for tag in _CODE)
         if not (2 <= skip <= 16 and across <= 4 and down <= 4):
-            raise self._wrong(directory, f"codes of {skip} + {across} + {down} bits, which no camera writes")
+            raise directory.wrong(f"codes of {skip} + {across} + {down} bits, which no camera writes")
         return skip, across, down
 
     def _detector(self, directory: Directory) -> tuple[int, int]:
-        height, width = (self.tiff.number(directory, tag) for tag in (_HEIGHT, _WIDTH))
+        height, width = (directory.one(tag) for tag in (_HEIGHT, _WIDTH))
         if not (1 <= height <= _MOST_SIDE and 1 <= width <= _MOST_SIDE):
-            raise self._wrong(directory, f"a frame of {height} x {width} pixels")
+            raise directory.wrong(f"a frame of {height} x {width} pixels")
         return height, width
 
     def _compare(self, permissive: bool) -> None:
@@ -187,16 +187,15 @@ class EerFrames(Frames):
         skip = self.code[0]
         for k, stored in enumerate(self.stored):
             here = stored.directory
-            number, detector = self.tiff.number(here, _COMPRESSION), self._detector(here)
+            number, detector = here.one(_COMPRESSION), self._detector(here)
             if (number, detector) != (self.number, self.detector) or self._code(here) != self.code:
-                wrong = self._wrong(
-                    here,
+                wrong = here.wrong(
                     f"frame {k} has compression {number} and {detector[0]} x {detector[1]} pixels, the first "
                     f"{self.number} and {height} x {width}",
                 )
             elif height * width > (8 * stored.size // skip) * ((1 << skip) - 1):
-                wrong = self._wrong(
-                    here, f"frame {k} has {stored.size} bytes, which cannot be the runs of {height} x {width} pixels"
+                wrong = here.wrong(
+                    f"frame {k} has {stored.size} bytes, which cannot be the runs of {height} x {width} pixels"
                 )
             else:
                 continue
@@ -206,15 +205,12 @@ class EerFrames(Frames):
             del self.stored[k:]
             return
 
-    def _wrong(self, directory: Directory, what: str) -> FormatError:
-        return self.tiff.wrong(directory.number, directory.offset, what)
-
     def _text(self, directory: Directory, tag: int, most: int = said.MOST) -> str:
-        raw = self.tiff.raw(directory, tag, most)
+        raw = directory.raw(tag, most)
         return said.decoded(raw) if raw else ""
 
     def _describe(self, first: Directory) -> None:
-        owner = self.final if self.final is not None and _ACQUISITION in self.final.fields else first
+        owner = self.final if self.final is not None and _ACQUISITION in self.final.tags else first
         acquisition = self._text(owner, _ACQUISITION)
         found, oddities = said.parse(acquisition)
         self.oddities += tuple(f"acquisition metadata: {oddity}" for oddity in oddities)
@@ -228,7 +224,7 @@ class EerFrames(Frames):
                 "final": self._text(self.final, _ABOUT_FINAL) if self.final is not None else "",
                 "compression": self.number,
                 "code": list(self.code),
-                "orientation": self.tiff.number(first, _ORIENTATION, 1),
+                "orientation": first.one(_ORIENTATION, 1),
             },
         )
         x, y = self.metadata.get("pixel_size", (0.0, 0.0))
@@ -388,25 +384,25 @@ class FinalImage(Frames):
 
     def __init__(self, source: Bytes) -> None:
         self.source = source
-        tiff = TiffFile(source)
-        first = next(tiff.directories(_TAGS), None)
-        if first is None or tiff.number(first, _COMPRESSION, _PLAIN) != _PLAIN:
+        tiff = TiffFile(source, _NEAR)
+        first = next(tiff.walk(_TAGS), None)
+        if first is None or first.one(_COMPRESSION, _PLAIN) != _PLAIN:
             raise FormatError("this file has no final image", path=source.name)
-        height, width = tiff.number(first, _HEIGHT), tiff.number(first, _WIDTH)
-        bits = tiff.number(first, _BITS)
+        height, width = first.one(_HEIGHT), first.one(_WIDTH)
+        bits = first.one(_BITS)
         if bits != 16 or not (1 <= height <= _MOST_SIDE and 1 <= width <= _MOST_SIDE):
-            raise tiff.wrong(0, first.offset, f"a final image of {height} x {width} pixels of {bits} bits")
-        offsets = tiff.numbers(first, _OFFSETS, _MOST_STRIPS)
-        counts = tiff.numbers(first, _COUNTS, _MOST_STRIPS)
+            raise first.wrong(f"a final image of {height} x {width} pixels of {bits} bits")
+        offsets = first.whole(_OFFSETS, _MOST_STRIPS)
+        counts = first.whole(_COUNTS, _MOST_STRIPS)
         if len(offsets) != len(counts) or sum(counts) != 2 * height * width:
-            raise tiff.wrong(0, first.offset, f"strips of {sum(counts)} bytes for {height} x {width} pixels of 16 bits")
+            raise first.wrong(f"strips of {sum(counts)} bytes for {height} x {width} pixels of 16 bits")
         for offset, size in zip(offsets, counts, strict=True):
             if offset + size > source.size:
-                raise tiff.wrong(0, first.offset, f"its strip at byte {offset} ends beyond the file's {source.size}")
+                raise first.wrong(f"its strip at byte {offset} ends beyond the file's {source.size}")
         self.strips = list(zip(offsets, counts, strict=True))
         self.shape = (1, height, width)
         self.dtype = np.dtype(tiff.order + "u2")
-        texts = [said.decoded(tiff.raw(first, tag, said.MOST) or b"") for tag in (_ACQUISITION, _ABOUT_FINAL)]
+        texts = [said.decoded(first.raw(tag, said.MOST) or b"") for tag in (_ACQUISITION, _ABOUT_FINAL)]
         self.metadata = said.final(*texts)
 
     def read_frame(self, number: int, out: np.ndarray) -> None:

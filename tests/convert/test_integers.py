@@ -280,6 +280,9 @@ def test_another_gain_of_that_name_is_an_error(stored):
     mrcz.write(gain, np.zeros((3, 4), "u1"), overwrite=True)
     with pytest.raises(FormatError, match="no gain reference"):
         mrcz.read(small)
+    mrcz.write(gain, np.zeros((7, 5), "f4"), overwrite=True)
+    with pytest.raises(FormatError, match=r"for frames of \(7, 5\)"):  # told before it is decoded
+        mrcz.read(small)
     gain.write_bytes(b"nothing")
     with pytest.raises(FormatError, match="cannot be read"):
         mrcz.read(small)

@@ -82,7 +82,7 @@ def load_gain(place: str, name: GainName, shape: tuple[int, int], storage: Mappi
     if known is not None and known.shape == shape:
         return known
     try:
-        gain, _ = read_gain(place, storage)
+        gain, _ = read_gain(place, storage, shape)
     except FormatError as error:
         raise FormatError(f"its gain reference cannot be read: {error}", path=place) from error
     if gain.shape != shape or gain.dtype != np.dtype(name.dtype) or gain_checksum(gain) != name.checksum:
@@ -95,8 +95,11 @@ def load_gain(place: str, name: GainName, shape: tuple[int, int], storage: Mappi
     return gain
 
 
-def read_gain(place: str, storage: Mapping[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-    """A gain reference of a store, (ny, nx) float32 or float64, and what its metadata say.
+def read_gain(
+    place: str, storage: Mapping[str, Any] | None = None, expected: tuple[int, int] | None = None
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """A gain reference of a store, (ny, nx) float32 or float64, and what its metadata say; with `expected`, of that
+    shape, which is compared before anything is decoded.
 
     Raises
     ------
@@ -112,6 +115,8 @@ def read_gain(place: str, storage: Mapping[str, Any] | None = None) -> tuple[np.
         gain32 = len(shape) == 3 and shape[0] == 1 and dtype == np.float32
         if not gain32 and not (len(shape) == 3 and shape[0] == 4 and dtype == np.uint16):
             raise FormatError(f"{dtype} of shape {shape} is no gain reference", path=place)
+        if expected is not None and shape[1:] != expected:
+            raise FormatError(f"it is for frames of {shape[1:]}, the movie has {expected}", path=place)
         planes = counts.decode(np.arange(shape[0]))
     finally:
         source.close()

@@ -1,0 +1,322 @@
+"""The journal of an archive: JSON Lines that are only ever added to, and what they say of each file.
+
+The file is the truth. What is asked of it (is this source stored, is this name taken, which files has a session) is
+answered by a table that is made from it when the archive is opened, in a temporary database on the disk: an archive of a
+million files takes no more memory than one of ten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+from mrcz.archive.record import Record
+from mrcz.errors import FormatError, MrczError
+from mrcz.storage.disk import Disk, lock, release, write_all
+
+__all__ = ["FOLDER", "JOURNAL", "Journal", "State", "folded", "read_journal"]
+
+#: The folder of an archive in which journal and reports lie.
+FOLDER = "mrcz-archive"
+JOURNAL = "journal.jsonl"
+
+_LONGEST = 1 << 24  # bytes of a line: a journal is not trusted with memory either
+_SYNC = 0.5  # seconds between two flushes to the disk
+_SYNC_LINES = 64
+
+
+def read_journal(path: str | os.PathLike[str], *, damaged: list[str] | None = None) -> Iterator[Record]:
+    """The records of a journal, in their order, one at a time.
+
+    Parameters
+    ----------
+    path : path
+    damaged : list, optional
+        Lines that are no records are told here (``"line 7: …"``) and passed over; without it the first raises. A last
+        line without its newline was never finished, and is passed over in any case.
+
+    Raises
+    ------
+    FormatError
+        A line is no record.
+    OSError
+    """
+    for _, record in _lines(path, damaged):
+        yield record
+
+
+def _lines(path: str | os.PathLike[str], damaged: list[str] | None) -> Iterator[tuple[int, Record]]:
+    """(offset, record) of each line."""
+    with open(path, "rb") as file:
+        number, offset = 0, 0
+        while line := file.readline(_LONGEST):
+            number += 1
+            start, offset = offset, offset + len(line)
+            try:
+                if not line.endswith(b"\n"):
+                    if len(line) < _LONGEST:
+                        return
+                    raise FormatError(f"is longer than {_LONGEST} bytes")
+                yield start, Record.from_line(line)
+            except FormatError as error:
+                text = f"line {number}: {error.message}"
+                if damaged is None:
+                    raise FormatError(text, path=path) from None
+                damaged.append(text)
+                if not line.endswith(b"\n"):
+                    return
+
+
+class State:
+    """What the journal says of each file, without holding it in memory.
+
+    Of each source the last record that stored it, and the last of any kind. Offsets into the journal are kept, not
+    records.
+    """
+
+    def __init__(self) -> None:
+        # An empty name: a database on the disk, in a temporary file that has no name and goes with it.
+        self._db = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        self._db.executescript(
+            """
+            PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -16384; PRAGMA temp_store = FILE;
+            CREATE TABLE files (
+              source BLOB PRIMARY KEY, session TEXT, path BLOB, folded BLOB, event TEXT,
+              last INTEGER, stored INTEGER, size INTEGER, mtime INTEGER, stored_bytes INTEGER, seen INTEGER DEFAULT 0
+            ) WITHOUT ROWID;
+            CREATE INDEX by_path ON files (folded);
+            CREATE INDEX by_session ON files (session);
+            CREATE TABLE parts (path BLOB PRIMARY KEY, session TEXT, sha256 TEXT, size INTEGER) WITHOUT ROWID;
+            BEGIN;
+            """
+        )
+
+    def add(self, record: Record, offset: int) -> None:
+        """Take a record that stands in the journal at an offset."""
+        key = os.fsencode(record.source)
+        if record.event in ("stored", "link", "folder"):
+            self._db.execute(
+                "INSERT INTO files (source, session, path, folded, event, last, stored, size, mtime, stored_bytes)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT (source) DO UPDATE SET session=excluded.session,"
+                " path=excluded.path, folded=excluded.folded, event=excluded.event, last=excluded.last,"
+                " stored=excluded.stored, size=excluded.size, mtime=excluded.mtime, stored_bytes=excluded.stored_bytes",
+                (
+                    key,
+                    _text(record.session),
+                    os.fsencode(record.path),
+                    folded(record.path),
+                    record.event,
+                    offset,
+                    offset,
+                    record.source_bytes,
+                    record.mtime_ns,
+                    record.stored_bytes,
+                ),
+            )
+            for path, digest, size in record.parts:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO parts VALUES (?,?,?,?)",
+                    (os.fsencode(path), _text(record.session), digest, size),
+                )
+        else:
+            self._db.execute(
+                "INSERT INTO files (source, session, path, event, last) VALUES (?,?,?,?,?)"
+                " ON CONFLICT (source) DO UPDATE SET event=excluded.event, last=excluded.last",
+                (key, _text(record.session), b"", record.event, offset),
+            )
+
+    def stored(self, source: str) -> tuple[int, int, int, str, int] | None:
+        """(offset, source_bytes, mtime_ns, path, stored_bytes) of the record that stored a file; None if none did."""
+        row = self._db.execute(
+            "SELECT stored, size, mtime, path, stored_bytes FROM files WHERE source = ? AND stored IS NOT NULL",
+            (os.fsencode(source),),
+        ).fetchone()
+        return None if row is None else (row[0], row[1], row[2], os.fsdecode(row[3]), row[4])
+
+    def last_event(self, source: str) -> str | None:
+        """What the last record of a file says happened."""
+        row = self._db.execute("SELECT event FROM files WHERE source = ?", (os.fsencode(source),)).fetchone()
+        return None if row is None else row[0]
+
+    def taken(self, path: str) -> str | None:
+        """The source that lies at a path of the archive, or at one that some disks take for the same."""
+        row = self._db.execute("SELECT source FROM files WHERE folded = ? LIMIT 1", (folded(path),)).fetchone()
+        return None if row is None else os.fsdecode(row[0])
+
+    def sessions(self) -> list[str]:
+        """Names of the sessions in which something lies, sorted."""
+        rows = self._db.execute("SELECT DISTINCT session FROM files WHERE stored IS NOT NULL ORDER BY session")
+        return [_name(row[0]) for row in rows]
+
+    def offsets(self, session: str | None = None, *, stored: bool = True) -> Iterator[int]:
+        """Offsets of the records that count: those that stored something (of one session), or the last of each file."""
+        what = "stored" if stored else "last"
+        where, values = f"{what} IS NOT NULL", []
+        if session is not None:
+            where, values = where + " AND session = ?", [_text(session)]
+        # The names in order, whatever the order in which workers were done.
+        yield from (row[0] for row in self._db.execute(f"SELECT {what} FROM files WHERE {where} ORDER BY source", values))
+
+    def parts(self, session: str | None = None) -> Iterator[tuple[str, str, int]]:
+        """(path, SHA-256, bytes) of what files of the archive share."""
+        where, values = ("", []) if session is None else (" WHERE session = ?", [_text(session)])
+        for row in self._db.execute(f"SELECT path, sha256, size FROM parts{where} ORDER BY path", values):
+            yield os.fsdecode(row[0]), row[1], row[2]
+
+    def close(self) -> None:
+        self._db.close()
+
+
+class Journal:
+    """The journal of one archive: read, and added to by one process at a time.
+
+    Parameters
+    ----------
+    folder : path
+        The archive.
+    write : bool
+        Add to it; only one process may, on any machine (where the file system has locks).
+    place : path, optional
+        The journal itself, where it does not lie in the archive (object storage).
+
+    Attributes
+    ----------
+    path : Path
+    state : State
+    damaged : list of str
+        Lines that are no records.
+
+    Raises
+    ------
+    MrczError
+        Somebody else adds to it.
+    FileNotFoundError
+        There is none, and it is only read.
+    """
+
+    disk: Disk = Disk()
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, write: bool = False, place: str | os.PathLike[str] | None = None
+    ) -> None:
+        self.path = Path(folder) / FOLDER / JOURNAL if place is None else Path(place)
+        self.damaged: list[str] = []
+        self._fd = -1
+        self._end = 0
+        self._unsynced, self._synced = 0, time.monotonic()
+        if write:
+            self._open()
+        try:
+            self.state = State()
+            for offset, record in _lines(self.path, self.damaged):
+                self.state.add(record, offset)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        try:
+            self._fd = self.disk.open_existing(self.path)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                os.close(self.disk.open_new(self.path, 0o666))
+                self.disk.sync_folder(self.path.parent)
+            self._fd = self.disk.open_existing(self.path)
+        try:
+            lock(self._fd, self.path)
+        except MrczError:
+            os.close(self._fd)
+            self._fd = -1
+            raise MrczError("another process works on this archive", path=self.path) from None
+        # A line that a killed process did not finish was never acknowledged: nothing depends on it.
+        self._end = _end_of_lines(self._fd)
+        self.disk.truncate(self._fd, self._end)
+
+    def append(self, record: Record) -> None:
+        """Add a record. It is on the disk after `sync`, at the latest."""
+        line = record.to_line()
+        start = self._end
+        try:
+            self._end = write_all(self.disk, self._fd, line, start)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.disk.truncate(self._fd, start)
+            raise
+        self.state.add(record, start)
+        self._unsynced += 1
+        if self._unsynced >= _SYNC_LINES or time.monotonic() - self._synced >= _SYNC:
+            self.sync()
+
+    def sync(self) -> None:
+        """All that was added is on the disk when this returns."""
+        if self._unsynced:
+            self.disk.fsync(self._fd)
+        self._unsynced, self._synced = 0, time.monotonic()
+
+    def record_at(self, offset: int) -> Record:
+        """The record that stands at an offset."""
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            return Record.from_line(file.readline(_LONGEST))
+
+    def records(self, session: str | None = None, *, stored: bool = True) -> Iterator[Record]:
+        """The records that count, in the order of their sources; see `State.offsets`."""
+        with open(self.path, "rb") as file:
+            for offset in self.state.offsets(session, stored=stored):
+                file.seek(offset)
+                yield Record.from_line(file.readline(_LONGEST))
+
+    def stored(self, source: str) -> Record | None:
+        """The record that stored a file, if one did."""
+        found = self.state.stored(source)
+        return None if found is None else self.record_at(found[0])
+
+    def close(self) -> None:
+        """Flush, unlock, close."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            try:
+                if self._unsynced:
+                    self.disk.fsync(fd)
+            finally:
+                release(fd)
+        if hasattr(self, "state"):
+            self.state.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _end_of_lines(fd: int) -> int:
+    """Where the last whole line ends."""
+    end = os.fstat(fd).st_size
+    while end:
+        start = max(0, end - 65536)
+        os.lseek(fd, start, os.SEEK_SET)
+        found = os.read(fd, end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def folded(path: str) -> bytes:
+    """The path as disks see it that do not tell a from A, or composed from decomposed letters (macOS, Windows)."""
+    return os.fsencode(unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold()))
+
+
+def _text(name: str) -> str:
+    """A name for a column of text, which holds no lone surrogates."""
+    return os.fsencode(name).decode("latin-1")
+
+
+def _name(text: str) -> str:
+    return os.fsdecode(text.encode("latin-1"))

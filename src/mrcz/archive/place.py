@@ -1,0 +1,72 @@
+"""Where an archive lies: a folder, or a prefix of an object store, behind the few questions that are asked of either."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from mrcz.archive.record import check_relative
+from mrcz.storage.whole import make_folders, whole_file
+
+__all__ = ["Folder", "Place"]
+
+
+class Place(Protocol):
+    """The files of an archive by their paths below it, ``/`` between the parts."""
+
+    name: str
+
+    def size(self, path: str) -> int:
+        """Bytes of a file; FileNotFoundError where there is none."""
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """A file from its beginning on, to be read once, for instance to be hashed."""
+        ...
+
+    def local(self, path: str) -> contextlib.AbstractContextManager[str]:
+        """A file as one of this machine while the block lasts, fetched where it is not."""
+        ...
+
+    def write(self, path: str, data: bytes) -> None:
+        """Make a small file (of a bag), whole or not at all; what stands there is replaced."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Take a file away that is there."""
+        ...
+
+
+class Folder:
+    """An archive in a folder."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(os.path.abspath(root))
+        self.name = str(self.root)
+
+    def at(self, path: str) -> Path:
+        """Where a file lies. Paths come from a journal, and lead nowhere else."""
+        check_relative(path)
+        return self.root / path
+
+    def size(self, path: str) -> int:
+        return os.stat(self.at(path)).st_size
+
+    def open(self, path: str) -> BinaryIO:
+        return open(self.at(path), "rb")
+
+    @contextlib.contextmanager
+    def local(self, path: str) -> Iterator[str]:
+        yield str(self.at(path))
+
+    def write(self, path: str, data: bytes) -> None:
+        place = self.at(path)
+        make_folders(place.parent)
+        with whole_file(place, overwrite=True) as file:
+            file.write(data)
+
+    def remove(self, path: str) -> None:
+        os.unlink(self.at(path))

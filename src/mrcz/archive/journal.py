@@ -1,7 +1,7 @@
 """The journal of an archive: JSON Lines that are only ever added to, and what they say of each file.
 
 The file is the truth. What is asked of it (is this source stored, is this name taken, which files has a session) is
-answered by a table that is made from it when the archive is opened, in a temporary database on the disk: an archive of a
+answered by a table that is made from it when the archive is opened, in a temporary database on the disk: one of a
 million files takes no more memory than one of ten.
 """
 
@@ -160,7 +160,9 @@ class State:
         if session is not None:
             where, values = where + " AND session = ?", [_text(session)]
         # The names in order, whatever the order in which workers were done.
-        yield from (row[0] for row in self._db.execute(f"SELECT {what} FROM files WHERE {where} ORDER BY source", values))
+        yield from (
+            row[0] for row in self._db.execute(f"SELECT {what} FROM files WHERE {where} ORDER BY source", values)
+        )
 
     def parts(self, session: str | None = None) -> Iterator[tuple[str, str, int]]:
         """(path, SHA-256, bytes) of what files of the archive share."""

@@ -1,4 +1,4 @@
-"""Where an archive lies: a folder, or a prefix of an object store, behind the few questions that are asked of either."""
+"""Where an archive lies: a folder, or a prefix of an object store, behind the few questions that are asked of it."""
 
 from __future__ import annotations
 

@@ -167,9 +167,10 @@ class _Run:
             with Journal(root if there else empty) as journal:
                 depth = self.args.sessions if made is None else int(made["depth"])
                 outline = Outline(top, root, journal, depth)
-                for one in outline.add(scan(top)):
-                    if one.kind != "unfinished":
-                        talk(f"mrcz: {os.path.join(top, one.source)}: {one.problem or 'is no file that can be stored'}")
+                for left in outline.add(scan(top)):
+                    if left.kind != "unfinished":
+                        why = left.problem or "is no file that can be stored"
+                        talk(f"mrcz: {os.path.join(top, left.source)}: {why}")
                 found = estimate(outline, self.options, check_interrupted)
                 plan = outline.totals
                 outline.close()
@@ -189,7 +190,7 @@ class _Run:
                 )
                 for one in found
             ]
-            say(_text.table(rows))
+            say(*_text.table(rows).splitlines())
         then = sum(one.stored_bytes for one in found)
         totals(to_do=plan.files, already=plan.done_files, source_bytes=plan.bytes, stored_bytes=then)
         if not self.args.quiet:

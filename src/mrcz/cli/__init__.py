@@ -55,6 +55,7 @@ COMMANDS = (
     "gain",
     "koma",
     "demo",
+    "restore",
     "clean",
     "completion",
     "man",

@@ -73,6 +73,7 @@ class Made:
         """A file of the tree."""
         path = self.source / source
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
         if isinstance(data, np.ndarray):
             mrcz.write(path, data, codec="none")
         else:

@@ -194,10 +194,11 @@ def _in_order(
                         progress(work.done, total)
                     if waiting[0].done():
                         yield waiting.popleft().result()
-        finally:
+        except BaseException:  # also of somebody who does not want the rest
             work.stopped = True
             for future in waiting:
                 future.cancel()
+            raise
 
 
 class _Work:

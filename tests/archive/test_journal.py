@@ -30,13 +30,13 @@ def test_what_was_added_is_there(archive):
             journal.append(stored(k))
         journal.append(Record("failed", "s0/f0002", "s0", error="later"))
         journal.append(Record("removed", "s0/f0004", "s0"))
-        journal.append(stored(6, changed=True, sha256_source="new"))
+        journal.append(stored(6, changed=True, sha256_source="e" * 64))
         journal.append(Record("failed", "s0/never", "s0"))
     with Journal(archive) as journal:
         assert [record.source for record in journal.records("s0")] == [f"s0/f{k:04d}" for k in range(0, 100, 2)]
         assert journal.stored("s0/f0002") == stored(2) and journal.state.last_event("s0/f0002") == "failed"
         assert journal.stored("s0/f0004") == stored(4) and journal.state.last_event("s0/f0004") == "removed"
-        assert journal.stored("s0/f0006").sha256_source == "new"
+        assert journal.stored("s0/f0006").sha256_source == "e" * 64
         assert journal.stored("s0/never") is None and journal.stored("nothing") is None
         assert journal.state.sessions() == ["s0", "s1"]
         assert journal.state.taken("S0/DATA/f0002") == "s0/f0002" and journal.state.taken("s0/data/f1") is None
@@ -47,11 +47,11 @@ def test_what_was_added_is_there(archive):
 def test_names_of_bytes(archive):
     name = "s\udcff/\udc80 %\n\u00e9.mrc"
     with Journal(archive, write=True) as journal:
-        journal.append(Record("stored", name, "s\udcff", "s\udcff/data/x", parts=(("s\udcff/data/\udcfe", "d", 1),)))
+        journal.append(Record("stored", name, "s\udcff", "s\udcff/data/x", parts=(("s\udcff/data/\udcfe", "d" * 64, 1),)))
     with Journal(archive) as journal:
         assert journal.stored(name).session == "s\udcff"
         assert journal.state.sessions() == ["s\udcff"] and len(list(journal.records("s\udcff"))) == 1
-        assert list(journal.state.parts("s\udcff")) == [("s\udcff/data/\udcfe", "d", 1)]
+        assert list(journal.state.parts("s\udcff")) == [("s\udcff/data/\udcfe", "d" * 64, 1)]
 
 
 @pytest.mark.parametrize("cut", range(1, 60))

@@ -39,7 +39,7 @@ class Record:
     source : str
         Path below the source folder, ``/`` between its parts; bytes that are no UTF-8 as Python carries them (PEP 383).
     session : str
-        The folder of the archive it lies in, which is one bag.
+        The folder of the archive it lies in, which is one bag; with ``/`` in it where sessions lie deeper.
     path : str
         Where it lies below the archive: ``SESSION/data/…``; empty where nothing lies there.
     form, restores : str
@@ -161,11 +161,9 @@ class Record:
         if made.event not in EVENTS:
             raise FormatError(f"event is {made.event!r}, expected one of {', '.join(EVENTS)}")
         check_relative(made.source)
-        for path in (made.path, *(part[0] for part in made.parts)):
+        for path in (made.session, made.path, *(part[0] for part in made.parts)):
             if path:
                 check_relative(path)
-        if "/" in made.session or made.session in (".", ".."):
-            raise FormatError(f"session is {made.session!r}, which is no name of a folder")
         return made
 
 

@@ -73,13 +73,13 @@ class Pace:
         self._read = Rate(read_rate, interrupted=interrupted)
         self._write = Rate(write_rate, interrupted=interrupted)
 
-    def read(self, n_bytes: int) -> None:
+    def read(self, nbytes: int) -> None:
         """So many bytes were read, or are about to be."""
-        self._read.take(n_bytes)
+        self._read.take(nbytes)
 
-    def write(self, n_bytes: int) -> None:
+    def write(self, nbytes: int) -> None:
         """So many bytes were written, or are about to be."""
-        self._write.take(n_bytes)
+        self._write.take(nbytes)
 
 
 @cache

@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping
 from typing import IO, Any
 
+from mrcz.archive.words import plain
 from mrcz.errors import printable, system_error
 
 __all__ = ["EVENTS", "TIMEOUT", "run_hook"]
@@ -57,7 +58,7 @@ def run_hook(
     event : str
     archive : str
     summary : mapping
-        What JSON can say.
+        As `Summary.asdict` or the numbers of a run give it; made what every reader of JSON takes.
     subject : str
         Default: event and archive.
     timeout : float
@@ -79,7 +80,7 @@ def run_hook(
         environ.pop(f"MRCZ_{name.upper()}", None)
         if isinstance(summary.get(name), int):
             environ[f"MRCZ_{name.upper()}"] = str(summary[name])
-    whole = {"event": event, "archive": _text(archive), **summary}
+    whole = plain({"event": event, "archive": archive, **summary})
     try:
         with tempfile.TemporaryFile() as file:  # no pipe: a hook need not read it
             file.write(json.dumps(whole, ensure_ascii=True, allow_nan=False).encode("ascii") + b"\n")
@@ -87,11 +88,6 @@ def run_hook(
             return _run(command, environ, file, timeout)
     except OSError as error:
         return f"the hook could not be run: {printable(system_error(error))}"
-
-
-def _text(name: str) -> str:
-    """A path as all readers of JSON take it."""
-    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _run(command: str, environ: dict[str, str], file: IO[bytes], timeout: float) -> str | None:

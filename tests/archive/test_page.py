@@ -1,13 +1,18 @@
 """The page: well-formed, self-contained, and nothing in a journal becomes markup."""
 
+import json
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
 
-from mrcz.archive.page import _ticks, page
+from mrcz.archive.journal import FOLDER, Journal
+from mrcz.archive.page import _ticks, page, write_report
+from mrcz.archive.place import Folder
+from mrcz.archive.record import Record
 from mrcz.archive.report import Session, Span, Sum, Summary, Trouble
 
 VOID = {"meta", "br", "link", "img"}
@@ -193,3 +198,17 @@ def test_each_plot_is_xml():
     assert len(plots) == 6
     for plot in plots:
         ElementTree.fromstring(plot)
+
+
+def test_a_report_is_written_and_written_anew(tmp_path):
+    (tmp_path / FOLDER).mkdir()
+    record = Record("stored", "s/a", "s", path="s/data/a", format="mrc", source_bytes=400, stored_bytes=100)
+    with Journal(tmp_path, write=True) as journal:
+        for size in (400, 800):
+            journal.append(replace(record, source_bytes=size))
+            found = write_report(Folder(tmp_path), journal)
+    assert sorted(os.listdir(tmp_path / FOLDER)) == ["journal.jsonl", "report.html", "summary.json"]
+    made = json.loads((tmp_path / FOLDER / "summary.json").read_text())
+    assert made["total"] == {"files": 1, "source_bytes": 800, "stored_bytes": 100}
+    assert made["archive"] == str(tmp_path) == found.archive
+    assert "8.00" in " ".join(Parsed((tmp_path / FOLDER / "report.html").read_text("utf-8")).words)

@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 import pytest
 
 from mrcz.archive.journal import FOLDER, Journal
-from mrcz.archive.place import Folder
 from mrcz.archive.record import Record
-from mrcz.archive.report import OTHERS, counts, summarize, write_report
+from mrcz.archive.report import OTHERS, counts, summarize
 
 DAY = 1_795_737_600  # 2026-11-27 00:00 UTC
 
@@ -173,17 +172,6 @@ def test_groups_that_are_too_many_are_others(journal, monkeypatch):
     assert summary.formats[OTHERS].files == 40
     assert summary.sessions[OTHERS].troubles == 50
     assert len(summary.troubles) == 11 and sum(one.files for one in summary.troubles) == 50
-
-
-def test_a_report_is_written_and_written_anew(journal, tmp_path):
-    opened = journal([stored("s/a", 400, 100)])
-    for _ in range(2):
-        summary = write_report(Folder(tmp_path), opened)
-    assert sorted(os.listdir(tmp_path / FOLDER)) == ["journal.jsonl", "report.html", "summary.json"]
-    made = json.loads((tmp_path / FOLDER / "summary.json").read_text())
-    assert made["total"] == {"files": 1, "source_bytes": 400, "stored_bytes": 100}
-    assert made["archive"] == str(tmp_path) == summary.archive
-    assert "Archive" in (tmp_path / FOLDER / "report.html").read_text("utf-8")
 
 
 MEMORY = """

@@ -11,11 +11,17 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from math import ceil, floor, log10
 
-from mrcz.archive.report import OTHERS, Session, Sum, Summary
+from mrcz.archive.journal import FOLDER, Journal
+from mrcz.archive.place import Place
+from mrcz.archive.report import OTHERS, Session, Sum, Summary, summarize
 from mrcz.archive.words import size, times
 from mrcz.errors import printable
 
-__all__ = ["page"]
+__all__ = ["PAGE", "SUMMARY", "page", "write_report"]
+
+#: The reports, in the archive's own folder.
+PAGE = "report.html"
+SUMMARY = "summary.json"
 
 _WIDTH = 760  # units of a plot
 _LEFT, _RIGHT = 64, 14
@@ -44,6 +50,20 @@ svg .soft { fill: var(--soft); } svg line { stroke: var(--line); } .one { fill: 
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem .3rem 0; text-align: left; vertical-align: top; }
 td.long { min-width: 9rem; overflow-wrap: anywhere; } td.n, th.n { text-align: right; white-space: nowrap; }
 """
+
+
+def write_report(place: Place, journal: Journal) -> Summary:
+    """Make ``mrcz-archive/summary.json`` and ``mrcz-archive/report.html`` of an archive anew.
+
+    Raises
+    ------
+    OSError, MrczError
+        Each is whole, or as it was.
+    """
+    summary = summarize(journal, place.name)
+    place.write(f"{FOLDER}/{SUMMARY}", summary.to_json())
+    place.write(f"{FOLDER}/{PAGE}", page(summary).encode("utf-8"))
+    return summary
 
 
 def page(summary: Summary) -> str:

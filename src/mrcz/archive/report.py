@@ -13,18 +13,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mrcz._version import __version__
-from mrcz.archive.journal import FOLDER, Journal
-from mrcz.archive.place import Place
+from mrcz.archive.journal import Journal
 from mrcz.archive.record import Record
 from mrcz.archive.words import plain, size, times
 from mrcz.check.result import Result
 from mrcz.errors import printable
 
-__all__ = ["OTHERS", "PAGE", "SUMMARY", "Session", "Span", "Sum", "Summary", "Trouble", "summarize", "write_report"]
-
-#: The files of an archive's folder.
-PAGE = "report.html"
-SUMMARY = "summary.json"
+__all__ = ["OTHERS", "Session", "Span", "Sum", "Summary", "Trouble", "counts", "summarize"]
 
 #: What is one more than `_MOST` is added up under this name.
 OTHERS = "(others)"
@@ -251,22 +246,6 @@ def summarize(journal: Journal, archive: str = "") -> Summary:
         datetime.now(UTC).isoformat(timespec="seconds"),
         f"mrcz {__version__}",
     )
-
-
-def write_report(place: Place, journal: Journal) -> Summary:
-    """Make ``mrcz-archive/summary.json`` and ``mrcz-archive/report.html`` of an archive anew.
-
-    Raises
-    ------
-    OSError, MrczError
-        Each is whole, or as it was.
-    """
-    from mrcz.archive.page import page
-
-    summary = summarize(journal, place.name)
-    place.write(f"{FOLDER}/{SUMMARY}", summary.to_json())
-    place.write(f"{FOLDER}/{PAGE}", page(summary).encode("utf-8"))
-    return summary
 
 
 class _Spans:

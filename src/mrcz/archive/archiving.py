@@ -22,7 +22,7 @@ from mrcz.archive.clean import clean
 from mrcz.archive.journal import FOLDER, JOURNAL, Journal
 from mrcz.archive.local import Executor, Threads
 from mrcz.archive.place import Folder, Place
-from mrcz.archive.planning import Outline, Totals, session_of
+from mrcz.archive.planning import Outline, session_of
 from mrcz.archive.record import Record
 from mrcz.archive.store import versions, worker_name
 from mrcz.archive.task import Options, Task
@@ -30,7 +30,7 @@ from mrcz.archive.tree import Found, scan
 from mrcz.errors import MrczError
 from mrcz.storage.whole import make_folders, remove_unchanged, whole_file
 
-__all__ = ["DESCRIPTION", "Archiving", "Outcome", "describe", "read_description"]
+__all__ = ["DESCRIPTION", "Archiving", "Outcome", "archive", "check_folders", "describe", "read_description"]
 
 #: What an archive says of itself.
 DESCRIPTION = "archive.json"
@@ -111,8 +111,6 @@ class Archiving:
         Where the journal lies, if not in `destination`.
     moved : bool
         The source has another name than when the archive was begun.
-    disk_journal : Journal
-        Of the archive; open as long as this is.
 
     Raises
     ------
@@ -144,7 +142,7 @@ class Archiving:
         self.place: Place = Folder(self.root) if place is None else place
         self.journal = Journal(self.root, write=True, place=journal)
         self.outcome = Outcome(run=self.run_name)
-        self._begun = time.monotonic()
+        self.begun = time.monotonic()
         self._touched: set[str] = set()
         self._again: list[Task] = []
         self._to_remove: list[Record] = []
@@ -365,7 +363,7 @@ class Archiving:
 
     def close(self) -> None:
         """Flush and unlock the journal."""
-        self.outcome.seconds = time.monotonic() - self._begun
+        self.outcome.seconds = time.monotonic() - self.begun
         self.journal.close()
 
     def __enter__(self) -> Archiving:
@@ -503,8 +501,3 @@ def archive(
             outline.close()
         run.write_bags(tick)
     return run.outcome
-
-
-def totals(outline: Outline) -> Totals:
-    """What a plan is about."""
-    return outline.totals

@@ -267,7 +267,7 @@ class _Storing:
                 raise ChangingError("it changed while it was read", path=self.path)
             size = os.stat(place).st_size
             self.flow.write(size)
-            restores = getattr(made, "restores", "file")
+            restores = getattr(made, "restores", "file" if choice.format == "mrc" else "pixels")
             if (size >= self.status.st_size and restores == "file") or (restores != "file" and options.to != "mrcz"):
                 os.unlink(place)
                 return None

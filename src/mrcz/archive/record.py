@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -26,6 +27,9 @@ FORMS = ("copy", "mrcz", "integers", "pieces", "pixels", "same")
 
 #: What is given back: the very file, or its pixels and what it said of itself, as MRC.
 RESTORES = ("file", "pixels")
+
+_NAMES = ("source", "path", "session", "target")
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -123,10 +127,10 @@ class Record:
         record: dict[str, Any] = {"event": self.event}
         for name, value in asdict(self).items():
             if value or name == "source":
-                record[name] = value
+                record[name] = value if name in _NAMES or name == "parts" else _readable(value)
         if self.ratio:
             record["ratio"] = round(self.ratio, 4)
-        for name in ("source", "path", "session", "target"):
+        for name in _NAMES:
             if name in record:
                 record[name], raw = encode_name(record[name])
                 if raw is not None:
@@ -147,7 +151,7 @@ class Record:
             raise FormatError(f"is no line of JSON ({error})") from None
         if not isinstance(record, dict):
             raise FormatError("is no record")
-        for name in ("source", "path", "session", "target"):
+        for name in _NAMES:
             raw = record.pop(f"{name}_base64", None)
             if raw is not None:
                 try:
@@ -169,7 +173,22 @@ class Record:
         for path in (made.session, made.path, *(part[0] for part in made.parts)):
             if path:
                 check_relative(path)
+        sums = (made.sha256_source, made.sha256_stored, made.sha256_pixels, *(part[1] for part in made.parts))
+        for digest in sums:
+            if digest and not _SHA256.fullmatch(digest):
+                raise FormatError(f"{digest!r} is no SHA-256")
+        if min(made.source_bytes, made.stored_bytes, *(part[2] for part in made.parts)) < 0:
+            raise FormatError("a size is negative")
         return made
+
+
+def _readable(value: Any) -> Any:
+    """Text that may tell a name which is no UTF-8, as all programs can read it."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, (tuple, list)):
+        return [_readable(one) for one in value]
+    return value
 
 
 def _checked(name: str, value: Any, kind: str) -> Any:

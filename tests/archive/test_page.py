@@ -13,7 +13,8 @@ from mrcz.archive.journal import FOLDER, Journal
 from mrcz.archive.page import _ticks, page, write_report
 from mrcz.archive.place import Folder
 from mrcz.archive.record import Record
-from mrcz.archive.report import Session, Span, Sum, Summary, Trouble
+from mrcz.archive.report import Session, Span, Summary
+from mrcz.archive.status import Status, Sum, Trouble
 
 VOID = {"meta", "br", "link", "img"}
 
@@ -43,24 +44,25 @@ class Parsed(HTMLParser):
         self.words.append(data)
 
 
-def summary(**more):
+def summary(*, formats=None, days=None, cameras=None, troubles=(), **more):
+    groups = {
+        "format": {"mrc": Sum(2, 2000, 500), "": Sum(1, 1000, 500)} if formats is None else formats,
+        "form": {"mrcz": Sum(3, 3000, 1000)},
+        "camera": {"": Sum(3, 3000, 1000)} if cameras is None else cameras,
+        "session": {"s": Sum(3, 3000, 1000)},
+        "day": {"2026-11-26": Sum(1, 1000, 500), "2026-11-27": Sum(2, 2000, 500)} if days is None else days,
+    }
+    status = {"total": Sum(3, 3000, 1000), "shared_bytes": 0, "links": 0, "folders": 0, "pixels_only": 0}
+    status |= {name: more.pop(name) for name in ("total", "links", "pixels_only", "damaged_lines") if name in more}
     values = {
         "archive": "/archive",
-        "total": Sum(3, 3000, 1000),
-        "links": 0,
-        "folders": 0,
-        "pixels_only": 0,
-        "formats": {"mrc": Sum(2, 2000, 500), "": Sum(1, 1000, 500)},
-        "forms": {"mrcz": Sum(3, 3000, 1000)},
-        "days": {"2026-11-26": Sum(1, 1000, 500), "2026-11-27": Sum(2, 2000, 500)},
+        "holds": Status(groups=groups, troubles=troubles, **status),
         "sessions": {"s": Session(3, 3000, 1000, "2026-11-26", "2026-11-27", "2026-11-27 10:00:00", 0)},
         "seconds": 600,
         "spans": (Span(1, 1000, 500, 1_795_737_600), Span(2, 2000, 500, 1_795_741_200)),
-        "troubles": (),
         "first": "2026-11-27 10:00:00",
         "last": "2026-11-27 11:00:00",
-        "damaged_lines": 0,
-        "made": "2026-11-27T12:00:00+00:00",
+        "made": "2026-11-27 12:00:00",
         "made_by": "mrcz 1",
     }
     return Summary(**{**values, **more})
@@ -101,6 +103,7 @@ def test_nothing_in_a_journal_becomes_markup():
             summary(
                 archive=text,
                 formats={text: Sum(2, 2000, 500), "b": Sum(1, 1000, 500)},
+                cameras={text: Sum(1, 2, 1)},
                 days={text: Sum(1, 1000, 500), "x" + text: Sum(2, 2000, 500)},
                 sessions={text: Session(3, 3000, 1000, text, text, text)},
                 troubles=(Trouble(text, text, 1, [(text, text)]),),
@@ -176,7 +179,7 @@ def test_much_is_put_together():
         {"formats": {"mrc": Sum(1, -(1 << 62), -1)}, "days": {"2026-11-27": Sum(1, -5, -1)}},
         {"formats": {"mrc": Sum(1, (1 << 63) - 1, 1)}, "spans": (Span(1, (1 << 63) - 1, 1, 1_795_737_600),)},
         {"formats": {"mrc": Sum(0, 0, 0)}, "spans": (Span(0, 0, 0, 1_795_737_600),)},
-        {"links": 3, "pixels_only": 2, "damaged_lines": 1},
+        {"links": 3, "pixels_only": 2, "damaged_lines": ("line 3: no",)},
     ],
 )
 def test_odd_numbers_make_a_page(more):
@@ -209,6 +212,6 @@ def test_a_report_is_written_and_written_anew(tmp_path):
             found = write_report(Folder(tmp_path), journal)
     assert sorted(os.listdir(tmp_path / FOLDER)) == ["journal.jsonl", "report.html", "summary.json"]
     made = json.loads((tmp_path / FOLDER / "summary.json").read_text())
-    assert made["total"] == {"files": 1, "source_bytes": 800, "stored_bytes": 100}
+    assert made["holds"]["total"] == {"files": 1, "source_bytes": 800, "stored_bytes": 100}
     assert made["archive"] == str(tmp_path) == found.archive
     assert "8.00" in " ".join(Parsed((tmp_path / FOLDER / "report.html").read_text("utf-8")).words)

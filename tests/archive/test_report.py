@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+import mrcz.archive.status as status
 from mrcz.archive.journal import FOLDER, Journal
 from mrcz.archive.record import Record
-from mrcz.archive.report import OTHERS, counts, summarize
+from mrcz.archive.report import summarize
+from mrcz.archive.status import OTHERS
 
 DAY = 1_795_737_600  # 2026-11-27 00:00 UTC
 
@@ -63,22 +65,22 @@ def test_sums_by_format_form_day_and_session(journal):
         ),
         "/archive",
     )
-    total = summary.total
+    holds, total = summary.holds, summary.holds.total
     assert (total.files, total.source_bytes, total.stored_bytes) == (4, 1080, 260)
-    assert summary.ok and (summary.links, summary.folders, summary.pixels_only) == (1, 1, 1)
-    assert {name: (one.files, one.ratio) for name, one in summary.formats.items()} == {
+    assert summary.ok and (holds.links, holds.folders, holds.pixels_only) == (1, 1, 1)
+    assert {name: (one.files, one.ratio) for name, one in holds.groups["format"].items()} == {
         "eer": (1, 1.0),
         "mrc": (2, 5.0),
         "tiff": (1, 3.0),
     }
-    assert list(summary.forms) == ["copy", "mrcz", "pixels"]
-    assert {name: one.files for name, one in summary.days.items()} == {"2026-11-27": 3, "2026-11-28": 1}
+    assert list(holds.groups["form"]) == ["copy", "mrcz", "pixels"]
+    assert {name: one.files for name, one in summary.holds.groups["day"].items()} == {"2026-11-27": 3, "2026-11-28": 1}
     t = summary.sessions["t"]
     assert (t.files, t.first, t.last, t.troubles) == (2, "2026-11-27", "2026-11-28", 0)
     # One hour east of Greenwich: all is said in UTC.
     assert t.archived == "2026-11-28 00:00:00" and summary.last == "2026-11-28 00:00:00"
     assert [(one.start, one.files) for one in summary.spans] == [(DAY + 36000, 3), (DAY + 86400, 1)]
-    assert counts(summary) == {"stored": 4, "refused": 0, "failed": 0}
+    assert summary.counts() == {"stored": 4, "refused": 0, "failed": 0}
 
 
 def test_only_the_last_record_of_a_file_counts(journal):
@@ -97,24 +99,24 @@ def test_only_the_last_record_of_a_file_counts(journal):
             ]
         )
     )
-    assert (summary.total.files, summary.total.source_bytes) == (4, 830)
-    assert [(one.event, one.reason, one.files, one.examples) for one in summary.troubles] == [
+    assert (summary.holds.total.files, summary.holds.total.source_bytes) == (4, 830)
+    assert [(one.event, one.reason, one.files, one.examples) for one in summary.holds.troubles] == [
         ("failed", "unreadable", 1, [("s/d", "Permission denied")]),
         ("refused", "special", 1, [("s/e", "is a FIFO")]),
     ]
     assert not summary.ok and summary.sessions["s"].troubles == 2
-    assert counts(summary) == {"stored": 4, "refused": 1, "failed": 1}
+    assert summary.counts() == {"stored": 4, "refused": 1, "failed": 1}
 
 
 def test_what_files_share_counts_once(journal):
     part = (("s/data/gain.mrcz", "0" * 64, 500),)
     summary = summarize(journal([stored("s/a", 4000, 100, parts=part), stored("s/b", 4000, 100, parts=part)]))
-    assert summary.total.stored_bytes == 700
+    assert summary.holds.total.stored_bytes == 700
 
 
 def test_an_empty_journal(journal):
     summary = summarize(journal([]))
-    assert summary.ok and summary.total.files == 0 and summary.spans == ()
+    assert summary.ok and summary.holds.total.files == 0 and summary.spans == ()
     assert "0 files" in summary.to_text()
     assert json.loads(summary.to_json())["ok"] is True
 
@@ -128,15 +130,16 @@ def test_times_that_are_none_say_nothing(journal):
         stored("s/e", 1, 1, at="0001-01-01T00:00:00+14:00"),
     ]
     summary = summarize(journal(records))
-    assert {name: one.files for name, one in summary.days.items()} == {"": 3, "2026-11-27": 2}
+    session = summary.sessions["s"]
+    assert (session.first, session.last, session.archived) == ("2026-11-27", "2026-11-27", "2026-11-27 10:00:00")
     assert sum(one.files for one in summary.spans) == 1
     assert (summary.first, summary.last) == ("2026-11-27 10:00:00",) * 2
 
 
 def test_forged_numbers_and_lines(journal):
-    records = [stored("s/a", -(1 << 62), -5), stored("s/b", (1 << 63) - 1, 1, format="x" * 10_000)]
+    records = [stored("s/a", -5, 1), stored("s/b", (1 << 63) - 1, 1, format="x" * 10_000)]
     summary = summarize(journal(records, b'{"event":"stored"}\nnot json\n'))
-    assert summary.damaged_lines == 2 and not summary.ok
+    assert len(summary.holds.damaged_lines) == 3 and not summary.ok
     assert "damaged" in summary.to_text()
     assert all(len(line) < 400 for line in summary.to_text().splitlines())
     json.loads(summary.to_json())
@@ -165,13 +168,14 @@ def test_groups_that_are_too_many_are_others(journal, monkeypatch):
     import mrcz.archive.report as report
 
     monkeypatch.setattr(report, "_MOST", 10)
+    monkeypatch.setattr(status, "_MOST", 10)
     records = [stored(f"s{number}/a", 2, 1, format=f"f{number}") for number in range(50)]
     records += [Record("failed", f"t{number}/a", f"t{number}", reason=f"r{number}") for number in range(50)]
     summary = summarize(journal(records))
-    assert len(summary.formats) == len(summary.sessions) == 11
-    assert summary.formats[OTHERS].files == 40
+    assert len(summary.holds.groups["format"]) == len(summary.sessions) == 11
+    assert summary.holds.groups["format"][OTHERS].files == summary.sessions[OTHERS].files == 40
     assert summary.sessions[OTHERS].troubles == 50
-    assert len(summary.troubles) == 11 and sum(one.files for one in summary.troubles) == 50
+    assert len(summary.holds.troubles) == 11 and sum(one.files for one in summary.holds.troubles) == 50
 
 
 MEMORY = """

@@ -13,7 +13,8 @@ from math import ceil, floor, log10
 
 from mrcz.archive.journal import FOLDER, Journal
 from mrcz.archive.place import Place
-from mrcz.archive.report import OTHERS, Session, Sum, Summary, summarize
+from mrcz.archive.report import Session, Summary, summarize
+from mrcz.archive.status import OTHERS, Status, Sum
 from mrcz.archive.words import size, times
 from mrcz.errors import printable
 
@@ -68,8 +69,8 @@ def write_report(place: Place, journal: Journal) -> Summary:
 
 def page(summary: Summary) -> str:
     """A whole page of HTML, to be encoded as UTF-8."""
-    total = summary.total
-    troubles = sum(one.files for one in summary.troubles)
+    holds, total = summary.holds, summary.holds.total
+    troubles = sum(one.files for one in holds.troubles)
     tiles = [
         (f"{total.files:,}", "files"),
         (size(total.source_bytes), "before"),
@@ -87,10 +88,11 @@ def page(summary: Summary) -> str:
         f"<title>{_text(summary.archive)}: archive</title><style>{_STYLE}</style></head><body>",
         f'<h1>Archive {_text(summary.archive)}</h1><p class="soft">{written}All times and days are UTC.</p>',
         '<div class="tiles">' + "".join(f"<div><b>{value}</b>{name}</div>" for value, name in tiles) + "</div>",
-        *_notes(summary),
-        *_section("Not stored, or not as they are now", _troubles(summary)),
-        *_section("How many times smaller, by format", _by_format(summary.formats)),
-        *_section("By day of recording", _by_day(summary.days)),
+        *_notes(holds),
+        *_section("Not stored, or not as they are now", _troubles(holds)),
+        *_section("How many times smaller, by format", _bars(holds.groups["format"], "other files", "by format")),
+        *_section("By camera", _bars(_known(holds.groups["camera"]), "not known", "by camera")),
+        *_section("By day of recording", _by_day(holds.groups["day"])),
         *_section("Throughput", _flow(summary)),
         *_section("Sessions", _sessions(summary.sessions)),
         f'<p class="soft">Made by {_text(summary.made_by)} at {_text(summary.made)} from the journal.</p>',
@@ -108,14 +110,14 @@ def _section(title: str, content: str) -> list[str]:
     return [f"<h2>{title}</h2>", content] if content else []
 
 
-def _notes(summary: Summary) -> list[str]:
+def _notes(holds: Status) -> list[str]:
     notes = []
-    if summary.links or summary.folders:
-        notes.append(f"{summary.links:,} links and {summary.folders:,} empty folders are written down in the journal.")
-    if summary.pixels_only:
-        notes.append(f"Of {summary.pixels_only:,} files the pixels and metadata are given back, not the very bytes.")
-    if summary.damaged_lines:
-        notes.append(f'<span class="bad">{summary.damaged_lines:,} lines of the journal are damaged.</span>')
+    if holds.links or holds.folders:
+        notes.append(f"{holds.links:,} links and {holds.folders:,} empty folders are written down in the journal.")
+    if holds.pixels_only:
+        notes.append(f"Of {holds.pixels_only:,} files the pixels and metadata are given back, not the very bytes.")
+    if holds.damaged_lines:
+        notes.append(f'<span class="bad">{len(holds.damaged_lines):,} lines of the journal are damaged.</span>')
     return [f"<p>{note}</p>" for note in notes]
 
 
@@ -133,15 +135,15 @@ def _table(head: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]]) -> st
     return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table></div>'
 
 
-def _troubles(summary: Summary) -> str:
+def _troubles(holds: Status) -> str:
     rows = []
-    for one in summary.troubles[:100]:
+    for one in holds.troubles[:100]:
         examples = "<br>".join(f"{_text(source)}: {_text(error[:300])}" for source, error in one.examples)
         rows.append((_text(one.event), _text(one.reason[:40]) or "-", f"{one.files:,}", examples))
     if not rows:
         return ""
     made = _table([("", ""), ("reason", ""), ("files", "n"), ("for example", "long")], rows)
-    left = summary.troubles[100:]
+    left = holds.troubles[100:]
     return made + (f"<p>And {len(left):,} more reasons.</p>" if left else "")
 
 
@@ -165,10 +167,8 @@ def _sessions(sessions: dict[str, Session]) -> str:
         )
     head = [("session", "long"), ("recorded", ""), ("last archived", ""), ("files", "n"), ("before", "n")]
     made = _table([*head, ("archived", "n"), ("ratio", "n"), ("not stored", "n")], rows)
-    rest = Sum()
-    for _, one in shown[_ROWS:]:
-        rest.add(one)
     if len(shown) > _ROWS:
+        rest = _added(one for _, one in shown[_ROWS:])
         made += (
             f"<p>And {len(shown) - _ROWS:,} earlier sessions: {rest.files:,} files, {size(rest.source_bytes)} in "
             f"{size(rest.stored_bytes)}. summary.json has them all.</p>"
@@ -177,6 +177,21 @@ def _sessions(sessions: dict[str, Session]) -> str:
 
 
 # --- plots
+
+
+def _added(sums: Iterable[Sum]) -> Sum:
+    """The sum of sums."""
+    made = Sum()
+    for one in sums:
+        made.files += one.files
+        made.source_bytes += one.source_bytes
+        made.stored_bytes += one.stored_bytes
+    return made
+
+
+def _known(groups: dict[str, Sum]) -> dict[str, Sum]:
+    """Groups of which at least one has a name; otherwise there is nothing to show."""
+    return groups if any(groups) else {}
 
 
 def _ticks(top: float, about: int = 4) -> list[float]:
@@ -197,13 +212,11 @@ def _svg(height: float, title: str, content: Iterable[str], caption: str = "") -
     )
 
 
-def _by_format(formats: dict[str, Sum]) -> str:
-    ordered = sorted(formats.items(), key=lambda item: (-item[1].source_bytes, item[0]))
+def _bars(groups: dict[str, Sum], unknown: str, title: str) -> str:
+    """A bar for each group, as long as it became smaller; the largest groups first."""
+    ordered = sorted(groups.items(), key=lambda item: (-item[1].source_bytes, item[0]))
     if len(ordered) > _BARS:
-        rest = Sum()
-        for _, one in ordered[_BARS:]:
-            rest.add(one)
-        ordered = [*ordered[:_BARS], (OTHERS, rest)]
+        ordered = [*ordered[:_BARS], (OTHERS, _added(one for _, one in ordered[_BARS:]))]
     if not ordered:
         return ""
     left, right, row = 150, 250, 30
@@ -212,7 +225,7 @@ def _by_format(formats: dict[str, Sum]) -> str:
     parts = []
     for i, (name, one) in enumerate(ordered):
         y = i * row
-        shown = printable(name) or "other files"
+        shown = printable(name) or unknown
         shown = shown if len(shown) <= 18 else shown[:17] + "…"
         width = room * one.ratio / most
         label = f"{times(one.ratio)}, {one.files:,} files, {size(one.source_bytes)}"
@@ -222,7 +235,7 @@ def _by_format(formats: dict[str, Sum]) -> str:
             f'<rect class="one" x="{left}" y="{y + 5}" width="{width:.1f}" height="{row - 10}" rx="2"/>'
             f'<text x="{left + width + 8:.1f}" y="{y + 19}">{label}</text></g>'
         )
-    return _svg(row * len(ordered), "How many times smaller, by format", parts)
+    return _svg(row * len(ordered), f"How many times smaller, {title}", parts)
 
 
 class _Axes:
@@ -275,10 +288,8 @@ def _by_day(days: dict[str, Sum]) -> str:
     together = ceil(len(known) / _COLUMNS)
     groups: list[tuple[str, str, Sum]] = []
     for i in range(0, len(known), together):
-        part, added = known[i : i + together], Sum()
-        for _, one in part:
-            added.add(one)
-        groups.append((part[0][0], part[-1][0], added))
+        part = known[i : i + together]
+        groups.append((part[0][0], part[-1][0], _added(one for _, one in part)))
     names = [first for first, _, _ in groups]
     ratios = _Axes(max(one.ratio for _, _, one in groups), len(groups), "times smaller")
     unit, scale = _unit(max(max(one.source_bytes, one.stored_bytes) for _, _, one in groups))
@@ -322,7 +333,8 @@ def _flow(summary: Summary) -> str:
     seconds = together * summary.seconds
     sums = [Sum() for _ in range(ceil(steps / together))]
     for one in summary.spans:
-        sums[(one.start - first) // seconds].add(one)
+        i = (one.start - first) // seconds
+        sums[i] = _added((sums[i], one))
     unit, scale = _unit(max(one.source_bytes for one in sums) / seconds)
     axes = _Axes(max(one.source_bytes for one in sums) / seconds / scale, len(sums), f"{unit}/s of originals")
     short = seconds * len(sums) < 2 * 86400

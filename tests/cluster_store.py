@@ -14,7 +14,7 @@ from mrcz.storage.whole import NewFile, make_folders
 STEP = 4096
 
 
-def store(task, progress=None, limits=None):
+def store(task, progress=None, flow=None):
     """Copy a file, whole or not at all. Names say what else is to happen."""
     source, target = Path(task.top) / task.source, Path(task.root) / task.path
     marks = Path(task.top).parent / "marks"
@@ -55,9 +55,9 @@ def store(task, progress=None, limits=None):
         sha256_source=digest.hexdigest(),
         sha256_stored=digest.hexdigest(),
         worker=f"{socket.gethostname()}:{os.getpid()}",
-        notes=() if limits is None else (str(limits),),
+        notes=() if flow is None else (str(flow),),
     )
 
 
-def limits(options):
+def flow(options):
     return f"{options.read_rate:g} bytes a second in {os.getpid()}"

@@ -15,12 +15,12 @@ from pathlib import Path
 import cluster_store
 import pytest
 
-pytest.importorskip("distributed")
-
 from mrcz.archive.dask import DaskExecutor, _checker, _Gate, _sample
 from mrcz.archive.task import Options, Task
 from mrcz.errors import MrczError
 from mrcz.storage.whole import make_folders
+
+pytest.importorskip("distributed")
 
 pytestmark = [
     # A scheduler whose workers are killed, and that is killed, leaves sockets to the collector.
@@ -158,7 +158,7 @@ def test_slots_bound_what_is_under_way_and_limits_are_those_of_a_process(cluster
     tasks = tree(tmp_path, [f"{number}.log" for number in range(60)], size=64)
     options = Options(read_rate=1e6)
     tasks = [Task(**{**task.__dict__, "options": options}) for task in tasks]
-    with DaskExecutor(cluster, store=cluster_store.store, limits=cluster_store.limits, slots=7) as executor:
+    with DaskExecutor(cluster, store=cluster_store.store, flow=cluster_store.flow, slots=7) as executor:
         records, most = run(executor, tasks)
     check_whole(tasks, records)
     assert most == 7

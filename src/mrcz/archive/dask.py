@@ -35,8 +35,8 @@ from mrcz.storage.whole import make_folders
 __all__ = ["DaskExecutor", "Store"]
 
 Store = Callable[..., Record]
-"""``store(task, progress=None, limits=None)``: stores one file and says what became of it. It crosses to other
-processes by its name, or pickled."""
+"""``store(task, progress, flow)``: stores one file and says what became of it. It crosses to other processes by its
+name, or pickled."""
 
 _FEWEST, _MOST = 32, 4000  # tasks at a time: enough for a cluster that grows with its queue, few enough for memory
 _DEATHS = 10  # workers that may die over a task before it is tried alone: most deaths are no fault of its own
@@ -72,9 +72,8 @@ class DaskExecutor:
         Source and archive: every worker has to see them.
     options : Options
         Niceness and threads.
-    limits : callable, optional
-        ``limits(options)``: what `store` gets as its ``limits``, made once in each worker process, so that rates are
-        those of a process.
+    flow : callable, optional
+        ``flow(options)``: what slows `store` down, made once in each worker process: rates are those of a process.
     workers : int, optional
         Processes of a local cluster.
     slots : int, optional
@@ -104,7 +103,7 @@ class DaskExecutor:
         top: str | os.PathLike[str] | None = None,
         root: str | os.PathLike[str] | None = None,
         options: Options | None = None,
-        limits: Callable[[Options], Any] | None = None,
+        flow: Callable[[Options], Any] | None = None,
         workers: int | None = None,
         slots: int | None = None,
         timeout: float = 30.0,
@@ -119,7 +118,7 @@ class DaskExecutor:
             from mrcz.archive.store import store as usual
 
             store = usual
-        self._store, self._limits = store, limits
+        self._store, self._flow = store, flow
         self._fixed = slots is not None
         self.slots = slots or _FEWEST
         self.refused: list[str] = []
@@ -287,7 +286,7 @@ class DaskExecutor:
         given.worker, given.done = "", 0
         # Never the same key twice: the result of an earlier try would be taken for this one's.
         given.future = self._client.submit(
-            _run, self._store, given.task, key, self._mark, given.alone, self._limits, key=key, pure=False
+            _run, self._store, given.task, key, self._mark, given.alone, self._flow, key=key, pure=False
         )
         self._given[key] = given
         self._done.add(given.future)
@@ -418,18 +417,16 @@ class _Gate:
 _gate = _Gate()
 
 
-def _run(
-    store: Store, task: Task, key: str, topic: str, alone: bool, limits: Callable[[Options], Any] | None
-) -> Record:
+def _run(store: Store, task: Task, key: str, topic: str, alone: bool, flow: Callable[[Options], Any] | None) -> Record:
     """What a worker does: one file."""
     _be_nice(task.options.nice)
     with _gate.passed(alone):
-        return store(task, progress=_teller(key, topic), limits=None if limits is None else _made(limits, task.options))
+        return store(task, _teller(key, topic), None if flow is None else _made(flow, task.options))
 
 
 @lru_cache(maxsize=8)
-def _made(limits: Callable[[Options], Any], options: Options) -> Any:
-    return limits(options)
+def _made(flow: Callable[[Options], Any], options: Options) -> Any:
+    return flow(options)
 
 
 def _be_nice(nice: int) -> None:

@@ -113,8 +113,13 @@ class Record:
         return self.source_bytes / self.stored_bytes if self.stored_bytes else 0.0
 
     def to_line(self) -> bytes:
-        """One line of JSON, ASCII, with its newline. Names that are no UTF-8 stand there as base64, too, because other
-        programs refuse the escapes that would say them."""
+        """One line of JSON, ASCII, with its newline."""
+        text = json.dumps(self.asdict(), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+        return text.encode("ascii") + b"\n"
+
+    def asdict(self) -> dict[str, Any]:
+        """What there is, as plain values. Names that are no UTF-8 stand there as base64, too, because other programs
+        refuse the escapes that would say them."""
         record: dict[str, Any] = {"event": self.event}
         for name, value in asdict(self).items():
             if value or name == "source":
@@ -126,7 +131,7 @@ class Record:
                 record[name], raw = encode_name(record[name])
                 if raw is not None:
                     record[f"{name}_base64"] = raw
-        return json.dumps(record, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+        return record
 
     @classmethod
     def from_line(cls, line: bytes) -> Record:

@@ -47,6 +47,7 @@ COMMANDS = (
     "info",
     "verify",
     "convert",
+    "archive",
     "header",
     "validate",
     "recover",

@@ -17,7 +17,7 @@ SERVERS = ("moto", "swift")
 
 def missing(kind):
     """Why a server cannot be had; None if it can."""
-    needed = {"moto": ("moto", "s3fs"), "swift": ("swift", "eventlet", "xattr", "s3fs")}[kind]
+    needed = {"moto": ("moto", "s3fs"), "swift": ("swift", "eventlet", "lxml", "xattr", "s3fs")}[kind]
     lacking = [name for name in needed if importlib.util.find_spec(name) is None]
     return f"needs {', '.join(lacking)}" if lacking else None
 

@@ -299,14 +299,14 @@ class ObjectStore:
         bucket, _, prefix = self._base.partition("/")
         found: list[tuple[str, str]] = []
         where: dict[str, Any] = {}
-        before = datetime.now(UTC) - timedelta(seconds=older_than)
+        before = datetime.now(UTC) - timedelta(seconds=older_than)  # servers round theirs up
         while True:
             answer = self._call(
                 "list_multipart_uploads", "", Bucket=bucket, Prefix=f"{prefix}/" if prefix else "", **where
             )
             for one in answer.get("Uploads") or ():
                 begun = one.get("Initiated")
-                if not isinstance(begun, datetime) or begun.astimezone(UTC) <= before:
+                if not older_than or (isinstance(begun, datetime) and begun.astimezone(UTC) <= before):
                     found.append((one["Key"], one["UploadId"]))
             later = {"KeyMarker": answer.get("NextKeyMarker"), "UploadIdMarker": answer.get("NextUploadIdMarker")}
             later = {name: value for name, value in later.items() if value}

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from mrcz.archive.record import Record
+from mrcz.archive.task import Task
 from mrcz.storage.whole import NewFile, make_folders
 
 STEP = 4096
@@ -61,3 +62,23 @@ def store(task, progress=None, flow=None):
 
 def flow(options):
     return f"{options.read_rate:g} bytes a second in {os.getpid()}"
+
+
+def task_of(folder, name="movie.tif", size=20_000, root=None):
+    """A file and its task."""
+    path = folder / "source" / "grid" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    block = hashlib.sha256(name.encode()).digest()
+    path.write_bytes((block * (size // 32 + 1))[:size])
+    status = path.stat()
+    return Task(
+        str(folder / "source"),
+        f"grid/{name}",
+        str(root or folder / "staging"),
+        "grid",
+        f"grid/data/{name}",
+        "",
+        status.st_size,
+        status.st_mtime_ns,
+        run="r1",
+    )

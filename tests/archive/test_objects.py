@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -13,57 +12,13 @@ import cluster_store
 import pytest
 import s3_servers
 
-from mrcz.archive.journal import Journal
 from mrcz.archive.objects import ObjectStore, is_left_behind
-from mrcz.archive.record import Record
-from mrcz.archive.task import Task
-from mrcz.archive.uploading import Mirror, Upload, staging_of, state_folder, sweep
+from mrcz.archive.uploading import Upload
 from mrcz.errors import FormatError, MrczError
-from mrcz.storage.whole import make_folders
 
 fsspec = pytest.importorskip("fsspec")
 
 NAMES = ["a b.txt", "100%done %25.txt", "µ-é-漢.mrc", "plus+and&=?#.log", "[x]*{y}!.tif", "a/b/c.txt", "~'\"$;.eer"]
-
-
-@pytest.fixture(scope="module", params=s3_servers.SERVERS)
-def s3(request, tmp_path_factory):
-    """Storage options of an S3 server."""
-    if reason := s3_servers.missing(request.param):
-        pytest.skip(reason)
-    with s3_servers.server(request.param, tmp_path_factory.mktemp(request.param)) as options:
-        yield options
-
-
-@pytest.fixture
-def bucket(s3, request):
-    """A prefix of its own for each test."""
-    return ObjectStore(f"s3://bucket/{request.node.name.partition('[')[0]}", s3, pauses=(0.05, 0.05))
-
-
-@pytest.fixture(params=["memory", "file"])
-def simple(request, tmp_path):
-    if request.param == "file":
-        return ObjectStore(f"file://{tmp_path}/there")
-    fsspec.filesystem("memory").store.clear()
-    return ObjectStore("memory://archive/one")
-
-
-@pytest.fixture
-def small_parts(monkeypatch):
-    monkeypatch.setattr("mrcz.archive.objects._PART", 5 << 20)
-
-
-def task_of(folder, name="movie.tif", size=20_000, root=None):
-    path = folder / "source" / "grid" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    block = hashlib.sha256(name.encode()).digest()
-    path.write_bytes((block * (size // 32 + 1))[:size])
-    status = path.stat()
-    return Task(
-        str(folder / "source"), f"grid/{name}", str(root or folder / "staging"), "grid", f"grid/data/{name}", "",
-        status.st_size, status.st_mtime_ns, run="r1",
-    )  # fmt: skip
 
 
 # ---- a place -------------------------------------------------------------------------------------------------------
@@ -271,7 +226,7 @@ def test_errors_of_the_server_that_pass(way, tmp_path, small_parts):
 
 def test_errors_of_the_server_that_stay(way, tmp_path, small_parts):
     way, place = way
-    task = task_of(tmp_path, size=6 << 20)
+    task = cluster_store.task_of(tmp_path, size=6 << 20)
     upload = Upload(place, tmp_path / "scratch", cluster_store.store)
     for status, reason in ((b"403 Forbidden", "permission"), (b"500 Internal Server Error", "store")):
         way.drop()
@@ -291,144 +246,3 @@ def test_errors_of_the_server_that_stay(way, tmp_path, small_parts):
     assert upload(task).event == "stored"
     left = [path for path in (tmp_path / "scratch").rglob("*.tif*")]
     assert not left
-
-
-# ---- uploading ------------------------------------------------------------------------------------------------------
-
-
-def test_upload_of_a_task(bucket, tmp_path, small_parts):
-    upload = Upload(bucket, tmp_path / "scratch", cluster_store.store)
-    said = []
-    for name, size in (("µ 1%.tif", 100), ("large.tif", 11 << 20), ("empty.tif", 0)):
-        task = task_of(tmp_path, name, size)
-        record = upload(task, lambda done, total: said.append((done, total)))
-        assert record.event == "stored", record.error
-        assert bucket.sha256(record.path) == (record.sha256_stored, record.stored_bytes)
-    assert not list((tmp_path / "scratch").rglob("*.tif"))
-    assert not (tmp_path / "staging").exists()
-    assert pickle.loads(pickle.dumps(upload))(task_of(tmp_path, "µ 1%.tif")).event == "stored"
-    for name in ("a\nb.tif", "x" * 180 + ".tif"):
-        task = task_of(tmp_path, name)
-        if len(name) > 100:
-            task = Task(**{**task.__dict__, "path": "/".join(["x" * 250] * 4) + "/" + name})
-        record = upload(task)
-        assert (record.event, record.reason) == ("refused", "name")
-
-
-def test_what_comes_back_is_compared(simple, tmp_path, monkeypatch):
-    """A store that gives back other bytes: tried twice, then told."""
-    task = task_of(tmp_path)
-    upload = Upload(simple, tmp_path / "scratch", cluster_store.store)
-    real, sent = ObjectStore.upload, []
-
-    def damaged(self, source, path, *rest):
-        data = bytearray(Path(source).read_bytes())
-        data[17] ^= 1
-        Path(source).write_bytes(data)
-        sent.append(path)
-        return real(self, source, path, *rest)
-
-    monkeypatch.setattr(ObjectStore, "upload", damaged)
-    # The disk between proof and sending, once: the second time the bit is back.
-    assert upload(task).event == "stored" and len(sent) == 2
-    monkeypatch.setattr(ObjectStore, "upload", lambda self, source, path, *rest: real(self, __file__, path, *rest))
-    record = upload(task)
-    assert (record.event, record.reason) == ("failed", "store")
-    assert "gave back" in record.error
-
-
-def test_parts_that_files_share_go_up_once(simple, tmp_path):
-    gain = b"gain" * 100
-    digest = hashlib.sha256(gain).hexdigest()
-
-    def with_gain(task, progress, flow):
-        record = cluster_store.store(task)
-        path = Path(task.root) / "grid/data/gain.mrc"
-        path.write_bytes(gain)
-        return Record(**{**record.__dict__, "parts": (("grid/data/gain.mrc", digest, len(gain)),)})
-
-    upload = Upload(simple, tmp_path / "scratch", with_gain)
-    for name in ("a.tif", "b.tif"):
-        assert upload(task_of(tmp_path, name)).event == "stored"
-    assert simple.sha256("grid/data/gain.mrc") == (digest, len(gain))
-    simple.write("grid/data/gain.mrc", b"other")
-    assert Upload(simple, tmp_path / "scratch", with_gain)(task_of(tmp_path, "c.tif")).event == "stored"
-    assert simple.sha256("grid/data/gain.mrc") == (digest, len(gain))
-
-
-def test_staging_is_ours_alone(tmp_path):
-    url = "s3://bucket/a/"
-    root = staging_of(tmp_path, url)
-    assert staging_of(tmp_path, "s3://bucket/a") == root != staging_of(tmp_path, "s3://bucket/b")
-    (root / f"worker-{os.uname().nodename}-{os.getpid()}").mkdir()
-    (root / f"worker-{os.uname().nodename}-999999999").mkdir()
-    (root / "worker-elsewhere-999999999").mkdir()
-    sweep(root)
-    names = sorted(path.name for path in root.iterdir() if path.name.startswith("worker"))
-    assert names == ["worker-elsewhere-999999999", f"worker-{os.uname().nodename}-{os.getpid()}"]
-    (root / "mrcz-archive" / "url.txt").write_text("s3://other")
-    with pytest.raises(MrczError, match="belongs to the archive s3://other"):
-        staging_of(tmp_path, url)
-    (root / "mrcz-archive" / "url.txt").unlink()
-    with pytest.raises(MrczError, match="is not empty"):
-        staging_of(tmp_path, url)
-    found = []
-    threads = [threading.Thread(target=lambda: found.append(staging_of(tmp_path, "s3://c"))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(set(found)) == 1 and len(found) == 8
-
-
-# ---- the journal ---------------------------------------------------------------------------------------------------
-
-
-def mirror_of(place, folder, url="s3://bucket/x"):
-    root = staging_of(folder / "scratch", url)
-    return Mirror(place, root, folder / "state" / "journal.jsonl", every=0.0)
-
-
-def test_the_journal_goes_up_and_comes_back(simple, tmp_path):
-    here, there = tmp_path / "one", tmp_path / "two"
-    mirror = mirror_of(simple, here)
-    mirror.begin()
-    (mirror.root / "grid" / "data").mkdir(parents=True)
-    (mirror.root / "grid" / "data" / ".half.part").write_bytes(b"half")
-    (mirror.root / "mrcz-archive" / "archive.json").write_bytes(b"{}\n")
-    with Journal(mirror.root, write=True, place=mirror.journal) as journal:
-        mirror.clean()
-        assert not (mirror.root / "grid").exists()
-        for number in range(5):
-            journal.append(Record("stored", f"grid/{number}", "grid", f"grid/data/{number}"))
-        mirror.tick()
-        journal.append(Record("stored", "grid/last", "grid", "grid/data/last"))
-        mirror.sync()
-        mirror.sync()
-    # A machine that has none fetches it, and goes on.
-    other = mirror_of(simple, there)
-    other.begin()
-    assert other.journal.read_bytes() == mirror.journal.read_bytes()
-    assert (other.root / "mrcz-archive" / "archive.json").read_bytes() == b"{}\n"
-    with Journal(other.root, write=True, place=other.journal) as journal:
-        journal.append(Record("stored", "grid/more", "grid", "grid/data/more"))
-        other.sync()
-    # The first one is behind now, and is told so, at the beginning and at every copy.
-    with pytest.raises(MrczError, match="another machine archives there"):
-        mirror_of(simple, here).begin()
-    with Journal(mirror.root, write=True, place=mirror.journal) as journal:
-        journal.append(Record("stored", "grid/clash, as long as the other", "grid", "grid/data/clash"))
-        with pytest.raises(MrczError, match="another machine archives there"):
-            mirror.sync()
-    mirror.journal.unlink()
-    again = mirror_of(simple, here)
-    again.begin()
-    assert again.journal.read_bytes() == other.journal.read_bytes()
-
-
-def test_where_the_state_is_kept(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    folder = state_folder("s3://bucket/some where/é")
-    assert folder.parent == tmp_path / "mrcz" / "archives"
-    assert folder == state_folder("s3://bucket/some where/é/") != state_folder("s3://bucket/some where/e")
-    make_folders(folder)

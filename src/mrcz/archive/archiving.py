@@ -151,7 +151,7 @@ class Archiving:
 
     def plan(self, found: Iterator[Found] | None = None) -> Outline:
         """Look at the tree, and compare it with the journal; `Outline.close` it."""
-        outline = Outline(self.top, self.root, self.journal, self.depth)
+        outline = Outline(self.top, self.root, self.journal, self.depth, keep_done=self.remove)
         for one in outline.add(scan(self.top) if found is None else found, self._stands):
             self._note_left_out(one)
         self.outcome.already += outline.totals.done_files
@@ -198,6 +198,12 @@ class Archiving:
         tick : callable, optional
             Called ten times a second, by the thread that called: what it raises ends the work, in good order.
         """
+        for source in outline.done():  # of a run that was killed before it could remove them
+            known = self.journal.stored(source)
+            if known is not None and known.restores == "file":
+                self._to_remove.append(known)
+                if len(self._to_remove) >= 64:
+                    self._settle()
         for one, session in outline.entries():
             event = "link" if one.kind == "link" else "folder"
             self._done(

@@ -56,6 +56,7 @@ COMMANDS = (
     "gain",
     "koma",
     "demo",
+    "restore",
     "clean",
     "completion",
     "man",

@@ -279,7 +279,23 @@ def test_what_cannot_be_stored_is_written_down_once(mixed, tmp_path):
 
 def test_odd_names(tmp_path):
     src, dst = tmp_path / "source", tmp_path / "archive"
-    names = ["a b", "é", "e\u0301", "100%", "%25", "new\nline", "-rf", "*", "A", "a", "'\"", "\\x", "~", "con", "x" * 255]
+    names = [
+        "a b",
+        "é",
+        "e\u0301",
+        "100%",
+        "%25",
+        "new\nline",
+        "-rf",
+        "*",
+        "A",
+        "a",
+        "'\"",
+        "\\x",
+        "~",
+        "con",
+        "x" * 255,
+    ]
     for folder in ("s", "s 2\n"):
         (src / folder).mkdir(parents=True)
         for name in names:

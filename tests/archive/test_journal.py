@@ -47,7 +47,9 @@ def test_what_was_added_is_there(archive):
 def test_names_of_bytes(archive):
     name = "s\udcff/\udc80 %\n\u00e9.mrc"
     with Journal(archive, write=True) as journal:
-        journal.append(Record("stored", name, "s\udcff", "s\udcff/data/x", parts=(("s\udcff/data/\udcfe", "d" * 64, 1),)))
+        journal.append(
+            Record("stored", name, "s\udcff", "s\udcff/data/x", parts=(("s\udcff/data/\udcfe", "d" * 64, 1),))
+        )
     with Journal(archive) as journal:
         assert journal.stored(name).session == "s\udcff"
         assert journal.state.sessions() == ["s\udcff"] and len(list(journal.records("s\udcff"))) == 1

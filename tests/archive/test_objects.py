@@ -16,7 +16,7 @@ from mrcz.archive.objects import ObjectStore, is_left_behind
 from mrcz.archive.uploading import Upload
 from mrcz.errors import FormatError, MrczError
 
-fsspec = pytest.importorskip("fsspec")
+pytest.importorskip("fsspec")
 
 NAMES = ["a b.txt", "100%done %25.txt", "µ-é-漢.mrc", "plus+and&=?#.log", "[x]*{y}!.tif", "a/b/c.txt", "~'\"$;.eer"]
 

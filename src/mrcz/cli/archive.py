@@ -153,6 +153,7 @@ class _Run:
         self.outcome: Any = None
         self.display: Any = None
         self.executor: Any = None
+        self.base = (0, 0, 0, 0)  # what was done before the display began
 
     # --- archive
 
@@ -266,7 +267,9 @@ class _Run:
             interval=INTERVAL if args.poll is None else args.poll,
             until=self.until,
             idle=args.idle,
-            clock=ServerClock(os.path.join(archiving.root, "mrcz-archive"), distrust=60.0) if where.place is None else None,
+            clock=None
+            if where.place is not None
+            else ServerClock(os.path.dirname(archiving.journal.path), distrust=60.0),
         )
         self.display = Display(quiet=args.quiet)
         self.base = (0, 0, 0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -110,15 +111,23 @@ class Status(Result):
         return not self.troubles and not self.damaged_lines
 
 
-def status(journal: Journal) -> Status:
+def status(journal: Journal, told: Callable[[Record], object] | None = None) -> Status:
     """Add up what a journal says; nothing of the archive is looked at.
 
     Memory does not grow with the number of files.
+
+    Parameters
+    ----------
+    journal : Journal
+    told : callable, optional
+        Called with each record that counts, for whoever adds up something else.
     """
     total, links, folders, pixels_only = Sum(), 0, 0, 0
     groups: dict[str, dict[str, Sum]] = {name: {} for name in GROUPS}
     first = last = ""
     for record in journal.records():
+        if told is not None:
+            told(record)
         if record.time:
             first, last = min(first or record.time, record.time), max(last, record.time)
         if record.event != "stored":

@@ -10,7 +10,6 @@ import time
 
 import numpy as np
 import pytest
-
 from cli.running import names, records, run
 
 import mrcz
@@ -91,9 +90,9 @@ def test_wrong_calls(tree, tmp_path, capsys):
 
 def test_what_fails_is_told(tree, tmp_path, capsys):
     os.mkfifo(tree / "s2/fifo")
-    code, out, err = run(capsys, "archive", "-q", tree, tmp_path / "dst")
+    code, out, _ = run(capsys, "archive", "-q", tree, tmp_path / "dst")
     assert code == 1 and out == ""
-    code, out, err = run(capsys, "archive", "--status", tmp_path / "dst")
+    _, out, _ = run(capsys, "archive", "--status", tmp_path / "dst")
     assert "FIFO" in out or "special" in out
 
 
@@ -157,7 +156,7 @@ def test_watching(tree, tmp_path, capsys):
     writer = threading.Thread(target=write)
     writer.start()
     words = ("--watch", "--settle", "0.4", "--poll", "0.1", "--idle", "2")
-    code, out, err = run(capsys, "archive", *words, "--json", tree, tmp_path / "dst")
+    code, out, _ = run(capsys, "archive", *words, "--json", tree, tmp_path / "dst")
     writer.join()
     found = [one["source"] for one in records(out)]
     assert code == 0 and sorted(found) == ["s1/deep/a.mrc", "s2/b.mdoc", "s2/b.mrc", "s2/late.mrc", "s2/slow.log"]

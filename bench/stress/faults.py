@@ -16,7 +16,7 @@ from typing import Any
 
 import mrcfile
 import numpy as np
-from proof import Kind, bag_names, is_excused_name, journal_lines, recorded, tree
+from proof import Kind, bag_names, is_excused_name, journal_lines, parsed, recorded, tree
 
 SOURCE = [
     *("grows", "rewritten", "rewritten_in_place", "vanishes", "appears", "renamed", "unreadable", "link_broken"),
@@ -149,6 +149,7 @@ class Faults:
         if one is None or other is None or one == other:
             return False
         between = one.with_name("between")
+        self.again |= {self.name(one), self.name(other)}
         one.rename(between)
         other.rename(one)
         between.rename(other)
@@ -235,11 +236,15 @@ class Faults:
         lines = journal_lines(self.of.journal)[-self.chance.randrange(1, 6) :]
         if not lines:
             return False
-        self.again |= set(recorded(self.of.journal))  # of which is not looked up: the check is of whole campaigns
+        self.again |= {source for source in recorded(self.of.journal) if self._in(source, lines)}
         size = self.of.journal.stat().st_size
         lost = sum(len(line) + 1 for line in lines)
         os.truncate(self.of.journal, max(0, size - lost + self.chance.randrange(len(lines[0]))))
         return True
+
+    @staticmethod
+    def _in(source: str, lines: list[bytes]) -> bool:
+        return any(record["source"] == source for record in parsed(lines))
 
     def _stored(self) -> tuple[str, Path] | None:
         known = [r for r in recorded(self.of.journal).values() if r["event"] == "stored" and r.get("path")]

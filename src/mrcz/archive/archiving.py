@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from mrcz.archive.bag import unseal, write_bag
-from mrcz.archive.clean import clean
+from mrcz.archive.begun import Begun
+from mrcz.archive.clean import clean, put_back_original
 from mrcz.archive.journal import FOLDER, JOURNAL, Journal
 from mrcz.archive.local import Executor, Threads
 from mrcz.archive.page import write_report
@@ -143,6 +144,8 @@ class Archiving:
         self.depth = int(made["depth"])
         self.place: Place = Folder(self.root) if place is None else place
         self.journal = Journal(self.root, write=True, place=journal)
+        self._begun = Begun(self.journal.path.parent)
+        self._begun.take_away(self.place, self.journal)
         self.outcome = Outcome(run=self.run_name)
         self.begun = time.monotonic()
         self._touched: set[str] = set()
@@ -155,7 +158,9 @@ class Archiving:
     def plan(self, found: Iterator[Found] | None = None) -> Outline:
         """Look at the tree, and compare it with the journal; `Outline.close` it."""
         outline = Outline(self.top, self.root, self.journal, self.depth, keep_done=self.remove)
-        for one in outline.add(scan(self.top) if found is None else found, self._stands):
+        if found is None:
+            found = scan(self.top, _put_back if self.remove else None)
+        for one in outline.add(found, self._stands):
             self._note_left_out(one)
         self.outcome.already += outline.totals.done_files
         return outline
@@ -213,6 +218,7 @@ class Archiving:
                     self._settle()
         for one, session in outline.entries():
             event = "link" if one.kind == "link" else "folder"
+            self._touch(session)
             self._done(
                 Record(event, one.source, session, mtime_ns=one.mtime_ns, mode=one.mode, target=one.target), told
             )
@@ -242,6 +248,7 @@ class Archiving:
                     more = False
                     break
                 self._touch(task.session)
+                self._begin(task, given)
                 given[task.source] = task
                 executor.submit(task)
             for record in executor.wait(0.1):
@@ -257,6 +264,12 @@ class Archiving:
             if len(self._to_remove) >= 64:
                 self._settle()
 
+    def _begin(self, task: Task, given: dict[str, Task]) -> None:
+        if self._begun.full:
+            self.journal.sync()
+            self._begun.keep([path for one in given.values() for path in (one.path, one.packed_path)])
+        self._begun.add(task.path, task.packed_path)
+
     def _touch(self, session: str) -> None:
         """A session is about to change: its bag has no manifest until it is derived anew."""
         if session not in self._touched:
@@ -271,6 +284,7 @@ class Archiving:
         if known is None or (known.source_bytes, known.mtime_ns) != (task.size, task.mtime_ns):
             self._through(iter([task]), executor, told, tick)
             return
+        self._touch(task.session)
         record = replace(
             known,
             source=task.source,
@@ -289,10 +303,10 @@ class Archiving:
 
     def _done(self, record: Record, told: Told | None, task: Task | None = None) -> None:
         """Write down what became of a file."""
-        outcome = self.outcome
+        outcome, old = self.outcome, ""
+        if record.event in ("stored", "link", "folder") and (old := self._take_over(record)):
+            self._begun.add(old)
         if record.event == "stored":
-            if record.changed:
-                self._take_away_old(record)
             outcome.stored += 1
             outcome.changed += record.changed
             outcome.source_bytes += record.source_bytes
@@ -308,15 +322,33 @@ class Archiving:
             outcome.failed += 1
             self._problem(record)
         written = self._write(record)
+        if old:
+            self._take_away(old)
         if told is not None:
             told(written)
 
-    def _take_away_old(self, record: Record) -> None:
-        """What an older version of a source left under another name."""
+    def _take_over(self, record: Record) -> str:
+        """Before a record takes the place of an older one: second names that are what the file was keep what is stored
+        of it. Where that lies; empty if the new one lies there, or nothing did."""
         known = self.journal.stored(record.source)
-        if known is not None and known.path and known.path != record.path:
+        if known is None or not known.path or known.path == record.path:
+            return ""
+        if known.sha256_source != record.sha256_source:
+            found = [self.journal.stored(name) for name in self.journal.state.second_names(record.source)]
+            heirs = [one for one in found if one is not None and one.sha256_source == known.sha256_source]
+            for one in heirs[:1]:
+                mine = replace(known, source=one.source, mtime_ns=one.mtime_ns, mode=one.mode, changed=False)
+                self._write(mine)
+            for one in heirs[1:]:
+                self._write(replace(one, target=heirs[0].source))
+        return known.path
+
+    def _take_away(self, path: str) -> None:
+        """What an older version of a source left, once the new record is on the disk."""
+        self.journal.sync()
+        if self.journal.state.taken(path) is None:
             with suppress(OSError):
-                self.place.remove(known.path)
+                self.place.remove(path)
 
     def _write(self, record: Record) -> Record:
         record = replace(
@@ -346,6 +378,8 @@ class Archiving:
 
             try:
                 kept = remove_unchanged(path, is_it)
+            except FileNotFoundError:  # somebody else removed it
+                continue
             except (OSError, MrczError) as error:
                 kept = str(error)
             if kept is None:
@@ -368,6 +402,7 @@ class Archiving:
     def write_bags(self, tick: Callable[[], None] | None = None) -> None:
         """Derive the bags of all sessions, as far as they changed, and the report."""
         self.journal.sync()
+        self._begun.keep()
         written = []
         for session in self.journal.state.sessions():
             if tick is not None:
@@ -473,6 +508,12 @@ def describe(top: str, root: str, depth: int, *, moved: bool = False) -> dict[st
     with whole_file(os.path.join(root, FOLDER, DESCRIPTION), overwrite=True) as file:
         file.write(json.dumps(made, indent=1, ensure_ascii=True).encode() + b"\n")
     return made
+
+
+def _put_back(path: str) -> None:
+    """An original that a run was about to remove when it was killed."""
+    with suppress(OSError):
+        put_back_original(path)
 
 
 def _name(path: str) -> str:

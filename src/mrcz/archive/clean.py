@@ -22,7 +22,7 @@ from mrcz.errors import FormatError, system_error
 from mrcz.file.reader import Reader
 from mrcz.storage.whole import put_back
 
-__all__ = ["DAY", "Leftover", "clean"]
+__all__ = ["DAY", "Leftover", "clean", "put_back_original"]
 
 DAY = 86400.0
 
@@ -109,7 +109,7 @@ def clean(
         try:
             found: Leftover | None
             if original:
-                found = _put_back(path, destination, dry_run)
+                found = put_back_original(path, dry_run)
             else:
                 found = _judge_and_remove(path, destination, older_than, unsaved, dry_run, progress)
         except FileNotFoundError:
@@ -174,9 +174,16 @@ def _judge_and_remove(
             os.close(fd)
 
 
-def _put_back(path: str, destination: str, dry_run: bool) -> Leftover:
+def put_back_original(path: str, dry_run: bool = False) -> Leftover:
     """An original that was set aside when its remover was killed. Its archive is there and proven, but nobody has
-    looked whether the original was still the same: so it gets its name back."""
+    looked whether the original was still the same: so it gets its name back.
+
+    Raises
+    ------
+    OSError
+    """
+    folder, name = os.path.split(path)
+    destination = os.path.join(folder, original_name(name) or name)
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
         status = os.fstat(fd)

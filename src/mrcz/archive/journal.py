@@ -89,10 +89,12 @@ class State:
             PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -16384; PRAGMA temp_store = FILE;
             CREATE TABLE files (
               source BLOB PRIMARY KEY, session TEXT, path BLOB, folded BLOB, event TEXT,
-              last INTEGER, stored INTEGER, size INTEGER, mtime INTEGER, stored_bytes INTEGER, seen INTEGER DEFAULT 0
+              last INTEGER, stored INTEGER, size INTEGER, mtime INTEGER, stored_bytes INTEGER, seen INTEGER DEFAULT 0,
+              first BLOB
             ) WITHOUT ROWID;
             CREATE INDEX by_path ON files (folded);
             CREATE INDEX by_session ON files (session);
+            CREATE INDEX by_first ON files (first) WHERE first IS NOT NULL;
             CREATE TABLE parts (path BLOB PRIMARY KEY, session TEXT, sha256 TEXT, size INTEGER) WITHOUT ROWID;
             BEGIN;
             """
@@ -103,10 +105,11 @@ class State:
         key = os.fsencode(record.source)
         if record.event in ("stored", "link", "folder"):
             self._db.execute(
-                "INSERT INTO files (source, session, path, folded, event, last, stored, size, mtime, stored_bytes)"
-                " VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT (source) DO UPDATE SET session=excluded.session,"
+                "INSERT INTO files (source, session, path, folded, event, last, stored, size, mtime, stored_bytes, first)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (source) DO UPDATE SET session=excluded.session,"
                 " path=excluded.path, folded=excluded.folded, event=excluded.event, last=excluded.last,"
-                " stored=excluded.stored, size=excluded.size, mtime=excluded.mtime, stored_bytes=excluded.stored_bytes",
+                " stored=excluded.stored, size=excluded.size, mtime=excluded.mtime, stored_bytes=excluded.stored_bytes,"
+                " first=excluded.first",
                 (
                     key,
                     _text(record.session),
@@ -118,6 +121,7 @@ class State:
                     record.source_bytes,
                     record.mtime_ns,
                     record.stored_bytes,
+                    os.fsencode(record.target) if record.form == "same" else None,
                 ),
             )
             for path, digest, size in record.parts:
@@ -144,6 +148,11 @@ class State:
         """What the last record of a file says happened."""
         row = self._db.execute("SELECT event FROM files WHERE source = ?", (os.fsencode(source),)).fetchone()
         return None if row is None else row[0]
+
+    def second_names(self, source: str) -> list[str]:
+        """Sources that are stored as second names of this one."""
+        rows = self._db.execute("SELECT source FROM files WHERE first = ? ORDER BY source", (os.fsencode(source),))
+        return [os.fsdecode(row[0]) for row in rows]
 
     def taken(self, path: str) -> str | None:
         """The source that lies at a path of the archive, or at one that some disks take for the same."""

@@ -111,28 +111,34 @@ class Outline:
             if known is not None and self._is_done(one, known, stands):
                 self.totals.done_files += 1
                 self.totals.done_bytes += one.size
+                if one.inode is not None and known.form != "same":  # a name that is new is a second one of this
+                    self._first_name(one, known.session)
                 if self._keep_done and one.kind == "file":
                     self._insert(replace(one, kind="done"), "", "", "", False)
                 continue
             changed = known is not None and (known.source_bytes, known.mtime_ns) != (one.size, one.mtime_ns)
-            self._put(one, changed)
+            self._put(one, changed, known.path if changed and known is not None else "")
             self.totals.files += 1
             self.totals.bytes += one.size if one.kind == "file" else 0
             self.totals.changed += changed
 
-    @staticmethod
-    def _is_done(one: Found, known: Record, stands: Stands | None) -> bool:
+    def _is_done(self, one: Found, known: Record, stands: Stands | None) -> bool:
         if one.kind == "link":
             return known.event == "link" and known.target == one.target
         if one.kind == "folder":
             return known.event == "folder"
         if known.event != "stored" or (known.source_bytes, known.mtime_ns) != (one.size, one.mtime_ns):
             return False
-        if known.form == "same" or stands is None:
+        if known.form == "same":  # the first name may have been stored anew since, with other bytes
+            first = self._journal.stored(known.target)
+            if first is None or first.form == "same" or first.sha256_source != known.sha256_source:
+                return False
+            known = first
+        if stands is None:
             return True
-        return stands(known.path) == known.stored_bytes
+        return stands(known.path) == known.stored_bytes and all(stands(part[0]) == part[2] for part in known.parts)
 
-    def _put(self, one: Found, changed: bool) -> None:
+    def _put(self, one: Found, changed: bool, old: str) -> None:
         session, rest = session_of(one.source, self.depth, self.top)
         path = packed = target = ""
         kind = one.kind
@@ -143,8 +149,9 @@ class Outline:
                 if first is not None:
                     kind, target = "same", first
             below = f"{session}/data/"
-            path = self._take(below + safe_path(rest), one.source)
-            packed = self._take(below + safe_path(self._packed(one.source, rest)), one.source)
+            # What an older version left stays until the new one has its record: it is all there is if the source goes.
+            path = self._take(below + safe_path(rest), one.source, old)
+            packed = self._take(below + safe_path(self._packed(one.source, rest)), one.source, old)
             if len(os.fsencode(os.path.basename(packed))) > _LONGEST:
                 packed = ""
         self._insert(replace(one, kind=kind), target, path, packed, changed)
@@ -187,15 +194,15 @@ class Outline:
         self._db.execute("INSERT INTO inodes VALUES (?,?,?,?)", (*key, os.fsencode(one.source)))
         return None
 
-    def _take(self, path: str, source: str) -> str:
-        """A path of the archive that no other source has, on no disk: `path`, or one with a number."""
+    def _take(self, path: str, source: str, old: str) -> str:
+        """A path of the archive that no other source has, on no disk, and is not `old`: `path`, or one with a number."""
         stem, suffix = os.path.splitext(path)
         number, wanted = 1, path
         while True:
             key = folded(wanted)
             row = self._db.execute("SELECT source FROM names WHERE folded = ?", (key,)).fetchone()
             owner = self._journal.state.taken(wanted) if row is None else os.fsdecode(row[0])
-            if owner is None or owner == source:
+            if (owner is None or owner == source) and key != folded(old):
                 self._db.execute("INSERT OR REPLACE INTO names VALUES (?,?)", (key, os.fsencode(source)))
                 return wanted
             number += 1

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mrcz.archive.begun import GAINS
 from mrcz.archive.forms import Choice, choose
 from mrcz.archive.jobs import error_text
 from mrcz.archive.record import Record
@@ -324,7 +325,7 @@ class _Storing:
         if not (choice.floats and self.task.options.integers):
             return {}
         # The gain references of a session lie in it, each once: its bag is whole by itself.
-        store = Path(self.task.root) / self.task.session / "data" / "mrcz-gains"
+        store = Path(self.task.root) / self.task.session / "data" / GAINS
         make_folders(store)
         return {"recover_integers": True, "gain_store": store}
 

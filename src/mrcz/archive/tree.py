@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mrcz.container.names import original_name, unfinished_name
@@ -43,10 +43,17 @@ class Found:
     problem: str = ""
 
 
-def scan(top: str) -> Iterator[Found]:
+def scan(top: str, put_back: Callable[[str], None] | None = None) -> Iterator[Found]:
     """All that lies below a folder, those of a folder before those of the folders in it, by name.
 
     Links are not followed. The names of one folder are held at a time, no more.
+
+    Parameters
+    ----------
+    top : str
+    put_back : callable, optional
+        Called with the path of each original that a killed run had set aside to remove it, before the other files of
+        its folder are looked at: it may give it its name back.
     """
     pending = [""]
     while pending:
@@ -54,6 +61,10 @@ def scan(top: str) -> Iterator[Found]:
         try:
             with os.scandir(os.path.join(top, folder)) as entries:
                 names = sorted(entry.name for entry in entries)
+            if put_back is not None and (aside := [name for name in names if original_name(name)]):
+                for name in aside:
+                    put_back(os.path.join(top, folder, name))
+                names = sorted(os.listdir(os.path.join(top, folder)))
         except OSError as error:
             yield Found(folder, "problem", problem=system_error(error, os.path.join(top, folder)))
             continue

@@ -33,7 +33,7 @@ from typing import Any
 
 import sessions
 from faults import DESTINATION, SOURCE, Faults
-from proof import journal_lines, prove, recorded, restorable, tree
+from proof import journal_lines, parsed, prove, recorded, restorable, tree
 
 ROOT = os.name == "posix" and os.geteuid() == 0 and shutil.which("setpriv") is not None
 COMMAND = [sys.executable, "-m", "mrcz", "archive", "--quiet"]
@@ -201,7 +201,7 @@ class Campaign:
         if code := self.ended(self.start(), "a run with nothing to do"):
             self.complain(f"a run with nothing to do ends with {code}")
         if self._size() != size:
-            new = journal_lines(self.journal)[-5:]
+            new = [(line["event"], line["source"]) for line in parsed(journal_lines(self.journal)[-5:])]
             self.complain(f"a run with nothing to do wrote {self._size() - size} bytes into the journal: {new}")
         self.counts["files of the tree"] = len(self.faults.live)
         for text in prove(self):

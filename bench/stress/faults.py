@@ -45,8 +45,9 @@ class Faults:
         now = {source: kind for source, kind in tree(self.src).items() if not is_excused_name(source)}
         for source, kind in now.items():
             self.versions[source].add(kind)
-        if self.of.remove:  # what is gone by the archive's hand is still to be had
-            self.live.update(now)
+        if self.of.remove:  # what is gone by the archive's hand is still to be had; no folder was empty before
+            had = {source.rsplit("/", k)[0] for source in self.live for k in range(1, source.count("/") + 1)}
+            self.live.update({source: kind for source, kind in now.items() if source not in had})
         else:
             self.live = now
 
@@ -253,6 +254,7 @@ class Faults:
             return None
         record = self.chance.choice(known)
         self.again.add(record["source"])
+        self.again |= {r["source"] for r in recorded(self.of.journal).values() if r["target"] == record["source"]}
         return record["source"], self._given(record)
 
     def _given(self, record: dict[str, Any]) -> Path:

@@ -82,6 +82,7 @@ def parsed(lines: list[bytes]) -> Iterator[dict[str, Any]]:
             for name in ("source", "path", "session", "target"):
                 if f"{name}_base64" in record:
                     record[name] = os.fsdecode(base64.b64decode(record[f"{name}_base64"]))
+            record.setdefault("target", "")
             for name in ("source_bytes", "stored_bytes", "mtime_ns", "mode"):
                 record.setdefault(name, 0)
             yield record
@@ -154,7 +155,7 @@ def _on_disk(dst: Path, known: dict[str, Any], campaign: Any) -> Iterator[str]:
             expected[record["path"]] += 1
     yield from (f"{path!r} is the place of {n} sources" for path, n in expected.items() if n > 1)
     places = set(expected)
-    for record in known.values():
+    for record in records(campaign.journal):  # also those of older versions, which are kept
         places |= {part[0] for part in record.get("parts", ())}
     for session in {record["session"] for record in known.values()}:
         places |= {f"{session}/{name}" for name in TAGS}

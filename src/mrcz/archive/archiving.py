@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mrcz.archive.bag import unseal, write_bag
-from mrcz.archive.begun import Begun
+from mrcz.archive.begun import Begun, remove_lost_gains
 from mrcz.archive.clean import clean, put_back_original
 from mrcz.archive.journal import FOLDER, JOURNAL, Journal
 from mrcz.archive.local import Executor, Threads
@@ -393,16 +393,15 @@ class Archiving:
 
     def clean_up(self) -> None:
         """Take away what killed runs left unfinished: temporary files in the archive that nobody holds."""
-        for session in self.journal.state.sessions() or []:
-            folder = os.path.join(self.root, session, "data")
-            if os.path.isdir(folder):
-                for _ in clean(folder, recursive=True, older_than=0.0, unsaved=True):
-                    pass
+        for _ in clean(self.root, recursive=True, older_than=0.0, unsaved=True):
+            pass
 
     def write_bags(self, tick: Callable[[], None] | None = None) -> None:
         """Derive the bags of all sessions, as far as they changed, and the report."""
         self.journal.sync()
         self._begun.keep()
+        for session in self._touched:  # of movies that could not be stored after all
+            remove_lost_gains(self.place, self.journal, session)
         written = []
         for session in self.journal.state.sessions():
             if tick is not None:

@@ -18,7 +18,7 @@ from mrcz.archive.place import Place
 from mrcz.archive.record import check_relative
 from mrcz.errors import FormatError
 
-__all__ = ["BEGUN", "GAINS", "Begun"]
+__all__ = ["BEGUN", "GAINS", "Begun", "remove_lost_gains"]
 
 BEGUN = "begun.jsonl"
 #: The folder of a session in which its gain references lie, each once.
@@ -68,9 +68,7 @@ class Begun:
             if journal.state.taken(path) is None:
                 _remove(place, path)
         for session in sessions:
-            for path in list(place.files(f"{session}/data/{GAINS}")):
-                if journal.state.taken(path) is None and not journal.state.is_part(path):
-                    _remove(place, path)
+            remove_lost_gains(place, journal, session)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
 
@@ -85,6 +83,13 @@ class Begun:
                         yield path
                 except (ValueError, RecursionError, FormatError):
                     continue
+
+
+def remove_lost_gains(place: Place, journal: Journal, session: str) -> None:
+    """Remove gain references of movies that have no record; nobody may be storing files of the session."""
+    for path in list(place.files(f"{session}/data/{GAINS}")):
+        if journal.state.taken(path) is None and not journal.state.is_part(path):
+            _remove(place, path)
 
 
 def _remove(place: Place, path: str) -> None:

@@ -154,6 +154,12 @@ class State:
         rows = self._db.execute("SELECT source FROM files WHERE first = ? ORDER BY source", (os.fsencode(source),))
         return [os.fsdecode(row[0]) for row in rows]
 
+    def has_below(self, folder: str) -> bool:
+        """Whether something that lay in a folder of the source is stored."""
+        first, behind = os.fsencode(f"{folder}/"), os.fsencode(f"{folder}0")  # "0" comes after "/"
+        sql = "SELECT 1 FROM files WHERE source > ? AND source < ? AND stored IS NOT NULL LIMIT 1"
+        return self._db.execute(sql, (first, behind)).fetchone() is not None
+
     def taken(self, path: str) -> str | None:
         """The source that lies at a path of the archive, or at one that some disks take for the same."""
         row = self._db.execute("SELECT source FROM files WHERE folded = ? LIMIT 1", (folded(path),)).fetchone()

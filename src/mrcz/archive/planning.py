@@ -107,6 +107,8 @@ class Outline:
             if one.kind in ("special", "problem", "unfinished"):
                 yield one
                 continue
+            if one.kind == "folder" and self._journal.state.has_below(one.source):
+                continue  # emptied since, for instance by us: what was in it tells of it
             known = self._journal.stored(one.source)
             if known is not None and self._is_done(one, known, stands):
                 self.totals.done_files += 1
@@ -151,9 +153,8 @@ class Outline:
             below = f"{session}/data/"
             # What an older version left stays until the new one has its record: it is all there is if the source goes.
             path = self._take(below + safe_path(rest), one.source, old)
-            packed = self._take(below + safe_path(self._packed(one.source, rest)), one.source, old)
-            if len(os.fsencode(os.path.basename(packed))) > _LONGEST:
-                packed = ""
+            packed = below + safe_path(self._packed(one.source, rest))
+            packed = self._take(packed, one.source, old) if _fits(packed) else ""
         self._insert(replace(one, kind=kind), target, path, packed, changed)
 
     def _insert(self, one: Found, target: str, path: str, packed: str, changed: bool) -> None:
@@ -207,6 +208,9 @@ class Outline:
                 return wanted
             number += 1
             wanted = f"{stem}~{number}{suffix}"
+            while not _fits(wanted):
+                stem = stem[:-1]
+                wanted = f"{stem}~{number}{suffix}"
 
     def entries(self) -> Iterator[tuple[Found, str]]:
         """Links and empty folders, and the sessions they belong to."""
@@ -261,3 +265,8 @@ class Outline:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _fits(path: str) -> bool:
+    """Whether disks take the name at the end of a path."""
+    return len(os.fsencode(os.path.basename(path))) <= _LONGEST

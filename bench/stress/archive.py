@@ -1,13 +1,13 @@
 """`mrcz archive` killed again and again while everything goes wrong that can, and what is left proven by other means.
 
-A tree of sessions with movies of every kind (`sessions.py`) is archived by runs of the command that are killed at random
-instants of their work. Between and during them sources grow, change, vanish, appear, get other names, cannot be read;
-files of the archive are removed, cut, flipped; its journal loses its tail; its disk is full, read-only, and gives I/O
-errors; two processes come at once. At the end one quiet run, and then the archive is compared with the tree by hashlib,
-`sha256sum -c`, the bagit package, `mrcz decompress`, `mrcz archive --check` and `mrcz restore`.
+A tree of sessions with movies of every kind (`sessions.py`) is archived by runs of the command that are killed at
+random instants of their work. Between and during them sources grow, change, vanish, appear, get other names, cannot be
+read; files of the archive are removed, cut, flipped; its journal loses its tail; its disk is full or read-only; two
+processes come at once. At the end one quiet run, and then the archive is compared with the tree by hashlib, `sha256sum
+-c`, the bagit package, `mrcz decompress`, `mrcz archive --check` and `mrcz restore`.
 
-Two campaigns: ``keep``, and ``remove``, in which originals are removed: after each kill every original that is gone must
-be had from the archive right then.
+Two campaigns: ``keep``, and ``remove``, in which originals are removed: after each kill every original that is gone
+must be had from the archive right then.
 
 ``python bench/stress/archive.py [--movies 300] [--kills 100] [--seed 1] [--only keep|remove] [--json FILE]``
 

@@ -1,7 +1,7 @@
 """What goes wrong in `archive.py`: with the sources, with the archive, while a run works and between two.
 
-`Faults.live` is what the tree has, or, of originals that were removed by the archive, had: what must be in the archive at
-the end. `Faults.versions` is all that a source ever was, which is what may be there of one that vanished.
+`Faults.live` is what the tree has, or, of originals that were removed by the archive, had: what must be in the archive
+at the end. `Faults.versions` is all that a source ever was, which is what may be there of one that vanished.
 """
 
 from __future__ import annotations

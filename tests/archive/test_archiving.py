@@ -307,6 +307,135 @@ def test_odd_names(tmp_path):
     assert archive(src, dst).already == outcome.stored
 
 
+# --- second names
+
+
+def test_a_second_name_keeps_what_the_first_one_was(tmp_path):
+    src, dst = tmp_path / "source", tmp_path / "archive"
+    (src / "s").mkdir(parents=True)
+    first = src / "s/a.mrc"
+    mrcfile.write(first, np.random.default_rng(0).poisson(1, (4, 32, 32)).astype("i1"))
+    old = first.read_bytes()
+    for name in ("b.mrc", "c.mrc"):
+        (src / "s" / name).hardlink_to(first)
+    archive(src, dst)
+    (src / "s/new").write_bytes(b"another file")
+    (src / "s/new").replace(first)
+    (src / "s/b.mrc").unlink()  # what is in the archive of it is all that there is
+    (src / "s/c.mrc").unlink()
+    assert archive(src, dst).changed == 1
+    known = records(dst)
+    assert known["s/a.mrc"].sha256_source == hashlib.sha256(b"another file").hexdigest()
+    assert (known["s/b.mrc"].form, known["s/c.mrc"].form, known["s/c.mrc"].target) == ("mrcz", "same", "s/b.mrc")
+    mrcz.decompress(dst / known["s/b.mrc"].path, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == old
+    again = archive(src, dst)
+    assert (again.stored, again.already) == (0, 1)
+
+
+def test_a_second_name_goes_only_when_the_first_is_there(tmp_path):
+    src, dst = tmp_path / "source", tmp_path / "archive"
+    (src / "s").mkdir(parents=True)
+    (src / "s/a").write_bytes(b"data")
+    (src / "s/b").hardlink_to(src / "s/a")
+    archive(src, dst)
+    (dst / "s/data/a").unlink()
+    (src / "s/a").unlink()
+    outcome = archive(src, dst, remove=True)
+    assert (outcome.stored, outcome.removed) == (1, 1)
+    assert (dst / records(dst)["s/b"].path).read_bytes() == b"data"
+
+
+def test_a_new_name_of_a_stored_file_is_a_second_one(tmp_path):
+    src, dst = tmp_path / "source", tmp_path / "archive"
+    (src / "s").mkdir(parents=True)
+    (src / "s/b").write_bytes(b"data")
+    (src / "s/b").chmod(0o600)
+    archive(src, dst)
+    (src / "s/c").hardlink_to(src / "s/b")
+    assert archive(src, dst).stored == 1
+    assert (records(dst)["s/c"].form, records(dst)["s/c"].target) == ("same", "s/b")
+
+
+# --- what killed runs leave
+
+
+def test_an_older_version_stays_until_the_new_one_is_written_down(tmp_path):
+    src, dst = tmp_path / "source", tmp_path / "archive"
+    (src / "s").mkdir(parents=True)
+    (src / "s/a.txt").write_text("old")
+    archive(src, dst)
+    (src / "s/a.txt").write_text("newer")
+
+    def work(task, tell, flow):
+        store(task, tell, flow)
+        raise KeyboardInterrupt  # as if killed here
+
+    with pytest.raises(KeyboardInterrupt), Archiving(src, dst) as run:
+        outline, executor = run.plan(), Threads(1, work=work)
+        try:
+            run.work(outline, executor)
+        finally:
+            executor.close()
+            outline.close()
+    assert sorted(path.read_text() for path in (dst / "s/data").iterdir()) == ["newer", "old"]
+    (src / "s/a.txt").unlink()
+    archive(src, dst)
+    assert [path.read_text() for path in (dst / "s/data").iterdir()] == ["old"]
+    assert (dst / records(dst)["s/a.txt"].path).read_text() == "old"
+
+
+def test_temporary_files_of_bags_are_taken_away(mixed, tmp_path):
+    dst = tmp_path / "archive"
+    archive(mixed, dst)
+    left = [dst / "s1/.manifest-sha256.txt.0123abcd.part", dst / FOLDER / ".summary.json.0123abcd.part"]
+    for path in left:
+        path.write_text("half")
+    archive(mixed, dst)
+    assert not any(path.exists() for path in left)
+
+
+def test_an_original_that_was_set_aside_gets_its_name_back(mixed, tmp_path):
+    dst = tmp_path / "archive"
+    archive(mixed, dst)
+    (mixed / "loose.log").rename(mixed / ".loose.log.0123abcd.orig")
+    outcome = archive(mixed, dst, remove=True)
+    assert outcome.ok and outcome.stored == 0 and files(mixed) == []
+    assert not [source for source in records(dst) if source.endswith(".orig")]
+
+
+def test_lost_gain_references_are_made_again(mixed, tmp_path):
+    dst = tmp_path / "archive"
+    archive(mixed, dst)
+    (part,) = records(dst)["s1/movies/floats.mrc"].parts
+    (dst / part[0]).unlink()
+    assert archive(mixed, dst).stored == 1
+    check_whole(mixed, dst)
+
+
+def test_folders_that_became_empty_by_removal_are_no_news(mixed, tmp_path):
+    dst = tmp_path / "archive"
+    archive(mixed, dst, remove=True)
+    before = len(lines(dst))
+    assert archive(mixed, dst, remove=True).ok and len(lines(dst)) == before
+
+
+def test_long_names_that_clash(tmp_path):
+    """Where a number is appended, the name is cut to what disks take."""
+    src, dst = tmp_path / "source", tmp_path / "archive"
+    (src / "s").mkdir(parents=True)
+    for name in ("x" * 255, "X" * 255, "é" * 127, "É" * 127, "y" * 251 + ".mrc", "Y" * 251 + ".mrc"):
+        (src / "s" / name).write_text(name)
+    if len(os.listdir(src / "s")) < 6:
+        pytest.skip("this disk does not tell x from X")
+    assert archive(src, dst).ok
+    check_whole(src, dst)
+    for path in (src / "s").iterdir():
+        path.write_text("another text")
+    assert archive(src, dst).ok
+    check_whole(src, dst)
+
+
 # --- kills
 
 _RUN = """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mrcz.archive.journal import Journal
@@ -49,13 +49,14 @@ class Begun:
         """Whether it is time to `keep` what is in hand."""
         return self._lines >= _MOST
 
-    def keep(self, paths: Iterable[str] = ()) -> None:
+    def keep(self, paths: Sequence[str] = ()) -> None:
         """All others have their records on the disk."""
         if paths or self._lines:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
             self._lines = 0
-            self.add(*paths)
+            if paths:
+                self.add(*paths)
 
     def take_away(self, place: Place, journal: Journal) -> None:
         """Remove what runs that were killed have begun, and have left without a record."""

@@ -105,8 +105,8 @@ class State:
         key = os.fsencode(record.source)
         if record.event in ("stored", "link", "folder"):
             self._db.execute(
-                "INSERT INTO files (source, session, path, folded, event, last, stored, size, mtime, stored_bytes, first)"
-                " VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (source) DO UPDATE SET session=excluded.session,"
+                "INSERT INTO files (source, session, path, folded, event, last, stored, size, mtime, stored_bytes,"
+                " first) VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (source) DO UPDATE SET session=excluded.session,"
                 " path=excluded.path, folded=excluded.folded, event=excluded.event, last=excluded.last,"
                 " stored=excluded.stored, size=excluded.size, mtime=excluded.mtime, stored_bytes=excluded.stored_bytes,"
                 " first=excluded.first",

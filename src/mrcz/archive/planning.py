@@ -196,7 +196,7 @@ class Outline:
         return None
 
     def _take(self, path: str, source: str, old: str) -> str:
-        """A path of the archive that no other source has on any disk, and that is not `old`: `path`, or a numbered one."""
+        """A path of the archive that no other source has on any disk, other than `old`: `path`, or a numbered one."""
         stem, suffix = os.path.splitext(path)
         number, wanted = 1, path
         while True:

@@ -13,7 +13,10 @@ from made_archive import Made, Shelf, mixed, movie, sha256
 from mrcz.archive.bag import write_bag
 from mrcz.archive.checking import check
 from mrcz.archive.journal import Journal
+from mrcz.archive.objects import ObjectStore
+from mrcz.archive.opening import opened_archive
 from mrcz.archive.place import Folder
+from mrcz.archive.restoring import restore
 
 
 @pytest.fixture
@@ -204,6 +207,35 @@ def test_a_place_that_is_no_folder(made):
     assert any(one.form == "integers" and one.decoded for one in found)
     del shelf.held["s2/data/empty"]
     assert [(one.path, one.finding) for one in checked(made, shelf) if not one.ok] == [("s2/data/empty", "missing")]
+
+
+def test_an_object_store(made, tmp_path):
+    pytest.importorskip("fsspec")
+    store = ObjectStore(f"memory://checked-{os.getpid()}/archive")
+    for path in made.root.rglob("*"):
+        if path.is_file():
+            store.write(path.relative_to(made.root).as_posix(), path.read_bytes())
+    with opened_archive(store) as (place, journal):
+        found = list(check(place, journal))
+        assert len(found) > 8 and all(one.ok for one in found), [one for one in found if not one.ok]
+        assert all(one.ok for one in restore(place, journal, tmp_path / "out"))
+        assert (tmp_path / "out/s1/counted.mrc").read_bytes() == (made.source / "s1/counted.mrc").read_bytes()
+        store.remove("s2/data/notes.txt")
+        store.write("s1/data/more", b"")
+        assert {(one.path, one.finding) for one in check(place, journal) if not one.ok} == {
+            ("s2/data/notes.txt", "missing"),
+            ("s1/data/more", "extra"),
+        }
+
+
+def test_a_store_that_fails_in_its_own_way(made):
+    class Odd(Shelf):
+        def open(self, path):
+            raise RuntimeError("connection pool is closed")
+
+    found = list(check(Odd(made.root), made.journal, pattern="*.mrc"))
+    found = [one for one in found if one.form != "same"]
+    assert {one.finding for one in found} == {"unreadable"} and "pool" in found[0].error
 
 
 def test_progress_ends_with_all_that_is_stored(made):

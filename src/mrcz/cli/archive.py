@@ -266,7 +266,9 @@ class _Run:
             interval=INTERVAL if args.poll is None else args.poll,
             until=self.until,
             idle=args.idle,
-            clock=ServerClock(os.path.join(archiving.root, "mrcz-archive"), distrust=60.0) if where.place is None else None,
+            clock=ServerClock(os.path.join(archiving.root, "mrcz-archive"), distrust=60.0)
+            if where.place is None
+            else None,
         )
         self.display = Display(quiet=args.quiet)
         self.base = (0, 0, 0, 0)

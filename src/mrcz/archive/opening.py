@@ -14,16 +14,12 @@ __all__ = ["opened_archive"]
 
 
 @contextlib.contextmanager
-def opened_archive(
-    archive: str | os.PathLike[str] | Place, journal: str | os.PathLike[str] | None = None
-) -> Iterator[tuple[Place, Journal]]:
+def opened_archive(archive: str | os.PathLike[str] | Place) -> Iterator[tuple[Place, Journal]]:
     """Place and journal of an archive that is read, while the block lasts.
 
     Parameters
     ----------
     archive : path or Place
-    journal : path, optional
-        The journal, where it is not to be the one that lies in the archive.
 
     Raises
     ------
@@ -36,16 +32,14 @@ def opened_archive(
         raise MrczError("is no folder, and so no archive", path=place.name)
     with contextlib.ExitStack() as stack:
         try:
-            path = journal or stack.enter_context(place.local(f"{FOLDER}/{JOURNAL}"))
-            opened = stack.enter_context(Journal("", place=path))
-        except (FileNotFoundError, NotADirectoryError):
-            if journal is not None:
-                raise MrczError("is no file: there is no such journal", path=os.fspath(journal)) from None
+            path = stack.enter_context(place.local(f"{FOLDER}/{JOURNAL}"))
+            journal = stack.enter_context(Journal("", place=path))
+        except FileNotFoundError:
             what = f"is no archive: it has no {FOLDER}/{JOURNAL}"
             if isinstance(place, Folder):
                 what += _hint(place)
             raise MrczError(what, path=place.name) from None
-        yield place, opened
+        yield place, journal
 
 
 def _hint(place: Folder) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mrcz.cli import _archive_places, _text
+from mrcz.cli import _text
+from mrcz.cli._archive_places import archive_from
 from mrcz.cli._output import say, talk
 from mrcz.cli._progress import Progress
 from mrcz.cli._shared import (
@@ -24,11 +23,7 @@ from mrcz.cli._shared import (
     totals,
 )
 
-if TYPE_CHECKING:
-    from mrcz.archive.journal import Journal
-    from mrcz.archive.place import Place
-
-__all__ = ["add_arguments", "opened", "run_check", "run_export", "run_status"]
+__all__ = ["add_arguments", "run_check", "run_export", "run_status"]
 
 _MOST_ROWS = 40  # of a table by day or session
 
@@ -70,23 +65,13 @@ def _archive(args: argparse.Namespace, option: str) -> str:
     return paths[0]
 
 
-@contextlib.contextmanager
-def opened(args: argparse.Namespace, archive: str) -> Iterator[tuple[Place, Journal]]:
-    """Place and journal of an archive that is read: a folder, or a URL with ``--storage-options`` and ``--journal``."""
-    from mrcz.archive.opening import opened_archive
-
-    where = _archive_places.place_from(args, archive)
-    journal = getattr(args, "journal", None)
-    with opened_archive(archive if where.place is None else where.place, journal) as found:
-        yield found
-
-
 # --- check
 
 
 def run_check(args: argparse.Namespace) -> int:
     """``mrcz archive --check DST``; the exit code."""
     from mrcz.archive.checking import check
+    from mrcz.archive.opening import opened_archive
 
     archive = _archive(args, "--check")
     if args.seed is not None and args.sample is None:
@@ -98,7 +83,7 @@ def run_check(args: argparse.Namespace) -> int:
     stored = decoded = 0
     started, damaged = time.perf_counter(), False
     bar = Progress(quiet=args.quiet)
-    with opened(args, archive) as (place, journal):
+    with opened_archive(archive_from(args, archive)) as (place, journal):
         results = check(
             place,
             journal,
@@ -161,10 +146,11 @@ def _check_line(counts: Counter[str], stored: int, decoded: int, seconds: float)
 
 def run_status(args: argparse.Namespace) -> int:
     """``mrcz archive --status DST``; the exit code."""
+    from mrcz.archive.opening import opened_archive
     from mrcz.archive.status import status
 
     archive = _archive(args, "--status")
-    with opened(args, archive) as (place, journal):
+    with opened_archive(archive_from(args, archive)) as (place, journal):
         found = status(journal)
         name = place.name
     if args.json:
@@ -229,10 +215,11 @@ def _table(group: str, sums: dict[str, Any]) -> str:
 
 def run_export(args: argparse.Namespace) -> int:
     """``mrcz archive --export FILE DST``; the exit code."""
+    from mrcz.archive.opening import opened_archive
     from mrcz.archive.table import export
 
     archive = _archive(args, "--export FILE")
-    with opened(args, archive) as (_, journal):
+    with opened_archive(archive_from(args, archive)) as (_, journal):
         try:
             rows = export(journal, args.export, overwrite=args.overwrite)
         except ValueError as error:

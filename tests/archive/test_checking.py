@@ -1,5 +1,6 @@
 """What is wrong with an archive is found and named; what is whole is said to be."""
 
+import contextlib
 import errno
 import json
 import os
@@ -17,6 +18,7 @@ from mrcz.archive.objects import ObjectStore
 from mrcz.archive.opening import opened_archive
 from mrcz.archive.place import Folder
 from mrcz.archive.restoring import restore
+from mrcz.errors import MrczError
 
 
 @pytest.fixture
@@ -152,10 +154,25 @@ def test_bags_are_compared_with_the_journal(made, rng):
     assert wrong(made) == {("s1/manifest-sha256.txt", "bag"), ("s2/bagit.txt", "bag")}
 
 
-def test_a_folder_in_the_place_of_a_file(made):
+def test_something_else_in_the_place_of_a_file(made):
     os.unlink(made.root / "s2/data/notes.txt")
     (made.root / "s2/data/notes.txt").mkdir()
-    assert {finding for path, finding in wrong(made) if path == "s2/data/notes.txt"} <= {"changed", "unreadable"}
+    assert wrong(made) == {("s2/data/notes.txt", "missing")}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_nobody_waits_for_a_fifo(made):
+    for name in ("s2/data/empty", "s2/bag-info.txt", "s2/manifest-sha256.txt"):
+        os.unlink(made.root / name)
+        os.mkfifo(made.root / name)
+    assert {("s2/data/empty", "missing"), ("s2/manifest-sha256.txt", "bag")} <= wrong(made)
+    with contextlib.suppress(OSError, MrczError):  # the place is taken
+        write_bag(Folder(made.root), made.journal, "s2")
+    made.close()
+    os.unlink(made.lines)
+    os.mkfifo(made.lines)
+    with pytest.raises(MrczError, match="no archive"), opened_archive(made.root):
+        pass
 
 
 def test_a_file_that_cannot_be_read_is_no_damage(made):

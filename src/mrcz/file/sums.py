@@ -42,8 +42,8 @@ def sum_frames(
     Returns
     -------
     ndarray
-        int64 of integers (uint64 of uint64), float32 with a correction, else float64 or complex128; in 16 bits where that is asked for and
-        holds it.
+        int64 of integers (uint64 of uint64), float32 with a correction, else float64 or complex128; in 16 bits where
+        that is asked for and holds it.
 
     Raises
     ------

@@ -37,7 +37,7 @@ from mrcz.file.gains import load_gain, read_gain, relative_path
 from mrcz.file.reader import Reader
 from mrcz.file.restoring import RestoringDecoder
 
-__all__ = ["Counting", "Wish", "find_counts", "kept_counts"]
+__all__ = ["Counting", "Wish", "find_counts", "kept_counts", "known_counts", "notes_of"]
 
 _TRIED = 8  # gain references of a store: the newest first
 _LARGEST = 192 << 20  # bytes of a gain in the metadata, of which readers take 256 MiB
@@ -125,6 +125,24 @@ def find_counts(
     return _counting(found, wish, destination, _notes(found, given is not None, bool(tried)))
 
 
+def known_counts(
+    reader: Reader,
+    gain: np.ndarray,
+    operation: Operation,
+    wish: Wish,
+    destination: str | os.PathLike[str],
+    tell: Callable[[int], None],
+) -> Counting | str:
+    """The counts of an open movie whose gain and operation its file tells, or why there are none."""
+    try:
+        found = recover_integers(
+            reader, gain, operation=operation, n_threads=reader.n_threads, progress=lambda done, total: tell(0)
+        )
+    except NoIntegersError as error:
+        return error.message
+    return _counting(found, wish, destination, _notes(found, True, False))
+
+
 def _not_for_this(reader: Reader) -> str | None:
     if reader.dtype.kind in "iu":
         return "its pixels are integers already, and are packed as they are"
@@ -201,6 +219,12 @@ def _counting(
     columns = Columns(per_frame, exceptions.pixels.astype(np.int64), exceptions.values)
     inside = gain if name is not None and name.path is None else None
     return Counting(record, encode_columns(columns, inside), found.count, notes)
+
+
+def notes_of(counting: Counting | None, reason: str | None) -> tuple[str, ...]:
+    """What to say of a copy: how its counts were found, or why there are none."""
+    said = () if counting is None else counting.notes
+    return said if reason is None else (*said, f"stored as it is: {reason}")
 
 
 def kept_counts(reader: Reader, destination: str | os.PathLike[str]) -> Counting | None:

@@ -24,7 +24,15 @@ from typing import Any
 
 import numpy as np
 
-from mrcz.correct._finding_gain import ROOM, NoIntegersError, complete_gain, find_gain, floats, refuse_halves
+from mrcz.correct._finding_gain import (
+    NO_LATTICE,
+    ROOM,
+    NoIntegersError,
+    complete_gain,
+    find_gain,
+    floats,
+    refuse_halves,
+)
 from mrcz.threads import count_threads
 
 __all__ = [
@@ -365,9 +373,7 @@ def recover_integers(
     mine, precision = find_gain(movie, threads, tell)
     found = _all_counts(movie, mine, Operation(precision=precision), threads, tell, first)
     if found is None:
-        raise NoIntegersError(
-            "the values of a pixel are no multiples of one: resampled, filtered or dose-weighted data"
-        )
+        raise NoIntegersError(NO_LATTICE)
     return found
 
 

@@ -473,7 +473,7 @@ def _write(
     if task.codec.is_compressed:
         extra["metadata"] = _footer_metadata(reader)
         if counting is not None:
-            extra["metadata"] = counting.added_to(extra["metadata"])
+            extra |= {"metadata": counting.added_to(extra["metadata"]), "labels": counting.labels(header)}
         plain = original if original is not None else None if reader.is_compressed else header
         if plain is not None:  # else there is no plain file to give back
             extra["source_header"] = plain.tobytes()

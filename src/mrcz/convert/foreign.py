@@ -130,7 +130,7 @@ def write_foreign(
         if isinstance(metadata.get(name), float):
             extra[keyword] = metadata[name]
     if counting is not None:
-        metadata = counting.added_to(metadata)
+        metadata, extra["labels"] = counting.added_to(metadata), counting.labels(reader.header)
     with Writer(
         destination,
         codec=codec,

@@ -12,7 +12,6 @@ from collections.abc import Callable
 import numpy as np
 
 from mrcz.convert.integers import Counting, Wish, find_counts, known_counts
-from mrcz.correct.integers import Operation
 from mrcz.file.foreign import ForeignReader
 
 __all__ = ["find_foreign_counts"]
@@ -66,6 +65,5 @@ def _find(
     if bits > 16:
         return f"its integers have {bits} bits, counts have 16 at most"
     # EMAN2's own order: divided by the largest integer, then times the range, each in float32.
-    gain = np.full(reader.shape[1:], (1 << bits) - 1, np.float32)
-    operation = Operation(divide=True, after=float(np.float32(high)))
-    return known_counts(reader, gain, operation, wish, destination, tell)
+    largest = np.full(reader.shape[1:], (1 << bits) - 1, np.float32)
+    return known_counts(reader, largest, float(np.float32(high)), wish, destination, tell)

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from mrcz.container.header.header import Header
+from mrcz.container.header.layout import COUNTS_LABEL
 from mrcz.container.integers import (
     COLUMNS,
     ENTRY,
@@ -82,6 +84,11 @@ class Counting:
         entry = self.record.entry()
         return {name: entry[name] for name in ("divide", "wide", "before", "after", "exceptions", "gain")}
 
+    def labels(self, header: Header) -> list[str]:
+        """What the header gets beside its labels, where it has room: all that is left to tell of floats when the footer
+        is lost."""
+        return [] if COUNTS_LABEL in header.labels or len(header.labels) > 8 else [COUNTS_LABEL]
+
     def footer(self) -> dict[str, Any]:
         """Entries of the footer."""
         return {ENTRY: self.record.entry()}
@@ -127,16 +134,18 @@ def find_counts(
 
 def known_counts(
     reader: Reader,
-    gain: np.ndarray,
-    operation: Operation,
+    divisor: np.ndarray,
+    after: float,
     wish: Wish,
     destination: str | os.PathLike[str],
     tell: Callable[[int], None],
 ) -> Counting | str:
-    """The counts of an open movie whose gain and operation its file tells, or why there are none."""
+    """The counts of an open movie whose file tells what they were divided by, (ny, nx), and multiplied by after that;
+    or why there are none."""
+    operation = Operation(divide=True, after=after)
     try:
         found = recover_integers(
-            reader, gain, operation=operation, n_threads=reader.n_threads, progress=lambda done, total: tell(0)
+            reader, divisor, operation=operation, n_threads=reader.n_threads, progress=lambda done, total: tell(0)
         )
     except NoIntegersError as error:
         return error.message

@@ -100,6 +100,20 @@ def test_a_gain_in_any_orientation(orientation):
     assert len(found.exceptions) == 0
 
 
+@pytest.mark.parametrize("divide", [False, True])
+@pytest.mark.parametrize("dose", [100, 1000, 20000])
+def test_a_gain_that_is_given_serves_large_counts(dose, divide):
+    """Of an integrating camera: no frame has a pixel of a few counts, that would show a scale."""
+    counts, gain = scene(dose, 3, shape=(64, 64))
+    movie = counts / gain if divide else counts * gain
+    found = recover_integers(movie, gain)
+    assert found.operation == Operation(divide) and found.found_by == "given" and len(found.exceptions) == 0
+    np.testing.assert_array_equal(found.counts[:], counts)
+    check_restored(found, movie)
+    with pytest.raises(NoIntegersError):
+        recover_integers(movie, scene(1, 1, seed=9, shape=(64, 64))[1])
+
+
 def test_the_shutter_opens_late():
     counts, gain = scene(1, 6)
     counts[:2] = 0

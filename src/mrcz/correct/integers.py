@@ -476,12 +476,12 @@ def _find_operation(frame: np.ndarray, gain: np.ndarray) -> Operation | None:
         for divide in (False, True):
             ratios = x[sound] * g[sound] if divide else x[sound] / g[sound]
             scale = _scale_of(ratios.astype(np.float64))
-            if scale is None:
-                continue
+            # No scale is what most have; and of large counts none can be measured.
+            scales = [(1.0, 1.0), *(() if scale is None else _scales(scale))]
             tried = [
                 Operation(divide, precision, before, after, orientation)
                 for precision in precisions
-                for before, after in _scales(scale)
+                for before, after in scales
             ]
             wrong = [_misfits(x[sound], g[sound], made) for made in tried]
             if min(wrong) <= sound.sum() * ROOM:

@@ -94,6 +94,7 @@ def test_reduced_bits_of_eman_are_recovered_from_their_attributes(tmp_path, rng,
     assert main(["compress", "--recover-integers", "--json", str(source), "-o", str(tmp_path)]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[0])
     assert said["status"] == "done" and said["integers"] is not None and said["integers"]["exceptions"] == 0
+    assert "stored as the integers and the range that it tells" in said["notes"]
     target = said["destination"]
     assert np.array_equal(bits(mrcz.read(target)), bits(floats))
     with mrcz.open(target, raw=True) as reader:

@@ -53,7 +53,7 @@ def _find(
         return f"its pixels are {reader.dtype.name}, and become {dtype}"
     if dtype.kind == "f" and dtype.itemsize == 8:
         return "its pixels are float64: counts are looked for in float32"
-    scales = getattr(reader.original, "scales", None)
+    scales = getattr(reader.original, "scales", None) if getattr(reader.original, "layout", "") == "eman" else None
     if not scales or not any(scales) or dtype.kind in "iu":
         return find_counts(reader, wish, destination, tell)
     if len(set(scales)) > 1 or scales[0][1] != 0:

@@ -149,7 +149,10 @@ def known_counts(
         )
     except NoIntegersError as error:
         return error.message
-    return _counting(found, wish, destination, _notes(found, True, False))
+    notes = _notes(found, False, False)
+    if found.found_by == "given":
+        notes = ("stored as the integers and the range that it tells", *notes[1:])
+    return _counting(found, wish, destination, notes)
 
 
 def _not_for_this(reader: Reader) -> str | None:

@@ -47,6 +47,8 @@ COMMANDS = (
     "info",
     "verify",
     "convert",
+    "archive",
+    "restore",
     "header",
     "validate",
     "recover",

@@ -356,7 +356,7 @@ class Archiving:
         for session in self.journal.state.sessions():
             if tick is not None:
                 tick()
-            if write_bag(self.place, self.journal, session):
+            if write_bag(self.place, self.journal, session).status == "written":
                 written.append(session)
         self.outcome.bags = tuple(written)
         self._touched.clear()

@@ -118,7 +118,7 @@ class _Tag:
     """A file of a bag, made on the disk of this machine, with its checksum."""
 
     def __init__(self, data: bytes = b"") -> None:
-        self.file: BinaryIO = tempfile.TemporaryFile("w+b", buffering=1 << 18)  # type: ignore[assignment]
+        self.file: BinaryIO = tempfile.TemporaryFile("w+b", buffering=1 << 16)  # type: ignore[assignment]
         self._digest = hashlib.sha256()
         self.size = 0
         self.add(data)
@@ -210,8 +210,8 @@ def _drawn(journal: Journal, session: str) -> _Draft:
     """Manifest, originals and records, from the journal."""
     draft = _Draft({name: _Tag() for name in (MANIFEST, ORIGINALS, RECORDS, LEFT_OUT)})
     tags, inside = draft.tags, f"{session}/data/"
-    for record in journal.records(session):
-        tags[RECORDS].add(record.to_line())
+    for line, record in journal.lines(session):
+        tags[RECORDS].add(line)
         if record.event != "stored":
             continue
         draft.source_files += 1
@@ -220,8 +220,8 @@ def _drawn(journal: Journal, session: str) -> _Draft:
         tags[ORIGINALS].add(comment + _line(record.sha256_source, record.source, escape=True))
         if record.form != "same" and record.path.startswith(inside):
             _list(draft, record.path[len(session) + 1 :], record.sha256_stored, record.stored_bytes)
-    for record in journal.troubles(session):
-        tags[RECORDS].add(record.to_line())
+    for line, _ in journal.lines(session, stored=False):
+        tags[RECORDS].add(line)
     for path, digest, size in journal.state.parts():
         # A gain reference that is itself a file of the tree is there already.
         if path.startswith(inside) and not _is_of_record(journal, path):
@@ -312,7 +312,7 @@ def _differs(place: Place, path: str, tag: _Tag | None) -> bool:
 def _sum(place: Place, path: str) -> str:
     with place.open(path) as file:
         digest = hashlib.sha256()
-        while data := file.read(1 << 20):
+        while data := file.read(1 << 18):
             digest.update(data)
     return digest.hexdigest()
 

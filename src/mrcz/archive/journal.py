@@ -290,21 +290,29 @@ class Journal:
 
     def records(self, session: str | None = None, *, stored: bool = True) -> Iterator[Record]:
         """The records that count, in the order of their sources; see `State.offsets`."""
-        with open(self.path, "rb") as file:
-            for offset in self.state.offsets(session, stored=stored):
-                file.seek(offset)
-                yield Record.from_line(file.readline(_LONGEST))
+        for _, record in self._at(self.state.offsets(session, stored=stored)):
+            yield record
 
     def troubles(self, session: str | None = None) -> Iterator[Record]:
         """What was refused or failed the last time it was tried, in the order of the sources."""
-        with open(self.path, "rb") as file:
-            for offset in self.state.troubles(session):
-                file.seek(offset)
-                yield Record.from_line(file.readline(_LONGEST))
+        for _, record in self._at(self.state.troubles(session)):
+            yield record
 
-    def lines(self) -> Iterator[tuple[int, Record]]:
-        """Every record as it stands there, the history included, and its offset; damaged lines are passed over."""
+    def lines(self, session: str, *, stored: bool = True) -> Iterator[tuple[bytes, Record]]:
+        """Lines of a session as they stand in the journal, and what they say: those that stored something, or those of
+        `troubles`."""
+        yield from self._at(self.state.offsets(session) if stored else self.state.troubles(session))
+
+    def history(self) -> Iterator[tuple[int, Record]]:
+        """Offset and record of every line; damaged ones are passed over."""
         yield from _lines(self.path, [])
+
+    def _at(self, offsets: Iterator[int]) -> Iterator[tuple[bytes, Record]]:
+        with open(self.path, "rb") as file:
+            for offset in offsets:
+                file.seek(offset)
+                line = file.readline(_LONGEST)
+                yield line, Record.from_line(line)
 
     def stored(self, source: str) -> Record | None:
         """The record that stored a file, if one did."""

@@ -81,7 +81,7 @@ class Folder:
         place = self.at(path)
         make_folders(place.parent)
         with whole_file(place, overwrite=True) as new:
-            shutil.copyfileobj(file, new, 1 << 20)
+            shutil.copyfileobj(file, new, 1 << 18)
 
     def remove(self, path: str) -> None:
         os.unlink(self.at(path))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from mrcz.archive.journal import FOLDER, Journal, folded
+from mrcz.archive.names import safe_path
 from mrcz.archive.record import Record
 from mrcz.archive.task import Options, Task
 from mrcz.archive.tree import Found
@@ -43,12 +44,13 @@ def session_of(source: str, depth: int, top: str) -> tuple[str, str]:
     """
     parts = source.split("/")
     if depth == 0:
-        return os.path.basename(os.path.abspath(top)) or LOOSE, source
+        name = os.path.basename(os.path.abspath(top))
+        return safe_path(name or LOOSE), source
     session = parts[:depth] if len(parts) > depth else [*parts[:-1], LOOSE]
     rest = parts[depth:] if len(parts) > depth else parts[-1:]
     if session[0] == FOLDER:  # there lies the journal
         session[0] += "_"
-    return "/".join(session), "/".join(rest)
+    return safe_path("/".join(session)), "/".join(rest)
 
 
 @dataclass
@@ -137,8 +139,8 @@ class Outline:
                 if first is not None:
                     kind, target = "same", first
             below = f"{session}/data/"
-            path = self._take(below + rest, one.source)
-            packed = self._take(below + self._packed(one.source, rest), one.source)
+            path = self._take(below + safe_path(rest), one.source)
+            packed = self._take(below + safe_path(self._packed(one.source, rest)), one.source)
             if len(os.fsencode(os.path.basename(packed))) > _LONGEST:
                 packed = ""
         self._db.execute(

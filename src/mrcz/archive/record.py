@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from mrcz.errors import FormatError
@@ -125,7 +125,8 @@ class Record:
         """What there is, as plain values. Names that are no UTF-8 stand there as base64, too, because other programs
         refuse the escapes that would say them."""
         record: dict[str, Any] = {"event": self.event}
-        for name, value in asdict(self).items():
+        for name, _ in _FIELDS:
+            value = getattr(self, name)
             if value or name == "source":
                 record[name] = value if name in _NAMES or name == "parts" else _readable(value)
         if self.ratio:
@@ -159,10 +160,9 @@ class Record:
                 except (ValueError, TypeError):
                     raise FormatError(f"{name}_base64 is {raw!r}, no base64") from None
         values = {}
-        for field in fields(cls):
-            if field.name not in record:
-                continue
-            values[field.name] = _checked(field.name, record[field.name], str(field.type))
+        for name, kind in _FIELDS:
+            if name in record:
+                values[name] = _checked(name, record[name], kind)
         for name in ("event", "source"):
             if name not in values:
                 raise FormatError(f"the record has no {name}")
@@ -180,6 +180,9 @@ class Record:
         if min(made.source_bytes, made.stored_bytes, *(part[2] for part in made.parts)) < 0:
             raise FormatError("a size is negative")
         return made
+
+
+_FIELDS = tuple((field.name, str(field.type)) for field in fields(Record))
 
 
 def _readable(value: Any) -> Any:

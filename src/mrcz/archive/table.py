@@ -91,7 +91,7 @@ def export(journal: Journal, path: str | os.PathLike[str], *, overwrite: bool = 
 
 
 def _rows(journal: Journal) -> Iterator[dict[str, Any]]:
-    for offset, record in journal.lines():
+    for offset, record in journal.history():
         yield _row(record, journal.state.counts(record.source, offset))
 
 

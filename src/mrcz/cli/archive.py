@@ -19,6 +19,7 @@ import os
 import time
 from typing import Any
 
+from mrcz.cli import _archive_reading as reading
 from mrcz.cli import _text
 from mrcz.cli._output import say, talk
 from mrcz.cli._shared import EXIT_FAILED, EXIT_OK, UsageError, check_interrupted, emit, frames, totals
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a file, and a summary")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no summary")
     parser.add_argument("-v", "--verbose", action="store_true", help="a line for every file")
+    reading.add_arguments(parser)
     limits = parser.add_argument_group("limits")
     limits.add_argument("--cores", type=frames, metavar="N", help="files at a time (default: all processors)")
 
@@ -67,6 +69,13 @@ def _depth(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
+    for asked, answer in (
+        (args.check, reading.run_check),
+        (args.status, reading.run_status),
+        (args.export, reading.run_export),
+    ):
+        if asked:
+            return answer(args)
     if len(args.paths) != 2:
         raise UsageError("mrcz archive takes two folders, SRC and DST")
     return _Run(args).run()

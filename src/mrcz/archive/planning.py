@@ -164,7 +164,7 @@ class Outline:
         """What a compressed file is called; not as a file is that lies beside the source."""
         folder, slash, name = rest.rpartition("/")
         packed = compressed_name(name)
-        if packed != name and not packed.startswith(name):
+        if packed not in (name, name + ".mrcz"):
             beside = os.path.join(self.top, os.path.dirname(source), packed)
             if os.path.lexists(beside):
                 packed = name + ".mrcz"

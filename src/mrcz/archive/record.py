@@ -170,9 +170,11 @@ class Record:
         if made.event not in EVENTS:
             raise FormatError(f"event is {made.event!r}, expected one of {', '.join(EVENTS)}")
         check_relative(made.source)
-        for path in (made.session, made.path, *(part[0] for part in made.parts)):
+        for path in (made.session, made.path):
             if path:
                 check_relative(path)
+        for part in made.parts:
+            check_relative(part[0])
         sums = (made.sha256_source, made.sha256_stored, made.sha256_pixels, *(part[1] for part in made.parts))
         for digest in sums:
             if digest and not _SHA256.fullmatch(digest):

@@ -170,19 +170,25 @@ class _Storing:
                 mtime_ns=self.status.st_mtime_ns,
                 mode=stat.S_IMODE(self.status.st_mode),
             )
-            choice = choose(self.path, self.task.options, bool(self.task.packed_path))
-            notes: tuple[str, ...] = ()
-            if choice.packs:
-                try:
-                    made = self._packed(fd, choice)
-                    if made is not None:
-                        return made
-                except FormatError as error:  # what is damaged is kept as it is: nothing is lost by that
-                    notes = (f"kept as it is: {error_text(error, self.path)}",)
-            copied = self._copied(fd, choice)
-            return replace(copied, notes=(*choice.notes, *notes, *copied.notes))
+            return self._stored(fd)
+        except MrczError:  # of whatever kind: what changes under our hands may look like anything
+            self._check_unchanged(fd)
+            raise
         finally:
             os.close(fd)
+
+    def _stored(self, fd: int) -> Record:
+        choice = choose(self.path, self.task.options, bool(self.task.packed_path))
+        notes: tuple[str, ...] = ()
+        if choice.packs:
+            try:
+                made = self._packed(fd, choice)
+                if made is not None:
+                    return made
+            except FormatError as error:  # what is damaged is kept as it is: nothing is lost by that
+                notes = (f"kept as it is: {error_text(error, self.path)}",)
+        copied = self._copied(fd, choice)
+        return replace(copied, notes=(*choice.notes, *notes, *copied.notes))
 
     # --- byte by byte
 
@@ -221,7 +227,7 @@ class _Storing:
         digest, offset, size = hashlib.sha256(), 0, self.status.st_size
         sparse = getattr(self.status, "st_blocks", size) * 512 < size
         os.lseek(fd, 0, os.SEEK_SET)
-        while True:
+        while offset <= size:  # and no further, of one that grows as fast as it is read
             data = os.read(fd, _BLOCK)
             if not data:
                 break
@@ -347,7 +353,7 @@ class _Storing:
         digest, of_pixels, offset = hashlib.sha256(), hashlib.sha256(), 0
         start, stop = pixels or (0, 0)
         buffer = memoryview(bytearray(_BLOCK))
-        while True:
+        while offset <= self.status.st_size:
             n = os.preadv(fd, [buffer], offset) if hasattr(os, "preadv") else _read_at(fd, buffer, offset)
             if not n:
                 break

@@ -382,15 +382,52 @@ def test_more_files_than_are_watched_at_a_time_all_come(top, clock, archive, mon
     monkeypatch.setattr(watching, "_MOST", 50)
     for number in range(300):
         make(top / f"s{number % 3}" / f"{number:03d}")
-    watch = Watch(top, archive, settle=2, interval=1, monotonic=clock)
+    watch = Watch(top, archive, settle=2, interval=1, monotonic=clock, batch=40)
     found = []
     for _ in range(100):
         clock.now += 1
         batch = watch.look()
-        assert len(batch) <= 50 and watch.waiting <= 50
+        assert len(batch) <= 40 and watch.waiting <= 50
         archive.store(batch)
         found += [one.source for one in batch]
     assert len(found) == len(set(found)) == 300
+
+
+def test_what_is_new_does_not_wait_for_all_that_lay_there(top, clock, archive):
+    for number in range(100):
+        hour_old(make(top / "old" / f"{number:03d}"))
+    watch = Watch(top, archive, settle=4, interval=1, monotonic=clock, idle=0, batch=10)
+    watch.look()
+    clock.now += 4
+    archive.store(found := watch.look())
+    assert len(found) == 10 and watch.waiting == 90
+    assert watch.pause() == 0 and watch.ended() == ""
+    make(top / "new" / "movie.mrc")
+    watch.look()
+    clock.now += 4
+    assert watch.look()[-1].source == "new/movie.mrc"
+    for _ in range(7):  # 101 files, 30 of which were given
+        found = watch.look()
+    assert len(found) == 10
+    assert len(watch.look()) == 1
+    assert watch.waiting == 0 and watch.look() == []
+
+
+def test_what_changes_while_it_waits_its_turn_is_not_given_as_it_was(top, clock, archive):
+    for number in range(3):
+        make(top / f"{number}")
+        os.utime(top / f"{number}", (number + 1000,) * 2)
+    watch = Watch(top, archive, settle=4, interval=1, monotonic=clock, batch=1)
+    watch.look()
+    clock.now += 4
+    assert [one.source for one in watch.look()] == ["2"]
+    make(top / "0", b"longer")
+    os.utime(top / "0", (900,) * 2)
+    given = []
+    for _ in range(20):
+        clock.now += 1
+        given += [(one.source, one.size) for one in watch.look()]
+    assert given == [("1", 1), ("0", 6)]
 
 
 def test_a_folder_that_changes_twice_in_one_step_of_its_time_hides_nothing(watch, top, clock):
@@ -505,3 +542,8 @@ def test_times_at_which_it_ends():
 def test_wrong_seconds_are_refused(tmp_path, wrong):
     with pytest.raises(ValueError, match="number of seconds"):
         Watch(tmp_path, **wrong)
+
+
+def test_a_batch_of_none_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least 1 file"):
+        Watch(tmp_path, batch=0)

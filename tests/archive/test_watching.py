@@ -327,6 +327,43 @@ def test_hostile_names_and_links(watch, top, clock, tmp_path):
     assert sorted(looks(watch, clock, 10)) == sorted(f"s/{name}" for name in names)
 
 
+def test_a_source_that_is_a_link_is_followed(top, clock, archive, tmp_path):
+    make(top / "s" / "a")
+    os.symlink(top, tmp_path / "link")
+    watch = Watch(tmp_path / "link", archive, settle=4, interval=1, monotonic=clock)
+    watch.look()
+    assert looks(watch, clock, 5) == ["s/a"] and watch.problems == {}
+    looks(watch, clock, 400)
+    make(top / "s" / "b")
+    assert looks(watch, clock, 6) == ["s/b"] and watch.problems == {}
+
+
+@pytest.mark.parametrize("later", [1, 400])
+def test_a_folder_that_becomes_a_link_leads_nowhere(watch, top, clock, tmp_path, later):
+    make(tmp_path / "outside" / "below" / "secret")
+    make(top / "s" / "below" / "a")
+    watch.look()
+    looks(watch, clock, later)
+    os.rename(top / "s", tmp_path / "moved")
+    os.symlink(tmp_path / "outside", top / "s")
+    make(tmp_path / "moved" / "below" / "b")
+    assert looks(watch, clock, 100) == []
+    assert watch.problems == {} and watch.waiting == 0
+
+
+def test_a_file_system_that_does_not_keep_the_times_of_folders(watch, top, clock):
+    make(top / "s" / "a")
+    watch.look()
+    assert looks(watch, clock, 100) == ["s/a"]
+    for name in ("s/b", "t/u/c"):
+        above = [top, top / "s"]
+        before = [os.stat(path) for path in above]
+        make(top / name)
+        for path, status in zip(above, before, strict=True):
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert looks(watch, clock, 40) == [name]
+
+
 def test_hard_links_say_so(watch, top, clock):
     os.link(make(top / "a"), top / "b")
     watch.look()

@@ -238,7 +238,7 @@ class Watch:
     def _visit(self, source: str, todo: list[str]) -> None:
         folder, now = self._folders[source], self._monotonic()
         try:
-            mtime_ns = _time_of_folder(self._path(source), ask=now - folder.changed < _HOT)
+            mtime_ns = _time_of_folder(self._path(source), ask=now - folder.changed < _HOT, follow=not source)
             if mtime_ns != folder.mtime_ns:
                 folder.mtime_ns, folder.changed = mtime_ns, now
             if folder.new or folder.partial or now - folder.changed < _RACY:
@@ -249,10 +249,23 @@ class Watch:
         except OSError as error:
             gone = isinstance(error, (FileNotFoundError, NotADirectoryError))
             if gone and source and os.path.isdir(self.top):
-                self._waiting -= len(self._folders.pop(source).waiting)
-                self.problems.pop(source, None)
+                self._forget_folder(source)
             else:  # the network, perhaps: what is known of it stays
                 self.problems[source] = system_error(error, self._path(source))
+
+    def _forget_folder(self, source: str) -> None:
+        """It is gone, or a link now, and what was in it with it."""
+        for name in [name for name in self._folders if name == source or name.startswith(f"{source}/")]:
+            self._waiting -= len(self._folders.pop(name).waiting)
+            self.problems.pop(name, None)
+
+    def _add_folder(self, source: str) -> bool:
+        """Take a folder among those that are watched; whether it is new."""
+        name = source.rpartition("/")[2]
+        if source in self._folders or is_being_copied(name) or self._skip(source, True):
+            return False
+        self._folders[source] = _Folder(self._monotonic())
+        return True
 
     def _list(self, source: str, folder: _Folder, todo: list[str]) -> None:
         """Look at the names in a folder, and at the files among them that are not done."""
@@ -278,8 +291,7 @@ class Watch:
         below = f"{source}/{entry.name}" if source else entry.name
         try:
             if entry.is_dir(follow_symlinks=False):
-                if below not in self._folders and not is_being_copied(entry.name) and not self._skip(below, True):
-                    self._folders[below] = _Folder(self._monotonic())
+                if self._add_folder(below):
                     todo.append(below)
                 return False
             if not entry.is_file(follow_symlinks=False) or is_being_copied(entry.name) or self._skip(below, False):
@@ -429,29 +441,36 @@ class Watch:
             self._round_begun, self._round = now, self._all_files()
 
     def _all_files(self) -> Iterator[None]:
+        """Look at everything; also at what is new in folders whose time a file system does not keep."""
         for source in list(self._folders):
-            try:
-                with os.scandir(self._path(source)) as entries:
-                    for entry in entries:
-                        below = f"{source}/{entry.name}" if source else entry.name
-                        if entry.is_file(follow_symlinks=False) and not is_being_copied(entry.name):
-                            if not self._skip(below, False):
-                                self._look_at_done(below)
+            if source in self._folders:
+                try:
+                    with os.scandir(self._path(source)) as entries:
+                        for entry in entries:
+                            self._look_in_round(f"{source}/{entry.name}" if source else entry.name, entry)
                             yield
-            except OSError:
-                pass
+                except OSError:  # `_visit` tells
+                    pass
             yield
 
+    def _look_in_round(self, source: str, entry: os.DirEntry[str]) -> None:
+        if entry.is_dir(follow_symlinks=False):
+            self._add_folder(source)
+        elif entry.is_file(follow_symlinks=False) and not is_being_copied(entry.name):
+            if not self._skip(source, False):
+                self._look_at_done(source)
 
-def _time_of_folder(path: str, *, ask: bool) -> int:
-    """When names in a folder changed; *ask* the server, and not what a network file system remembers for a while."""
+
+def _time_of_folder(path: str, *, ask: bool, follow: bool) -> int:
+    """When names in a folder changed; *ask* the server, and not what a network file system remembers for a while.
+    Only what was given as the top may be a link."""
     if ask and hasattr(os, "O_DIRECTORY"):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | getattr(os, "O_NOFOLLOW", 0) | CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | CLOEXEC | (0 if follow else getattr(os, "O_NOFOLLOW", 0)))
         try:
             return os.fstat(fd).st_mtime_ns
         finally:
             os.close(fd)
-    status = os.lstat(path)
+    status = os.stat(path) if follow else os.lstat(path)
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(20, "is no folder any more", path)
     return status.st_mtime_ns

@@ -351,19 +351,6 @@ def test_a_folder_that_becomes_a_link_leads_nowhere(watch, top, clock, tmp_path,
     assert watch.problems == {} and watch.waiting == 0
 
 
-def test_a_file_system_that_does_not_keep_the_times_of_folders(watch, top, clock):
-    make(top / "s" / "a")
-    watch.look()
-    assert looks(watch, clock, 100) == ["s/a"]
-    for name in ("s/b", "t/u/c"):
-        above = [top, top / "s"]
-        before = [os.stat(path) for path in above]
-        make(top / name)
-        for path, status in zip(above, before, strict=True):
-            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-        assert looks(watch, clock, 40) == [name]
-
-
 def test_hard_links_say_so(watch, top, clock):
     os.link(make(top / "a"), top / "b")
     watch.look()

@@ -12,9 +12,9 @@ import copy
 import errno
 import hashlib
 import os
-import shutil
 import re
 import secrets
+import shutil
 import socket
 import tempfile
 import time

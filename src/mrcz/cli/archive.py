@@ -153,6 +153,7 @@ class _Run:
         self.outcome: Any = None
         self.display: Any = None
         self.executor: Any = None
+        self.base = (0, 0, 0, 0)  # what was done before the display began
 
     # --- archive
 
@@ -259,6 +260,9 @@ class _Run:
             found = archiving.journal.state.stored(source)
             return None if found is None else (found[1], found[2])
 
+        clock = None  # of a server that the source may lie on, too; an object store has none
+        if where.place is None:
+            clock = ServerClock(os.path.dirname(archiving.journal.path), distrust=60.0)
         watch = Watch(
             archiving.top,
             known,
@@ -266,7 +270,7 @@ class _Run:
             interval=INTERVAL if args.poll is None else args.poll,
             until=self.until,
             idle=args.idle,
-            clock=ServerClock(os.path.join(archiving.root, "mrcz-archive"), distrust=60.0) if where.place is None else None,
+            clock=clock,
         )
         self.display = Display(quiet=args.quiet)
         self.base = (0, 0, 0, 0)

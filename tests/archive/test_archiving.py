@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import mrcfile
 import numpy as np
@@ -46,7 +47,7 @@ def check_whole(src, dst):
             if os.path.islink(path):
                 assert (record.event, record.target) == ("link", os.readlink(path))
                 continue
-            data = open(path, "rb").read()
+            data = Path(path).read_bytes()
             assert record.sha256_source == hashlib.sha256(data).hexdigest()
             place = dst / (known[record.target].path if record.form == "same" else record.path)
             if record.form == "copy":
@@ -178,8 +179,6 @@ def test_originals_go_after_their_record_is_on_the_disk(mixed, tmp_path, monkeyp
     gone = []
 
     def unlink(self, path):
-        line = next(each for each in lines(dst) if each.source.endswith(path.name.split(".")[1]) or True)
-        assert line and synced and not gone or synced
         gone.append((path.name, synced[-1]))
         os.unlink(path)
 
@@ -187,10 +186,11 @@ def test_originals_go_after_their_record_is_on_the_disk(mixed, tmp_path, monkeyp
     outcome = archive(mixed, dst, remove=True)
     assert outcome.ok and outcome.removed == 12 and files(mixed) == []
     journal = (dst / FOLDER / JOURNAL).read_bytes()
-    for name, durable in gone:
-        if name.endswith(".orig"):
-            original = name[1:].rsplit(".", 2)[0]
-            assert any(json.loads(line)["source"].endswith(original) for line in journal[:durable].splitlines())
+    originals = [(name, durable) for name, durable in gone if name.endswith(".orig")]
+    assert len(originals) == 12
+    for name, durable in originals:
+        original = name[1:].rsplit(".", 2)[0]
+        assert any(json.loads(line)["source"].endswith(original) for line in journal[:durable].splitlines())
     known = records(dst)
     for path, data in before.items():
         assert known[path].sha256_source == hashlib.sha256(data).hexdigest()
@@ -202,13 +202,10 @@ def test_originals_go_after_their_record_is_on_the_disk(mixed, tmp_path, monkeyp
 def test_originals_that_are_not_given_back_stay(tmp_path):
     src, dst = tmp_path / "source", tmp_path / "archive"
     src.mkdir()
-    import zlib
-
     import tifffile
 
     pixels = np.random.default_rng(0).poisson(1, (2, 64, 64)).astype("u1")
     tifffile.imwrite(src / "a.tif", pixels, compression="zlib")
-    assert zlib
     outcome = archive(src, dst, options=Options("mrcz"), remove=True)
     (record,) = records(dst).values()
     assert (src / "a.tif").exists() == (record.restores == "pixels") and outcome.stored == 1
@@ -234,7 +231,7 @@ def test_wrong_folders(mixed, tmp_path):
     assert not (tmp_path / "x").exists()
     archive(mixed, tmp_path / "archive")
     (tmp_path / "other").mkdir()
-    with pytest.raises(MrczError, match="is an archive of .*source, not of .*other"):
+    with pytest.raises(MrczError, match=r"is an archive of .*source, not of .*other"):
         archive(tmp_path / "other", tmp_path / "archive")
     with pytest.raises(MrczError, match="lies in the archive"):
         archive(tmp_path / "archive/s1", tmp_path / "archive")
@@ -312,7 +309,11 @@ def test_odd_names(tmp_path):
 
 # --- kills
 
-_RUN = "import sys; from mrcz.archive.archiving import archive; archive(sys.argv[1], sys.argv[2], remove=len(sys.argv) > 3)"
+_RUN = """
+import sys
+from mrcz.archive.archiving import archive
+archive(sys.argv[1], sys.argv[2], remove=len(sys.argv) > 3)
+"""
 
 
 def killed(mixed, dst, after, *more):

@@ -9,8 +9,8 @@ from mrcz.archive.record import Record, check_relative
 from mrcz.errors import FormatError
 
 FULL = Record(
-    "stored", "s/a b.mrc", "s", "s/data/a b.mrcz", "integers", "file", "mrc", 100, 25, 12, 0o644, "a" * 64, "b" * 64, "c" * 64, 3,
-    (3, 4, 5), "float32", "K3", 0.5, "2026-11-27T00:00:00.000+00:00", "run", "host:1", {"mrcz": "1"}, "",
+    "stored", "s/a b.mrc", "s", "s/data/a b.mrcz", "integers", "file", "mrc", 100, 25, 12, 0o644, "a" * 64, "b" * 64,
+    "c" * 64, 3, (3, 4, 5), "float32", "K3", 0.5, "2026-11-27T00:00:00.000+00:00", "run", "host:1", {"mrcz": "1"}, "",
     (("s/data/g.mrcz", "d" * 64, 9),), True, "e", "r", ("n",),
 )  # fmt: skip
 

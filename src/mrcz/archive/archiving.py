@@ -18,9 +18,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mrcz.archive.bag import unseal, write_bag
 from mrcz.archive.clean import clean
 from mrcz.archive.journal import FOLDER, JOURNAL, Journal
 from mrcz.archive.local import Executor, Threads
+from mrcz.archive.page import write_report
 from mrcz.archive.place import Folder, Place
 from mrcz.archive.planning import Outline, session_of
 from mrcz.archive.record import Record
@@ -146,12 +148,13 @@ class Archiving:
         self._touched: set[str] = set()
         self._again: list[Task] = []
         self._to_remove: list[Record] = []
+        self._may_begin: Callable[[], bool] | None = None
 
     # --- plan
 
     def plan(self, found: Iterator[Found] | None = None) -> Outline:
         """Look at the tree, and compare it with the journal; `Outline.close` it."""
-        outline = Outline(self.top, self.root, self.journal, self.depth)
+        outline = Outline(self.top, self.root, self.journal, self.depth, keep_done=self.remove)
         for one in outline.add(scan(self.top) if found is None else found, self._stands):
             self._note_left_out(one)
         self.outcome.already += outline.totals.done_files
@@ -186,6 +189,7 @@ class Archiving:
         *,
         told: Told | None = None,
         tick: Callable[[], None] | None = None,
+        may_begin: Callable[[], bool] | None = None,
     ) -> None:
         """Store what a plan found.
 
@@ -197,7 +201,16 @@ class Archiving:
             Called with each record.
         tick : callable, optional
             Called ten times a second, by the thread that called: what it raises ends the work, in good order.
+        may_begin : callable, optional
+            Asked before a file is begun; while it says no, none is.
         """
+        self._may_begin = may_begin
+        for source in outline.done():  # of a run that was killed before it could remove them
+            known = self.journal.stored(source)
+            if known is not None and known.restores == "file":
+                self._to_remove.append(known)
+                if len(self._to_remove) >= 64:
+                    self._settle()
         for one, session in outline.entries():
             event = "link" if one.kind == "link" else "folder"
             self._done(
@@ -223,11 +236,12 @@ class Archiving:
         given: dict[str, Task] = {}
         more = True
         while more or given:
-            while more and len(given) < executor.slots:
+            while more and len(given) < executor.slots and (self._may_begin is None or self._may_begin()):
                 task = next(tasks, None)
                 if task is None:
                     more = False
                     break
+                self._touch(task.session)
                 given[task.source] = task
                 executor.submit(task)
             for record in executor.wait(0.1):
@@ -242,6 +256,12 @@ class Archiving:
                 tick()
             if len(self._to_remove) >= 64:
                 self._settle()
+
+    def _touch(self, session: str) -> None:
+        """A session is about to change: its bag has no manifest until it is derived anew."""
+        if session not in self._touched:
+            self._touched.add(session)
+            unseal(self.place, session)
 
     def _second_name(
         self, task: Task, first: str, executor: Executor, told: Told | None, tick: Callable[[], None] | None
@@ -287,8 +307,6 @@ class Archiving:
         elif record.event == "failed":
             outcome.failed += 1
             self._problem(record)
-        if record.session:
-            self._touched.add(record.session)
         written = self._write(record)
         if told is not None:
             told(written)
@@ -348,9 +366,7 @@ class Archiving:
                     pass
 
     def write_bags(self, tick: Callable[[], None] | None = None) -> None:
-        """Derive the bags of all sessions that this run touched, or that have none."""
-        from mrcz.archive.bag import write_bag
-
+        """Derive the bags of all sessions, as far as they changed, and the report."""
         self.journal.sync()
         written = []
         for session in self.journal.state.sessions():
@@ -358,8 +374,14 @@ class Archiving:
                 tick()
             if write_bag(self.place, self.journal, session).status == "written":
                 written.append(session)
-        self.outcome.bags = tuple(written)
+        self.outcome.bags = tuple(sorted({*self.outcome.bags, *written}))
         self._touched.clear()
+        write_report(self.place, self.journal)
+
+    @property
+    def unsealed(self) -> bool:
+        """Whether there are sessions whose bags are to be written."""
+        return bool(self._touched)
 
     def close(self) -> None:
         """Flush and unlock the journal."""

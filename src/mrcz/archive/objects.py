@@ -14,6 +14,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import socket
 import tempfile
 import time
@@ -175,6 +176,29 @@ class ObjectStore:
         key = self.key(path)
         self._make_folder(key)
         self._asked(lambda: self._connect().pipe_file(key, data), path)
+
+    def write_from(self, path: str, file: BinaryIO) -> None:
+        """As `write`, with what an open file holds from where it stands."""
+        with tempfile.TemporaryDirectory(prefix="mrcz-", dir=self.folder) as folder:
+            copy = os.path.join(folder, "file")
+            with open(copy, "wb") as new:
+                shutil.copyfileobj(file, new, 1 << 18)
+            self.upload(copy, path)
+
+    def files(self, below: str = "") -> Iterator[str]:
+        """Paths of all files below a folder; none where there is no such folder."""
+        self._connect()
+        top = f"{self._base}/{below}" if below else self._base
+        try:
+            for folder, _, names in self._connect().walk(top, on_error="raise"):
+                inside = folder[len(self._base) :].strip("/")
+                for name in names:
+                    if name:
+                        yield f"{inside}/{name}" if inside else name
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._error(error, below) from error
 
     def remove(self, path: str) -> None:
         """Take a file away that is there."""

@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable
 from functools import cache
 
-__all__ = ["Pace", "Rate", "be_nice", "shared_pace"]
+from mrcz.archive.task import Options
+
+__all__ = ["Pace", "Rate", "be_nice", "pace_of", "shared_pace"]
 
 _BURST = 0.25  # seconds' worth of bytes that may go at once after a pause
 _SLICE = 0.1  # seconds of sleep after which an interrupt is seen at the latest
@@ -86,6 +88,12 @@ class Pace:
 def shared_pace(read_rate: float, write_rate: float) -> Pace:
     """The pace that all tasks of this process share which may go this fast (`Options.read_rate`, `write_rate`)."""
     return Pace(read_rate, write_rate)
+
+
+def pace_of(options: Options) -> Pace:
+    """What slows down a process that stores files with these options, which gives way to others, too."""
+    be_nice(options.nice)
+    return shared_pace(options.read_rate, options.write_rate)
 
 
 _usual: int | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mrcz.archive.journal import FOLDER, Journal, folded
 from mrcz.archive.names import safe_path
@@ -75,10 +75,12 @@ class Outline:
     journal : Journal
     depth : int
         As `session_of` takes it.
+    keep_done : bool
+        Remember what is stored already, too: see `done`.
     """
 
-    def __init__(self, top: str, root: str, journal: Journal, depth: int = 1) -> None:
-        self.top, self.root, self.depth = top, root, depth
+    def __init__(self, top: str, root: str, journal: Journal, depth: int = 1, *, keep_done: bool = False) -> None:
+        self.top, self.root, self.depth, self._keep_done = top, root, depth, keep_done
         self._journal = journal
         self.totals = Totals()
         self._db = sqlite3.connect("", check_same_thread=False, isolation_level=None)
@@ -109,6 +111,8 @@ class Outline:
             if known is not None and self._is_done(one, known, stands):
                 self.totals.done_files += 1
                 self.totals.done_bytes += one.size
+                if self._keep_done and one.kind == "file":
+                    self._insert(replace(one, kind="done"), "", "", "", False)
                 continue
             changed = known is not None and (known.source_bytes, known.mtime_ns) != (one.size, one.mtime_ns)
             self._put(one, changed)
@@ -143,12 +147,15 @@ class Outline:
             packed = self._take(below + safe_path(self._packed(one.source, rest)), one.source)
             if len(os.fsencode(os.path.basename(packed))) > _LONGEST:
                 packed = ""
+        self._insert(replace(one, kind=kind), target, path, packed, changed)
+
+    def _insert(self, one: Found, target: str, path: str, packed: str, changed: bool) -> None:
         self._db.execute(
             "INSERT INTO todo (source, kind, size, mtime, mode, target, problem, path, packed, changed)"
             " VALUES (?,?,?,?,?,?,?,?,?,?)",
             (
                 os.fsencode(one.source),
-                kind,
+                one.kind,
                 one.size,
                 one.mtime_ns,
                 one.mode,
@@ -210,8 +217,20 @@ class Outline:
         for row in self._rows("kind = 'same'"):
             yield self._task(row, options, run), os.fsdecode(row[6])
 
+    def done(self) -> Iterator[str]:
+        """Sources that are stored already, as they are now."""
+        for row in self._rows("kind = 'done'"):
+            yield os.fsdecode(row[1])
+
     def _rows(self, where: str) -> Iterator[tuple]:  # type: ignore[type-arg]
-        yield from self._db.execute(f"SELECT * FROM todo WHERE {where} ORDER BY number")
+        last = 0
+        while True:  # page by page: nothing is left open where somebody stops in the middle
+            sql = f"SELECT * FROM todo WHERE number > ? AND {where} ORDER BY number LIMIT 500"
+            rows = self._db.execute(sql, (last,)).fetchall()
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield from rows
 
     def _found(self, row: tuple) -> Found:  # type: ignore[type-arg]
         return Found(os.fsdecode(row[1]), row[2], row[3], row[4], row[5], None, os.fsdecode(row[6]), row[7])

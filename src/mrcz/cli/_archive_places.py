@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mrcz.archive.task import Options
     from mrcz.archive.uploading import Mirror
 
-__all__ = ["Where", "add_arguments", "executor_from", "place_from"]
+__all__ = ["Where", "add_arguments", "add_storage_options", "archive_from", "executor_from", "place_from"]
 
 _OPTIONS = "MRCZ_STORAGE_OPTIONS"
 
@@ -32,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="store the files on a dask cluster whose workers see SRC and DST under these names: the address of its "
         "scheduler, or local for processes on this machine",
     )
-    add_store_arguments(beyond)
+    add_storage_options(beyond)
+    beyond.add_argument(
+        "--journal",
+        metavar="FILE",
+        help="DST is a URL: the journal on this machine, of which a copy goes up (default: below ~/.local/state/mrcz)",
+    )
     beyond.add_argument(
         "--staging",
         metavar="FOLDER",
@@ -41,17 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_store_arguments(parser: Any) -> None:
-    """Add what commands need that only read an archive: ``--storage-options`` and ``--journal``."""
+def add_storage_options(parser: Any) -> None:
+    """Add ``--storage-options``."""
     parser.add_argument(
         "--storage-options",
         metavar="JSON",
         help=f"DST is a URL: what fsspec is to know of it, such as an endpoint; @FILE is read (default: ${_OPTIONS})",
-    )
-    parser.add_argument(
-        "--journal",
-        metavar="FILE",
-        help="DST is a URL: the journal on this machine, of which a copy goes up (default: below ~/.local/state/mrcz)",
     )
 
 
@@ -106,6 +106,20 @@ def place_from(args: argparse.Namespace, destination: str) -> Where:
     staging = os.path.abspath(getattr(args, "staging", None) or state / "staging")
     root = staging_of(staging, place.url)
     return Where(str(root), place, journal, staging, Mirror(place, root, journal))
+
+
+def archive_from(args: argparse.Namespace, name: str) -> str | ObjectStore:
+    """An archive that is read: a folder, or a place in an object store, of which the journal's copy there counts."""
+    from mrcz.storage.remote import is_url
+
+    if not is_url(name):
+        if getattr(args, "storage_options", None) is not None:
+            raise UsageError(f"--storage-options is for archives at a URL, and {name} is a folder")
+        return name
+
+    from mrcz.archive.objects import ObjectStore
+
+    return ObjectStore(name, _storage_options(getattr(args, "storage_options", None)))
 
 
 def _storage_options(text: str | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Any
 
 from mrcz.cli import _text
+from mrcz.cli._archive_places import archive_from
 from mrcz.cli._output import say, talk
 from mrcz.cli._progress import Progress
 from mrcz.cli._shared import (
@@ -82,7 +83,7 @@ def run_check(args: argparse.Namespace) -> int:
     stored = decoded = 0
     started, damaged = time.perf_counter(), False
     bar = Progress(quiet=args.quiet)
-    with opened_archive(archive) as (place, journal):
+    with opened_archive(archive_from(args, archive)) as (place, journal):
         results = check(
             place,
             journal,
@@ -149,7 +150,7 @@ def run_status(args: argparse.Namespace) -> int:
     from mrcz.archive.status import status
 
     archive = _archive(args, "--status")
-    with opened_archive(archive) as (place, journal):
+    with opened_archive(archive_from(args, archive)) as (place, journal):
         found = status(journal)
         name = place.name
     if args.json:
@@ -218,7 +219,7 @@ def run_export(args: argparse.Namespace) -> int:
     from mrcz.archive.table import export
 
     archive = _archive(args, "--export FILE")
-    with opened_archive(archive) as (_, journal):
+    with opened_archive(archive_from(args, archive)) as (_, journal):
         try:
             rows = export(journal, args.export, overwrite=args.overwrite)
         except ValueError as error:

@@ -18,6 +18,7 @@ from collections import Counter
 from typing import Any
 
 from mrcz.cli import _text
+from mrcz.cli._archive_places import add_storage_options, archive_from
 from mrcz.cli._output import say, talk
 from mrcz.cli._progress import Progress
 from mrcz.cli._shared import (
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("patterns", nargs="*", metavar="PATTERN", help="only these, by their paths before archiving")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there and differ")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    add_storage_options(parser)
     parser.add_argument("-n", "--threads", type=threads, metavar="N", help="threads (default: the cores there are)")
     parser.add_argument("-v", "--verbose", action="store_true", help="a line for files that were there already, too")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar, no summary")
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     counts: Counter[str] = Counter()
     identical = other = nbytes = 0
     damaged = False
-    with opened_archive(args.archive) as (place, journal):
+    with opened_archive(archive_from(args, args.archive)) as (place, journal):
         bar = Progress(1 if args.patterns else journal.state.totals()[0], quiet=args.quiet)
 
         def advance(source: str, done: int, total: int) -> None:

@@ -213,13 +213,21 @@ class _Run:
                     if args.watch:
                         self._watch(archiving, where)
                     self._once(archiving, where)
+                self._seal(archiving, where)
+            except KeyboardInterrupt:  # what is in the archive is left as bags that are whole
+                if archiving.unsealed:
+                    self._seal(archiving, where)
+                raise
             finally:
                 self.outcome.seconds = time.monotonic() - archiving.begun
-            archiving.write_bags(check_interrupted)
-            if where.mirror is not None:
-                where.mirror.sync()
-            self.outcome.seconds = time.monotonic() - archiving.begun
         return self._tell(archiving)
+
+    @staticmethod
+    def _seal(archiving: Any, where: Any) -> None:
+        """Bags and report, and a copy of the journal where the archive is elsewhere."""
+        archiving.write_bags()
+        if where.mirror is not None:
+            where.mirror.sync()
 
     def _executor(self, archiving: Any, where: Any, workers: int) -> Any:
         from dataclasses import replace

@@ -49,7 +49,10 @@ def test_storage_options(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     options = {"skip_instance_cache": True}
     (tmp_path / "options").write_text('{"skip_instance_cache": true}')
-    for words in (["--storage-options", '{"skip_instance_cache": true}'], ["--storage-options", f"@{tmp_path}/options"]):
+    for words in (
+        ["--storage-options", '{"skip_instance_cache": true}'],
+        ["--storage-options", f"@{tmp_path}/options"],
+    ):
         assert place_from(parsed(*words), "memory://a/b").place._options == options
     monkeypatch.setenv("MRCZ_STORAGE_OPTIONS", '{"skip_instance_cache": true}')
     assert place_from(parsed(), "memory://a/b").place._options == options

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import random
 import shutil
 import threading
 
@@ -11,13 +12,15 @@ import numpy as np
 import pytest
 from made_archive import Made, Shelf, mixed, movie, sha256
 
-from mrcz.archive.bag import write_bag
+from mrcz.archive.bag import bag_faults, orphans, write_bag
 from mrcz.archive.checking import check
 from mrcz.archive.journal import Journal
 from mrcz.archive.objects import ObjectStore
 from mrcz.archive.opening import opened_archive
 from mrcz.archive.place import Folder
 from mrcz.archive.restoring import restore
+from mrcz.archive.status import status
+from mrcz.archive.table import export
 from mrcz.errors import MrczError
 
 
@@ -290,3 +293,41 @@ def test_it_is_the_same_archive_wherever_it_lies(made, tmp_path):
     shutil.move(made.root, tmp_path / "moved")
     with Journal(tmp_path / "moved") as journal:
         assert all(one.ok for one in check(Folder(tmp_path / "moved"), journal))
+
+
+def _broken(rng, record):
+    """A record with one thing changed, as a forger or a bad disk would."""
+    odd = ["", "..", "/etc/passwd", "s1/data", "s1/data/../../x", "a\nb", "\udcff", "x" * 5000, "f" * 64]
+    odd += ["mrcz-archive/journal.jsonl", "copy", "same", "pixels", "integers", "stored", "link"]
+    odd += [0, -1, 2**62, 1.5, None, True, [], {}, ["a"]]
+    record = dict(record)
+    for _ in range(rng.randint(1, 3)):
+        name = rng.choice([*record, "target", "parts", "session", "path", "form", "restores"])
+        record[name] = rng.choice(odd)
+    return record
+
+
+def test_whatever_a_journal_says_nothing_breaks_and_nothing_is_made_elsewhere(made, tmp_path):
+    made.close()
+    records = [json.loads(line) for line in made.lines.read_text().splitlines()]
+    outside = {path for path in tmp_path.rglob("*")}
+    rng = random.Random(16)
+    for number in range(60):
+        lines = [json.dumps(_broken(rng, one) if rng.random() < 0.4 else one) for one in records]
+        made.lines.write_text("\n".join(lines) + "\n")
+        out = tmp_path / f"out{number % 4}"
+        with Journal(made.root) as journal:
+            place = Folder(made.root)
+            list(check(place, journal, fast=bool(number % 2)))
+            with contextlib.suppress(MrczError):  # where one before made an archive of it
+                list(restore(place, journal, out, overwrite=True))
+            status(journal)
+            export(journal, out / "table.csv", overwrite=True)
+            for session in journal.state.sessions():
+                if session in ("s1", "s2", "_loose"):
+                    with contextlib.suppress(MrczError):
+                        list(bag_faults(place, journal, session))
+                        list(orphans(place, journal, session))
+    made_there = {path for path in tmp_path.rglob("*")} - outside
+    assert all(path.relative_to(tmp_path).parts[0] in ("out0", "out1", "out2", "out3") for path in made_there)
+    assert all(path.is_symlink() or path.resolve().is_relative_to(tmp_path) for path in made_there)

@@ -229,6 +229,15 @@ def test_two_names_that_are_one_on_this_disk(tmp_path, out):
     made.close()
 
 
+def test_an_archive_that_was_archived(tmp_path, out):
+    made = Made(tmp_path)
+    made.copy("mrcz-archive/journal.jsonl", b"{}")
+    made.copy("s/a", b"x")
+    for status in ("done", "skipped"):
+        assert {one.status for one in given(made, out)} == {status}
+    made.close()
+
+
 def test_holes_stay_holes(tmp_path, out):
     made = Made(tmp_path)
     original = made.file("s/sparse", b"")

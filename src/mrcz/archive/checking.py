@@ -304,13 +304,13 @@ def _sum(parts: Iterator[bytes | memoryview]) -> str:
 
 def _extra(place: Place, journal: Journal) -> Iterator[Checked]:
     """Files that no record is of, the lists of bags and the archive's own folder aside."""
-    sessions = journal.state.sessions()
-    ours = {f"{session}/{name}" for session in sessions for name in TAGS}
+    sessions = set(journal.state.sessions())
     try:
         for path in place.files():
-            if path.split("/", 1)[0] == FOLDER or path in ours or is_known(journal, path):
+            folder, _, name = path.rpartition("/")
+            if path.split("/", 1)[0] == FOLDER or (name in TAGS and folder in sessions) or is_known(journal, path):
                 continue
-            if unfinished_name(path.rsplit("/", 1)[-1]) is not None:
+            if unfinished_name(name) is not None:
                 error = "is the temporary file of a run that goes on or was killed; the next one removes it"
             else:
                 error = "is in no record of the journal: what a killed run left, or somebody put there"

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from mrcz.archive.giving import pieces, pixel_sum
 from mrcz.archive.jobs import error_text
-from mrcz.archive.journal import FOLDER, Journal, folded
+from mrcz.archive.journal import FOLDER, JOURNAL, Journal, folded
 from mrcz.archive.patterns import Patterns
 from mrcz.archive.place import Folder, Place
 from mrcz.archive.record import Record
@@ -127,7 +127,7 @@ def restore(
         It cannot be made.
     """
     top = Path(os.path.abspath(out))
-    _check_top(place, top)
+    _check_top(place, journal, top)
     if not dry_run:
         top.mkdir(parents=True, exist_ok=True)
     if tells_case is None:
@@ -157,14 +157,15 @@ def restore(
             names.close()
 
 
-def _check_top(place: Place, top: Path) -> None:
+def _check_top(place: Place, journal: Journal, top: Path) -> None:
     if os.path.lexists(top) and not top.is_dir():
         raise MrczError("is no folder", path=str(top))
     if isinstance(place, Folder):
         archive, real = os.path.realpath(place.root), os.path.realpath(top)
         if os.path.commonpath([archive, real]) == archive:
             raise MrczError(f"lies in the archive {place.name}: choose a folder elsewhere", path=str(top))
-        if (top / FOLDER).is_dir():
+        # Unless an archive is what was archived.
+        if (top / FOLDER / JOURNAL).is_file() and journal.stored(f"{FOLDER}/{JOURNAL}") is None:
             raise MrczError("is an archive itself: choose a folder elsewhere", path=str(top))
 
 

@@ -106,9 +106,7 @@ def test_a_signal_ends_it_in_good_order(top, tmp_path, signum):
     with writer(top, 1) as writing:
         writing.communicate(timeout=60)
     with watch(top, archive, "--hook", f"echo $MRCZ_EVENT > {heard}") as watching:
-        until = time.monotonic() + 60
-        while not ((archive / FOLDER / JOURNAL).exists() and stored(archive)) and time.monotonic() < until:
-            time.sleep(0.05)
+        wait_for(lambda: (archive / FOLDER / JOURNAL).exists() and stored(archive))
         watching.send_signal(signum)
         watching.communicate(timeout=60)
     assert watching.returncode == 128 + signum
@@ -117,3 +115,26 @@ def test_a_signal_ends_it_in_good_order(top, tmp_path, signum):
         again.communicate(timeout=60)
     assert again.returncode == 0 and len(stored(archive)) == 1
     check(archive)
+
+
+def test_a_source_that_goes_away_is_told_once_and_comes_back(top, tmp_path):
+    archive = tmp_path / "dst"
+    with writer(top, 1) as writing:
+        writing.communicate(timeout=60)
+    with watch(top, archive, "--idle", "60") as watching:
+        wait_for(lambda: (archive / FOLDER / JOURNAL).exists() and len(stored(archive)) == 1)
+        os.rename(top, tmp_path / "away")
+        time.sleep(1)
+        os.rename(tmp_path / "away", top)
+        (top / "session0" / "log.txt").write_text("x")
+        wait_for(lambda: len(stored(archive)) == 2)
+        watching.send_signal(signal.SIGTERM)
+        _, said = watching.communicate(timeout=60)
+    assert said.count(f"mrcz: {top}: No such file or directory; looked at again") == 1
+
+
+def wait_for(condition):
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)

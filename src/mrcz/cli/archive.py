@@ -270,11 +270,12 @@ class _Run:
 
         clock = None  # of a server that the source may lie on, too; an object store has none
         if where.place is None:
-            clock = ServerClock(os.path.dirname(archiving.journal.path), distrust=60.0)
+            clock = ServerClock(os.path.dirname(archiving.journal.path), distrust=max(60.0, args.settle or 0.0))
         watch = Watch(
             archiving.top,
             known,
             settle=SETTLE if args.settle is None else args.settle,
+            batch=self.executor.slots,
             interval=INTERVAL if args.poll is None else args.poll,
             until=self.until,
             idle=args.idle,
@@ -283,8 +284,15 @@ class _Run:
         self.display = Display(quiet=args.quiet)
         self.base = (0, 0, 0, 0)
         quiet_since = time.monotonic()
+        troubles: dict[str, str] = {}
         for found in watch:
             self._tick(where)
+            if watch.problems != troubles:
+                self.display.clear()
+                for source, problem in watch.problems.items() - troubles.items():
+                    path = os.path.join(archiving.top, source) if source else archiving.top
+                    talk(f"mrcz: {path}: {problem}; looked at again")
+                troubles = dict(watch.problems)
             if found:
                 outline = Outline(archiving.top, archiving.root, archiving.journal, archiving.depth)
                 for _ in outline.add(found):

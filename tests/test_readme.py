@@ -192,6 +192,8 @@ ELSEWHERE = {
     ("mermaid", "docs/architecture.md"): "test_what_the_architecture_names_is_there",
     ("text", "docs/architecture.md"): "tests/test_journeys.py",
     ("text", "docs/archive.md"): "tests/archive/test_bag.py",
+    ("text", "docs/archive-operating.md"): "tests/archive/test_hook.py, the four; a crontab",
+    ("ini", "docs/archive-operating.md"): "units for systemd, which no test has",
     ("sql", "docs/archive.md"): "tests/archive/test_table.py",
     ("sh", "docs/archive-cluster.md"): "tests/archive: test_dask, test_uploading, each with real processes",
     ("script", "docs/archive-cluster.md"): "tests/archive/test_cluster_page.py, without a SLURM",
@@ -206,8 +208,6 @@ NOT_RUN = {
         "tests/clients/test_mount.py mounts, where it may, in a folder of its own",
     "mrcz mount archive/ /mnt/plain": "the same",
     "sha256sum -c manifest-sha256.txt": "tests/archive/test_bag.py, by both programs",
-    """mrcz archive --hook 'mail -s "$MRCZ_SUBJECT" em@example.org' krios1/ archive/""":
-        "tests/archive/test_hook.py, with a mail program and a server of its own",
     "mrcz -i IN -o OUT [-c CODEC] [-B BYTES] [-l LEVEL] [-f FILTER] [-n THREADS]": "a form, not a command",
     '[project.entry-points."mrcz.formats"]': "a part of another package's pyproject.toml",
     "frame  →  (events replaced)  →  (frame − dark) · gain^γ  →  outliers replaced  →  − KOMA pattern": "a formula",

@@ -246,6 +246,8 @@ class _Run:
 
         outline = archiving.plan()
         plan = outline.totals
+        if self.args.watch:  # it has stored them itself
+            self.outcome.already = max(0, self.outcome.already - self.outcome.stored)
         self.display = Display(plan.files, plan.bytes, quiet=self.args.quiet)
         self.base = (self.outcome.stored, self.outcome.links, self.outcome.source_bytes, self.outcome.stored_bytes)
         try:
@@ -257,6 +259,8 @@ class _Run:
 
     def _watch(self, archiving: Any, where: Any) -> None:
         """Take files as they are finished, until it is over."""
+        from dataclasses import replace
+
         from mrcz.archive.planning import Outline
         from mrcz.archive.server_clock import ServerClock
         from mrcz.archive.watching import INTERVAL, SETTLE, Watch
@@ -297,6 +301,9 @@ class _Run:
                 outline = Outline(archiving.top, archiving.root, archiving.journal, archiving.depth)
                 for _ in outline.add(found):
                     pass
+                # A movie by itself gets all threads: it is to be in the archive soon.
+                threads = max(1, self.limits.workers(MEMORY_OF_ONE) // max(1, outline.totals.files))
+                archiving.options = replace(archiving.options, n_threads=threads)
                 try:
                     archiving.work(
                         outline,
@@ -310,6 +317,7 @@ class _Run:
                 quiet_since = time.monotonic()
             elif archiving.unsealed and time.monotonic() - quiet_since > 60:
                 archiving.write_bags(check_interrupted)  # a pause of the microscope: the bags are whole meanwhile
+        archiving.options = replace(archiving.options, n_threads=1)
         self.display.clear()
 
     def _may_begin(self) -> bool:

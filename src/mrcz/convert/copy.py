@@ -36,7 +36,8 @@ from mrcz.check.origin import (
 from mrcz.container.header.header import Header
 from mrcz.container.names import check_new_name
 from mrcz.convert.foreign import check_foreign, pixels_for, refuse_removal, write_foreign
-from mrcz.convert.integers import Counting, Wish, find_counts, kept_counts
+from mrcz.convert.foreign_integers import find_foreign_counts
+from mrcz.convert.integers import Counting, Wish, find_counts, kept_counts, notes_of
 from mrcz.convert.judging import judge
 from mrcz.convert.proof import check_copy
 from mrcz.convert.result import Copy
@@ -298,8 +299,7 @@ def _copy(task: _Task, progress: Progress | None) -> Copy:
         lost=lost,
         notes=(
             *((f"a plain file has no place for the metadata {', '.join(lost)}",) if lost else ()),
-            *(counting.notes if counting is not None else ()),
-            *((f"stored as it is: {reason}",) if reason is not None else ()),
+            *notes_of(counting, reason),
         ),
         integers=None if counting is None else counting.told(),
         integers_reason=reason,
@@ -333,10 +333,11 @@ def _copy_foreign(
     dtype = pixels_for(reader, task.dtype)
     if task.remove:
         refuse_removal(reader, task)
-    reason = None if task.integers is None else "counts are recovered from MRC files: compress one made by mrcz convert"
     pixel_bytes = reader.size * dtype.itemsize
     tell = Counter(progress, 2 * pixel_bytes)
-    new = write_foreign(reader, task.destination, task.codec, dtype, overwrite=task.replacing, tell=tell)
+    counting, reason = find_foreign_counts(reader, task.integers if packed else None, task.destination, dtype, tell)
+    how: dict[str, Any] = {"overwrite": task.replacing, "tell": tell, "counting": counting}
+    new = write_foreign(reader, task.destination, task.codec, dtype, **how)
     try:
         lost = check_foreign(reader, new, dtype, keeps_all=packed, tell=tell)
         if before.changed(reader):
@@ -363,7 +364,8 @@ def _copy_foreign(
         checked=True,
         removed=removed,
         lost=lost,
-        notes=notes,
+        notes=(*notes, *notes_of(counting, reason)),
+        integers=None if counting is None else counting.told(),
         integers_reason=reason,
     )
 
@@ -471,7 +473,7 @@ def _write(
     if task.codec.is_compressed:
         extra["metadata"] = _footer_metadata(reader)
         if counting is not None:
-            extra["metadata"] = counting.added_to(extra["metadata"])
+            extra |= {"metadata": counting.added_to(extra["metadata"]), "labels": counting.labels(header)}
         plain = original if original is not None else None if reader.is_compressed else header
         if plain is not None:  # else there is no plain file to give back
             extra["source_header"] = plain.tobytes()

@@ -17,6 +17,7 @@ from mrcz.check.compare import same_bits
 from mrcz.check.origin import file_name, opened
 from mrcz.container.metadata import json_part, pack
 from mrcz.container.modes import format_for
+from mrcz.convert.integers import Counting
 from mrcz.errors import FormatError, FormatWarning, MrczError
 from mrcz.file.codec import Codec
 from mrcz.file.foreign import ForeignReader
@@ -110,8 +111,9 @@ def write_foreign(
     *,
     overwrite: bool | Judge,
     tell: Callable[[int], None],
+    counting: Counting | None = None,
 ) -> NewFile:
-    """The frames through a Writer, without their name yet."""
+    """The frames through a Writer, or their counts, without their name yet."""
     metadata, said = reader.metadata, reader.frame_metadata
     extra: dict[str, Any] = {}
     if codec.is_compressed:
@@ -122,11 +124,13 @@ def write_foreign(
         metadata = json_part(metadata)
     if len(reader.shape) == 4:
         extra["mrc_mode"] = 16
-    elif dtype == np.uint8 and codec.is_compressed and not codec.pack:
+    elif dtype == np.uint8 and codec.is_compressed and not codec.pack and counting is None:
         extra["mrc_mode"] = 0  # bytes stay bytes: a plain file would have them as 16-bit integers, for other programs
     for keyword, name in (("voltage", "voltage"), ("c3", "cs"), ("counts_per_electron", "counts_per_electron")):
         if isinstance(metadata.get(name), float):
             extra[keyword] = metadata[name]
+    if counting is not None:
+        metadata, extra["labels"] = counting.added_to(metadata), counting.labels(reader.header)
     with Writer(
         destination,
         codec=codec,
@@ -136,14 +140,16 @@ def write_foreign(
         overwrite=overwrite,
         **extra,
     ) as writer:
-        for first, frames in _blocks(reader, dtype):
+        for first, floats in _blocks(reader, dtype):
+            frames = floats if counting is None else counting.count(floats)
             if codec.is_compressed and any(said[first : first + len(frames)]):
                 for k, frame in enumerate(frames, first):
                     writer.append(frame, metadata=said[k] or None)
             else:
                 writer.extend(frames)
-            tell(frames.nbytes)
-        return writer.finish({SOURCE_FORMAT: reader.format} if codec.is_compressed else None)
+            tell(floats.nbytes)
+        entries = {SOURCE_FORMAT: reader.format} | ({} if counting is None else counting.footer())
+        return writer.finish(entries if codec.is_compressed else None)
 
 
 def _blocks(reader: Reader, dtype: np.dtype) -> Iterator[tuple[int, np.ndarray]]:

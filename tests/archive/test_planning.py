@@ -146,3 +146,43 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
     used = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(used) < 80  # MiB; two caches of 16
+
+
+# --- paths of the archive
+
+
+def stored(source, path, size=10, mtime=5, **more):
+    more = {"form": "copy", "restores": "file", **more}
+    return Record("stored", source, "s", path, source_bytes=size, mtime_ns=mtime, stored_bytes=size, **more)
+
+
+def test_a_new_version_lies_beside_the_old_one(journal):
+    journal.append(stored("s/a.txt", "s/data/a.txt"))
+    ((task,), *_) = planned(journal, [file("s/a.txt", mtime=6)])
+    assert (task.path, task.changed) == ("s/data/a~2.txt", True)
+    journal.append(stored("s/a.txt", "s/data/a~2.txt", mtime=6))
+    ((task,), *_) = planned(journal, [file("s/a.txt", mtime=7)])
+    assert task.path == "s/data/a.txt"
+    ((task,), *_) = planned(journal, [file("s/a.txt", mtime=6)], stands=lambda path: None)  # lost, and not changed
+    assert (task.path, task.changed) == ("s/data/a.txt", False)
+
+
+def test_files_and_folders_of_one_name(journal):
+    journal.append(stored("s/was file", "s/data/was file"))
+    journal.append(stored("s/Was Folder/in", "s/data/Was Folder/in"))
+    found = [file("s/m.mrc"), file("s/was folder"), file("s/was file/in"), file("s/m.mrcz/in"), file("s/m.mrcz/on")]
+    tasks, *_ = planned(journal, found)
+    assert [task.path for task in tasks] == [
+        *("s/data/m.mrc", "s/data/was folder~2", "s/data/was file~2/in", "s/data/m.mrcz~2/in", "s/data/m.mrcz~2/on")
+    ]
+
+
+def test_second_names_are_done_while_the_first_one_is_there(journal):
+    digests = {"sha256_source": "0" * 64}
+    journal.append(stored("s/a", "s/data/a", **digests))
+    journal.append(stored("s/b", "", form="same", target="s/a", **digests))
+    assert planned(journal, [file("s/b")], stands={"s/data/a": 10}.get)[3].done_files == 1
+    for stands in ({}, {"s/data/a": 9}):
+        assert planned(journal, [file("s/b")], stands=stands.get)[3].files == 1
+    journal.append(stored("s/a", "s/data/a", sha256_source="1" * 64))
+    assert planned(journal, [file("s/b")])[3].files == 1

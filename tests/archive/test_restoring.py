@@ -333,3 +333,29 @@ def test_real_files(tmp_path, some_data_dir, out):
     assert len(results) == len({one.source for one in results}) > 5 and all(one.identical for one in results)
     assert tree(out) == tree(made.source)
     made.close()
+
+
+@pytest.mark.parametrize("later", ["file", "folder"])
+def test_a_file_that_became_a_folder_and_the_other_way_round(tmp_path, out, later):
+    """The tree is what it was last; the other is there, and is given back if it is asked for."""
+    from mrcz.archive.archiving import archive
+
+    src, dst = tmp_path / "source", tmp_path / "archive"
+    (src / "s").mkdir(parents=True)
+    for turn in ("folder", "file") if later == "file" else ("file", "folder"):
+        path = src / "s/x"
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if turn == "folder":
+            path.mkdir()
+            path = path / "inside"
+        path.write_text(turn)
+        (src / "s/y").write_text(f"{turn}s")
+        assert archive(src, dst).ok
+    with Journal(dst) as journal:
+        results = {one.source: one for one in restore(Folder(dst), journal, out)}
+        lost = "s/x" if later == "folder" else "s/x/inside"
+        assert [name for name, one in results.items() if not one.ok] == [lost]
+        assert results[lost].status == "refused" and "by its name, elsewhere" in results[lost].error
+        assert tree(out) == tree(src)
+        alone = {one.source: one for one in restore(Folder(dst), journal, tmp_path / "other", [lost])}
+        assert alone[lost].ok and (tmp_path / "other" / lost).read_text() != later

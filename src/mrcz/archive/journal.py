@@ -155,11 +155,17 @@ class State:
         rows = self._db.execute("SELECT source FROM files WHERE first = ? ORDER BY source", (os.fsencode(source),))
         return [os.fsdecode(row[0]) for row in rows]
 
-    def has_below(self, folder: str) -> bool:
-        """Whether something that lay in a folder of the source is stored."""
+    def last_below(self, folder: str) -> int | None:
+        """Offset of the last record that stored something which lay in a folder of the source; None if none did."""
         first, behind = os.fsencode(f"{folder}/"), os.fsencode(f"{folder}0")  # "0" comes after "/"
-        sql = "SELECT 1 FROM files WHERE source > ? AND source < ? AND stored IS NOT NULL LIMIT 1"
-        return self._db.execute(sql, (first, behind)).fetchone() is not None
+        sql = "SELECT MAX(stored) FROM files WHERE source > ? AND source < ?"
+        found: int | None = self._db.execute(sql, (first, behind)).fetchone()[0]
+        return found
+
+    def has_below(self, key: bytes) -> bool:
+        """Whether files of the archive lie below a path, which is `folded`."""
+        sql = "SELECT 1 FROM files WHERE folded > ? AND folded < ? LIMIT 1"
+        return self._db.execute(sql, (key + b"/", key + b"0")).fetchone() is not None
 
     def taken(self, path: str) -> str | None:
         """The source that lies at a path of the archive, or at one that some disks take for the same."""

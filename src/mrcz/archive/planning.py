@@ -83,6 +83,7 @@ class Outline:
         self.top, self.root, self.depth, self._keep_done = top, root, depth, keep_done
         self._journal = journal
         self.totals = Totals()
+        self._folder = self._place = ""  # the last one that was asked for, and what it is called
         self._db = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         self._db.executescript(
             """
@@ -107,7 +108,7 @@ class Outline:
             if one.kind in ("special", "problem", "unfinished"):
                 yield one
                 continue
-            if one.kind == "folder" and self._journal.state.has_below(one.source):
+            if one.kind == "folder" and self._journal.state.last_below(one.source) is not None:
                 continue  # emptied since, for instance by us: what was in it tells of it
             known = self._journal.stored(one.source)
             if known is not None and self._is_done(one, known, stands):
@@ -197,13 +198,13 @@ class Outline:
 
     def _take(self, path: str, source: str, old: str) -> str:
         """A path of the archive that no other source has on any disk, other than `old`: `path`, or a numbered one."""
+        path = self._beside_files(path)
         stem, suffix = os.path.splitext(path)
         number, wanted = 1, path
         while True:
             key = folded(wanted)
-            row = self._db.execute("SELECT source FROM names WHERE folded = ?", (key,)).fetchone()
-            owner = self._journal.state.taken(wanted) if row is None else os.fsdecode(row[0])
-            if (owner is None or owner == source) and key != folded(old):
+            owner = self._owner(wanted)
+            if (owner is None or owner == source) and key != folded(old) and not self._is_folder(key):
                 self._db.execute("INSERT OR REPLACE INTO names VALUES (?,?)", (key, os.fsencode(source)))
                 return wanted
             number += 1
@@ -211,6 +212,32 @@ class Outline:
             while not _fits(wanted):
                 stem = stem[:-1]
                 wanted = f"{stem}~{number}{suffix}"
+
+    def _owner(self, path: str) -> str | None:
+        """The source that has a path."""
+        row = self._db.execute("SELECT source FROM names WHERE folded = ?", (folded(path),)).fetchone()
+        return self._journal.state.taken(path) if row is None else os.fsdecode(row[0])
+
+    def _is_folder(self, key: bytes) -> bool:
+        """Whether files lie, or are to lie, below a path."""
+        sql = "SELECT 1 FROM names WHERE folded > ? AND folded < ? LIMIT 1"
+        below = (key + b"/", key + b"0")  # "0" comes after "/"
+        return self._journal.state.has_below(key) or self._db.execute(sql, below).fetchone() is not None
+
+    def _beside_files(self, path: str) -> str:
+        """The path, its folders numbered where a file has their names: one that was a file when it was archived, or
+        that is called like a compressed file."""
+        folder, _, name = path.rpartition("/")
+        if folder != self._folder:
+            parts: list[str] = []
+            for part in folder.split("/"):
+                number, wanted = 1, part
+                while self._owner("/".join([*parts, wanted])) is not None:
+                    number += 1
+                    wanted = f"{part}~{number}"
+                parts.append(wanted)
+            self._folder, self._place = folder, "/".join(parts)
+        return f"{self._place}/{name}"
 
     def entries(self) -> Iterator[tuple[Found, str]]:
         """Links and empty folders, and the sessions they belong to."""

@@ -135,15 +135,18 @@ def restore(
     work = _Restoring(place, journal, top, overwrite, dry_run, progress, n_threads)
     names = None if tells_case else _Names()
     wanted = Patterns(patterns)
+    changed = None if patterns else _Changed(journal)  # of what is asked for by name, all that there is room for
     later = array("q"), array("q"), array("q")  # offsets of second names, links, folders
     try:
         for offset in journal.state.offsets():
             record = journal.record_at(offset)
             if not wanted.match(record.source):
                 continue
-            clash = None if names is None else names.clash(record.source)
+            error = None if changed is None else changed.why(record.source, offset, record.event)
+            clash = None if names is None or error is not None else names.clash(record.source)
             if clash is not None:
                 error = f"is the same name as {clash} on this disk; restore it elsewhere"
+            if error is not None:
                 yield Restored(record.source, str(top / record.source), "refused", _kind(record), error=error)
             elif record.event == "stored" and record.form != "same":
                 yield work.timed(record)
@@ -437,6 +440,37 @@ def _tells_case(folder: Path) -> bool:
         return not os.path.lexists(os.path.join(folder, os.path.basename(name).replace("case-a", "CASE-A")))
     finally:
         os.unlink(name)
+
+
+class _Changed:
+    """Names that were a file's at one time and a folder's at another: of both what came later is the tree's."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self._folder, self._file = "", ""
+
+    def why(self, source: str, offset: int, event: str) -> str | None:
+        """Why this is not given back with the rest of the tree."""
+        last = None if event == "folder" else self.journal.state.last_below(source)
+        if last is not None and last > offset:
+            return "a folder took its name later, with files in it; restore it by its name, elsewhere"
+        folder = os.path.dirname(source)
+        if folder != self._folder:
+            self._folder, self._file = folder, self._file_among(folder)
+        if self._file:
+            return f"{self._file} was a folder, and became a file later; restore it by its name, elsewhere"
+        return None
+
+    def _file_among(self, folder: str) -> str:
+        """The folder, or one that it is in, that is a file by now."""
+        while folder:
+            found = self.journal.state.stored(folder)
+            if found is not None and self.journal.record_at(found[0]).event != "folder":
+                last = self.journal.state.last_below(folder)
+                if last is not None and found[0] > last:
+                    return folder
+            folder = os.path.dirname(folder)
+        return ""
 
 
 class _Names:

@@ -253,7 +253,7 @@ def workers(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for way, n in ways:
         start = statistics.median(one.seconds for one in tried[way, n, "start"])
         one = row(kind, f"{way} {n}", nbytes, 1, tried[way, n, "movies"])
-        work = max(one["seconds"] - start, 1e-9)
+        work = max(one["seconds"] - start, 0.01)
         base = work if n == 1 else base
         idle = statistics.median(ran_.cpu for ran_ in tried[way, n, "start"])
         one |= {"start": start, "efficiency": base / (n * work), "cores": (one["cpu"] - idle) / work}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mrcz.archive.begun import BEGUN, GAINS, Begun
+from mrcz.archive.begun import GAINS, Begun
 from mrcz.archive.journal import FOLDER, Journal
 from mrcz.archive.place import Folder
 from mrcz.archive.record import Record
@@ -36,27 +36,27 @@ def there(top):
 
 def test_what_has_no_record_goes(archive):
     top, journal = archive
-    begun = Begun(top / FOLDER)
+    begun = Begun(journal.path)
     begun.add("s/data/known.mrc", "s/data/known.mrcz", "s/data/new.mrcz", "", "s/data/odd\n\udcff", "s/data/never.mrc")
-    Begun(top / FOLDER).take_away(Folder(top), journal)
+    Begun(journal.path).take_away(Folder(top), journal)
     assert there(top) == ["known.mrcz", "somebody's.mrcz", "used.mrcz"]
-    assert not (top / FOLDER / BEGUN).exists()
-    Begun(top / FOLDER).take_away(Folder(top), journal)  # and when there is no list
+    assert not begun.path.exists()
+    Begun(journal.path).take_away(Folder(top), journal)  # and when there is no list
 
 
 def test_what_is_in_hand_is_kept(archive):
     top, journal = archive
-    begun = Begun(top / FOLDER)
+    begun = Begun(journal.path)
     begun.add("s/data/somebody's.mrcz")
     assert not begun.full
     begun.add(*["s/data/known.mrcz"] * 4096)
     assert begun.full
     begun.keep(["s/data/new.mrcz"])
-    assert not begun.full and (top / FOLDER / BEGUN).read_text() == '"s/data/new.mrcz"\n'
-    Begun(top / FOLDER).take_away(Folder(top), journal)
+    assert not begun.full and begun.path.read_text() == '"s/data/new.mrcz"\n'
+    Begun(journal.path).take_away(Folder(top), journal)
     assert "somebody's.mrcz" in there(top) and "new.mrcz" not in there(top)
     begun.keep()
-    assert not (top / FOLDER / BEGUN).exists()
+    assert not begun.path.exists()
 
 
 def test_a_forged_list_leads_nowhere_else(archive):
@@ -68,7 +68,8 @@ def test_a_forged_list_leads_nowhere_else(archive):
     ]
     lines += ["{", "[" * 5000, "5", "null", '"' + "x" * 70000 + '"', "\xff", json.dumps("s/data/" + GAINS)]
     lines += [json.dumps(f"{FOLDER}/journal.jsonl"), json.dumps("s/data/new.mrcz")]
-    (top / FOLDER / BEGUN).write_bytes("\n".join(lines).encode("latin-1"))
-    Begun(top / FOLDER).take_away(Folder(top), journal)
+    begun = Begun(journal.path)
+    begun.path.write_bytes("\n".join(lines).encode("latin-1"))
+    Begun(journal.path).take_away(Folder(top), journal)
     assert (top / "outside").exists() and (top / FOLDER / "archive.json").exists() and journal.path.exists()
     assert "new.mrcz" not in there(top)

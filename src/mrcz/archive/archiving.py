@@ -144,7 +144,7 @@ class Archiving:
         self.depth = int(made["depth"])
         self.place: Place = Folder(self.root) if place is None else place
         self.journal = Journal(self.root, write=True, place=journal)
-        self._begun = Begun(self.journal.path.parent)
+        self._begun = Begun(self.journal.path)
         self._begun.take_away(self.place, self.journal)
         self.outcome = Outcome(run=self.run_name)
         self.begun = time.monotonic()

@@ -18,9 +18,8 @@ from mrcz.archive.place import Place
 from mrcz.archive.record import check_relative
 from mrcz.errors import FormatError
 
-__all__ = ["BEGUN", "GAINS", "Begun", "remove_lost_gains"]
+__all__ = ["GAINS", "Begun", "remove_lost_gains"]
 
-BEGUN = "begun.jsonl"
 #: The folder of a session in which its gain references lie, each once.
 GAINS = "mrcz-gains"
 _LONGEST = 1 << 16  # bytes of a line
@@ -28,14 +27,14 @@ _MOST = 4096  # lines, before those that are done are forgotten
 
 
 class Begun:
-    """The list of one archive, beside its journal.
+    """The list of one archive, beside its journal, as which it is called.
 
     It is not flushed to the disk: it is for processes that are killed. A machine that stops may lose it, and leaves a
     file that `mrcz archive --check` tells of.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / BEGUN
+    def __init__(self, journal: Path) -> None:
+        self.path = journal.with_name(f"{journal.name}.begun")
         self._lines = 0
 
     def add(self, *paths: str) -> None:

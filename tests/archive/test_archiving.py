@@ -333,6 +333,40 @@ def test_a_second_name_keeps_what_the_first_one_was(tmp_path):
     assert (again.stored, again.already) == (0, 1)
 
 
+def test_a_first_name_that_becomes_a_second_one(tmp_path):
+    src, dst = tmp_path / "source", tmp_path / "archive"
+    (src / "s").mkdir(parents=True)
+    (src / "s/b").write_bytes(b"data")
+    (src / "s/c").hardlink_to(src / "s/b")
+    archive(src, dst)
+    (src / "s/a").hardlink_to(src / "s/b")
+    os.utime(src / "s/a", ns=(5, 5))
+    (src / "s/c").unlink()
+    assert archive(src, dst).ok
+    known = records(dst)
+    assert (known["s/b"].form, known["s/b"].target, known["s/c"].form) == ("same", "s/a", "copy")
+    assert (dst / known["s/a"].path).read_bytes() == (dst / known["s/c"].path).read_bytes() == b"data"
+    assert sorted(files(dst / "s/data")) == ["a", "b"]
+
+
+def test_an_original_that_is_gone_already_was_removed(tmp_path):
+    src, dst = tmp_path / "source", tmp_path / "archive"
+    (src / "s").mkdir(parents=True)
+    (src / "s/a").write_bytes(b"data")
+
+    def work(task, tell, flow):
+        record = store(task, tell, flow)
+        (src / "s/a").unlink()  # by somebody else
+        return record
+
+    with Archiving(src, dst, remove=True) as run:
+        outline, executor = run.plan(), Threads(1, work=work)
+        run.work(outline, executor)
+        executor.close()
+        outline.close()
+        assert run.outcome.ok and run.outcome.problems == []
+
+
 def test_a_second_name_goes_only_when_the_first_is_there(tmp_path):
     src, dst = tmp_path / "source", tmp_path / "archive"
     (src / "s").mkdir(parents=True)

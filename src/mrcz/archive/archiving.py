@@ -335,7 +335,7 @@ class Archiving:
         known = self.journal.stored(record.source)
         if known is None or not known.path or known.path == record.path:
             return ""
-        if known.sha256_source != record.sha256_source:
+        if known.sha256_source != record.sha256_source or record.form == "same":
             found = [self.journal.stored(name) for name in self.journal.state.second_names(record.source)]
             heirs = [one for one in found if one is not None and one.sha256_source == known.sha256_source]
             for one in heirs[:1]:

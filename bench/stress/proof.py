@@ -125,6 +125,9 @@ def prove(campaign: Any) -> Iterator[str]:
     """Everything that is wrong with an archive at the end of a campaign."""
     src, dst, faults = campaign.src, campaign.dst, campaign.faults
     known = recorded(campaign.journal)
+    full = {source.rsplit("/", k)[0] for source in known for k in range(1, source.count("/") + 1)}
+    for source in [source for source, kind in faults.live.items() if kind[0] == "folder" and source in full]:
+        faults.live.pop(source)  # emptied since: what was in it is in the archive
     for source, kind in faults.live.items():
         if kind[0] == "file":
             problem = restorable(dst, known, source, kind[1], campaign.work / "given back")

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ class DaskExecutor:
             import distributed
         except ImportError as error:
             raise MissingDependencyError(f"a cluster needs dask ({error}): pip install 'mrcz[cluster]'") from error
-        self._distributed = distributed
+        self._distributed: Any = distributed
         self._options = options or Options()
         if store is None:
             from mrcz.archive.store import store as usual
@@ -136,7 +136,7 @@ class DaskExecutor:
             self._client = self._connect(where, workers, timeout)
             self._client.subscribe_topic(self._mark, self._hear)
             self._closing.callback(_quietly, self._client.unsubscribe_topic, self._mark)
-            self._done: Any = distributed.as_completed(loop=self._client.loop, raise_errors=False)
+            self._done = self._distributed.as_completed(loop=self._client.loop, raise_errors=False)
             _quietly(self._client.run_on_scheduler, _allow_failures())
             self._admit(top, root)
             self._look()
@@ -165,7 +165,8 @@ class DaskExecutor:
             security = self._distributed.Security.temporary()
         except ImportError as error:
             raise MissingDependencyError(f"{error}: pip install 'mrcz[cluster]'") from error
-        cluster = self._distributed.LocalCluster(
+        make = partial(
+            self._distributed.LocalCluster,
             n_workers=workers or max(1, cores // (self._options.n_threads or cores)),
             threads_per_worker=1,
             processes=True,
@@ -177,6 +178,13 @@ class DaskExecutor:
             memory_limit=0,  # dask counts the pages of mapped files as memory, and would kill workers for them
             silence_logs=50,  # the deaths of workers are told in records
         )
+        try:
+            cluster = make()
+        except RuntimeError:  # a process died before it was up
+            try:
+                cluster = make()
+            except RuntimeError as error:
+                raise MrczError(f"the processes of a local cluster do not start ({_said(error)})") from error
         try:
             client = self._distributed.Client(cluster, timeout=timeout, set_as_default=False)
             try:
@@ -192,6 +200,10 @@ class DaskExecutor:
         if root is not None:
             folder = Path(os.path.abspath(root)) / FOLDER
             make_folders(folder)
+            for left in folder.glob(".mrcz-archive-*.probe*"):  # by clients that were killed
+                with contextlib.suppress(OSError):
+                    if time.time() - left.stat().st_mtime > 30 * 86400.0:
+                        left.unlink()
             self._probe = folder / f".{self._mark}.probe"
             with open(self._probe, "x", encoding="ascii") as file:
                 file.write(self._mark)
@@ -205,14 +217,21 @@ class DaskExecutor:
             answers = self._client.run(check, on_error="return")
         except (OSError, ValueError) as error:
             raise MrczError(f"the workers do not answer ({_said(error)})") from error
-        wrong = {where: answer for where, answer in answers.items() if answer}
+        # One that died meanwhile is no reason: who takes its place looks at itself.
+        wrong = {where: answer for where, answer in answers.items() if answer and not isinstance(answer, OSError)}
         if wrong:
             where, answer = min(wrong.items())
             text = answer if isinstance(answer, str) else f"worker {where}: {_said(answer)}"
             more = f"; {len(wrong)} of {len(answers)} workers are refused" if len(answers) > 1 else ""
             raise MrczError(text + more)
-        self._client.register_plugin(_plugin(check, self._mark), name=self._mark)
         self._plugin = True
+        for again in (True, True, False):
+            try:
+                self._client.register_plugin(_plugin(check, self._mark), name=self._mark)
+                return
+            except OSError as error:
+                if not again:
+                    raise MrczError(f"the workers do not answer ({_said(error)})") from error
 
     # ---- the protocol ------------------------------------------------------------------------------------------------
 

@@ -76,7 +76,12 @@ def check_whole(tasks, records):
 @pytest.fixture
 def cluster(client):
     """The same, with both workers there: the tests before may have killed one."""
-    client.wait_for_workers(2, timeout=30)
+    begun = time.monotonic()
+    while len(client.nthreads()) < 2 and time.monotonic() - begun < 30:
+        time.sleep(0.1)
+        if time.monotonic() - begun > 6:  # one was killed before it was up, and dask does not start it again
+            client.cluster.scale(len(client.cluster.worker_spec) + 1)
+            begun += 6
     return client
 
 
@@ -417,6 +422,18 @@ def test_local_cluster(tmp_path):
         while Path(f"/proc/{process}/cmdline").exists() and time.monotonic() < until:
             time.sleep(0.05)
         assert not Path(f"/proc/{process}/cmdline").exists()
+
+
+def test_processes_of_a_local_cluster_that_do_not_come_back(tmp_path, monkeypatch):
+    """Killed together with the nanny that would start it again."""
+    monkeypatch.setattr("mrcz.archive.dask._PATIENCE", 0.5)
+    tasks = tree(tmp_path, [f"{number}.tif" for number in range(4)])
+    with DaskExecutor("local", store=cluster_store.store, workers=1) as executor:
+        cluster = executor._cluster
+        (nanny,) = cluster.workers.values()
+        cluster.sync(nanny.close)
+        records, _ = run(executor, tasks, seconds=30)
+        check_whole(tasks, records)
 
 
 def test_one_alone():

@@ -42,6 +42,7 @@ _FEWEST, _MOST = 32, 4000  # tasks at a time: enough for a cluster that grows wi
 _DEATHS = 10  # workers that may die over a task before it is tried alone: most deaths are no fault of its own
 _TRIES = 3  # times that a task is given again whose future was cancelled or lost
 _LOOK = 1.0  # seconds between two looks at the cluster
+_PATIENCE = 20.0  # seconds until a process of our own that is missing is missed
 _TELL = 1.0  # seconds between two words of a worker about one file
 
 
@@ -131,6 +132,8 @@ class DaskExecutor:
         self._probe: Path | None = None
         self._plugin = False
         self._workers: dict[str, int] = {}
+        self._cluster: Any = None  # of our own
+        self._wanted, self._revived, self._complete = 0, 0, time.monotonic()
         self._closing = contextlib.ExitStack()
         try:
             self._client = self._connect(where, workers, timeout)
@@ -185,6 +188,7 @@ class DaskExecutor:
                 cluster = make()
             except RuntimeError as error:
                 raise MrczError(f"the processes of a local cluster do not start ({_said(error)})") from error
+        self._cluster, self._wanted = cluster, len(cluster.worker_spec)
         try:
             client = self._distributed.Client(cluster, timeout=timeout, set_as_default=False)
             try:
@@ -391,8 +395,21 @@ class DaskExecutor:
             return
         if self.refused and not self._workers:
             raise MrczError(f"no worker is left; {self.refused[-1]}")
+        if self._cluster is not None:
+            self._revive()
         if not self._fixed:
             self.slots = min(_MOST, max(_FEWEST, 3 * sum(self._workers.values())))
+
+    def _revive(self) -> None:
+        """Start processes of our own again that died before they were up, which dask does not."""
+        missing = self._wanted - len(self._workers)
+        if missing <= 0:
+            self._revived, self._complete = 0, time.monotonic()
+        elif time.monotonic() - self._complete > _PATIENCE:
+            if not self._workers and self._revived >= 5:
+                raise MrczError("the processes of the local cluster die before they are up")
+            self._revived, self._complete = self._revived + 1, time.monotonic()
+            _quietly(self._cluster.scale, len(self._cluster.worker_spec) + missing)
 
     def _hear(self, event: Any) -> None:
         """A word of a worker, in another thread."""

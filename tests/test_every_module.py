@@ -12,6 +12,7 @@ TESTS = Path(__file__).parent
 ELSEWHERE = {
     "__main__": "test_package",
     "_version": "test_package",
+    "archive/admission": "test_dask",
     "archive/batch": "test_plan",
     "archive/giving": "test_restoring",
     "archive/estimating": "cli/test_archive",

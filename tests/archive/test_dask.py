@@ -16,7 +16,8 @@ import cluster_store
 import numpy as np
 import pytest
 
-from mrcz.archive.dask import DaskExecutor, _checker, _Gate, _sample
+from mrcz.archive.admission import checker, sample_of
+from mrcz.archive.dask import DaskExecutor, _Gate
 from mrcz.archive.task import Options, Task
 from mrcz.errors import MrczError
 from mrcz.storage.whole import make_folders
@@ -285,12 +286,12 @@ def test_a_worker_that_cannot_help_is_refused(cluster, tmp_path, monkeypatch):
         monkeypatch.setattr("mrcz.archive.dask.FOLDER", "elsewhere")
         make_folders(tmp_path / "source")
         monkeypatch.setattr(
-            "mrcz.archive.dask._checker", lambda mark, top, sample, folder: _checker(mark, top, sample, folder + "-not")
+            "mrcz.archive.dask.checker", lambda mark, top, sample, folder: checker(mark, top, sample, folder + "-not")
         )
         DaskExecutor(cluster, store=cluster_store.store, top=tmp_path / "source", root=tmp_path / "archive")
     assert not list(tmp_path.rglob(".mrcz*"))  # the probe is gone
     monkeypatch.undo()
-    monkeypatch.setattr("mrcz.archive.dask.__version__", "1.99")
+    monkeypatch.setattr("mrcz.archive.admission.__version__", "1.99")
     with pytest.raises(MrczError, match=r"has mrcz .*, and 1\.99 is needed; 2 of 2 workers are refused"):
         DaskExecutor(cluster, store=cluster_store.store)
 
@@ -301,9 +302,9 @@ def test_what_a_worker_looks_at(tmp_path):
         (source / name).mkdir(parents=True)
     folder.mkdir(parents=True)
     (folder / ".m.probe").write_text("m")
-    sample = _sample(source)
+    sample = sample_of(source)
     assert sample == [("grid", True), ("other", True)]
-    check = _checker("m", str(source), sample, str(folder))
+    check = checker("m", str(source), sample, str(folder))
     assert check() == ""
     (source / "grid").rmdir()
     assert check() == ""  # things go away: one of them is enough

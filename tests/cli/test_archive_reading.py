@@ -14,6 +14,7 @@ import pytest
 from made_archive import ODD_NAMES, Made, mixed, movie
 
 import mrcz
+from mrcz.archive.journal import Journal
 from mrcz.cli import main
 
 
@@ -99,6 +100,14 @@ def test_check_says_what_is_wrong(archive, capsys):
     path.unlink()
     assert main(["archive", "--check", "--only", "*.txt", "-q", str(archive)]) == 0
     os.unlink(archive / "s1/data/more")
+
+
+def test_an_archive_that_is_being_written(archive, capsys):
+    pytest.importorskip("fcntl", reason="no locks here")
+    (archive / "s1/data/more").write_bytes(b"")
+    with Journal(archive, write=True):
+        assert main(["archive", "--check", str(archive)]) == 0
+        assert "another process adds to this archive" in said(capsys)[1]
 
 
 def test_extra_files_are_no_damage(archive):

@@ -211,6 +211,15 @@ def unseal(place: Place, session: str) -> None:
 def _drawn(journal: Journal, session: str) -> _Draft:
     """Manifest, originals and records, from the journal."""
     draft = _Draft({name: _Tag() for name in (MANIFEST, ORIGINALS, RECORDS, LEFT_OUT)})
+    try:
+        _draw(draft, journal, session)
+    except BaseException:
+        draft.close()
+        raise
+    return draft
+
+
+def _draw(draft: _Draft, journal: Journal, session: str) -> None:
     tags, inside = draft.tags, f"{session}/data/"
     for line, record in journal.lines(session):
         tags[RECORDS].add(line)
@@ -230,7 +239,6 @@ def _drawn(journal: Journal, session: str) -> _Draft:
             _list(draft, path[len(session) + 1 :], digest, size)
     if not draft.left_out:
         tags.pop(LEFT_OUT).file.close()
-    return draft
 
 
 def _is_of_record(journal: Journal, path: str) -> bool:

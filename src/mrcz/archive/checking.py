@@ -99,7 +99,9 @@ def check(
 
     Of each file the size and the SHA-256 of what is stored; then, unless `fast`, it is decoded and the SHA-256 of that
     compared with the original's (or its pixels', where only those are given back). After them what files share, the
-    lists of the bags, and files that the journal does not know; not so with a `sample` or a `pattern`.
+    lists of the bags, and files that the journal does not know; not so with a `sample` or a `pattern`. While another
+    process adds to the archive, what it stored anew is judged by its newest record, and nothing is said of files that
+    have none yet, nor of bags that are not written yet.
 
     Parameters
     ----------
@@ -141,6 +143,8 @@ def check(
     if whole:
         for path, digest, size in journal.state.parts():
             yield work.stored(Checked(path, "", "whole", stored_bytes=size), digest, size)
+        if journal.is_written():
+            return
         for session in journal.state.sessions():
             for path, error, expected, found in bag_faults(place, journal, session):
                 yield Checked(path, "", "bag", error, expected, found)
@@ -194,7 +198,7 @@ def _in_order(
                     if progress is not None:
                         progress(work.done, total)
                     if waiting[0].done():
-                        yield waiting.popleft().result()
+                        yield work.again(waiting.popleft().result())
         except BaseException:  # also of somebody who does not want the rest
             work.stopped = True
             for future in waiting:
@@ -228,6 +232,12 @@ class _Work:
         )
         found = self._second(record, found) if record.form == "same" else self._file(record, found)
         return replace(found, seconds=time.perf_counter() - started)
+
+    def again(self, found: Checked) -> Checked:
+        """What was found, or what is found now of a file that was stored anew meanwhile."""
+        if not found.damaged or (newer := self.journal.newer(found.source)) is None:
+            return found
+        return self(newer)
 
     def _second(self, record: Record, found: Checked) -> Checked:
         """A second name says what its first one is; that lies somewhere, and is looked at itself."""

@@ -51,10 +51,11 @@ def read_journal(path: str | os.PathLike[str], *, damaged: list[str] | None = No
         yield record
 
 
-def _lines(path: str | os.PathLike[str], damaged: list[str] | None) -> Iterator[tuple[int, Record]]:
-    """(offset, record) of each line."""
+def _lines(path: str | os.PathLike[str], damaged: list[str] | None, begin: int = 0) -> Iterator[tuple[int, Record]]:
+    """(offset, record) of each line, from one that begins there on."""
     with open(path, "rb") as file:
-        number, offset = 0, 0
+        number, offset = 0, begin
+        file.seek(begin)
         while line := file.readline(_LONGEST):
             number += 1
             start, offset = offset, offset + len(line)
@@ -231,7 +232,7 @@ class Journal:
         self.path = Path(folder) / FOLDER / JOURNAL if place is None else Path(place)
         self.damaged: list[str] = []
         self._fd = -1
-        self._end = 0
+        self._end = self._last = 0
         self._unsynced, self._synced = 0, time.monotonic()
         if write:
             self._open()
@@ -239,6 +240,7 @@ class Journal:
             self.state = State()
             for offset, record in _lines(self.path, self.damaged):
                 self.state.add(record, offset)
+                self._last = offset
         except BaseException:
             self.close()
             raise
@@ -306,6 +308,33 @@ class Journal:
     def history(self) -> Iterator[tuple[int, Record]]:
         """Offset and record of every line; damaged ones are passed over."""
         yield from _lines(self.path, [])
+
+    def is_written(self) -> bool:
+        """Whether another process adds to it now; False where the file system has no locks, and nobody knows."""
+        try:
+            import fcntl
+
+            fd = os.open(self.path, os.O_RDONLY)
+        except (ImportError, OSError):
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_UN)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return False
+
+    def newer(self, source: str) -> Record | None:
+        """The last record that stored a file, of those that another process added since this was opened."""
+        found = None
+        for offset, record in _lines(self.path, [], self._last):
+            if offset > self._last and record.source == source and record.event == "stored":
+                found = record
+        return found
 
     def _at(self, offsets: Iterator[int]) -> Iterator[tuple[bytes, Record]]:
         with open(self.path, "rb") as file:

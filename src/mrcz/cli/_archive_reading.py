@@ -104,6 +104,8 @@ def run_check(args: argparse.Namespace) -> int:
         finally:
             bar.clear()
             results.close()  # type: ignore[attr-defined]
+        if journal.is_written() and not (args.only or args.sample):
+            talk("mrcz: note: another process adds to this archive; bags and files without a record were not looked at")
     totals(
         **{f"n_{word}": count for word, count in counts.items()},
         decoded=decoded,

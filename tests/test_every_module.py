@@ -15,6 +15,7 @@ ELSEWHERE = {
     "archive/batch": "test_plan",
     "archive/jobs": "test_run",
     "check/origin": "cli/test_replacing",
+    "convert/source": "test_copy",
     "cli/_build": "test_help",
     "cli/_man": "test_help",
     "cli/_pipes": "test_tomography",

@@ -18,6 +18,7 @@ from mrcz.errors import FormatError
 
 __all__ = [
     "COLUMN",
+    "DTYPES",
     "ENTRY",
     "MOST_SKELETON",
     "PACKINGS",
@@ -47,7 +48,10 @@ PACKINGS = ("", "4 bits", "words 1", "words 6", "words 12", "words 1 quad", "wor
 _MOST_PARTS = 1 << 22  # of a file; each is known by 8 bytes
 _SMALL = 1 << 22  # pixels that nobody need worry about
 _CHECKSUM = re.compile(r"[0-9a-f]{64}")
-_DTYPES = frozenset(("|u1", "|i1", *(f"{order}{kind}" for order in "<>" for kind in ("u2", "i2", "f2", "f4", "c8"))))
+#: Pixels that are made again.
+DTYPES = frozenset(
+    ("|u1", "|i1", *(f"{order}{kind}" for order in "<>" for kind in ("u2", "i2", "u4", "i4", "f2", "f4", "c8")))
+)
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,7 @@ def decode_pieces(entry: Any) -> PiecesRecord:
     checksum, dtype, packing = entry.get("sha256"), entry.get("dtype"), entry.get("packing")
     if not isinstance(checksum, str) or not _CHECKSUM.fullmatch(checksum):
         raise FormatError(f"pieces: {checksum!r:.80} is no SHA-256")
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise FormatError(f"pieces: pixels of {dtype!r:.40} are not known")
     if not isinstance(packing, str) or packing not in PACKINGS:
         raise FormatError(f"pieces: pixels packed as {packing!r:.40} are not known")

@@ -469,7 +469,7 @@ def _written_foreign(
             reader, task.destination, task.codec, dtype, overwrite=task.replacing, tell=told, more=more
         )
 
-    if isinstance(whole, Whole):
+    while isinstance(whole, Whole):
         with ThreadPoolExecutor(1) as beside:
             surveyed = beside.submit(survey, reader, whole)
             new = write(surveyed.result, tell)
@@ -478,13 +478,13 @@ def _written_foreign(
             why = found if isinstance(found, str) else is_given_back(reader, new, tell)
             if why is None:
                 return new, None, check_foreign(reader, new, dtype, keeps_all=True, tell=None)
-            if task.remove:
-                refuse_removal(reader, task)
         except BaseException:
             new.abort()
             raise
         new.abort()
-        whole = why
+        whole = whole.next or why
+        if isinstance(whole, str) and task.remove:
+            refuse_removal(reader, task)
     new = write(None, tell)
     try:
         return new, whole, check_foreign(reader, new, dtype, keeps_all=packed, tell=tell)

@@ -22,19 +22,19 @@ from mrcz.container.metadata import pack
 from mrcz.container.modes import format_for
 from mrcz.container.pieces import (
     COLUMN,
+    DTYPES,
     ENTRY,
     MOST_SKELETON,
     PACKINGS,
     LzwWay,
     PiecesRecord,
     Skeleton,
-    decode_skeleton,
     encode_skeleton,
 )
 from mrcz.errors import FormatError, MrczError
 from mrcz.file.foreign import ForeignReader
 from mrcz.file.metadata import FRAMES
-from mrcz.file.original import blocks, pieces_of
+from mrcz.file.original import blocks, pieces_of, skeleton_of
 from mrcz.file.reader import Reader
 from mrcz.formats.base import Pieces
 from mrcz.storage.source import FileSource
@@ -54,7 +54,6 @@ __all__ = [
     "parts_of",
     "prove_again",
     "prove_source",
-    "read_skeleton",
     "survey",
 ]
 
@@ -62,14 +61,24 @@ __all__ = [
 WAYS = (LzwWay(), LzwWay(late=0), LzwWay(full=4096, gap=0, late=1, pad=True))
 
 _BLOCK = 4 << 20
+_TRIED = 4 << 20  # bytes of pixels, at most, on which ways of LZW are told apart
 
 
 @dataclass(frozen=True, eq=False)
 class Whole:
-    """How a file can be given back; `pieces` say where its frames lie, and the record still lacks the checksum."""
+    """How a file can be given back; `pieces` say where its frames lie, and the record still lacks the checksum.
+    `others` are ways of LZW that did as well in the frames that were looked at."""
 
     pieces: Pieces
     record: PiecesRecord
+    others: tuple[LzwWay, ...] = ()
+
+    @property
+    def next(self) -> Whole | None:
+        """The next of the other ways."""
+        if not self.others:
+            return None
+        return Whole(self.pieces, replace(self.record, lzw=self.others[0]), self.others[1:])
 
 
 # ---- what a file is made of -----------------------------------------------------------------------------------------
@@ -120,6 +129,8 @@ def look(reader: ForeignReader, dtype: np.dtype | None = None) -> Whole | str:
         fits = False
     if not fits or found.dtype.newbyteorder("=") != own:
         return f"its pixels, {own}, are not stored as they are"
+    if found.dtype.str not in DTYPES:
+        return f"pixels of {found.dtype} are not made again"
     if found.packing not in PACKINGS:
         return f"how its pixels are packed ({found.packing}) is not known here"
     starts, sizes = found.offsets.reshape(-1), found.nbytes.reshape(-1)
@@ -136,20 +147,26 @@ def look(reader: ForeignReader, dtype: np.dtype | None = None) -> Whole | str:
     )  # fmt: skip
     if record.parts(reader.shape[1:3]) != found.offsets.shape[1]:
         return "its frames are in more or fewer parts than their size says"
-    for way in WAYS if found.lzw else (None,):
-        tried = replace(record, lzw=way)
-        if _first_is_made(reader, found, tried):
-            return Whole(found, tried)
+    ways: tuple[LzwWay | None, ...] = WAYS if found.lzw else (None,)
+    tried = 0
+    # Most often the first frame tells the ways apart; of small strips it may take many.
+    for number in range(len(reader)):
+        ways = tuple(way for way in ways if _is_made(reader, found, replace(record, lzw=way), number))
+        tried += reader.nbytes // len(reader)
+        if len(ways) < 2 or tried > _TRIED:
+            break
+    if ways:
+        return Whole(found, replace(record, lzw=ways[0]), tuple(way for way in ways[1:] if way is not None))
     what = "its LZW is of an encoder that is not known" if found.lzw else "its bytes are not those of its pixels alone"
-    return f"{what}: the first frame is not made again"
+    return f"{what}: frame {number} is not made again"
 
 
-def _first_is_made(reader: ForeignReader, found: Pieces, record: PiecesRecord) -> bool:
+def _is_made(reader: ForeignReader, found: Pieces, record: PiecesRecord, number: int) -> bool:
     try:
-        made = parts_of(reader.read(0), record)
+        made = parts_of(reader.read(number), record)
     except FormatError:
         return False
-    for part, start, size in zip(made, found.offsets[0].tolist(), found.nbytes[0].tolist(), strict=True):
+    for part, start, size in zip(made, found.offsets[number].tolist(), found.nbytes[number].tolist(), strict=True):
         if len(part) != size or reader.source.read(start, size) != bytes(part):
             return False
     return True
@@ -263,7 +280,7 @@ def _words(frame: np.ndarray, packing: str) -> Any:
         frame = np.hstack([bottom[:, : nx // 2], bottom[:, nx // 2 :], top[:, nx // 2 :], top[:, : nx // 2]])
     many = {1: 64, 6: 8, 12: 4}[depth]
     wanted = np.dtype("u2") if depth == 12 else np.dtype("u1")
-    if frame.size % many or frame.dtype != wanted or int(frame.max(initial=0)) >> depth:
+    if frame.size % many or frame.dtype.newbyteorder("=") != wanted or int(frame.max(initial=0)) >> depth:
         raise FormatError(f"pieces: pixels that are no whole words of counters of {depth} bits")
     flat = np.ascontiguousarray(frame).reshape(-1)
     if depth == 1:
@@ -303,20 +320,6 @@ def made_again(
     yield data[at:]
 
 
-def read_skeleton(reader: Reader, record: PiecesRecord) -> Skeleton:
-    """The bytes around the frames of a compressed file.
-
-    Raises
-    ------
-    FormatError
-        They are missing, damaged, or of other frames.
-    """
-    if len(reader.shape) == 4 and record.packing:
-        raise FormatError("pieces: colours are not packed")
-    values = None if reader.footer is None else reader.footer.metadata(reader.source.read)
-    return decode_skeleton((values or {}).get(COLUMN), len(reader) * record.parts(reader.shape[1:3]))
-
-
 def is_given_back(reader: ForeignReader, new: NewFile, tell: Callable[[int], None]) -> str | None:
     """Make the file again from the new one, as the disk has it, and compare it with the source byte by byte: what
     differs, or None."""
@@ -334,7 +337,7 @@ def is_given_back(reader: ForeignReader, new: NewFile, tell: Callable[[int], Non
 def _differs(reader: Reader, record: PiecesRecord, source: Any, tell: Callable[[int], None]) -> str | None:
     """Compare what a compressed file gives back with its checksum, and with the source where that is there."""
     digest, at = hashlib.sha256(), 0
-    for part in made_again(reader, record, read_skeleton(reader, record), tell):
+    for part in made_again(reader, record, skeleton_of(reader, record), tell):
         view = memoryview(part).cast("B")
         for start in range(0, len(view), _BLOCK):
             mine = view[start : start + _BLOCK]
@@ -399,7 +402,7 @@ def give_back(
     FormatError
         What comes out is not that file.
     """
-    skeleton, digest, size = read_skeleton(reader, record), hashlib.sha256(), 0
+    skeleton, digest, size = skeleton_of(reader, record), hashlib.sha256(), 0
     new = NewFile(destination, overwrite=overwrite)
     try:
         with os.fdopen(os.dup(new.fd), "wb") as file:
@@ -438,7 +441,7 @@ def kept_pieces(reader: Reader) -> tuple[dict[str, Any], dict[str, Any]] | None:
     record = pieces_of(reader)
     if record is None or reader.footer is None:
         return None
-    read_skeleton(reader, record)
+    skeleton_of(reader, record)
     values = reader.footer.metadata(reader.source.read) or {}
     names = (ENTRY, "source_name", "source_format")
     entries = {name: reader.footer.extra[name] for name in names if name in reader.footer.extra}

@@ -13,7 +13,7 @@ from mrcz.errors import FormatError
 from mrcz.threads import default_threads
 
 if TYPE_CHECKING:
-    from mrcz.container.pieces import PiecesRecord
+    from mrcz.container.pieces import PiecesRecord, Skeleton
     from mrcz.file.reader import Reader
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "plain_header",
     "readable",
     "restored",
+    "skeleton_of",
     "source_name",
 ]
 
@@ -92,6 +93,26 @@ def pieces_of(reader: Reader) -> PiecesRecord | None:
     except FormatError as error:
         raise FormatError(error.message, path=reader.path) from None
     return record if record.frames == len(reader) else None
+
+
+def skeleton_of(reader: Reader, record: PiecesRecord) -> Skeleton:
+    """The bytes around the frames of the file that comes back by `pieces_of`.
+
+    Raises
+    ------
+    FormatError
+        They are missing, damaged, or of other frames.
+    """
+    from mrcz.container.pieces import COLUMN, decode_skeleton
+
+    assert reader.footer is not None
+    try:
+        if len(reader.shape) == 4 and record.packing:
+            raise FormatError("pieces: colours are not packed")
+        values = reader.footer.metadata(reader.source.read) or {}
+        return decode_skeleton(values.get(COLUMN), len(reader) * record.parts(reader.shape[1:3]))
+    except FormatError as error:
+        raise FormatError(error.message, path=reader.path) from None
 
 
 def plain_header(reader: Reader, *, nz: int | None = None, original: bool = True) -> Header:

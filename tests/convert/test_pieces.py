@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import hashlib
 import io
 import json
 import os
@@ -13,6 +14,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import zstandard
+from reference import lzw_plain
 
 import mrcz
 from mrcz.archive.plan import plan
@@ -449,3 +452,54 @@ def test_from_memory_and_wrapped(tmp_path, rng):
     assert filecmp.cmp(path, tmp_path / "back.tif", shallow=False)
     with mrcz.open(io.BytesIO(path.read_bytes())) as reader:
         assert reader.shape == (3, 20, 30)
+
+
+def test_a_header_that_was_edited_is_not_removed(tmp_path, rng):
+    path, packed = tmp_path / "movie.tif", tmp_path / "movie.tif.mrcz"
+    tifffile.imwrite(path, counts(rng, (3, 20, 30)), photometric="minisblack", compression="lzw")
+    for change in ({"pixel_size": 1.5}, {"label": "my own"}):
+        mrcz.compress(path, packed, overwrite="any")
+        mrcz.edit_header(packed, **change)
+        assert verify(packed).ok
+        with pytest.raises(MrczError, match="no place for the metadata"):
+            mrcz.decompress(packed, tmp_path / "back.tif", remove=True, overwrite=True)
+        assert packed.exists() and filecmp.cmp(path, tmp_path / "back.tif", shallow=False)
+
+
+# ---- the file format, from its specification alone ----------------------------------------------------------------
+
+
+def documented(path):
+    """What a file gives back by docs/container.md §2.6, with nothing of `mrcz.convert` or the core's encoder."""
+    with mrcz.open(path) as reader:
+        pixels, entry = reader.read(), reader.footer.extra["pieces"]
+        column = unpack(reader.footer.metadata_bytes(reader.source.read))["mrcz_pieces"]
+    gaps = np.frombuffer(zstandard.decompress(column["gaps"]), "<u8").tolist()
+    rest, made, height, width = zstandard.decompress(column["bytes"]), b"", entry["height"], entry["width"]
+    for frame in pixels:
+        frame = frame[::-1] if entry["turned"] else frame
+        for top in range(0, frame.shape[0], height):
+            for left in range(0, frame.shape[1], width):
+                part = frame[top : top + height, left : left + width].astype(entry["dtype"])
+                if entry["tiled"]:
+                    part = np.pad(part, ((0, height - part.shape[0]), (0, width - part.shape[1])))
+                if entry["packing"] == "4 bits":
+                    part = part[:, ::2] + 16 * part[:, 1::2]
+                if entry["differences"]:
+                    part = np.concatenate([part[:, :1], np.diff(part.astype("i8"), axis=1)], axis=1).astype(part.dtype)
+                data = part.tobytes()
+                if entry["lzw"] is not None:
+                    data = lzw_plain.encode(data, **entry["lzw"])
+                gap = gaps.pop(0)
+                made, rest = made + rest[:gap] + data, rest[gap:]
+    assert hashlib.sha256(made + rest).hexdigest() == entry["sha256"] and len(made + rest) == entry["size"]
+    return made + rest
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_specification(tmp_path, rng, kind):
+    path = tmp_path / "a.tif"
+    stack = counts(rng, (2, 45, 70), ">u2")
+    tifffile.imwrite(path, stack, photometric="minisblack", byteorder=">", metadata=None, **KINDS[kind])
+    mrcz.compress(path, tmp_path / "a.mrcz")
+    assert documented(tmp_path / "a.mrcz") == path.read_bytes()

@@ -59,6 +59,7 @@ from mrcz.convert.source import (
     refuse_half_bytes,
     refuse_trailing,
     remove_source,
+    stays_whole,
 )
 from mrcz.errors import FormatError, MrczError
 from mrcz.file.calls import open_reader
@@ -123,8 +124,8 @@ def compress(
     ----------
     source : path or URL
         MRC or MRCZ; a local one also inside gzip, bzip2, xz or zstd. Or of another format that `mrcz.open` reads: what
-        it says of itself comes along, and pixels and metadata are read back and compared in any case, but
-        `decompress` makes an MRC file of it, not the very file.
+        it says of itself comes along, and it is always compared. `Copy.restores` says whether `decompress` gives back
+        the very file, or an MRC file of it.
     destination : path
         Appears once the new file is complete, and proven where that was asked for.
     overwrite : bool or "any"
@@ -139,7 +140,7 @@ def compress(
         Read the new file back and compare it with `source`, bit for bit, before it gets its name.
     remove : bool
         Remove `source` after that check, unless it has changed since it was read, or is a symbolic link. One of another
-        format only where pixels and metadata are all that its format knows (``.npy``).
+        format only where it comes back byte for byte, or pixels and metadata are all that it knows (``.npy``).
     permissive : bool
         Take a file whose header and size disagree, keeping the whole frames that are there.
     signed_bytes, n_threads, storage_options, dataset, fraction, upsampling
@@ -203,11 +204,12 @@ def decompress(
     progress: Progress | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> Copy:
-    """Write `source` as a plain MRC file: the same bytes as before `compress`, for a file made by it.
+    """Write `source` as a plain MRC file: the same bytes as before `compress`, for a file made by it. A file of another
+    format comes back, too, where that is proven to be possible, and under a name that does not end in ``.mrc``.
 
     Parameters and errors are those of `compress`; ``overwrite=True`` replaces a plain file, whatever is in it, and no
-    compressed one. A compressed file of another program has no such original; its fields are carried over and put right
-    where MRC2014 asks for it. With `remove`, a source with metadata that a plain file has no place for stays.
+    compressed one. Of one of another program the fields are carried over, put right where MRC2014 asks for it. With `remove`, a source with
+    metadata that a plain file has no place for stays.
     """
     reading = ReadOptions(permissive, signed_bytes, n_threads, storage_options=storage_options)
     return _copy(_Task(source, destination, overwrite, Codec("none"), reading, check, remove), progress)
@@ -317,13 +319,10 @@ def _copy(task: _Task, progress: Progress | None) -> Copy:
         ),
         integers=None if counting is None else counting.told(),
         integers_reason=reason,
-        restores="file" if original is not None or _stays_whole(reader, task) else "pixels",
+        restores="file"
+        if original is not None or (task.codec.is_compressed and stays_whole(reader, permissive=task.permissive))
+        else "pixels",
     )
-
-
-def _stays_whole(reader: Reader, task: _Task) -> bool:
-    """Whether the compressed file that was made gives back the file that was."""
-    return task.codec.is_compressed and (not reader.is_compressed or pieces_of(reader) is not None)
 
 
 def _very_file(reader: Reader, task: _Task) -> PiecesRecord | None:

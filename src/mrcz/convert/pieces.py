@@ -463,6 +463,8 @@ def added_since(reader: Reader, made: NewFile) -> tuple[str, ...]:
         found.append(FRAMES)
     if sizes[0] != sizes[1]:
         found.append("pixel size")
+    if any(not label.startswith("MRCZ") for label in reader.header.labels):  # which the compressor left itself
+        found.append("labels")
     return tuple(found)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from mrcz.convert.proof import check_copy
 from mrcz.errors import FormatError, MrczError
+from mrcz.file.original import pieces_of
 from mrcz.file.reader import Reader
 from mrcz.storage.disk import bytes_on_disk, copy_permissions, is_same_place
 from mrcz.storage.remote import is_url
@@ -26,6 +27,7 @@ __all__ = [
     "refuse_half_bytes",
     "refuse_trailing",
     "remove_source",
+    "stays_whole",
 ]
 
 
@@ -173,3 +175,14 @@ def refuse_trailing(reader: Reader, source: str | os.PathLike[str]) -> None:
     for oddity in reader.oddities:
         if oddity.endswith("after the last frame"):
             raise TrailingBytesError(f"{oddity}, which would be lost", path=source)
+
+
+def stays_whole(reader: Reader, *, permissive: bool) -> bool:
+    """Whether a compressed file of this one gives back the file itself."""
+    if reader.is_compressed:
+        return pieces_of(reader) is not None
+    header = reader.header
+    if not permissive:
+        return True  # else it was refused
+    half = header.pixel_format.packed and header.nx % 2
+    return not reader.damage and not half and reader.file_nbytes == header.data_offset + header.frame_nbytes * header.nz

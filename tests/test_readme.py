@@ -182,6 +182,10 @@ ELSEWHERE = {
     ("sh", "CONTRIBUTING.md"): ".ci/run: the linters, the suite and .ci/docs",
     ("mermaid", "docs/architecture.md"): "test_what_the_architecture_names_is_there",
     ("text", "docs/architecture.md"): "tests/test_journeys.py",
+    ("sh", "docs/archive-cluster.md"): "tests/archive: test_dask, test_uploading, each with real processes",
+    ("script", "docs/archive-cluster.md"): "tests/archive/test_cluster_page.py, without a SLURM",
+    ("python", "docs/archive-cluster.md"): "the same",
+    ("bash", "docs/archive-cluster.md"): "the same, as text",
 }
 #: First lines of blocks that are not run, and why.
 NOT_RUN = {

@@ -26,6 +26,7 @@ FOLDER = "mrcz-archive"
 JOURNAL = "journal.jsonl"
 
 _LONGEST = 1 << 24  # bytes of a line: a journal is not trusted with memory either
+_MOST_DAMAGED = 1000  # that are told
 _SYNC = 0.5  # seconds between two flushes to the disk
 _SYNC_LINES = 64
 
@@ -67,7 +68,8 @@ def _lines(path: str | os.PathLike[str], damaged: list[str] | None) -> Iterator[
                 text = f"line {number}: {error.message}"
                 if damaged is None:
                     raise FormatError(text, path=path) from None
-                damaged.append(text)
+                if len(damaged) < _MOST_DAMAGED:
+                    damaged.append(text)
                 if not line.endswith(b"\n"):
                     return
 
@@ -170,6 +172,26 @@ class State:
         for row in self._db.execute(f"SELECT path, sha256, size FROM parts{where} ORDER BY path", values):
             yield os.fsdecode(row[0]), row[1], row[2]
 
+    def counts(self, source: str, offset: int) -> bool:
+        """Whether the record at an offset is the last of its file, or what stored it as it lies there."""
+        row = self._db.execute("SELECT last, stored FROM files WHERE source = ?", (os.fsencode(source),)).fetchone()
+        return row is not None and offset in row
+
+    def is_part(self, path: str) -> bool:
+        """Whether files of the archive share what lies at a path."""
+        return self._db.execute("SELECT 1 FROM parts WHERE path = ?", (os.fsencode(path),)).fetchone() is not None
+
+    def totals(self) -> tuple[int, int]:
+        """How many files, links and folders are stored, and the bytes that takes (without what they share)."""
+        row = self._db.execute("SELECT COUNT(*), TOTAL(stored_bytes) FROM files WHERE stored IS NOT NULL").fetchone()
+        return row[0], int(row[1])
+
+    def troubles(self, session: str | None = None) -> Iterator[int]:
+        """Offsets of the records of files that were refused or failed the last time they were tried."""
+        where, values = ("", []) if session is None else (" AND session = ?", [_text(session)])
+        sql = f"SELECT last FROM files WHERE event IN ('refused', 'failed'){where} ORDER BY source"
+        yield from (row[0] for row in self._db.execute(sql, values))
+
     def close(self) -> None:
         self._db.close()
 
@@ -268,10 +290,29 @@ class Journal:
 
     def records(self, session: str | None = None, *, stored: bool = True) -> Iterator[Record]:
         """The records that count, in the order of their sources; see `State.offsets`."""
+        for _, record in self._at(self.state.offsets(session, stored=stored)):
+            yield record
+
+    def troubles(self, session: str | None = None) -> Iterator[Record]:
+        """What was refused or failed the last time it was tried, in the order of the sources."""
+        for _, record in self._at(self.state.troubles(session)):
+            yield record
+
+    def lines(self, session: str, *, stored: bool = True) -> Iterator[tuple[bytes, Record]]:
+        """Lines of a session as they stand in the journal, and what they say: those that stored something, or those of
+        `troubles`."""
+        yield from self._at(self.state.offsets(session) if stored else self.state.troubles(session))
+
+    def history(self) -> Iterator[tuple[int, Record]]:
+        """Offset and record of every line; damaged ones are passed over."""
+        yield from _lines(self.path, [])
+
+    def _at(self, offsets: Iterator[int]) -> Iterator[tuple[bytes, Record]]:
         with open(self.path, "rb") as file:
-            for offset in self.state.offsets(session, stored=stored):
+            for offset in offsets:
                 file.seek(offset)
-                yield Record.from_line(file.readline(_LONGEST))
+                line = file.readline(_LONGEST)
+                yield line, Record.from_line(line)
 
     def stored(self, source: str) -> Record | None:
         """The record that stored a file, if one did."""

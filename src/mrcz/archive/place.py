@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -35,8 +36,16 @@ class Place(Protocol):
         """Make a small file (of a bag), whole or not at all; what stands there is replaced."""
         ...
 
+    def write_from(self, path: str, file: BinaryIO) -> None:
+        """As `write`, with what an open file of this machine holds from where it stands: for what is not small."""
+        ...
+
     def remove(self, path: str) -> None:
         """Take a file away that is there."""
+        ...
+
+    def files(self, below: str = "") -> Iterator[str]:
+        """Paths of all files below a folder at any depth, in no order; none where there is no such folder."""
         ...
 
 
@@ -68,5 +77,27 @@ class Folder:
         with whole_file(place, overwrite=True) as file:
             file.write(data)
 
+    def write_from(self, path: str, file: BinaryIO) -> None:
+        place = self.at(path)
+        make_folders(place.parent)
+        with whole_file(place, overwrite=True) as new:
+            shutil.copyfileobj(file, new, 1 << 18)
+
     def remove(self, path: str) -> None:
         os.unlink(self.at(path))
+
+    def files(self, below: str = "") -> Iterator[str]:
+        pending = [below]
+        while pending:
+            folder = pending.pop()
+            try:
+                entries = os.scandir(self.at(folder) if folder else self.root)
+            except FileNotFoundError:  # gone meanwhile, or never there
+                continue
+            with entries:
+                for entry in entries:
+                    path = f"{folder}/{entry.name}" if folder else entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(path)
+                    else:
+                        yield path

@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from mrcz.errors import FormatError
@@ -27,6 +28,9 @@ FORMS = ("copy", "mrcz", "integers", "pieces", "pixels", "same")
 #: What is given back: the very file, or its pixels and what it said of itself, as MRC.
 RESTORES = ("file", "pixels")
 
+_NAMES = ("source", "path", "session", "target")
+_SHA256 = re.compile("[0-9a-f]{64}")
+
 
 @dataclass(frozen=True)
 class Record:
@@ -39,7 +43,7 @@ class Record:
     source : str
         Path below the source folder, ``/`` between its parts; bytes that are no UTF-8 as Python carries them (PEP 383).
     session : str
-        The folder of the archive it lies in, which is one bag.
+        The folder of the archive it lies in, which is one bag; with ``/`` in it where sessions lie deeper.
     path : str
         Where it lies below the archive: ``SESSION/data/…``; empty where nothing lies there.
     form, restores : str
@@ -113,20 +117,26 @@ class Record:
         return self.source_bytes / self.stored_bytes if self.stored_bytes else 0.0
 
     def to_line(self) -> bytes:
-        """One line of JSON, ASCII, with its newline. Names that are no UTF-8 stand there as base64, too, because other
-        programs refuse the escapes that would say them."""
+        """One line of JSON, ASCII, with its newline."""
+        text = json.dumps(self.asdict(), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+        return text.encode("ascii") + b"\n"
+
+    def asdict(self) -> dict[str, Any]:
+        """What there is, as plain values. Names that are no UTF-8 stand there as base64, too, because other programs
+        refuse the escapes that would say them."""
         record: dict[str, Any] = {"event": self.event}
-        for name, value in asdict(self).items():
+        for name, _ in _FIELDS:
+            value = getattr(self, name)
             if value or name == "source":
-                record[name] = value
+                record[name] = value if name in _NAMES or name == "parts" else _readable(value)
         if self.ratio:
             record["ratio"] = round(self.ratio, 4)
-        for name in ("source", "path", "session", "target"):
+        for name in _NAMES:
             if name in record:
                 record[name], raw = encode_name(record[name])
                 if raw is not None:
                     record[f"{name}_base64"] = raw
-        return json.dumps(record, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+        return record
 
     @classmethod
     def from_line(cls, line: bytes) -> Record:
@@ -142,7 +152,7 @@ class Record:
             raise FormatError(f"is no line of JSON ({error})") from None
         if not isinstance(record, dict):
             raise FormatError("is no record")
-        for name in ("source", "path", "session", "target"):
+        for name in _NAMES:
             raw = record.pop(f"{name}_base64", None)
             if raw is not None:
                 try:
@@ -150,10 +160,9 @@ class Record:
                 except (ValueError, TypeError):
                     raise FormatError(f"{name}_base64 is {raw!r}, no base64") from None
         values = {}
-        for field in fields(cls):
-            if field.name not in record:
-                continue
-            values[field.name] = _checked(field.name, record[field.name], str(field.type))
+        for name, kind in _FIELDS:
+            if name in record:
+                values[name] = _checked(name, record[name], kind)
         for name in ("event", "source"):
             if name not in values:
                 raise FormatError(f"the record has no {name}")
@@ -161,12 +170,30 @@ class Record:
         if made.event not in EVENTS:
             raise FormatError(f"event is {made.event!r}, expected one of {', '.join(EVENTS)}")
         check_relative(made.source)
-        for path in (made.path, *(part[0] for part in made.parts)):
+        for path in (made.session, made.path):
             if path:
                 check_relative(path)
-        if "/" in made.session or made.session in (".", ".."):
-            raise FormatError(f"session is {made.session!r}, which is no name of a folder")
+        for part in made.parts:
+            check_relative(part[0])
+        sums = (made.sha256_source, made.sha256_stored, made.sha256_pixels, *(part[1] for part in made.parts))
+        for digest in sums:
+            if digest and not _SHA256.fullmatch(digest):
+                raise FormatError(f"{digest!r} is no SHA-256")
+        if min(made.source_bytes, made.stored_bytes, *(part[2] for part in made.parts)) < 0:
+            raise FormatError("a size is negative")
         return made
+
+
+_FIELDS = tuple((field.name, str(field.type)) for field in fields(Record))
+
+
+def _readable(value: Any) -> Any:
+    """Text that may tell a name which is no UTF-8, as all programs can read it."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, (tuple, list)):
+        return [_readable(one) for one in value]
+    return value
 
 
 def _checked(name: str, value: Any, kind: str) -> Any:

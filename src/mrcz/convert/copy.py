@@ -208,8 +208,8 @@ def decompress(
     format comes back, too, where that is proven to be possible, and under a name that does not end in ``.mrc``.
 
     Parameters and errors are those of `compress`; ``overwrite=True`` replaces a plain file, whatever is in it, and no
-    compressed one. Of one of another program the fields are carried over, put right where MRC2014 asks for it. With `remove`, a source with
-    metadata that a plain file has no place for stays.
+    compressed one. Of one of another program the fields are carried over, put right where MRC2014 asks for it. With
+    `remove`, a source with metadata that a plain file has no place for stays.
     """
     reading = ReadOptions(permissive, signed_bytes, n_threads, storage_options=storage_options)
     return _copy(_Task(source, destination, overwrite, Codec("none"), reading, check, remove), progress)

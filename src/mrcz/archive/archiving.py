@@ -1,0 +1,525 @@
+"""A tree becomes an archive: plan, work, journal, bags. Killed at any instant and run again, it goes on.
+
+The order of things is what keeps it safe. A file of the archive is whole, proven and on the disk before its record is
+written; an original is removed after its record is on the disk; a bag is derived from records alone. What a killed run
+leaves is a file without a record, which is made again, or a temporary one, which is taken away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mrcz.archive.bag import unseal, write_bag
+from mrcz.archive.clean import clean
+from mrcz.archive.journal import FOLDER, JOURNAL, Journal
+from mrcz.archive.local import Executor, Threads
+from mrcz.archive.page import write_report
+from mrcz.archive.place import Folder, Place
+from mrcz.archive.planning import Outline, session_of
+from mrcz.archive.record import Record
+from mrcz.archive.store import versions, worker_name
+from mrcz.archive.task import Options, Task
+from mrcz.archive.tree import Found, scan
+from mrcz.errors import MrczError
+from mrcz.storage.whole import make_folders, remove_unchanged, whole_file
+
+__all__ = ["DESCRIPTION", "Archiving", "Outcome", "archive", "check_folders", "describe", "read_description"]
+
+#: What an archive says of itself.
+DESCRIPTION = "archive.json"
+VERSION = 1
+
+#: Failures that another look may not see again.
+_PASSING = ("changing", "memory", "disk")
+
+
+@dataclass
+class Outcome:
+    """What a run did.
+
+    Attributes
+    ----------
+    stored, failed, refused, removed, links : int
+        Files.
+    already : int
+        Files that were in the archive, and are unchanged.
+    changed : int
+        Files that were in it, and were stored anew because the source has changed.
+    source_bytes, stored_bytes : int
+        Of the files that were stored by this run.
+    seconds : float
+    bags : tuple of str
+        Sessions of which a bag was written.
+    problems : list of (str, str)
+        The first hundred sources that failed or were refused, and why.
+    run : str
+    """
+
+    stored: int = 0
+    failed: int = 0
+    refused: int = 0
+    removed: int = 0
+    links: int = 0
+    already: int = 0
+    changed: int = 0
+    source_bytes: int = 0
+    stored_bytes: int = 0
+    seconds: float = 0.0
+    bags: tuple[str, ...] = ()
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    run: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that was found is in the archive."""
+        return not (self.failed or self.refused)
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller this run's files are stored; 0 where there are none."""
+        return self.source_bytes / self.stored_bytes if self.stored_bytes else 0.0
+
+
+#: ``told(event)`` of each record as it is written, for whoever shows what happens.
+Told = Callable[[Record], None]
+
+
+class Archiving:
+    """One run: a tree into an archive.
+
+    Parameters
+    ----------
+    source : path
+        A folder. It is never written to, but for `remove`.
+    destination : path
+        The archive: a folder that is empty, missing, or an archive of this source.
+    options : Options
+    depth : int
+        Folders down to those of the sessions (`session_of`).
+    remove : bool
+        Remove each original once its record is on the disk; one that is not given back byte by byte stays.
+    place : Place, optional
+        Where the files end up, if not in `destination`.
+    journal : path, optional
+        Where the journal lies, if not in `destination`.
+    moved : bool
+        The source has another name than when the archive was begun.
+
+    Raises
+    ------
+    MrczError
+        The folders are none that can be archived: one in the other, no archive and not empty, an archive of another
+        source; or another process works on it.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        destination: str | os.PathLike[str],
+        *,
+        options: Options | None = None,
+        depth: int = 1,
+        remove: bool = False,
+        place: Place | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        moved: bool = False,
+    ) -> None:
+        self.top = os.path.abspath(source)
+        self.root = os.path.abspath(destination)
+        self.options = options or Options()
+        self.remove = remove
+        self.run_name = secrets.token_hex(4)
+        check_folders(self.top, self.root)
+        made = describe(self.top, self.root, depth, moved=moved)
+        self.depth = int(made["depth"])
+        self.place: Place = Folder(self.root) if place is None else place
+        self.journal = Journal(self.root, write=True, place=journal)
+        self.outcome = Outcome(run=self.run_name)
+        self.begun = time.monotonic()
+        self._touched: set[str] = set()
+        self._again: list[Task] = []
+        self._to_remove: list[Record] = []
+        self._may_begin: Callable[[], bool] | None = None
+
+    # --- plan
+
+    def plan(self, found: Iterator[Found] | None = None) -> Outline:
+        """Look at the tree, and compare it with the journal; `Outline.close` it."""
+        outline = Outline(self.top, self.root, self.journal, self.depth, keep_done=self.remove)
+        for one in outline.add(scan(self.top) if found is None else found, self._stands):
+            self._note_left_out(one)
+        self.outcome.already += outline.totals.done_files
+        return outline
+
+    def _stands(self, path: str) -> int | None:
+        try:
+            return self.place.size(path)
+        except OSError:
+            return None
+
+    def _note_left_out(self, one: Found) -> None:
+        """What is found and cannot be stored is refused each time, and written down once."""
+        if one.kind == "unfinished":  # somebody writes it; it will be there when it has its name
+            return
+        reason, error = "special", "is a FIFO, a device or a socket"
+        if one.kind == "problem":
+            reason, error = "problem", one.problem
+        session = session_of(one.source, self.depth, self.top)[0] if one.source else ""
+        record = Record("refused", one.source or ".", session, error=error, reason=reason)
+        self.outcome.refused += 1
+        self._problem(record)
+        if self.journal.state.last_event(record.source) != "refused":
+            self._write(record)
+
+    # --- work
+
+    def work(
+        self,
+        outline: Outline,
+        executor: Executor,
+        *,
+        told: Told | None = None,
+        tick: Callable[[], None] | None = None,
+        may_begin: Callable[[], bool] | None = None,
+    ) -> None:
+        """Store what a plan found.
+
+        Parameters
+        ----------
+        outline : Outline
+        executor : Executor
+        told : callable, optional
+            Called with each record.
+        tick : callable, optional
+            Called ten times a second, by the thread that called: what it raises ends the work, in good order.
+        may_begin : callable, optional
+            Asked before a file is begun; while it says no, none is.
+        """
+        self._may_begin = may_begin
+        for source in outline.done():  # of a run that was killed before it could remove them
+            known = self.journal.stored(source)
+            if known is not None and known.restores == "file":
+                self._to_remove.append(known)
+                if len(self._to_remove) >= 64:
+                    self._settle()
+        for one, session in outline.entries():
+            event = "link" if one.kind == "link" else "folder"
+            self._done(
+                Record(event, one.source, session, mtime_ns=one.mtime_ns, mode=one.mode, target=one.target), told
+            )
+        self._through(outline.tasks(self.options, self.run_name), executor, told, tick)
+        for task, first in outline.same(self.options, self.run_name):
+            self._second_name(task, first, executor, told, tick)
+        again, self._again = self._again, []
+        for task in again:  # alone: what failed may have lacked memory, or a quiet moment
+            self._through(iter([task]), executor, told, tick, last=True)
+        self._settle()
+
+    def _through(
+        self,
+        tasks: Iterator[Task],
+        executor: Executor,
+        told: Told | None,
+        tick: Callable[[], None] | None,
+        *,
+        last: bool = False,
+    ) -> None:
+        given: dict[str, Task] = {}
+        more = True
+        while more or given:
+            while more and len(given) < executor.slots and (self._may_begin is None or self._may_begin()):
+                task = next(tasks, None)
+                if task is None:
+                    more = False
+                    break
+                self._touch(task.session)
+                given[task.source] = task
+                executor.submit(task)
+            for record in executor.wait(0.1):
+                finished = given.pop(record.source, None)
+                if finished is None:  # done twice, by a worker that was thought lost
+                    continue
+                if record.event == "failed" and record.reason in _PASSING and not last:
+                    self._again.append(finished)
+                else:
+                    self._done(record, told, finished)
+            if tick is not None:
+                tick()
+            if len(self._to_remove) >= 64:
+                self._settle()
+
+    def _touch(self, session: str) -> None:
+        """A session is about to change: its bag has no manifest until it is derived anew."""
+        if session not in self._touched:
+            self._touched.add(session)
+            unseal(self.place, session)
+
+    def _second_name(
+        self, task: Task, first: str, executor: Executor, told: Told | None, tick: Callable[[], None] | None
+    ) -> None:
+        """A second name of a file is written down; where the first could not be stored, it is stored itself."""
+        known = self.journal.stored(first)
+        if known is None or (known.source_bytes, known.mtime_ns) != (task.size, task.mtime_ns):
+            self._through(iter([task]), executor, told, tick)
+            return
+        record = replace(
+            known,
+            source=task.source,
+            session=task.session,
+            path="",
+            form="same",
+            stored_bytes=0,
+            sha256_stored="",
+            target=first,
+            parts=(),
+            notes=(),
+            seconds=0.0,
+            changed=task.changed,
+        )
+        self._done(record, told)
+
+    def _done(self, record: Record, told: Told | None, task: Task | None = None) -> None:
+        """Write down what became of a file."""
+        outcome = self.outcome
+        if record.event == "stored":
+            if record.changed:
+                self._take_away_old(record)
+            outcome.stored += 1
+            outcome.changed += record.changed
+            outcome.source_bytes += record.source_bytes
+            outcome.stored_bytes += record.stored_bytes
+            if self.remove and record.restores == "file":
+                self._to_remove.append(record)
+        elif record.event in ("link", "folder"):
+            outcome.links += 1
+        elif record.event == "refused":
+            outcome.refused += 1
+            self._problem(record)
+        elif record.event == "failed":
+            outcome.failed += 1
+            self._problem(record)
+        written = self._write(record)
+        if told is not None:
+            told(written)
+
+    def _take_away_old(self, record: Record) -> None:
+        """What an older version of a source left under another name."""
+        known = self.journal.stored(record.source)
+        if known is not None and known.path and known.path != record.path:
+            with suppress(OSError):
+                self.place.remove(known.path)
+
+    def _write(self, record: Record) -> Record:
+        record = replace(
+            record,
+            run=self.run_name,
+            time=record.time or datetime.now(UTC).isoformat(timespec="milliseconds"),
+            worker=record.worker or worker_name(),
+            versions=record.versions or versions(),
+        )
+        self.journal.append(record)
+        return record
+
+    def _problem(self, record: Record) -> None:
+        if len(self.outcome.problems) < 100:
+            self.outcome.problems.append((record.source, record.error))
+
+    def _settle(self) -> None:
+        """All records are on the disk; the originals that were waiting for it may go."""
+        self.journal.sync()
+        waiting, self._to_remove = self._to_remove, []
+        for record in waiting:
+            path = Path(self.top) / record.source
+
+            def is_it(there: Path, record: Record = record) -> bool:
+                now = os.lstat(there)
+                return (now.st_size, now.st_mtime_ns) == (record.source_bytes, record.mtime_ns)
+
+            try:
+                kept = remove_unchanged(path, is_it)
+            except (OSError, MrczError) as error:
+                kept = str(error)
+            if kept is None:
+                self.outcome.removed += 1
+                self._write(Record("removed", record.source, record.session))
+            else:
+                self.outcome.problems.append((record.source, f"is stored, and was not removed: {kept}"))
+                self.outcome.failed += 1
+
+    # --- end
+
+    def clean_up(self) -> None:
+        """Take away what killed runs left unfinished: temporary files in the archive that nobody holds."""
+        for session in self.journal.state.sessions() or []:
+            folder = os.path.join(self.root, session, "data")
+            if os.path.isdir(folder):
+                for _ in clean(folder, recursive=True, older_than=0.0, unsaved=True):
+                    pass
+
+    def write_bags(self, tick: Callable[[], None] | None = None) -> None:
+        """Derive the bags of all sessions, as far as they changed, and the report."""
+        self.journal.sync()
+        written = []
+        for session in self.journal.state.sessions():
+            if tick is not None:
+                tick()
+            if write_bag(self.place, self.journal, session).status == "written":
+                written.append(session)
+        self.outcome.bags = tuple(sorted({*self.outcome.bags, *written}))
+        self._touched.clear()
+        write_report(self.place, self.journal)
+
+    @property
+    def unsealed(self) -> bool:
+        """Whether there are sessions whose bags are to be written."""
+        return bool(self._touched)
+
+    def close(self) -> None:
+        """Flush and unlock the journal."""
+        self.outcome.seconds = time.monotonic() - self.begun
+        self.journal.close()
+
+    def __enter__(self) -> Archiving:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def check_folders(top: str, root: str) -> None:
+    """Refuse folders of which one lies in the other, and a source that is none.
+
+    Raises
+    ------
+    MrczError, NotADirectoryError, FileNotFoundError
+    """
+    if not os.path.isdir(top):
+        os.stat(top)
+        raise NotADirectoryError(20, "is no folder: mrcz compress takes single files", top)
+    a, b = os.path.realpath(top), os.path.realpath(root)
+    if a == b or b.startswith(os.path.join(a, "")):
+        raise MrczError("the archive may not lie in the folder that is archived", path=root)
+    if a.startswith(os.path.join(b, "")):
+        raise MrczError(f"lies in the archive {root}: it may not be its source", path=top)
+
+
+def read_description(root: str) -> dict[str, Any] | None:
+    """What an archive says of itself; None where there is none.
+
+    Raises
+    ------
+    MrczError
+        It says nothing that this version understands.
+    """
+    path = os.path.join(root, FOLDER, DESCRIPTION)
+    try:
+        with open(path, "rb") as file:
+            made = json.loads(file.read(1 << 20))
+        known = made["mrcz_archive"]
+        if type(known) is not int or type(made["source"]) is not str or type(made["depth"]) is not int:
+            raise ValueError("fields of other types than they have")
+        if not 0 <= made["depth"] <= 64:
+            raise ValueError(f"depth is {made['depth']}")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise MrczError(f"does not describe an archive ({error})", path=path) from None
+    if known > VERSION:
+        raise MrczError(f"is an archive of version {known}: a newer mrcz made it", path=root)
+    return dict(made)
+
+
+def describe(top: str, root: str, depth: int, *, moved: bool = False) -> dict[str, Any]:
+    """Begin an archive, or recognise one: what it says of itself.
+
+    Raises
+    ------
+    MrczError
+        The folder is not empty and no archive, or one of another source.
+    """
+    made = read_description(root)
+    if made is not None and (made["source"] == _name(top) or moved):
+        return made
+    if made is not None:
+        raise MrczError(
+            f"is an archive of {made['source']}, not of {top}; if that is the same folder under another name, --moved "
+            "says so",
+            path=root,
+        )
+    try:
+        there = [name for name in os.listdir(root) if name != "lost+found"]
+    except FileNotFoundError:
+        there = []
+    if there and there != [FOLDER]:
+        raise MrczError("is not empty, and no archive: choose a folder of its own", path=root)
+    made = {
+        "mrcz_archive": VERSION,
+        "source": _name(top),
+        "depth": depth,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "made_by": f"mrcz {versions()['mrcz']}",
+        "journal": JOURNAL,
+    }
+    make_folders(os.path.join(root, FOLDER))
+    with whole_file(os.path.join(root, FOLDER, DESCRIPTION), overwrite=True) as file:
+        file.write(json.dumps(made, indent=1, ensure_ascii=True).encode() + b"\n")
+    return made
+
+
+def _name(path: str) -> str:
+    """A path as text that JSON can say."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def archive(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    options: Options | None = None,
+    depth: int = 1,
+    remove: bool = False,
+    workers: int | None = None,
+    moved: bool = False,
+    told: Told | None = None,
+    tick: Callable[[], None] | None = None,
+) -> Outcome:
+    """Archive a tree: everything in it, each file in its smallest form that gives it back, proven and written down.
+
+    Parameters
+    ----------
+    source, destination : path
+    options, depth, remove, moved
+        As `Archiving` takes them.
+    workers : int, optional
+        Files at a time; by default the processors that may be used.
+    told : callable, optional
+        Called with each record.
+    tick : callable, optional
+        Called ten times a second; what it raises ends the work.
+
+    Returns
+    -------
+    Outcome
+    """
+    from mrcz.threads import default_threads
+
+    with Archiving(source, destination, options=options, depth=depth, remove=remove, moved=moved) as run:
+        run.clean_up()
+        outline = run.plan()
+        executor = Threads(workers or default_threads())
+        try:
+            run.work(outline, executor, told=told, tick=tick)
+        finally:
+            executor.close()
+            outline.close()
+        run.write_bags(tick)
+    return run.outcome

@@ -1,0 +1,318 @@
+"""Is an archive all there? Every file is compared with what the journal says, and decoded to what it was."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+
+from mrcz.archive.bag import TAGS, bag_faults, is_known
+from mrcz.archive.giving import pieces, read_pieces
+from mrcz.archive.jobs import error_text
+from mrcz.archive.journal import FOLDER, Journal
+from mrcz.archive.patterns import Patterns
+from mrcz.archive.place import Place
+from mrcz.archive.record import Record
+from mrcz.check.result import Result
+from mrcz.container.names import unfinished_name
+from mrcz.errors import FormatError, MrczError
+from mrcz.threads import default_threads
+
+__all__ = ["FINDINGS", "Checked", "check"]
+
+#: What can be found: all is as it was; the file is not there; it has another size or checksum than it was stored with;
+#: it does not decode to what it was made from; it cannot be read; the journal does not know it; a line of the journal
+#: is no record, or contradicts itself; the lists of a bag do not say what the journal does.
+FINDINGS = ("whole", "missing", "changed", "damaged", "unreadable", "extra", "journal", "bag")
+
+
+@dataclass(frozen=True)
+class Checked(Result):
+    """What was found of one file of an archive.
+
+    Attributes
+    ----------
+    path : str
+        Below the archive.
+    source : str
+        What it was made from; empty for what is shared, extra or a list.
+    finding : str
+        One of `FINDINGS`.
+    error : str or None
+        That as a sentence.
+    expected, found : str
+        Sizes or checksums that differ.
+    form : str
+    decoded : bool
+        It was decoded, and compared with its original's checksum (of the form ``"copy"``: its own is that).
+    stored_bytes : int
+    seconds : float
+    """
+
+    path: str
+    source: str
+    finding: str
+    error: str | None = None
+    expected: str = ""
+    found: str = ""
+    form: str = ""
+    decoded: bool = False
+    stored_bytes: int = 0
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is as it was stored."""
+        return self.finding == "whole"
+
+    @property
+    def damaged(self) -> bool:
+        """Whether something of the archive is lost or wrong: all but a disk that does not answer, and files that are
+        none of the archive's, or lists that a next run writes."""
+        return self.finding in ("missing", "changed", "damaged", "journal")
+
+
+class _Stopped(Exception):
+    """Somebody does not want the rest."""
+
+
+# Longer than 60 lines: half of it are its words.
+def check(
+    place: Place,
+    journal: Journal,
+    *,
+    fast: bool = False,
+    sample: float | None = None,
+    seed: int = 0,
+    pattern: str | Sequence[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    n_threads: int | None = None,
+    workers: int | None = None,
+) -> Iterator[Checked]:
+    """Compare what lies in an archive with its journal.
+
+    Of each file the size and the SHA-256 of what is stored; then, unless `fast`, it is decoded and the SHA-256 of that
+    compared with the original's (or its pixels', where only those are given back). After them what files share, the
+    lists of the bags, and files that the journal does not know; not so with a `sample` or a `pattern`.
+
+    Parameters
+    ----------
+    place : Place
+    journal : Journal
+    fast : bool
+        Checksums of what is stored, nothing decoded.
+    sample : float, optional
+        Only so large a share of the files, from 0 to 1, at random; at least one.
+    seed : int
+        The same seed takes the same files.
+    pattern : str or sequence of str, optional
+        Only files whose source matches, as `Patterns` has it.
+    progress : callable, optional
+        Called as ``progress(done, total)`` in stored bytes, by the thread that iterates.
+    n_threads : int, optional
+        Of each file that is decoded.
+    workers : int, optional
+        Files at a time; default 2, or the processors there are if that is less.
+
+    Yields
+    ------
+    Checked
+
+    Raises
+    ------
+    ValueError
+        `sample` is no share.
+    """
+    if sample is not None and not 0 < sample <= 1:
+        raise ValueError(f"sample is {sample!r}, expected a share above 0 and up to 1")
+    workers = workers or min(2, default_threads())
+    whole = sample is None and pattern is None
+    yield from (Checked(journal.path.name, "", "journal", text) for text in journal.damaged)
+    chosen = _chosen(journal, Patterns(pattern), sample, seed)
+    work = _Work(place, journal, fast, n_threads or max(1, default_threads() // workers))
+    yield from _in_order(chosen, work, workers, progress, journal.state.totals()[1])
+    if whole:
+        for path, digest, size in journal.state.parts():
+            yield work.stored(Checked(path, "", "whole", stored_bytes=size), digest, size)
+        for session in journal.state.sessions():
+            for path, error, expected, found in bag_faults(place, journal, session):
+                yield Checked(path, "", "bag", error, expected, found)
+        yield from _extra(place, journal)
+
+
+def _chosen(journal: Journal, patterns: Patterns, sample: float | None, seed: int) -> Iterator[Record]:
+    """The records of files to look at: at least one, where there is one. Of those passed over one is remembered, each
+    with the same chance."""
+    rng = random.Random(seed)
+    spare: Record | None = None
+    seen, taken = 0, False
+    for record in journal.records():
+        if record.event != "stored" or not patterns.match(record.source):
+            continue
+        if sample is None or rng.random() < sample:
+            taken = True
+            yield record
+        elif not taken:
+            seen += 1
+            if rng.randrange(seen) == 0:
+                spare = record
+    if not taken and spare is not None:
+        yield spare
+
+
+def _in_order(
+    records: Iterator[Record],
+    work: _Work,
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+    total: int,
+) -> Iterator[Checked]:
+    """What the work says of each record, in their order, some at a time."""
+    waiting: deque[Future[Checked]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            more = True
+            while more or waiting:
+                while more and len(waiting) < 4 * workers:
+                    record = next(records, None)
+                    if record is None:
+                        more = False
+                    elif record.form == "same":  # asks the journal alone, which is this thread's
+                        waiting.append(Future())
+                        waiting[-1].set_result(work(record))
+                    else:
+                        waiting.append(pool.submit(work, record))
+                while waiting and (waiting[0].done() or not more or len(waiting) >= 4 * workers):
+                    wait([waiting[0]], timeout=0.2)
+                    if progress is not None:
+                        progress(work.done, total)
+                    if waiting[0].done():
+                        yield waiting.popleft().result()
+        except BaseException:  # also of somebody who does not want the rest
+            work.stopped = True
+            for future in waiting:
+                future.cancel()
+            raise
+
+
+class _Work:
+    """Looks at one file after another, on several threads."""
+
+    def __init__(self, place: Place, journal: Journal, fast: bool, n_threads: int) -> None:
+        self.place, self.journal, self.fast, self.n_threads = place, journal, fast, n_threads
+        self.done = 0
+        self.stopped = False
+        self._lock = threading.Lock()
+
+    def _tell(self, n_bytes: int) -> None:
+        if self.stopped:
+            raise _Stopped
+        with self._lock:
+            self.done += n_bytes
+
+    def _watch(self, n_bytes: int) -> None:
+        if self.stopped:
+            raise _Stopped
+
+    def __call__(self, record: Record) -> Checked:
+        started = time.perf_counter()
+        found = Checked(
+            record.path, record.source, "whole", form=record.form, stored_bytes=record.stored_bytes, notes=record.notes
+        )
+        found = self._second(record, found) if record.form == "same" else self._file(record, found)
+        return replace(found, seconds=time.perf_counter() - started)
+
+    def _second(self, record: Record, found: Checked) -> Checked:
+        """A second name says what its first one is; that lies somewhere, and is looked at itself."""
+        first = self.journal.stored(record.target)
+        found = replace(found, path=first.path if first is not None else "")
+        if first is None or first.form == "same":
+            return replace(found, finding="missing", error=f"is a second name of {record.target}, which is not stored")
+        if first.sha256_source != record.sha256_source:
+            error = f"is a second name of {record.target}, which was stored anew since, with other bytes"
+            return replace(
+                found, finding="changed", error=error, expected=record.sha256_source, found=first.sha256_source
+            )
+        return found
+
+    def _file(self, record: Record, found: Checked) -> Checked:
+        if not (record.path and record.sha256_stored and record.sha256_source):
+            return replace(found, finding="journal", error="its record has no path or no checksums")
+        if record.form == "copy" and record.sha256_stored != record.sha256_source:
+            return replace(found, finding="journal", error="it is a copy, and its record has two checksums")
+        if record.restores == "pixels" and not record.sha256_pixels:
+            return replace(found, finding="journal", error="its record has no checksum of its pixels")
+        found = self.stored(found, record.sha256_stored, record.stored_bytes)
+        if not found.ok or (self.fast and record.form != "copy"):
+            return found
+        return replace(found, decoded=True) if record.form == "copy" else self._decoded(record, found)
+
+    def stored(self, found: Checked, digest: str, size: int) -> Checked:
+        """Whether what lies at a path has this size and checksum."""
+        try:
+            there = self.place.size(found.path)
+            if there != size:
+                return replace(
+                    found,
+                    finding="changed",
+                    error=f"has {there} bytes, {size} were stored",
+                    expected=f"{size} bytes",
+                    found=f"{there} bytes",
+                )
+            is_sum = _sum(read_pieces(self.place, found.path, self._tell))
+        except (FileNotFoundError, NotADirectoryError):
+            return replace(found, finding="missing", error="is not there", expected=digest)
+        except (OSError, MrczError) as error:
+            return replace(found, finding="unreadable", error=error_text(error, found.path))
+        if is_sum != digest:
+            return replace(
+                found, finding="changed", error="has other bytes than were stored", expected=digest, found=is_sum
+            )
+        return found
+
+    def _decoded(self, record: Record, found: Checked) -> Checked:
+        pixels = hashlib.sha256()
+        try:
+            given = pieces(self.place, record, n_threads=self.n_threads, tell=self._watch, pixels=pixels)
+            is_sum = _sum(given)
+        except FormatError as error:
+            return replace(found, finding="damaged", error=error_text(error, record.path))
+        except (OSError, MrczError, ValueError, MemoryError) as error:
+            return replace(found, finding="unreadable", error=error_text(error, record.path))
+        expected = record.sha256_source
+        if record.form == "pixels":
+            is_sum, expected = pixels.hexdigest(), record.sha256_pixels
+        if is_sum != expected:
+            error_is = "does not decode to what it was made from"
+            return replace(found, finding="damaged", error=error_is, expected=expected, found=is_sum)
+        return replace(found, decoded=True)
+
+
+def _sum(parts: Iterator[bytes | memoryview]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _extra(place: Place, journal: Journal) -> Iterator[Checked]:
+    """Files that no record is of, the lists of bags and the archive's own folder aside."""
+    sessions = journal.state.sessions()
+    ours = {f"{session}/{name}" for session in sessions for name in TAGS}
+    try:
+        for path in place.files():
+            if path.split("/", 1)[0] == FOLDER or path in ours or is_known(journal, path):
+                continue
+            if unfinished_name(path.rsplit("/", 1)[-1]) is not None:
+                error = "is the temporary file of a run that goes on or was killed; the next one removes it"
+            else:
+                error = "is in no record of the journal: what a killed run left, or somebody put there"
+            yield Checked(path, "", "extra", error)
+    except OSError as error_of_disk:
+        yield Checked("", "", "unreadable", error_text(error_of_disk, place.name))

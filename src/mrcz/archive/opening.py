@@ -1,0 +1,54 @@
+"""An archive is opened to be read: its place, and its journal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from mrcz.archive.journal import FOLDER, JOURNAL, Journal
+from mrcz.archive.place import Folder, Place
+from mrcz.errors import MrczError
+
+__all__ = ["opened_archive"]
+
+
+@contextlib.contextmanager
+def opened_archive(archive: str | os.PathLike[str] | Place) -> Iterator[tuple[Place, Journal]]:
+    """Place and journal of an archive that is read, while the block lasts.
+
+    Parameters
+    ----------
+    archive : path or Place
+
+    Raises
+    ------
+    MrczError
+        There is no archive.
+    OSError
+    """
+    place: Place = Folder(archive) if isinstance(archive, (str, os.PathLike)) else archive
+    if isinstance(place, Folder) and not place.root.is_dir():
+        raise MrczError("is no folder, and so no archive", path=place.name)
+    with contextlib.ExitStack() as stack:
+        try:
+            path = stack.enter_context(place.local(f"{FOLDER}/{JOURNAL}"))
+            journal = stack.enter_context(Journal("", place=path))
+        except FileNotFoundError:
+            what = f"is no archive: it has no {FOLDER}/{JOURNAL}"
+            if isinstance(place, Folder):
+                what += _hint(place)
+            raise MrczError(what, path=place.name) from None
+        yield place, journal
+
+
+def _hint(place: Folder) -> str:
+    """Somebody who stands in a session of an archive, or above one, is told where it is."""
+    for folder in place.root.parents:
+        if (folder / FOLDER / JOURNAL).is_file():
+            return f"; it lies in the archive {folder}"
+    with contextlib.suppress(OSError):
+        for entry in sorted(place.root.iterdir()):
+            if (entry / FOLDER / JOURNAL).is_file():
+                return f"; {entry.name} in it is one"
+    return ""

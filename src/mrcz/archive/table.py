@@ -1,0 +1,157 @@
+"""The journal of an archive as a table for other programs: CSV, or Parquet with pyarrow. A row a line, streamed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from mrcz.archive.journal import Journal
+from mrcz.archive.record import Record, encode_name
+from mrcz.errors import MissingDependencyError, MrczError
+from mrcz.storage.whole import whole_file
+
+__all__ = ["COLUMNS", "export"]
+
+#: Columns and what they hold; ``current``: the record is the one that counts, not an older one of the same file.
+#: ``*_base64`` are the bytes of names that are no UTF-8, empty for all others; ``shape``, ``notes``, ``parts`` and
+#: ``versions`` are JSON, so that both kinds of file hold the same.
+COLUMNS: dict[str, type] = {
+    "event": str,
+    "current": bool,
+    "source": str,
+    "source_base64": str,
+    "session": str,
+    "path": str,
+    "path_base64": str,
+    "form": str,
+    "restores": str,
+    "format": str,
+    "source_bytes": int,
+    "stored_bytes": int,
+    "ratio": float,
+    "mtime_ns": int,
+    "mode": int,
+    "sha256_source": str,
+    "sha256_stored": str,
+    "sha256_pixels": str,
+    "frames": int,
+    "shape": str,
+    "dtype": str,
+    "camera": str,
+    "seconds": float,
+    "time": str,
+    "run": str,
+    "worker": str,
+    "versions": str,
+    "target": str,
+    "parts": str,
+    "changed": bool,
+    "error": str,
+    "reason": str,
+    "notes": str,
+}
+
+_ROWS = 20_000  # of a group of Parquet: some 20 MB
+
+
+def export(journal: Journal, path: str | os.PathLike[str], *, overwrite: bool = False) -> int:
+    """Write every record of a journal to a table, in their order.
+
+    Parameters
+    ----------
+    journal : Journal
+    path : path
+        ``.csv`` (UTF-8, a header line) or ``.parquet``.
+    overwrite : bool
+        Replace a file that is there.
+
+    Returns
+    -------
+    int
+        Rows.
+
+    Raises
+    ------
+    ValueError
+        The name ends in neither.
+    MissingDependencyError
+        pyarrow is not installed.
+    FileExistsError, OSError, MrczError
+    """
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    if suffix not in (".csv", ".parquet"):
+        raise ValueError(f"{os.fspath(path)}: a table is .csv or .parquet")
+    if os.path.realpath(path) == os.path.realpath(journal.path):
+        raise MrczError("is the journal itself", path=os.fspath(path))
+    return _write_csv(journal, path, overwrite) if suffix == ".csv" else _write_parquet(journal, path, overwrite)
+
+
+def _rows(journal: Journal) -> Iterator[dict[str, Any]]:
+    for offset, record in journal.history():
+        yield _row(record, journal.state.counts(record.source, offset))
+
+
+def _row(record: Record, current: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name, kind in COLUMNS.items():
+        if name == "current":
+            row[name] = current
+        elif name == "ratio":
+            row[name] = record.ratio
+        elif name.endswith("_base64"):
+            row[name] = encode_name(getattr(record, name.removesuffix("_base64")))[1] or ""
+        elif name in ("shape", "notes", "parts", "versions"):
+            value = getattr(record, name)
+            row[name] = json.dumps(value, separators=(",", ":")) if value else ""
+        else:
+            value = getattr(record, name)
+            row[name] = value.encode("utf-8", "replace").decode("utf-8") if kind is str else value
+    # Names as `encode_name` gives them, the same as in the journal.
+    for name in ("source", "path", "session", "target"):
+        row[name] = encode_name(getattr(record, name))[0]
+    return row
+
+
+def _write_csv(journal: Journal, path: str | os.PathLike[str], overwrite: bool) -> int:
+    count = 0
+    with whole_file(path, overwrite=overwrite) as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="", write_through=False)
+        writer = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
+        writer.writeheader()
+        for row in _rows(journal):
+            # NUL ends a text for half of the programs there are.
+            writer.writerow({key: one.replace("\0", "\ufffd") if type(one) is str else one for key, one in row.items()})
+            count += 1
+        text.flush()
+        text.detach()
+    return count
+
+
+def _write_parquet(journal: Journal, path: str | os.PathLike[str], overwrite: bool) -> int:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingDependencyError("Parquet needs pyarrow: pip install 'mrcz[parquet]'; .csv needs nothing") from None
+
+    types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
+    count = 0
+    with (
+        whole_file(path, overwrite=overwrite) as file,
+        pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
+        rows: list[dict[str, Any]] = []
+        for row in _rows(journal):
+            rows.append(row)
+            count += 1
+            if len(rows) >= _ROWS:
+                writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+                rows.clear()
+        if rows or not count:
+            writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+    return count

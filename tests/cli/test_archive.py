@@ -1,0 +1,180 @@
+"""mrcz archive and mrcz restore, as a user calls them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from cli.running import names, records, run
+
+import mrcz
+
+
+@pytest.fixture
+def tree(tmp_path, rng):
+    top = tmp_path / "source"
+    for folder in ("s1/deep", "s2"):
+        (top / folder).mkdir(parents=True)
+    counts = rng.poisson(1, (5, 40, 40))
+    mrcz.write(top / "s1/deep/a.mrc", counts.astype("i1"), kind="stack")
+    mrcz.write(top / "s2/b.mrc", counts.astype("f4"), kind="stack")
+    (top / "s2/b.mdoc").write_text("[ZValue = 0]\n")
+    return top
+
+
+def same(a, b):
+    assert names(a) == names(b)
+    return all((a / name).read_bytes() == (b / name).read_bytes() for name in names(a))
+
+
+def test_there_and_back(tree, tmp_path, capsys):
+    dst = tmp_path / "dst"
+    code, out, err = run(capsys, "archive", tree, dst)
+    assert code == 0 and out == "" and "3 files stored" in err
+    code, _, err = run(capsys, "archive", tree, dst)
+    assert code == 0 and err == "mrcz: 3 in the archive already\n"
+    assert run(capsys, "archive", "--check", dst)[0] == 0
+    code, out, _ = run(capsys, "archive", "--status", dst)
+    assert code == 0 and "integers" in out and "3 files" in out
+    assert run(capsys, "restore", dst, tmp_path / "out")[0] == 0
+    assert same(tree, tmp_path / "out")
+    page = (dst / "mrcz-archive/report.html").read_text()
+    assert page.startswith("<!") and "s2" in page and "http" not in page.lower().replace("http-equiv", "")
+
+
+def test_json(tree, tmp_path, capsys):
+    code, out, _ = run(capsys, "archive", "--json", tree, tmp_path / "dst")
+    found = {os.path.basename(one["path"]): one for one in records(out)}
+    assert code == 0 and found["a.mrc"]["form"] == "mrcz" and found["b.mrc"]["form"] == "integers"
+    assert all(one["status"] == "done" and one["ok"] for one in found.values())
+    last = json.loads(out.splitlines()[-1])
+    assert (last["stored"], last["already"], last["files"]) == (3, 0, 3) and last["stored_bytes"] < last["source_bytes"]
+
+
+def test_dry_run_makes_nothing(tree, tmp_path, capsys):
+    code, out, err = run(capsys, "archive", "--dry-run", tree, tmp_path / "dst")
+    assert code == 0 and not (tmp_path / "dst").exists()
+    assert [line.split()[0] for line in out.splitlines()] == ["suffix", ".mrc", ".mdoc"]
+    assert "3 files to do" in err
+    run(capsys, "archive", tree, tmp_path / "dst")
+    before = {name: (tmp_path / "dst" / name).read_bytes() for name in names(tmp_path / "dst")}
+    code, out, err = run(capsys, "archive", "--dry-run", "--json", tree, tmp_path / "dst")
+    assert code == 0 and "0 files to do" in err and "3 done already" in err
+    assert {name: (tmp_path / "dst" / name).read_bytes() for name in names(tmp_path / "dst")} == before
+
+
+def test_wrong_calls(tree, tmp_path, capsys):
+    dst = tmp_path / "dst"
+    for words, said in (
+        ([tree], "takes two folders"),
+        ([tree, dst, dst], "takes two folders"),
+        ([tmp_path / "missing", dst], "No such file"),
+        ([tree, tree / "in"], "may not lie in the folder"),
+        (["--hours", "25:00", tree, dst], "25:00"),
+        (["--read-rate", "fast", tree, dst], "fast"),
+        (["--settle", "3", tree, dst], "--watch"),
+        (["--sessions", "-1", tree, dst], "no depth"),
+        (["--check", tree], "no archive"),
+        (["--status", dst], "no archive"),
+        (["--journal", "x", tree, dst], "URL"),
+    ):
+        code, _, err = run(capsys, "archive", *words)
+        assert code in (1, 2) and said in err and "Traceback" not in err and err.count("\n") <= 3, (words, err)
+    assert not dst.exists()
+
+
+def test_what_fails_is_told(tree, tmp_path, capsys):
+    os.mkfifo(tree / "s2/fifo")
+    code, out, _ = run(capsys, "archive", "-q", tree, tmp_path / "dst")
+    assert code == 1 and out == ""
+    _, out, _ = run(capsys, "archive", "--status", tmp_path / "dst")
+    assert "FIFO" in out or "special" in out
+
+
+def test_remove(tree, tmp_path, capsys):
+    before = {name: (tree / name).read_bytes() for name in names(tree)}
+    assert run(capsys, "archive", "--remove", tree, tmp_path / "dst")[0] == 0
+    assert names(tree) == []
+    assert run(capsys, "restore", "-q", tmp_path / "dst", tmp_path / "out")[0] == 0
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in names(tmp_path / "out")} == before
+
+
+def test_limits_hold(tree, tmp_path, capsys):
+    (tree / "s2/large").write_bytes(os.urandom(3_000_000))
+    begun = time.monotonic()
+    assert run(capsys, "archive", "--read-rate", "2MB/s", "--cores", "1", "--nice", "1", tree, tmp_path / "dst")[0] == 0
+    assert time.monotonic() - begun > 1.0
+
+
+def test_outside_hours_nothing_begins(tree, tmp_path):
+    now = time.localtime()
+    hours = f"{(now.tm_hour + 2) % 24:02d}:00-{(now.tm_hour + 3) % 24:02d}:00"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mrcz", "archive", "--hours", hours, str(tree), str(tmp_path / "dst")],
+        stderr=subprocess.PIPE,
+    )
+    time.sleep(2.5)
+    assert process.poll() is None and not [name for name in names(tmp_path / "dst") if "/data/" in name]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 128 + signal.SIGTERM
+    process.stderr.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell")
+def test_a_hook_hears(tree, tmp_path, capsys):
+    hook = f"cat > {tmp_path}/said.json; echo $MRCZ_EVENT > {tmp_path}/event"
+    run(capsys, "archive", "--hook", hook, tree, tmp_path / "dst")
+    assert (tmp_path / "event").read_text() == "finished\n"
+    assert json.loads((tmp_path / "said.json").read_text())["stored"] == 3
+    run(capsys, "archive", "--hook", hook, tmp_path / "missing", tmp_path / "dst")
+    assert (tmp_path / "event").read_text() == "failed\n"
+    os.mkfifo(tree / "fifo")
+    run(capsys, "archive", "--hook", hook, tree, tmp_path / "dst")
+    assert (tmp_path / "event").read_text() == "incomplete\n"
+    code, _, err = run(capsys, "archive", "--hook", "exit 3", tree, tmp_path / "dst")
+    assert code == 1 and "hook" in err
+
+
+def test_watching(tree, tmp_path, capsys):
+    """Files that come while it watches are taken when they are finished, and those that were there."""
+    counts = np.random.default_rng(1).poisson(1, (5, 40, 40)).astype("i1")
+
+    def write():
+        time.sleep(0.5)
+        mrcz.write(tree / "s2/late.mrc", counts, kind="stack")
+        with open(tree / "s2/slow.log", "wb") as file:
+            for _ in range(10):
+                file.write(b"x" * 100)
+                file.flush()
+                time.sleep(0.1)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    words = ("--watch", "--settle", "0.4", "--poll", "0.1", "--idle", "2")
+    code, out, _ = run(capsys, "archive", *words, "--json", tree, tmp_path / "dst")
+    writer.join()
+    found = [one["source"] for one in records(out)]
+    assert code == 0 and sorted(found) == ["s1/deep/a.mrc", "s2/b.mdoc", "s2/b.mrc", "s2/late.mrc", "s2/slow.log"]
+    assert (tmp_path / "dst/s2/data/slow.log").stat().st_size == 1000
+    assert run(capsys, "archive", "--check", tmp_path / "dst")[0] == 0
+
+
+def test_into_an_object_store(tree, tmp_path, capsys, monkeypatch):
+    """`file://` stands for any; servers of S3 are asked in tests of the stores themselves."""
+    pytest.importorskip("fsspec")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    url = f"file://{tmp_path}/store"
+    assert run(capsys, "archive", tree, url)[0] == 0
+    code, _, err = run(capsys, "archive", tree, url)
+    assert code == 0 and "3 in the archive already" in err
+    assert (tmp_path / "store/s2/manifest-sha256.txt").exists() and (
+        tmp_path / "store/mrcz-archive/journal.jsonl"
+    ).exists()
+    assert run(capsys, "archive", "--check", url)[0] == 0
+    assert run(capsys, "restore", "-q", url, tmp_path / "out")[0] == 0
+    assert same(tree, tmp_path / "out")

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import warnings
 from dataclasses import replace
 
@@ -464,6 +465,18 @@ def test_a_header_that_was_edited_is_not_removed(tmp_path, rng):
         with pytest.raises(MrczError, match="no place for the metadata"):
             mrcz.decompress(packed, tmp_path / "back.tif", remove=True, overwrite=True)
         assert packed.exists() and filecmp.cmp(path, tmp_path / "back.tif", shallow=False)
+
+
+def test_pipes(tmp_path, rng):
+    path = tmp_path / "movie.tif"
+    tifffile.imwrite(path, counts(rng, (3, 20, 30)), photometric="minisblack", compression="lzw")
+    mrcz_ = [sys.executable, "-m", "mrcz"]
+    packed = subprocess.run([*mrcz_, "compress", "-"], input=path.read_bytes(), capture_output=True, check=True).stdout
+    back = subprocess.run([*mrcz_, "decompress", "-"], input=packed, capture_output=True, check=True).stdout
+    assert back == path.read_bytes()
+    (tmp_path / "a.mrcz").write_bytes(packed)
+    (job,) = plan("decompress", [tmp_path / "a.mrcz"]).jobs
+    assert os.path.basename(job.destination) == "a.tif"
 
 
 # ---- the file format, from its specification alone ----------------------------------------------------------------

@@ -29,7 +29,7 @@ typedef struct {
   uint32_t slots[MZ_LZW_SLOTS];
 } mz_lzw_table;
 
-/* Codes to bytes. There are 8 bytes of room behind `end`, or what is put there is not stored. */
+/* Codes to bytes: those that fill no four bytes yet wait in `bits`, `count` of them. */
 typedef struct {
   uint64_t bits;
   uint32_t count;

@@ -111,7 +111,16 @@ def for_correction():
     return {"stack": stack, "gain": camera.gain, "dark": dark, "movie": stack, "fit_events": fit_events}
 
 
-EXAMPLES = {"container.md": for_container, "correction.md": for_correction}
+def for_archives():
+    """docs/archive.md: a session."""
+    Path("krios1/session1").mkdir(parents=True)
+    mrcz.write("krios1/session1/movie.mrc", counts(5, (8, 64, 64)))
+    mrcz.write("krios1/session1/floats.mrc", counts(6, (40, 64, 64), np.float32))
+    Path("krios1/session1/movie.mdoc").write_text("[ZValue = 0]\n")
+    return {}
+
+
+EXAMPLES = {"archive.md": for_archives, "container.md": for_container, "correction.md": for_correction}
 
 # ---- listings ----------------------------------------------------------------------------------------------------
 #
@@ -182,6 +191,10 @@ ELSEWHERE = {
     ("sh", "CONTRIBUTING.md"): ".ci/run: the linters, the suite and .ci/docs",
     ("mermaid", "docs/architecture.md"): "test_what_the_architecture_names_is_there",
     ("text", "docs/architecture.md"): "tests/test_journeys.py",
+    ("text", "docs/archive.md"): "tests/archive/test_bag.py",
+    ("text", "docs/archive-operating.md"): "tests/archive/test_hook.py, the four; a crontab",
+    ("ini", "docs/archive-operating.md"): "units for systemd, which no test has",
+    ("sql", "docs/archive.md"): "tests/archive/test_table.py",
     ("sh", "docs/archive-cluster.md"): "tests/archive: test_dask, test_uploading, each with real processes",
     ("script", "docs/archive-cluster.md"): "tests/archive/test_cluster_page.py, without a SLURM",
     ("python", "docs/archive-cluster.md"): "the same",
@@ -194,6 +207,7 @@ NOT_RUN = {
     "mrcz mount archive/ /mnt/plain               # /mnt/plain/movie.mrcs is archive/movie.mrcz, decoded as it is read":
         "tests/clients/test_mount.py mounts, where it may, in a folder of its own",
     "mrcz mount archive/ /mnt/plain": "the same",
+    "sha256sum -c manifest-sha256.txt": "tests/archive/test_bag.py, by both programs",
     "mrcz -i IN -o OUT [-c CODEC] [-B BYTES] [-l LEVEL] [-f FILTER] [-n THREADS]": "a form, not a command",
     '[project.entry-points."mrcz.formats"]': "a part of another package's pyproject.toml",
     "frame  →  (events replaced)  →  (frame − dark) · gain^γ  →  outliers replaced  →  − KOMA pattern": "a formula",

@@ -212,6 +212,8 @@ def test_orphans_are_listed_and_left(made):
         "s1/data/grid/MOVIE.mrcz",
     ]
     assert left.exists()
+    done = write_bag(place, made.journal, "s1")
+    assert (done.ok, done.n_orphans) == (False, 3) and "in no record" in done.notes[0]
 
 
 def test_faults_of_a_bag_are_named(made):

@@ -1,8 +1,10 @@
 """What is wrong with an archive is found and named; what is whole is said to be."""
 
+import contextlib
 import errno
 import json
 import os
+import random
 import shutil
 import threading
 
@@ -10,10 +12,16 @@ import numpy as np
 import pytest
 from made_archive import Made, Shelf, mixed, movie, sha256
 
-from mrcz.archive.bag import write_bag
+from mrcz.archive.bag import bag_faults, orphans, write_bag
 from mrcz.archive.checking import check
 from mrcz.archive.journal import Journal
+from mrcz.archive.objects import ObjectStore
+from mrcz.archive.opening import opened_archive
 from mrcz.archive.place import Folder
+from mrcz.archive.restoring import restore
+from mrcz.archive.status import status
+from mrcz.archive.table import export
+from mrcz.errors import MrczError
 
 
 @pytest.fixture
@@ -149,10 +157,25 @@ def test_bags_are_compared_with_the_journal(made, rng):
     assert wrong(made) == {("s1/manifest-sha256.txt", "bag"), ("s2/bagit.txt", "bag")}
 
 
-def test_a_folder_in_the_place_of_a_file(made):
+def test_something_else_in_the_place_of_a_file(made):
     os.unlink(made.root / "s2/data/notes.txt")
     (made.root / "s2/data/notes.txt").mkdir()
-    assert {finding for path, finding in wrong(made) if path == "s2/data/notes.txt"} <= {"changed", "unreadable"}
+    assert wrong(made) == {("s2/data/notes.txt", "missing")}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_nobody_waits_for_a_fifo(made):
+    for name in ("s2/data/empty", "s2/bag-info.txt", "s2/manifest-sha256.txt"):
+        os.unlink(made.root / name)
+        os.mkfifo(made.root / name)
+    assert {("s2/data/empty", "missing"), ("s2/manifest-sha256.txt", "bag")} <= wrong(made)
+    with contextlib.suppress(OSError, MrczError):  # the place is taken
+        write_bag(Folder(made.root), made.journal, "s2")
+    made.close()
+    os.unlink(made.lines)
+    os.mkfifo(made.lines)
+    with pytest.raises(MrczError, match="no archive"), opened_archive(made.root):
+        pass
 
 
 def test_a_file_that_cannot_be_read_is_no_damage(made):
@@ -206,6 +229,35 @@ def test_a_place_that_is_no_folder(made):
     assert [(one.path, one.finding) for one in checked(made, shelf) if not one.ok] == [("s2/data/empty", "missing")]
 
 
+def test_an_object_store(made, tmp_path):
+    pytest.importorskip("fsspec")
+    store = ObjectStore(f"memory://checked-{os.getpid()}/archive")
+    for path in made.root.rglob("*"):
+        if path.is_file():
+            store.write(path.relative_to(made.root).as_posix(), path.read_bytes())
+    with opened_archive(store) as (place, journal):
+        found = list(check(place, journal))
+        assert len(found) > 8 and all(one.ok for one in found), [one for one in found if not one.ok]
+        assert all(one.ok for one in restore(place, journal, tmp_path / "out"))
+        assert (tmp_path / "out/s1/counted.mrc").read_bytes() == (made.source / "s1/counted.mrc").read_bytes()
+        store.remove("s2/data/notes.txt")
+        store.write("s1/data/more", b"")
+        assert {(one.path, one.finding) for one in check(place, journal) if not one.ok} == {
+            ("s2/data/notes.txt", "missing"),
+            ("s1/data/more", "extra"),
+        }
+
+
+def test_a_store_that_fails_in_its_own_way(made):
+    class Odd(Shelf):
+        def open(self, path):
+            raise RuntimeError("connection pool is closed")
+
+    found = list(check(Odd(made.root), made.journal, pattern="*.mrc"))
+    found = [one for one in found if one.form != "same"]
+    assert {one.finding for one in found} == {"unreadable"} and "pool" in found[0].error
+
+
 def test_progress_ends_with_all_that_is_stored(made):
     told = []
     found = checked(made, progress=lambda done, total: told.append((done, total, threading.get_ident())))
@@ -241,3 +293,41 @@ def test_it_is_the_same_archive_wherever_it_lies(made, tmp_path):
     shutil.move(made.root, tmp_path / "moved")
     with Journal(tmp_path / "moved") as journal:
         assert all(one.ok for one in check(Folder(tmp_path / "moved"), journal))
+
+
+def _broken(rng, record):
+    """A record with one thing changed, as a forger or a bad disk would."""
+    odd = ["", "..", "/etc/passwd", "s1/data", "s1/data/../../x", "a\nb", "\udcff", "x" * 5000, "f" * 64]
+    odd += ["mrcz-archive/journal.jsonl", "copy", "same", "pixels", "integers", "stored", "link"]
+    odd += [0, -1, 2**62, 1.5, None, True, [], {}, ["a"]]
+    record = dict(record)
+    for _ in range(rng.randint(1, 3)):
+        name = rng.choice([*record, "target", "parts", "session", "path", "form", "restores"])
+        record[name] = rng.choice(odd)
+    return record
+
+
+def test_whatever_a_journal_says_nothing_breaks_and_nothing_is_made_elsewhere(made, tmp_path):
+    made.close()
+    records = [json.loads(line) for line in made.lines.read_text().splitlines()]
+    outside = {path for path in tmp_path.rglob("*")}
+    rng = random.Random(16)
+    for number in range(60):
+        lines = [json.dumps(_broken(rng, one) if rng.random() < 0.4 else one) for one in records]
+        made.lines.write_text("\n".join(lines) + "\n")
+        out = tmp_path / f"out{number % 4}"
+        with Journal(made.root) as journal:
+            place = Folder(made.root)
+            list(check(place, journal, fast=bool(number % 2)))
+            with contextlib.suppress(MrczError):  # where one before made an archive of it
+                list(restore(place, journal, out, overwrite=True))
+            status(journal)
+            export(journal, out / "table.csv", overwrite=True)
+            for session in journal.state.sessions():
+                if session in ("s1", "s2", "_loose"):
+                    with contextlib.suppress(MrczError):
+                        list(bag_faults(place, journal, session))
+                        list(orphans(place, journal, session))
+    made_there = {path for path in tmp_path.rglob("*")} - outside
+    assert all(path.relative_to(tmp_path).parts[0] in ("out0", "out1", "out2", "out3") for path in made_there)
+    assert all(path.is_symlink() or path.resolve().is_relative_to(tmp_path) for path in made_there)

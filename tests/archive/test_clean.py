@@ -100,11 +100,12 @@ def test_nothing_else_is_touched(part, tmp_path):
     for name in others:
         (tmp_path / name).write_bytes(b"")
         age(tmp_path / name)
-    (tmp_path / ".dir.mrcz.0123abcd.part").mkdir()
+    (tmp_path / ".dir.mrcz.0123abcd.part" / "mine").mkdir(parents=True)
     os.mkfifo(tmp_path / ".fifo.mrcz.0123abcd.part")
     (tmp_path / ".link.mrcz.0123abcd.part").symlink_to(tmp_path / "keep.me")
     before = sorted(os.listdir(tmp_path))
-    assert what(tmp_path, recursive=True, unsaved=True, older_than=0) == []
+    found = what(tmp_path, recursive=True, unsaved=True, older_than=0)
+    assert found == [("kept", "holds what no folder of ours does")]
     assert sorted(os.listdir(tmp_path)) == before
 
 

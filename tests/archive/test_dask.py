@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import cluster_store
+import numpy as np
 import pytest
 
 from mrcz.archive.dask import DaskExecutor, _checker, _Gate, _sample
@@ -106,7 +107,7 @@ def test_workers_killed_in_mid_file(cluster, tmp_path):
     marks = tmp_path / "marks"
     marks.mkdir()
     killed, stop = [], threading.Event()
-    killer = threading.Thread(target=kill_in_mid_file, args=(marks, 5, killed, stop))
+    killer = threading.Thread(target=kill_in_mid_file, args=(marks, 3, killed, stop))
     with DaskExecutor(cluster, store=cluster_store.store, top=tasks[0].top, root=tasks[0].root) as executor:
         killer.start()
         try:
@@ -114,11 +115,57 @@ def test_workers_killed_in_mid_file(cluster, tmp_path):
         finally:
             stop.set()
             killer.join()
-    assert len(killed) == 5
+    assert len(killed) == 3
     check_whole(tasks, records)
     left = [path.name for path in (tmp_path / "archive").rglob("*") if path.is_file() and path.suffix != ".tif"]
     assert all(re.fullmatch(r"\.movie .*\.[0-9a-f]{8}\.part", name) for name in left)
-    assert len(left) <= 5
+    assert len(left) <= 3
+
+
+def test_an_archive_whose_workers_are_killed(cluster, tmp_path):
+    """The whole of it: real files, the real store, journal and bags."""
+    import mrcz
+    from mrcz.archive.archiving import Archiving
+    from mrcz.archive.journal import read_journal
+
+    source, rng = tmp_path / "source", np.random.default_rng(3)
+    for number in range(24):
+        path = source / f"grid {number % 2}" / f"movie {number} %µ.mrc"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mrcz.write(path, rng.poisson(1, (8, 256, 256)).astype(np.uint8 if number % 3 else np.float32), sync=False)
+    killed, stop = [], threading.Event()
+
+    def kill():
+        while len(killed) < 3 and not stop.wait(0.3):
+            for process in cluster.run(os.getpid, on_error="ignore").values():
+                if process not in killed:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+                        killed.append(process)
+                    break
+
+    killer = threading.Thread(target=kill)
+    with Archiving(source, tmp_path / "archive") as run:
+        outline = run.plan()
+        with DaskExecutor(cluster, top=run.top, root=run.root) as executor:
+            killer.start()
+            try:
+                run.work(outline, executor)
+            finally:
+                stop.set()
+                killer.join()
+                outline.close()
+        run.write_bags()
+    assert run.outcome.ok and run.outcome.stored == 24 and killed
+    records = [one for one in read_journal(tmp_path / "archive/mrcz-archive/journal.jsonl") if one.event == "stored"]
+    assert len(records) == len({one.source for one in records}) == 24
+    for record in records:
+        assert np.array_equal(mrcz.read(tmp_path / "archive" / record.path), mrcz.read(source / record.source))
+    with Archiving(source, tmp_path / "archive") as again:
+        again.clean_up()
+        again.plan().close()
+        assert again.outcome.already == 24
+    assert not list((tmp_path / "archive").rglob("*.part"))
 
 
 def test_a_file_that_kills_workers_is_a_record(cluster, tmp_path):

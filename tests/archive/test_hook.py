@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from mrcz.archive.hook import EVENTS, run_hook
+from mrcz.archive.hook import EVENTS, _read, run_hook
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="shell commands")
 
@@ -89,6 +89,23 @@ def test_without_a_place_for_temporary_files_it_is_told(monkeypatch):
 
     monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
     assert run_hook("true", "finished", "/a", {}).startswith("the hook could not be run: ")
+
+
+def test_a_command_that_is_none_is_told():
+    assert run_hook("true\0", "finished", "/a", {}) == "the hook could not be run: embedded null byte"
+
+
+def test_of_what_it_prints_the_last_is_kept_and_no_more():
+    ours, theirs = os.pipe()
+    said = bytearray()
+    reader = threading.Thread(target=_read, args=(os.fdopen(ours, "rb"), said))
+    reader.start()
+    for _ in range(100):
+        os.write(theirs, b"x" * 50_000)
+    os.write(theirs, b"the end")
+    os.close(theirs)
+    reader.join()
+    assert len(said) == 2000 and said.endswith(b"xthe end")
 
 
 def test_events():

@@ -59,6 +59,37 @@ def test_place(simple):
     check_place(simple)
 
 
+def check_look(place):
+    place.write("f/a b%.txt", b"12")
+    place.write("f/deeper/c", b"123")
+    assert place.look("f/a b%.txt") == 2
+    for path in ("f/deeper", "f/b", "g/b"):
+        with pytest.raises(FileNotFoundError):
+            place.look(path)
+    files = place._connect()
+    calls, real = [], files.ls
+    files.ls = lambda *words, **options: calls.append(words) or real(*words, **options)
+    try:
+        for number in range(20):
+            with pytest.raises(FileNotFoundError):
+                place.look(f"other/no {number}")
+        assert len(calls) == 1
+        for number in range(6):
+            with pytest.raises(FileNotFoundError):
+                place.look(f"{number}/a")
+        assert len(calls) == 7 and len(place._listed) == 4
+    finally:
+        del files.ls
+
+
+def test_look(simple):
+    check_look(simple)
+
+
+def test_look_on_s3(bucket):
+    check_look(bucket)
+
+
 def test_place_on_s3(bucket):
     check_place(bucket)
     others = pickle.loads(pickle.dumps(bucket))

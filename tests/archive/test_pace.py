@@ -8,7 +8,9 @@ import time
 
 import pytest
 
+from mrcz.archive.local import Threads
 from mrcz.archive.pace import Pace, Rate, be_nice, shared_pace
+from mrcz.archive.task import Task
 
 
 def seconds(work):
@@ -86,6 +88,33 @@ def test_a_long_wait_is_interrupted():
     with pytest.raises(InterruptedError):
         Pace(write_rate=10.0, interrupted=interrupted).write(100_000)
     assert 0.2 < time.monotonic() - start < 1.5
+
+
+def test_workers_that_wait_for_a_slow_rate_end_when_they_are_told(tmp_path):
+    (tmp_path / "src" / "s").mkdir(parents=True)
+    (tmp_path / "src" / "s" / "a.bin").write_bytes(b"x" * 1_000_000)
+    status = os.stat(tmp_path / "src" / "s" / "a.bin")
+    pace = Pace(read_rate=100.0)  # hours
+    threads = Threads(1, flow=pace)
+    path = "s/data/a.bin"
+    top, root = str(tmp_path / "src"), str(tmp_path / "dst")
+    threads.submit(Task(top, "s/a.bin", root, "s", path, path, status.st_size, status.st_mtime_ns))
+    assert threads.wait(0.5) == []
+    assert seconds(threads.close) < 5
+    assert not [name for _, _, names in os.walk(tmp_path / "dst") for name in names]
+    # Others at that pace go on.
+    with pytest.raises(InterruptedError):
+        pace.interrupted_by(stopping_after(0.2)).read(1)
+
+
+def stopping_after(wait):
+    until = time.monotonic() + wait
+
+    def check():
+        if time.monotonic() > until:
+            raise InterruptedError
+
+    return check
 
 
 def test_ctrl_c_comes_through():

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -189,10 +188,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-@pytest.mark.skipif(not hasattr(resource, "getrusage"), reason="memory cannot be asked")
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is told in kB on Linux alone")
 def test_memory_does_not_grow_with_the_journal(tmp_path):
     used = []
-    for count in (100, 40_000):
+    for count in (100, 20_000):
         root = tmp_path / str(count)
         (root / FOLDER).mkdir(parents=True)
         with open(root / FOLDER / "journal.jsonl", "wb") as file:
@@ -201,4 +200,4 @@ def test_memory_does_not_grow_with_the_journal(tmp_path):
                 file.write(line.replace(b"@", b"%07d" % number))
         made = subprocess.run([sys.executable, "-c", MEMORY, str(root)], capture_output=True, check=True)
         used.append(int(made.stdout))
-    assert used[1] - used[0] < 20_000  # kB, of which 16 are the table's cache; the journal has 16 MB
+    assert used[1] - used[0] < 20_000  # kB, of which 16 MB are the table's cache; the journal has 8 MB

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
@@ -225,6 +226,35 @@ def test_two_names_that_are_one_on_this_disk(tmp_path, out):
     results = {one.source: one for one in given(made, out, tells_case=False, overwrite=True)}
     assert results["s/movie.mrc"].status == "refused" and "s/Movie.mrc" in results["s/movie.mrc"].error
     assert (out / "s/Movie.mrc").read_bytes() == b"Movie.mrc" and results["s/other.mrc"].ok
+    made.close()
+
+
+def test_an_archive_that_was_archived(tmp_path, out):
+    made = Made(tmp_path)
+    made.copy("mrcz-archive/journal.jsonl", b"{}")
+    made.copy("s/a", b"x")
+    for status in ("done", "skipped"):
+        assert {one.status for one in given(made, out)} == {status}
+    made.close()
+
+
+def test_holes_stay_holes(tmp_path, out):
+    made = Made(tmp_path)
+    original = made.file("s/sparse", b"")
+    with open(original, "r+b") as file:
+        file.write(b"begin")
+        file.seek(40 << 20)
+        file.write(b"middle")
+        file.truncate(60 << 20)
+    place = made.root / made.path_of("s/sparse")
+    shutil.copyfile(original, place)
+    made.add(made.base("s/sparse", "s/data/sparse", "copy"))
+    (one,) = given(made, out)
+    assert one.identical and one.nbytes == 60 << 20
+    status = (out / "s/sparse").stat()
+    assert status.st_size == 60 << 20
+    if original.stat().st_blocks * 512 < 20 << 20:  # this disk has holes
+        assert status.st_blocks * 512 < 20 << 20
     made.close()
 
 

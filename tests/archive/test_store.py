@@ -274,3 +274,19 @@ def test_flow_is_told_of_every_byte(mixed, tmp_path):
         record = store(task(tmp_path, name), flow=flow)
         assert flow.bytes_written == record.stored_bytes
         assert flow.bytes_read >= record.source_bytes - 1024
+
+
+def test_what_is_recorded_stays_when_a_later_try_fails(mixed, tmp_path):
+    """A worker that was thought dead ends late: the file is recorded, its original removed, and nothing may go."""
+    one = task(tmp_path, "s1/movies/counts.mrc")
+    record = store(one)
+    place = tmp_path / "archive" / record.path
+
+    def tell(done, total):
+        if done > total // 2 and (mixed / one.source).exists():
+            (mixed / one.source).unlink()
+
+    late = store(one, tell)
+    assert (late.event, late.reason) == ("failed", "changing")
+    assert sha(place.read_bytes()) == record.sha256_stored
+    assert os.listdir(place.parent) == ["counts.mrcz"]

@@ -178,3 +178,33 @@ def test_into_an_object_store(tree, tmp_path, capsys, monkeypatch):
     assert run(capsys, "archive", "--check", url)[0] == 0
     assert run(capsys, "restore", "-q", url, tmp_path / "out")[0] == 0
     assert same(tree, tmp_path / "out")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signal")
+def test_interrupted_in_good_order(tree, tmp_path):
+    """Ctrl-C ends a watch, and what is there are whole bags."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "mrcz",
+            "archive",
+            "--watch",
+            "--settle",
+            "0",
+            "--poll",
+            "0.1",
+            str(tree),
+            str(tmp_path / "dst"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    journal = tmp_path / "dst/mrcz-archive/journal.jsonl"
+    until = time.monotonic() + 30
+    while time.monotonic() < until and not (journal.exists() and journal.read_bytes().count(b"\n") == 3):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130 and "interrupted" in err and "Traceback" not in err
+    assert (tmp_path / "dst/s1/manifest-sha256.txt").exists() and (tmp_path / "dst/s2/manifest-sha256.txt").exists()

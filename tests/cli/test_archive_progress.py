@@ -168,7 +168,10 @@ def test_without_totals_there_is_no_bar(clock, sized):
     display = Display(stream=(terminal := sized(80)))
     clock[0] += 1
     display.update(1, 1_000_000, 500_000, 0)
-    assert terminal.rows == ["1 file  1.00 MB  2.00x"]
+    assert terminal.rows == ["1 file  1.00 MB  2.00x  waiting for files"]
+    clock[0] += 1
+    display.update(1, 1_000_000, 500_000, 0, [("w", "a.mrc", 0, 10)])
+    assert terminal.rows[0] == "1 file  1.00 MB  2.00x"
     display.total_files, display.total_bytes = 5, 2_000_000
     clock[0] += 1
     display.update(1, 1_000_000, 500_000, 0)

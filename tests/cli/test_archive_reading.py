@@ -4,11 +4,14 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_archive import ODD_NAMES, mixed, movie
+from made_archive import ODD_NAMES, Made, mixed, movie
 
 import mrcz
 from mrcz.cli import main
@@ -189,6 +192,31 @@ def test_restore_of_damage_is_exit_3_and_the_rest_is_there(archive, tmp_path, ca
     (archive / "s1/data/grid/movie.mrcz").write_bytes(b"")
     assert main(["restore", str(archive), str(tmp_path / "out")]) == 3
     assert (tmp_path / "out/s1/floats.mrc").exists() and not (tmp_path / "out/s1/grid/movie.mrc").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("words", [["archive", "--check", "DST"], ["restore", "DST", "OUT"]], ids=lambda one: one[0])
+def test_a_signal_ends_it_in_good_order(tmp_path, rng, words):
+    made = Made(tmp_path)
+    first = made.packed("s/m000.mrc", movie(rng, (40, 128, 128)))
+    for k in range(1, 200):
+        path = f"s/data/m{k:03d}.mrcz"
+        os.link(made.root / first.path, made.root / path)
+        made.journal.append(replace(first, source=f"s/m{k:03d}.mrc", path=path))
+    made.close()
+    places = {"DST": str(made.root), "OUT": str(tmp_path / "out")}
+    line = [sys.executable, "-m", "mrcz", *(places.get(word, word) for word in words), "-v"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and b"Traceback" not in err, err
+    assert not [path for path in tmp_path.rglob(".*.part")]
+    if words[0] == "restore":
+        whole = list((tmp_path / "out").rglob("*.mrc"))
+        assert 0 < len(whole) < 200
+        assert all(path.read_bytes() == (made.source / "s/m000.mrc").read_bytes() for path in whole)
 
 
 def test_a_terminal_is_told_nothing_it_would_obey(archive, tmp_path, capsys):

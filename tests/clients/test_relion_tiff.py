@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -102,3 +103,29 @@ def test_motion_correction_is_that_of_the_mrc_file(tmp_path, rng):
     assert first.std() > 0.1
     for other in others:
         np.testing.assert_array_equal(other, first)
+
+
+@pytest.mark.parametrize("source", ["movie.mrc", "movie.mrcz", "movie.npy"])
+@pytest.mark.parametrize(
+    "how", [[], ["--compression", "deflate"], ["--compression", "zstd"], ["--compression", "none"]]
+)
+def test_relion_reads_what_the_command_converts(tmp_path, movie, source, how):
+    """`mrcz convert movie movie.tif`, and a picture's rows and pixel size as RELION takes them."""
+    mrcz.compress(tmp_path / "movie.mrc", tmp_path / "movie.mrcz")
+    np.save(tmp_path / "movie.npy", movie)
+    command = [sys.executable, "-m", "mrcz", "convert", *how, tmp_path / source, tmp_path / "made.tif"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    pixels, size = as_mrc(tmp_path / "made.tif")
+    np.testing.assert_array_equal(pixels, movie)
+    if source != "movie.npy":
+        assert size[:2] == (1.25, 1.25)
+
+
+def test_relion_reads_an_mrc_file_of_the_command(tmp_path, movie):
+    tifffile.imwrite(tmp_path / "a.tif", movie, photometric="minisblack", compression="lzw", metadata=None)
+    command = [sys.executable, "-m", "mrcz", "convert", tmp_path / "a.tif", tmp_path / "made.mrcs"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    run("relion_image_handler", "--i", tmp_path / "made.mrcs", "--o", tmp_path / "again.mrcs")
+    direct, _ = as_mrc(tmp_path / "a.tif")
+    np.testing.assert_array_equal(mrcz.read(tmp_path / "again.mrcs"), direct)
+    np.testing.assert_array_equal(mrcz.read(tmp_path / "made.mrcs"), direct)

@@ -263,3 +263,45 @@ def test_two_at_a_time(tmp_path, movie):
     for thread in threads:
         thread.join()
     assert outcomes.count(True) == 1 and len(outcomes) == 4 and names(tmp_path) == ["a.mrcz", "b.npy"]
+
+
+@pytest.mark.parametrize("dtype", [None, "f4"])
+@pytest.mark.parametrize("name", ["b.h5", "b.zarr"])
+def test_the_microscope_and_the_frames_come_along(tmp_path, rng, name, dtype):
+    """Voltage and Cs of an MRCZ header, and what is said of each frame, documented or not."""
+    stack = rng.poisson(1, (4, 9, 11)).astype("u1")
+    with mrcz.Writer(tmp_path / "a.mrcz", voltage=300.0, c3=2.7, pixel_size=0.9, metadata={"grid": "B3"}) as writer:
+        for k, frame in enumerate(stack):
+            writer.append(
+                frame, metadata={"frame_dose": 1.5 + k, "shift": [k, -0.25], "blank": None} if k != 2 else None
+            )
+    made = export(tmp_path / "a.mrcz", tmp_path / name, dtype=dtype)
+    assert made.lost == ()
+    with mrcz.open(tmp_path / name) as reader:
+        assert (reader.metadata["voltage"], reader.metadata["cs"]) == (300.0, pytest.approx(2.7))
+        assert [one.get("frame_dose") for one in reader.frame_metadata] == [1.5, 2.5, None, 4.5]
+        assert reader.frame_metadata[3]["original"]["mrcz"]["shift"] == [3, -0.25]
+        assert reader.frame_metadata[2] == {}
+    # And once more round: into an archive, which has them in its footer.
+    back = mrcz.compress(tmp_path / name, tmp_path / "back.mrcz")
+    assert back.checked and back.lost == ()
+    with mrcz.open(tmp_path / "back.mrcz") as reader:
+        assert reader.frame_metadata[1]["frame_dose"] == 2.5 and reader.header.voltage == 300.0
+    assert export(tmp_path / "a.mrcz", tmp_path / "b.npy").lost == (
+        "pixel_size",
+        "grid",
+        "frame_metadata",
+        "voltage",
+        "c3",
+    )
+
+
+@pytest.mark.parametrize("said", ["17", "[]", "[1, 2]", '[{"frame_dose": "x"}, {}, {}]', "[{}, {}]", "{", "[[], {}]"])
+def test_metadata_of_frames_that_are_none(tmp_path, said):
+    h5py = pytest.importorskip("h5py")
+    mrcz.write(tmp_path / "a.mrcz", np.zeros((2, 3, 4), "u1"))
+    export(tmp_path / "a.mrcz", tmp_path / "b.h5")
+    with h5py.File(tmp_path / "b.h5", "r+") as file:
+        file.create_group("entry/mrcz_frame_metadata")["data"] = said
+    with mrcz.open(tmp_path / "b.h5") as reader:
+        assert reader.frame_metadata == [{}, {}]

@@ -17,6 +17,7 @@ import mrcz
 from mrcz.cli import main
 from mrcz.container import integers as record
 from mrcz.container.footer import encode_footer
+from mrcz.container.header.layout import COUNTS_LABEL
 from mrcz.convert import gain_store
 from mrcz.convert import integers as converting
 from mrcz.errors import FormatError, FormatWarning, MrczError
@@ -419,7 +420,19 @@ def blurred(movie):
     return (movie + np.roll(movie, 1, axis=1) * np.float32(0.37)).astype("f4")
 
 
+def blobs():
+    """Falcon 3 in counting mode: int16, an electron is a blob of 3 × 3 pixels that sums to 100, times the gain."""
+    rng = np.random.default_rng(5)
+    counts = rng.poisson(0.05, (6, *SHAPE)).astype("f4")
+    kernel = np.outer([0.25, 0.5, 0.25], [0.25, 0.5, 0.25]) * 100
+    spread = sum(
+        np.roll(counts, (y - 1, x - 1), axis=(1, 2)) * kernel[y, x] for y, x in itertools.product(range(3), repeat=2)
+    )
+    return np.rint(spread * gain_of()).astype("i2")
+
+
 AS_IT_IS = {
+    "Falcon's int16": (blobs, "integers already"),
     "filtered": (lambda: blurred(np.nan_to_num(movie_of())), "resampled, filtered"),
     "float16": (lambda: movie_of().astype("f2"), "float16"),
     "float16 as float32": (lambda: movie_of().astype("f2").astype("f4"), "float16"),
@@ -439,6 +452,11 @@ def test_the_reason_is_said(tmp_path, name, capsys):
     with mrcz.open(tmp_path / "a.mrcz") as reader:
         assert reader.integers is None
         np.testing.assert_array_equal(reader.read(), make())
+    (tmp_path / "back").mkdir()
+    assert main(["decompress", str(tmp_path / "a.mrcz"), "-o", str(tmp_path / "back")]) == 0
+    assert filecmp.cmp(tmp_path / "a.mrc", tmp_path / "back" / "a.mrc", shallow=False)
+    if "integers already" in reason:
+        assert (tmp_path / "a.mrcz").stat().st_size < 0.7 * (tmp_path / "a.mrc").stat().st_size
 
 
 def test_command_line(tmp_path, capsys):
@@ -664,4 +682,70 @@ def test_recovered_without_exceptions_it_is_counts(tmp_path, paths):
     small.write_bytes(data)
     found = mrcz.recover(small, tmp_path / "new.mrcz")
     assert any("counts are kept" in note for note in found.notes)
-    assert mrcz.read(tmp_path / "new.mrcz").dtype == np.uint8
+    with pytest.warns(FormatWarning, match="the counts of a float movie"):
+        assert mrcz.read(tmp_path / "new.mrcz").dtype == np.uint8
+
+
+# ---- the footer is lost ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["paths", "stored"])
+def cut(request, tmp_path):
+    """A movie as counts whose footer is gone."""
+    path = request.getfixturevalue(request.param)[request.param == "paths"]
+    with mrcz.open(path) as reader:
+        end = reader.index.end
+    (tmp_path / "cut.mrcz").write_bytes(path.read_bytes()[:end])
+    return path, tmp_path / "cut.mrcz"
+
+
+def test_the_header_says_that_these_are_counts(tmp_path, cut):
+    whole, path = cut
+    with mrcz.open(whole) as reader:
+        assert reader.header.labels == ["MRCZ1.0.0", COUNTS_LABEL] and reader.dtype == np.float32
+    with mrcz.open(whole, raw=True) as reader:
+        counts = reader.read()
+    with pytest.warns(FormatWarning, match="the counts of a float movie"), mrcz.open(path) as reader:
+        assert any("footer that is gone" in text for text in reader.oddities)
+        assert np.array_equal(reader.read(), counts)
+    with mrcz.open(path, raw=True) as reader:  # who asks for counts knows
+        assert np.array_equal(reader.read(), counts)
+    found = mrcz.check.recover.recover(path, tmp_path / "saved.mrcz")
+    assert any("the counts of a float movie" in note for note in found.notes)
+    with pytest.warns(FormatWarning, match="the counts of a float movie"), mrcz.open(tmp_path / "saved.mrcz") as reader:
+        assert np.array_equal(reader.read(), counts)
+
+
+def test_counts_that_lost_their_footer_say_so_further_on(tmp_path, cut):
+    """Compressed once more they are counts still."""
+    with pytest.warns(FormatWarning, match="the counts of a float movie"):
+        mrcz.compress(cut[1], tmp_path / "again.mrcz")
+    with pytest.warns(FormatWarning, match="the counts of a float movie"):
+        mrcz.read(tmp_path / "again.mrcz")
+
+
+def test_floats_that_were_counts_do_not_say_so(tmp_path, paths, capsys):
+    """What is computed of the floats, and a plain file of a movie that never was one."""
+    np.save(tmp_path / "a.npy", mrcz.read(paths[0]))
+    mrcz.compress(tmp_path / "a.npy", tmp_path / "n.mrcz", recover_integers=True)
+    with mrcz.open(tmp_path / "n.mrcz") as reader:
+        assert COUNTS_LABEL in reader.header.labels
+    mrcz.decompress(tmp_path / "n.mrcz", tmp_path / "n.mrc")
+    with mrcz.open(paths[1]) as reader, mrcz.Writer(tmp_path / "twice.mrcz", header=reader.header) as writer:
+        writer.extend(2 * reader.read())
+    again = mrcz.compress(tmp_path / "n.mrcz", tmp_path / "again.mrcz")
+    assert again.integers is not None
+    for name, labels in (("n.mrc", 0), ("twice.mrcz", 0), ("again.mrcz", 1)):
+        with mrcz.open(tmp_path / name) as reader:
+            assert reader.header.labels.count(COUNTS_LABEL) == labels, name
+            assert reader.dtype == np.float32
+
+
+def test_a_header_that_is_full_keeps_its_labels(tmp_path):
+    labels = [f"label {k}" for k in range(9)]
+    mrcz.write(tmp_path / "a.mrc", movie_of(), labels=labels)
+    mrcz.compress(tmp_path / "a.mrc", tmp_path / "a.mrcz", recover_integers=True)
+    with mrcz.open(tmp_path / "a.mrcz") as reader:
+        assert reader.header.labels == ["MRCZ1.0.0", *labels]
+    mrcz.decompress(tmp_path / "a.mrcz", tmp_path / "back.mrc")
+    assert filecmp.cmp(tmp_path / "a.mrc", tmp_path / "back.mrc", shallow=False)

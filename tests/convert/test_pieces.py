@@ -516,3 +516,15 @@ def test_the_specification(tmp_path, rng, kind):
     tifffile.imwrite(path, stack, photometric="minisblack", byteorder=">", metadata=None, **KINDS[kind])
     mrcz.compress(path, tmp_path / "a.mrcz")
     assert documented(tmp_path / "a.mrcz") == path.read_bytes()
+
+
+def test_counts_of_a_foreign_movie(tmp_path, rng):
+    """Floats stored as counts, and the very file all the same."""
+    path = tmp_path / "a.tif"
+    gain = rng.uniform(0.9, 1.1, (64, 64)).astype("f4")
+    tifffile.imwrite(path, counts(rng, (12, 64, 64), "f4") * gain, photometric="minisblack", compression="lzw")
+    mrcz.write(tmp_path / "gain.mrc", gain[None, ::-1])
+    made = mrcz.compress(path, tmp_path / "a.mrcz", recover_integers=True, gain=tmp_path / "gain.mrc")
+    assert made.restores == "file" and made.integers is not None, made
+    mrcz.decompress(tmp_path / "a.mrcz", tmp_path / "back.tif", remove=True)
+    assert filecmp.cmp(path, tmp_path / "back.tif", shallow=False) and not (tmp_path / "a.mrcz").exists()

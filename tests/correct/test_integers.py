@@ -100,6 +100,20 @@ def test_a_gain_in_any_orientation(orientation):
     assert len(found.exceptions) == 0
 
 
+@pytest.mark.parametrize("divide", [False, True])
+@pytest.mark.parametrize("dose", [100, 1000, 20000])
+def test_a_gain_that_is_given_serves_large_counts(dose, divide):
+    """Of an integrating camera: no frame has a pixel of a few counts, that would show a scale."""
+    counts, gain = scene(dose, 3, shape=(64, 64))
+    movie = counts / gain if divide else counts * gain
+    found = recover_integers(movie, gain)
+    assert found.operation == Operation(divide) and found.found_by == "given" and len(found.exceptions) == 0
+    np.testing.assert_array_equal(found.counts[:], counts)
+    check_restored(found, movie)
+    with pytest.raises(NoIntegersError):
+        recover_integers(movie, scene(1, 1, seed=9, shape=(64, 64))[1])
+
+
 def test_the_shutter_opens_late():
     counts, gain = scene(1, 6)
     counts[:2] = 0
@@ -172,7 +186,45 @@ def test_floats_that_are_integers():
     assert (found.evidence["exceptions"], found.most) == (0, int(counts.max()))
 
 
+def dose_weighted(movie, dose=1.0):
+    """Each spatial frequency of each frame by the dose it has seen: Grant and Grigorieff, eLife 2015, e06980, equations
+    3, 5 and 9; as a stack, and in ``.sum(0)`` what MotionCor writes."""
+    ny, nx = movie.shape[1:]
+    k = np.hypot(np.fft.fftfreq(ny)[:, None], np.fft.rfftfreq(nx)[None])  # 1/Å at a pixel of 1 Å
+    k[0, 0] = 1e-6
+    critical = 0.24499 * k**-1.6649 + 2.8141
+    weights = np.stack([np.exp(-(n + 0.5) * dose / (2 * critical)) for n in range(len(movie))])
+    weights /= np.sqrt((weights**2).sum(axis=0))
+    return np.fft.irfft2(np.fft.rfft2(movie) * weights, (ny, nx)).astype("f4")
+
+
+def fourier_cropped(movie):
+    """Super-resolution to physical pixels: the middle of the transform."""
+    ny, nx = movie.shape[1:]
+    middle = (slice(None), slice(ny // 4, 3 * ny // 4), slice(nx // 4, 3 * nx // 4))
+    transform = np.fft.fftshift(np.fft.fft2(movie), axes=(1, 2))[middle]
+    return (np.fft.ifft2(np.fft.ifftshift(transform, axes=(1, 2))).real / 4).astype("f4")
+
+
+def aligned(movie):
+    """Each frame moved by parts of a pixel: a ramp of phases."""
+    ny, nx = movie.shape[1:]
+    ky, kx = np.fft.fftfreq(ny)[:, None], np.fft.rfftfreq(nx)[None]
+    turns = [np.exp(-2j * np.pi * (ky * (0.3 + 0.37 * k) + kx * (0.21 - 0.53 * k))) for k in range(len(movie))]
+    return np.fft.irfft2(np.fft.rfft2(movie) * np.stack(turns), (ny, nx)).astype("f4")
+
+
 NONE = {
+    "dose-weighted": (dose_weighted, "resampled, filtered"),
+    "dose-weighted, summed": (lambda x: dose_weighted(x).sum(0, keepdims=True), "two different values"),
+    "Fourier-cropped": (fourier_cropped, "resampled, filtered"),
+    "aligned": (aligned, "resampled, filtered"),
+    "aligned bilinearly": (
+        lambda x: np.array([ndimage.shift(f, (0.3 + 0.1 * k, 0.6), order=1) for k, f in enumerate(x)]),
+        "resampled, filtered",
+    ),
+    "binned": (lambda x: x.reshape(len(x), SIZE // 2, 2, SIZE // 2, 2).sum((2, 4), dtype="f4"), "resampled, filtered"),
+    "mean 0": (lambda x: x - x.mean((1, 2), keepdims=True, dtype="f4"), "resampled, filtered"),
     "filtered": (lambda x: np.array([ndimage.gaussian_filter(frame, 1) for frame in x]), "resampled, filtered"),
     "resampled": (lambda x: np.array([ndimage.shift(frame, 0.5, order=1) for frame in x]), "resampled, filtered"),
     "float16": (lambda x: x.astype(np.float16).astype(np.float32), "float16"),
@@ -183,12 +235,29 @@ NONE = {
 }
 
 
+@pytest.mark.parametrize("dose", [0.05, 2, 30])
 @pytest.mark.parametrize("name", NONE)
-def test_what_is_no_lattice_is_refused(name):
-    counts, gain = scene(2, 12)
+def test_what_is_no_lattice_is_refused(name, dose):
+    counts, gain = scene(dose, 12)
     change, words = NONE[name]
     with pytest.raises(NoIntegersError, match=words):
         recover_integers(change(counts * gain))
+
+
+@pytest.mark.parametrize("change", [dose_weighted, fourier_cropped, aligned])
+@pytest.mark.parametrize("gain", [None, "of the session"])
+def test_what_was_processed_is_refused_though_there_was_no_gain(change, gain):
+    counts, known = scene(1, 12)
+    with pytest.raises(NoIntegersError, match="resampled, filtered"):
+        recover_integers(change(counts), None if gain is None else known)
+
+
+def test_a_refusal_does_not_read_the_whole_movie():
+    counts, gain = scene(1, 60)
+    told = []
+    with pytest.raises(NoIntegersError, match="resampled, filtered"):
+        recover_integers(aligned(counts * gain), progress=lambda done, total: told.append(done))
+    assert max(told) <= 8
 
 
 def test_what_is_no_movie_of_floats_is_refused():

@@ -563,3 +563,30 @@ def test_the_first_bytes_decide(tmp_path):
     make(tmp_path / "a.h5")
     shutil.copy(tmp_path / "a.h5", tmp_path / "a.mrc")
     same(tmp_path / "a.mrc", STACK)
+
+
+@pytest.mark.parametrize("size", [0, 512, 1024, 2048, 1 << 16, 1 << 20])
+@pytest.mark.parametrize("how", [{}, {"chunks": (1, 20, 30), "compression": "gzip"}])
+def test_a_user_block_before_the_file(tmp_path, size, how):
+    """As MATLAB 7.3 and others write: the signature stands at 512 bytes or a power of two more."""
+    stack = np.arange(3 * 20 * 30, dtype=np.uint16).reshape(3, 20, 30)
+    path = tmp_path / "a.dat"
+    with h5py.File(path, "w", userblock_size=size) as file:
+        file.create_dataset("movie", data=stack, **how)
+    raw = bytearray(path.read_bytes())
+    raw[:size] = (b"MATLAB 7.3 MAT-file, Platform: GLNXA64 " * (size // 38 + 1))[:size]
+    path.write_bytes(raw)
+    with mrcz.open(path) as reader:
+        assert reader.format == "hdf5"
+        assert np.array_equal(reader.read(), stack)
+        assert np.array_equal(reader[1, 3:7, 5:], stack[1, 3:7, 5:])
+    if size:
+        path.write_bytes(raw[: size + 4])
+        with pytest.raises(mrcz.FormatError):
+            mrcz.open(path)
+
+
+def test_a_signature_at_another_place_is_none(tmp_path):
+    (tmp_path / "a.dat").write_bytes(bytes(700) + b"\x89HDF\r\n\x1a\n" + bytes(4000))
+    with pytest.raises(mrcz.FormatError, match="header field nx"):
+        mrcz.open(tmp_path / "a.dat")

@@ -73,7 +73,9 @@ def test_sections_that_are_not_frames_stay_in_the_words(real):
     assert [one.kind for one in parsed.sections] == ["FrameSet"] + ["ZValue"] * 20
     values, frames, _ = mdoc.of_movie(parsed, parsed.sections[0], (243, 5, 5))
     assert (values["frames"], values["frame_dose"], frames) == (243, 0.63882, [])
-    assert parsed.verbatim(parsed.sections)["sections"][20]["PriorRecordDose"] == "145.817"
+    words = parsed.verbatim(parsed.sections)["sections"][20]
+    # FrameTSStartEndFrames counts from a frame that the file does not name: kept as it is, no frame gets a tilt.
+    assert words["PriorRecordDose"] == "145.817" and words["FrameTSStartEndFrames"].count(" ") == 1
 
 
 def test_a_tilt_series(real):

@@ -99,3 +99,19 @@ def test_a_header_of_python_2(tmp_path):
     (tmp_path / "a.npy").write_bytes(_with_header((1, 0), text) + np.arange(189, dtype="<i2").tobytes())
     with mrcz.open(tmp_path / "a.npy") as reader:  # and no warning
         np.testing.assert_array_equal(reader.read().ravel(), np.arange(189))
+
+
+@pytest.mark.parametrize("dtype", ["<u8", ">u8", "<i8", "?", "<u4", "i1"])
+def test_sums_of_every_integer(tmp_path, dtype):
+    """uint64 beyond int64 among them, in which nothing of them would be left."""
+    stack = np.arange(3 * 4 * 5).reshape(3, 4, 5).astype(dtype)
+    if dtype.endswith("u8"):
+        stack[0, 0] = 1 << 63
+    np.save(tmp_path / "a.npy", stack)
+    with mrcz.open(tmp_path / "a.npy") as reader:
+        whole, rows, mean = reader.sum(), reader.sum(axis=1), reader.mean()
+    wide = np.uint64 if dtype.endswith("u8") else np.float64 if dtype == "?" else np.int64
+    assert whole.dtype == rows.dtype == wide
+    assert np.array_equal(whole, stack.sum(axis=0, dtype=wide))
+    assert np.array_equal(rows, stack.sum(axis=1, dtype=wide))
+    assert np.array_equal(mean, stack.sum(axis=0, dtype=wide) / 3)

@@ -162,8 +162,10 @@ class Archiving:
 
     def _stands(self, path: str) -> int | None:
         try:
-            return self.place.size(path)
-        except OSError:
+            return int(getattr(self.place, "look", self.place.size)(path))
+        except OSError as error:
+            if not isinstance(self.place, Folder) and not isinstance(error, FileNotFoundError):
+                raise  # a server that does not answer has lost nothing: not all is to be stored again
             return None
 
     def _note_left_out(self, one: Found) -> None:

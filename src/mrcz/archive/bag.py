@@ -16,7 +16,7 @@ import os
 import tempfile
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import BinaryIO
 
@@ -98,6 +98,8 @@ class Bag(Result):
         What lies below ``data``.
     left_out : int
         Files that no manifest can name; where there are some, no program takes the bag for valid.
+    n_orphans : int
+        The same of files that are in no record; looked for when the bag is written.
     notes : tuple of str
     """
 
@@ -106,12 +108,13 @@ class Bag(Result):
     files: int = 0
     payload_bytes: int = 0
     left_out: int = 0
+    n_orphans: int = 0
     notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether it is a valid bag, or none is needed."""
-        return not self.left_out
+        return not (self.left_out or self.n_orphans)
 
 
 class _Tag:
@@ -177,16 +180,10 @@ def write_bag(place: Place, journal: Journal, session: str, *, date: str | None 
             return Bag(session, "empty")
         _finish(draft, session, _standing_info(place, session))
         different = [name for name in TAGS if _differs(place, f"{session}/{name}", draft.tags.get(name))]
-        result = Bag(
-            session,
-            "written" if different else "unchanged",
-            draft.files,
-            draft.payload_bytes,
-            draft.left_out,
-            (f"{draft.left_out} files have names that no manifest can hold; {LEFT_OUT} has them",)
-            if draft.left_out
-            else (),
-        )
+        notes = []
+        if draft.left_out:
+            notes.append(f"{draft.left_out} files have names that no manifest can hold; {LEFT_OUT} has them")
+        result = Bag(session, "unchanged", draft.files, draft.payload_bytes, draft.left_out, 0, tuple(notes))
         if not different:
             return result
         _finish(draft, session, {"Bagging-Date": date or datetime.now(UTC).date().isoformat()})
@@ -195,7 +192,12 @@ def write_bag(place: Place, journal: Journal, session: str, *, date: str | None 
             if name != MANIFEST and _differs(place, f"{session}/{name}", draft.tags.get(name)):
                 _put(place, f"{session}/{name}", draft.tags.get(name))
         _put(place, f"{session}/{MANIFEST}", draft.tags[MANIFEST])
-        return result
+        count = 0
+        for path in orphans(place, journal, session):
+            count += 1
+            if count == 1:
+                notes.append(f"{path} is in no record, and the bag not valid with it")
+        return replace(result, status="written", n_orphans=count, notes=tuple(notes))
     finally:
         draft.close()
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mrcz.archive.clean_folders import judge_folder
 from mrcz.archive.walk import walk
 from mrcz.check.result import Result
 from mrcz.container.names import original_name, unfinished_name
@@ -29,7 +30,7 @@ DAY = 86400.0
 
 @dataclass(frozen=True)
 class Leftover(Result):
-    """A temporary file, and what became of it.
+    """A temporary file or folder, and what became of it.
 
     Attributes
     ----------
@@ -79,6 +80,7 @@ def clean(
     Removed are regular files whose name is one of ours, to which nothing was written for `older_than` seconds, that
     nobody has locked (every writer does, as long as it lives), and that hold no frame which may be the only copy: with
     whole frames they are kept unless the file that has their name by now holds the same. Links are not followed.
+    Folders that were to be one file of a format (Zarr) are removed likewise, with what such a folder holds.
 
     Parameters
     ----------
@@ -99,7 +101,15 @@ def clean(
     Leftover
         A folder that cannot be read is one, too, with an ``error``.
     """
-    for path, problem in walk(os.fspath(folder), _is_wanted, recursive=recursive):
+    folders: list[str] = []
+
+    def wanted(entry: os.DirEntry[str], is_folder: bool) -> bool:
+        ours = unfinished_name(entry.name) is not None or original_name(entry.name) is not None
+        if is_folder and ours:
+            folders.append(entry.path)
+        return not ours if is_folder else ours and entry.is_file(follow_symlinks=False)
+
+    for path, problem in walk(os.fspath(folder), wanted, recursive=recursive):
         if problem is not None:
             yield Leftover(path, path, "failed", error=problem)
             continue
@@ -118,12 +128,22 @@ def clean(
             found = Leftover(path, destination, "failed", error=system_error(error, path))
         if found is not None:
             yield found
+    for path in folders:
+        if (one := _folder(path, older_than, dry_run)) is not None:
+            yield one
 
 
-def _is_wanted(entry: os.DirEntry[str], is_folder: bool) -> bool:
-    """Whether this is a folder, or a file that is called like a temporary one of ours."""
-    ours = unfinished_name(entry.name) is not None or original_name(entry.name) is not None
-    return is_folder or (ours and entry.is_file(follow_symlinks=False))
+def _folder(path: str, older_than: float, dry_run: bool) -> Leftover | None:
+    where, name = os.path.split(path)
+    original = original_name(name)
+    destination = os.path.join(where, original or unfinished_name(name) or name)
+    try:
+        found = judge_folder(path, destination, older_than, dry_run, _lock, aside=original is not None)
+    except FileNotFoundError:
+        return None  # published or removed meanwhile
+    except OSError as error:
+        return Leftover(path, destination, "failed", error=system_error(error, path))
+    return Leftover(path, destination, found.status, found.reason, found.nbytes, found.age)
 
 
 def _judge_and_remove(

@@ -88,6 +88,8 @@ def run_hook(
             return _run(command, environ, file, timeout)
     except OSError as error:
         return f"the hook could not be run: {printable(system_error(error))}"
+    except ValueError as error:  # a command that no system takes: with NUL in it
+        return f"the hook could not be run: {printable(error)}"
 
 
 def _run(command: str, environ: dict[str, str], file: IO[bytes], timeout: float) -> str | None:

@@ -193,9 +193,14 @@ class Limits:
         now = time.time() if now is None else now
         if not self.hours or self._is_open(now):
             return 0.0
-        # Minute by minute, asking the system what the clock on the wall shows: an hour that does not exist in the night
-        # when clocks are set forward is passed over as it is there. Two days, since one may lack the hours altogether.
-        minute = (now // 60 + 1) * 60
+        clock, this_minute = time.localtime(now), now // 60 * 60
+        shown = clock.tm_hour * 60 + clock.tm_min
+        next_start = this_minute + 60 * min((hours.start - shown) % _DAY for hours in self.hours)
+        if time.localtime(next_start).tm_gmtoff == clock.tm_gmtoff:
+            return next_start - now
+        # Clocks are set before that. Minute by minute, asking the system what the clock on the wall shows: an hour that
+        # does not exist is passed over as it is there. Two days, since one may lack the hours altogether.
+        minute = this_minute + 60
         last = now + 50 * 3600
         while minute < last and not self._is_open(minute):
             minute += 60

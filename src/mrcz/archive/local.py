@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from mrcz.archive.pace import Pace
 from mrcz.archive.record import Record
 from mrcz.archive.store import Flow, store
 from mrcz.archive.task import Task
@@ -65,11 +66,16 @@ class Threads:
         work: Callable[..., Record] = store,
     ) -> None:
         self.slots = 2 * workers  # one in hand and one waiting each
-        self._flow, self._work = flow, work
+        self._flow = flow.interrupted_by(self._check) if isinstance(flow, Pace) else flow
+        self._work = work
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="archive")
         self._done: queue.SimpleQueue[Record | BaseException] = queue.SimpleQueue()
         self._doing: dict[int, tuple[str, int, int]] = {}
         self._stop = threading.Event()
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
 
     def submit(self, task: Task) -> None:
         self._pool.submit(self._run, task)
@@ -81,8 +87,7 @@ class Threads:
         self._doing[here] = (task.source, 0, task.size)
 
         def tell(done: int, total: int) -> None:
-            if self._stop.is_set():
-                raise Stopped
+            self._check()
             self._doing[here] = (task.source, done, total)
 
         try:

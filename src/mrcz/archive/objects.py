@@ -33,6 +33,8 @@ _PART = 16 << 20  # bytes of a part, of which a worker holds one; S3 takes 5 MiB
 _PARTS = 9000  # S3 takes 10 000
 _LONGEST_KEY = 1024  # bytes, S3
 _BLOCK = 4 << 20
+_BELIEVED = 60.0  # seconds
+_FOLDERS = 4  # listings that are kept
 _PAUSES = (0.5, 2.0, 8.0)  # seconds before a request is sent again; fsspec and what is below it have tried by then
 
 _FINAL = {errno.EINVAL, errno.ENAMETOOLONG, errno.EPERM, errno.EACCES, errno.ENOSYS, getattr(errno, "EMSGSIZE", 0)}
@@ -83,10 +85,11 @@ class ObjectStore:
         self._files: Any = None
         self._base = ""
         self._process = 0
+        self._listed: dict[str, tuple[float, dict[str, Any]]] = {}
         self._connect()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": None, "_process": 0}
+        return {**self.__dict__, "_files": None, "_process": 0, "_listed": {}}
 
     def _connect(self) -> Any:
         """The file system; another one after a fork, which its threads do not survive."""
@@ -155,6 +158,24 @@ class ObjectStore:
         if found.get("type") != "file" or found.get("size") is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{self.name}/{path}")
         return int(found["size"])
+
+    def look(self, path: str) -> int:
+        """`size` for somebody who asks for one file after the other: a folder is listed once, and the listing believed
+        for a minute. A request for each of a million files would take hours."""
+        folder, _, name = self.key(path).rpartition("/")
+        listed = self._listed.get(folder)
+        if listed is None or time.monotonic() - listed[0] > _BELIEVED:
+            try:
+                found = self._asked(lambda: self._connect().ls(folder, detail=True), path)
+            except FileNotFoundError:
+                found = []
+            sizes = {one["name"].rpartition("/")[2]: one["size"] for one in found if one.get("type") == "file"}
+            while len(self._listed) >= _FOLDERS:
+                del self._listed[next(iter(self._listed))]
+            listed = self._listed[folder] = time.monotonic(), sizes
+        if listed[1].get(name) is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{self.name}/{path}")
+        return int(listed[1][name])
 
     def open(self, path: str) -> BinaryIO:
         """A file from its beginning on."""

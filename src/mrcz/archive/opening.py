@@ -32,6 +32,7 @@ def opened_archive(archive: str | os.PathLike[str] | Place) -> Iterator[tuple[Pl
         raise MrczError("is no folder, and so no archive", path=place.name)
     with contextlib.ExitStack() as stack:
         try:
+            place.size(f"{FOLDER}/{JOURNAL}")  # a FIFO would be waited for
             path = stack.enter_context(place.local(f"{FOLDER}/{JOURNAL}"))
             journal = stack.enter_context(Journal("", place=path))
         except FileNotFoundError:

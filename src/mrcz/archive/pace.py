@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import threading
@@ -27,9 +28,6 @@ class Rate:
     ----------
     bytes_per_second : float
         0: as fast as it goes.
-    interrupted : callable, optional
-        Called ten times a second while a thread waits; what it raises ends the waiting. Signals alone reach only the
-        main thread.
 
     Raises
     ------
@@ -37,24 +35,31 @@ class Rate:
         The rate is negative or no number.
     """
 
-    def __init__(self, bytes_per_second: float = 0.0, *, interrupted: Callable[[], object] | None = None) -> None:
+    def __init__(self, bytes_per_second: float = 0.0) -> None:
         if not (bytes_per_second >= 0 and math.isfinite(bytes_per_second)):
             raise ValueError(f"a rate is a number of bytes a second, 0 or more, got {bytes_per_second!r}")
         self.bytes_per_second = float(bytes_per_second)
-        self._interrupted = interrupted
         self._lock = threading.Lock()
         self._due = -math.inf  # when all that was taken so far has had its time
 
-    def take(self, n_bytes: int) -> None:
-        """Wait until this many bytes may have gone."""
+    def take(self, n_bytes: int, interrupted: Callable[[], object] | None = None) -> None:
+        """Wait until this many bytes may have gone.
+
+        Parameters
+        ----------
+        n_bytes : int
+        interrupted : callable, optional
+            Called ten times a second while this thread waits; what it raises ends the waiting. Signals alone reach only
+            the main thread.
+        """
         if not self.bytes_per_second or n_bytes <= 0:
             return
         with self._lock:
             now = time.monotonic()
             self._due = due = max(self._due, now - _BURST) + n_bytes / self.bytes_per_second
         while (left := due - time.monotonic()) > 0:
-            if self._interrupted is not None:
-                self._interrupted()
+            if interrupted is not None:
+                interrupted()
             time.sleep(min(left, _SLICE))
 
 
@@ -66,22 +71,28 @@ class Pace:
     read_rate, write_rate : float
         Bytes a second, 0: as fast as it goes.
     interrupted : callable, optional
-        As `Rate` takes it.
+        As `Rate.take` takes it.
     """
 
     def __init__(
         self, read_rate: float = 0.0, write_rate: float = 0.0, *, interrupted: Callable[[], object] | None = None
     ) -> None:
-        self._read = Rate(read_rate, interrupted=interrupted)
-        self._write = Rate(write_rate, interrupted=interrupted)
+        self._read, self._write = Rate(read_rate), Rate(write_rate)
+        self._interrupted = interrupted
+
+    def interrupted_by(self, interrupted: Callable[[], object]) -> Pace:
+        """The same rates, for threads that end when this raises: who waits for a slow rate would wait for minutes."""
+        made = copy.copy(self)
+        made._interrupted = interrupted
+        return made
 
     def read(self, nbytes: int) -> None:
         """So many bytes were read, or are about to be."""
-        self._read.take(nbytes)
+        self._read.take(nbytes, self._interrupted)
 
     def write(self, nbytes: int) -> None:
         """So many bytes were written, or are about to be."""
-        self._write.take(nbytes)
+        self._write.take(nbytes, self._interrupted)
 
 
 @cache

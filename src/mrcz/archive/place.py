@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from mrcz.archive.record import check_relative
+from mrcz.storage.disk import CLOEXEC, NONBLOCK
 from mrcz.storage.whole import make_folders, whole_file
 
 __all__ = ["Folder", "Place"]
@@ -62,10 +65,21 @@ class Folder:
         return self.root / path
 
     def size(self, path: str) -> int:
-        return os.stat(self.at(path)).st_size
+        status = os.stat(self.at(path))
+        if not stat.S_ISREG(status.st_mode):
+            raise FileNotFoundError(errno.ENOENT, "no file is there", str(self.at(path)))
+        return status.st_size
 
     def open(self, path: str) -> BinaryIO:
-        return open(self.at(path), "rb")
+        # A FIFO in the place of a file would be waited for.
+        fd = os.open(self.at(path), os.O_RDONLY | NONBLOCK | CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise FileNotFoundError(errno.ENOENT, "no file is there", str(self.at(path)))
+            return os.fdopen(fd, "rb")
+        except BaseException:
+            os.close(fd)
+            raise
 
     @contextlib.contextmanager
     def local(self, path: str) -> Iterator[str]:

@@ -187,6 +187,9 @@ class Record:
 _FIELDS = tuple((field.name, str(field.type)) for field in fields(Record))
 
 
+_PLAIN: dict[str, Any] = {"str": str, "int": int, "bool": bool}
+
+
 def _readable(value: Any) -> Any:
     """Text that may tell a name which is no UTF-8, as all programs can read it."""
     if isinstance(value, str):
@@ -198,9 +201,8 @@ def _readable(value: Any) -> Any:
 
 def _checked(name: str, value: Any, kind: str) -> Any:
     """A value of a record as its field's type; FormatError if it is none."""
-    plain: dict[str, Any] = {"str": str, "int": int, "bool": bool}
-    if kind in plain:
-        if type(value) is plain[kind] and (kind != "int" or abs(value) < 1 << 63):
+    if kind in _PLAIN:
+        if type(value) is _PLAIN[kind] and (kind != "int" or abs(value) < 1 << 63):
             return value
     elif kind == "float":
         if type(value) in (int, float):

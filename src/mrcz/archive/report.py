@@ -142,53 +142,66 @@ def summarize(journal: Journal, archive: str = "") -> Summary:
     adding = _Adding()
     holds = status(journal, adding.add)
     for record in journal.troubles():
-        adding.session(record.session).troubles += 1
+        adding.sessions[adding.session(record.session)].troubles += 1
     return Summary(
         archive,
         holds,
-        dict(sorted(adding.sessions.items())),
+        adding.finished(),
         adding.seconds,
         tuple(one for _, one in sorted(adding.spans.items())),
-        adding.first,
-        adding.last,
+        _utc(adding.first),
+        _utc(adding.last),
         _utc(int(datetime.now(UTC).timestamp())),
         f"mrcz {__version__}",
     )
 
 
 class _Adding:
-    """Sums by session, and over spans of equal length, which grow where they would be too many."""
+    """Sums by session, and over spans of equal length, which grow where they would be too many.
+
+    Times are seconds since 1970, 0 where there is none, until the end: a million of them would take long to write out.
+    """
 
     def __init__(self) -> None:
         self.sessions: dict[str, Session] = {}
         self.seconds = _SPAN
         self.spans: dict[int, Span] = {}
-        self.first = self.last = ""
+        self.first = self.last = 0
+        self._times: dict[str, list[int]] = {}  # of sessions: first, last, archived
 
     def add(self, record: Record) -> None:
         """Add a record that counts."""
         when = _seconds(record.time)
-        said = "" if when is None else _utc(when)
-        if said:
-            self.first, self.last = min(self.first or said, said), max(self.last, said)
+        if when:
+            self.first, self.last = min(self.first or when, when), max(self.last, when)
         if record.event != "stored":
             return
-        session = self.session(record.session)
-        session.add(record)
-        session.archived = max(session.archived, said)
-        day = _utc(record.mtime_ns // 10**9)[:10]
-        if day:
-            session.first, session.last = min(session.first or day, day), max(session.last, day)
-        if when is not None:
+        name = self.session(record.session)
+        self.sessions[name].add(record)
+        times_of = self._times.setdefault(name, [0, 0, 0])
+        times_of[2] = max(times_of[2], when)
+        own = record.mtime_ns // 10**9
+        if 0 < own < _YEARS[1]:
+            times_of[0], times_of[1] = min(times_of[0] or own, own), max(times_of[1], own)
+        if when:
             self._span(when).add(record)
             if len(self.spans) > _SPANS:
                 self._lengthen()
 
-    def session(self, name: str) -> Session:
-        """The sum of a session, made where it is new."""
-        if name not in self.sessions and len(self.sessions) >= _MOST:
-            name = OTHERS
-        return self.sessions.setdefault(name, Session())
+    def session(self, name: str) -> str:
+        """The name under which a session is added up, which is made where it is new."""
+        if name not in self.sessions:
+            if len(self.sessions) >= _MOST:
+                name = OTHERS
+            self.sessions.setdefault(name, Session())
+        return name
+
+    def finished(self) -> dict[str, Session]:
+        """The sessions by name, with their times."""
+        for name, (first, last, archived) in self._times.items():
+            session = self.sessions[name]
+            session.first, session.last, session.archived = _utc(first)[:10], _utc(last)[:10], _utc(archived)
+        return dict(sorted(self.sessions.items()))
 
     def _span(self, when: int) -> Span:
         start = when // self.seconds * self.seconds
@@ -207,14 +220,14 @@ class _Adding:
                 span.stored_bytes += one.stored_bytes
 
 
-def _seconds(text: str) -> int | None:
-    """Seconds since 1970 of a time in a record, which is UTC where it does not say."""
+def _seconds(text: str) -> int:
+    """Seconds since 1970 of a time in a record, which is UTC where it does not say; 0 where it is none."""
     try:
         when = datetime.fromisoformat(text)
         seconds = int((when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp())
     except (ValueError, OverflowError):
-        return None
-    return seconds if _YEARS[0] <= seconds < _YEARS[1] else None
+        return 0
+    return seconds if _YEARS[0] <= seconds < _YEARS[1] else 0
 
 
 def _utc(seconds: int) -> str:

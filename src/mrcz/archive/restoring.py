@@ -21,7 +21,7 @@ from pathlib import Path
 
 from mrcz.archive.giving import pieces, pixel_sum
 from mrcz.archive.jobs import error_text
-from mrcz.archive.journal import FOLDER, Journal, folded
+from mrcz.archive.journal import FOLDER, JOURNAL, Journal, folded
 from mrcz.archive.patterns import Patterns
 from mrcz.archive.place import Folder, Place
 from mrcz.archive.record import Record
@@ -127,7 +127,7 @@ def restore(
         It cannot be made.
     """
     top = Path(os.path.abspath(out))
-    _check_top(place, top)
+    _check_top(place, journal, top)
     if not dry_run:
         top.mkdir(parents=True, exist_ok=True)
     if tells_case is None:
@@ -157,14 +157,15 @@ def restore(
             names.close()
 
 
-def _check_top(place: Place, top: Path) -> None:
+def _check_top(place: Place, journal: Journal, top: Path) -> None:
     if os.path.lexists(top) and not top.is_dir():
         raise MrczError("is no folder", path=str(top))
     if isinstance(place, Folder):
         archive, real = os.path.realpath(place.root), os.path.realpath(top)
         if os.path.commonpath([archive, real]) == archive:
             raise MrczError(f"lies in the archive {place.name}: choose a folder elsewhere", path=str(top))
-        if (top / FOLDER).is_dir():
+        # Unless an archive is what was archived.
+        if (top / FOLDER / JOURNAL).is_file() and journal.stored(f"{FOLDER}/{JOURNAL}") is None:
             raise MrczError("is an archive itself: choose a folder elsewhere", path=str(top))
 
 
@@ -201,7 +202,7 @@ class _Restoring:
             made = replace(base, error=error_text(error, base.destination), damaged=True)
         except _Missing as error:
             made = replace(base, error=str(error), damaged=True)
-        except (OSError, MrczError, ValueError, OverflowError, MemoryError) as error:
+        except Exception as error:  # of the disk, or of packages that speak to stores: the next file is another matter
             made = replace(base, error=error_text(error, base.destination, base.destination))
         return replace(made, seconds=time.perf_counter() - started)
 
@@ -297,10 +298,14 @@ class _Restoring:
             with contextlib.closing(given), os.fdopen(os.dup(new.fd), "wb") as file:  # type: ignore[type-var]
                 for piece in given:
                     digest.update(piece)
-                    file.write(piece)
                     nbytes += memoryview(piece).nbytes
+                    if record.form == "copy" and _is_empty(piece):
+                        file.seek(nbytes)  # a hole: log files of simulations, disk images
+                    else:
+                        file.write(piece)
                     if self.progress is not None:
                         self.progress(record.source, nbytes, record.source_bytes)
+                file.truncate(nbytes)  # what ends with a hole
             if record.restores == "pixels":
                 right = pixels.hexdigest() == record.sha256_pixels
             else:
@@ -400,6 +405,11 @@ def _standing(path: Path) -> os.stat_result | None:
         return os.lstat(path)
     except FileNotFoundError:
         return None
+
+
+def _is_empty(piece: bytes | memoryview) -> bool:
+    """Whether there are zeros alone."""
+    return isinstance(piece, bytes) and piece[:1] == b"\0" and piece.count(0) == len(piece)
 
 
 def _is_one(a: Path, b: Path) -> bool:

@@ -15,6 +15,7 @@ import stat
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -33,7 +34,7 @@ from mrcz.errors import FormatError, MrczError
 from mrcz.file.calls import open as open_any
 from mrcz.file.original import blocks
 from mrcz.storage.disk import NONBLOCK, copy_permissions, write_all
-from mrcz.storage.whole import NewFile, make_folders
+from mrcz.storage.whole import NewFile, forget_unfinished, make_folders, note_unfinished, temporary_name
 
 __all__ = ["Flow", "Tell", "store"]
 
@@ -251,37 +252,44 @@ class _Storing:
         task, options = self.task, self.task.options
         place = Path(task.root) / task.packed_path
         make_folders(place.parent)
-        with ThreadPoolExecutor(1) as pool:
-            sums = pool.submit(self._sum, fd, lambda n: None, choice.pixels)
-            try:
-                made = compress(
-                    self.path,
-                    place,
-                    overwrite="any",
-                    check=True,
-                    pack="auto" if options.pack else False,
-                    profile=options.profile,
-                    n_threads=options.n_threads,
-                    progress=self._paced(),
-                    **self._counts(choice, place),
-                )
-            finally:
-                found = sums.result()
+        # What stands there may be in the journal, from an earlier version or from a worker that was thought dead, and
+        # its original gone: it is replaced by what is proven, and never taken away.
+        private = temporary_name(place)
+        note_unfinished(private)
         try:
-            self._check_unchanged(fd)
+            with ThreadPoolExecutor(1) as pool:
+                sums = pool.submit(self._sum, fd, lambda n: None, choice.pixels)
+                try:
+                    made = compress(
+                        self.path,
+                        private,
+                        overwrite="any",
+                        check=True,
+                        pack="auto" if options.pack else False,
+                        profile=options.profile,
+                        n_threads=options.n_threads,
+                        progress=self._paced(),
+                        **self._counts(choice, place),
+                    )
+                finally:
+                    found = sums.result()
             if found.nbytes != self.status.st_size:
                 raise ChangingError("it changed while it was read", path=self.path)
-            size = os.stat(place).st_size
+            size = os.stat(private).st_size
             self.flow.write(size)
             restores = getattr(made, "restores", "file" if choice.format == "mrc" else "pixels")
             if (size >= self.status.st_size and restores == "file") or (restores != "file" and options.to != "mrcz"):
-                os.unlink(place)
+                self._check_unchanged(fd)
                 return None
-            return self._record(made, found, choice, place, restores)
-        except BaseException:
-            if os.path.lexists(place):
-                os.unlink(place)
-            raise
+            record = self._record(made, found, choice, private, restores)
+            self._check_unchanged(fd)
+            NewFile.disk.replace(private, place)
+            NewFile.disk.sync_folder(place.parent)
+            return record
+        finally:
+            forget_unfinished(private)
+            with suppress(OSError):
+                os.unlink(private)
 
     def _record(self, made: Copy, sums: _Sums, choice: Choice, place: Path, restores: str) -> Record:
         with open(place, "rb") as file:

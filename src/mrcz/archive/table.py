@@ -55,6 +55,14 @@ COLUMNS: dict[str, type] = {
     "notes": str,
 }
 
+_NAMES = ("source", "path", "session", "target")
+_JSON = ("shape", "notes", "parts", "versions")
+_TEXTS = tuple(
+    name
+    for name, kind in COLUMNS.items()
+    if kind is str and name not in (*_NAMES, *_JSON) and not name.endswith("_base64")
+)
+_NUMBERS = tuple(name for name, kind in COLUMNS.items() if kind is not str and name not in ("current", "ratio"))
 _ROWS = 20_000  # of a group of Parquet: some 20 MB
 
 
@@ -96,35 +104,30 @@ def _rows(journal: Journal) -> Iterator[dict[str, Any]]:
 
 
 def _row(record: Record, current: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for name, kind in COLUMNS.items():
-        if name == "current":
-            row[name] = current
-        elif name == "ratio":
-            row[name] = record.ratio
-        elif name.endswith("_base64"):
-            row[name] = encode_name(getattr(record, name.removesuffix("_base64")))[1] or ""
-        elif name in ("shape", "notes", "parts", "versions"):
-            value = getattr(record, name)
-            row[name] = json.dumps(value, separators=(",", ":")) if value else ""
-        else:
-            value = getattr(record, name)
-            row[name] = value.encode("utf-8", "replace").decode("utf-8") if kind is str else value
-    # Names as `encode_name` gives them, the same as in the journal.
-    for name in ("source", "path", "session", "target"):
-        row[name] = encode_name(getattr(record, name))[0]
-    return row
+    row: dict[str, Any] = {"current": current, "ratio": record.ratio}
+    for name in _NAMES:  # as the journal has them
+        row[name], raw = encode_name(getattr(record, name))
+        row[f"{name}_base64"] = raw or ""
+    for name in _TEXTS:
+        value = getattr(record, name)
+        row[name] = value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+    for name in _JSON:
+        value = getattr(record, name)
+        row[name] = json.dumps(value, separators=(",", ":")) if value else ""
+    for name in _NUMBERS:
+        row[name] = getattr(record, name)
+    return {name: row[name] for name in COLUMNS}
 
 
 def _write_csv(journal: Journal, path: str | os.PathLike[str], overwrite: bool) -> int:
     count = 0
     with whole_file(path, overwrite=overwrite) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="", write_through=False)
-        writer = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
-        writer.writeheader()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
         for row in _rows(journal):
             # NUL ends a text for half of the programs there are.
-            writer.writerow({key: one.replace("\0", "\ufffd") if type(one) is str else one for key, one in row.items()})
+            writer.writerow([one.replace("\0", "\ufffd") if type(one) is str else one for one in row.values()])
             count += 1
         text.flush()
         text.detach()

@@ -34,12 +34,15 @@ from mrcz.archive.tree import Found
 from mrcz.errors import system_error
 from mrcz.storage.disk import CLOEXEC, NONBLOCK
 
-__all__ = ["INTERVAL", "SETTLE", "Watch", "is_being_copied", "parse_until"]
+__all__ = ["BATCH", "INTERVAL", "SETTLE", "Watch", "is_being_copied", "parse_until"]
 
 #: Seconds for which a file has to stand still, and between two looks. The times of some disks go in steps of 2 s (FAT),
 #: and a client of NFS may believe for 3 s what it knows of a file.
 SETTLE = 4.0
 INTERVAL = 1.0
+
+#: Files of one look.
+BATCH = 16
 
 Known = Callable[[str], "tuple[int, int] | None"]
 """``known(source)``: size and time, in nanoseconds, of the version that is in the archive; None if none is."""
@@ -112,6 +115,9 @@ class Watch:
         Seconds since 1970 at which it ends (`parse_until`).
     idle : float, optional
         Seconds without a new or growing file after which it ends.
+    batch : int
+        Files that one look gives, at most: the newest, so that a movie does not wait until all that lay there before it
+        is done. The others come with the next looks, which do not wait then.
     clock : ServerClock, optional
         The clock of the file system the archive lies in.
     skip : callable, optional
@@ -139,6 +145,7 @@ class Watch:
         interval: float = INTERVAL,
         until: float | None = None,
         idle: float | None = None,
+        batch: int = BATCH,
         clock: ServerClock | None = None,
         skip: Callable[[str, bool], bool] = lambda source, is_folder: False,
         monotonic: Callable[[], float] = time.monotonic,
@@ -147,7 +154,9 @@ class Watch:
             if value is not None and not 0 <= value < 1e9:
                 raise ValueError(f"{name} is a number of seconds, 0 or more, got {value}")
         self.top = os.path.abspath(top)
-        self.settle, self.interval, self.until, self.idle = settle, interval, until, idle
+        if batch < 1:
+            raise ValueError(f"a batch is at least 1 file, got {batch}")
+        self.settle, self.interval, self.until, self.idle, self.batch = settle, interval, until, idle, batch
         self.problems: dict[str, str] = {}
         self._known, self._clock, self._skip, self._monotonic = known, clock, skip, monotonic
         now = monotonic()
@@ -155,7 +164,7 @@ class Watch:
         self._given: dict[str, tuple[int, int]] = {}  # and not in the journal: in work, or failed
         self._recent: dict[str, float] = {}
         self._hasty: dict[str, int] = {}
-        self._ripe: list[Found] = []
+        self._ripe: dict[str, Found] = {}
         self._waiting = 0
         self._round: Iterator[None] = iter(())
         self._round_begun = float("-inf")
@@ -176,18 +185,19 @@ class Watch:
             return "stopped"
         if self.until is not None and time.time() >= self.until:
             return "until"
-        if self.idle is not None and not self._waiting and self._monotonic() - self._active >= self.idle:
-            return "idle"
-        return ""
+        if self.idle is None or self._waiting or self._ripe:
+            return ""
+        return "idle" if self._monotonic() - self._active >= self.idle else ""
 
     def pause(self) -> float:
-        """Seconds until the next look: the interval, or longer where a look takes long."""
-        return max(0.0, self._next - self._monotonic())
+        """Seconds until the next look: the interval, or longer where a look takes long; 0 while more are complete than
+        one look gives."""
+        return 0.0 if self._ripe else max(0.0, self._next - self._monotonic())
 
     @property
     def waiting(self) -> int:
-        """Files that are seen and not complete."""
-        return self._waiting
+        """Files that are seen and were not given yet."""
+        return self._waiting + len(self._ripe)
 
     def forget(self, source: str) -> None:
         """It was given and could not be stored: give it once more, when it is found again."""
@@ -204,7 +214,7 @@ class Watch:
                 return
 
     def look(self) -> list[Found]:
-        """Look once, now: the files that are complete and were not given before, the oldest first."""
+        """Look once, now: files that are complete and were not given before, the oldest of them first."""
         begun = self._monotonic()
         self._server = None
         todo = list(self._folders)
@@ -215,8 +225,10 @@ class Watch:
         self._go_round()
         took = self._monotonic() - begun
         self._next = begun + took + max(self.interval - took, took * _REST)
-        found, self._ripe = self._ripe, []
-        return sorted(found, key=lambda one: (one.mtime_ns, one.source))
+        found = sorted(self._ripe.values(), key=lambda one: (one.mtime_ns, one.source))[-self.batch :]
+        for one in found:
+            del self._ripe[one.source]
+        return found
 
     # --- folders
 
@@ -226,7 +238,7 @@ class Watch:
     def _visit(self, source: str, todo: list[str]) -> None:
         folder, now = self._folders[source], self._monotonic()
         try:
-            mtime_ns = _time_of_folder(self._path(source), ask=now - folder.changed < _HOT)
+            mtime_ns = _time_of_folder(self._path(source), ask=now - folder.changed < _HOT, follow=not source)
             if mtime_ns != folder.mtime_ns:
                 folder.mtime_ns, folder.changed = mtime_ns, now
             if folder.new or folder.partial or now - folder.changed < _RACY:
@@ -237,10 +249,23 @@ class Watch:
         except OSError as error:
             gone = isinstance(error, (FileNotFoundError, NotADirectoryError))
             if gone and source and os.path.isdir(self.top):
-                self._waiting -= len(self._folders.pop(source).waiting)
-                self.problems.pop(source, None)
+                self._forget_folder(source)
             else:  # the network, perhaps: what is known of it stays
                 self.problems[source] = system_error(error, self._path(source))
+
+    def _forget_folder(self, source: str) -> None:
+        """It is gone, or a link now, and what was in it with it."""
+        for name in [name for name in self._folders if name == source or name.startswith(f"{source}/")]:
+            self._waiting -= len(self._folders.pop(name).waiting)
+            self.problems.pop(name, None)
+
+    def _add_folder(self, source: str) -> bool:
+        """Take a folder among those that are watched; whether it is new."""
+        name = source.rpartition("/")[2]
+        if source in self._folders or is_being_copied(name) or self._skip(source, True):
+            return False
+        self._folders[source] = _Folder(self._monotonic())
+        return True
 
     def _list(self, source: str, folder: _Folder, todo: list[str]) -> None:
         """Look at the names in a folder, and at the files among them that are not done."""
@@ -266,8 +291,7 @@ class Watch:
         below = f"{source}/{entry.name}" if source else entry.name
         try:
             if entry.is_dir(follow_symlinks=False):
-                if below not in self._folders and not is_being_copied(entry.name) and not self._skip(below, True):
-                    self._folders[below] = _Folder(self._monotonic())
+                if self._add_folder(below):
                     todo.append(below)
                 return False
             if not entry.is_file(follow_symlinks=False) or is_being_copied(entry.name) or self._skip(below, False):
@@ -300,7 +324,7 @@ class Watch:
         if seen is None:
             if self._is_done(source, key[:2]):
                 return True
-            if self._waiting >= _MOST:
+            if self.waiting >= _MOST:
                 folder.partial = True
                 return False
             earlier = source in self._given or self._known(source) is not None
@@ -309,6 +333,7 @@ class Watch:
             folder.waiting[name] = _Seen(key, now, folder.new and not earlier)
             self._waiting += 1
             self._active = now
+            self._ripe.pop(source, None)
             return False
         if seen.key != key:
             seen.key, seen.since, seen.old, self._active = key, now, False, now
@@ -321,7 +346,7 @@ class Watch:
         self._given[source] = key[:2]
         self._recent[source] = now
         several = (status.st_dev, status.st_ino) if status.st_nlink > 1 else None
-        self._ripe.append(Found(source, "file", key[0], key[1], stat.S_IMODE(status.st_mode), several))
+        self._ripe[source] = Found(source, "file", key[0], key[1], stat.S_IMODE(status.st_mode), several)
         return True
 
     def _has_settled(self, source: str, seen: _Seen, status: os.stat_result, now: float) -> bool:
@@ -416,29 +441,36 @@ class Watch:
             self._round_begun, self._round = now, self._all_files()
 
     def _all_files(self) -> Iterator[None]:
+        """Look at everything; also at what is new in folders whose time a file system does not keep."""
         for source in list(self._folders):
-            try:
-                with os.scandir(self._path(source)) as entries:
-                    for entry in entries:
-                        below = f"{source}/{entry.name}" if source else entry.name
-                        if entry.is_file(follow_symlinks=False) and not is_being_copied(entry.name):
-                            if not self._skip(below, False):
-                                self._look_at_done(below)
+            if source in self._folders:
+                try:
+                    with os.scandir(self._path(source)) as entries:
+                        for entry in entries:
+                            self._look_in_round(f"{source}/{entry.name}" if source else entry.name, entry)
                             yield
-            except OSError:
-                pass
+                except OSError:  # `_visit` tells
+                    pass
             yield
 
+    def _look_in_round(self, source: str, entry: os.DirEntry[str]) -> None:
+        if entry.is_dir(follow_symlinks=False):
+            self._add_folder(source)
+        elif entry.is_file(follow_symlinks=False) and not is_being_copied(entry.name):
+            if not self._skip(source, False):
+                self._look_at_done(source)
 
-def _time_of_folder(path: str, *, ask: bool) -> int:
-    """When names in a folder changed; *ask* the server, and not what a network file system remembers for a while."""
+
+def _time_of_folder(path: str, *, ask: bool, follow: bool) -> int:
+    """When names in a folder changed; *ask* the server, and not what a network file system remembers for a while.
+    Only what was given as the top may be a link."""
     if ask and hasattr(os, "O_DIRECTORY"):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | getattr(os, "O_NOFOLLOW", 0) | CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | CLOEXEC | (0 if follow else getattr(os, "O_NOFOLLOW", 0)))
         try:
             return os.fstat(fd).st_mtime_ns
         finally:
             os.close(fd)
-    status = os.lstat(path)
+    status = os.stat(path) if follow else os.lstat(path)
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(20, "is no folder any more", path)
     return status.st_mtime_ns

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mrcz.check.result import Result
+from mrcz.container.header.layout import COUNTS_LABEL
 from mrcz.file.calls import open_reader
 from mrcz.file.foreign import ForeignReader
 from mrcz.file.original import Counter, Progress, blocks, original_header
@@ -185,7 +186,8 @@ def _documented_differences(a: Reader, b: Reader) -> Iterator[str]:
 
 def _meaning(reader: Reader) -> dict[str, Any]:
     header = original_header(reader) or reader.header
-    labels = [label for label in header.labels if not label.startswith("MRCZ")]
+    # Ours say how the frames are stored, and not what they are.
+    labels = [label for label in header.labels if not label.startswith("MRCZ") and label != COUNTS_LABEL]
     return {
         "kind": reader.kind,
         "pixel size": tuple(float(str(np.float32(size))) for size in header.pixel_size),

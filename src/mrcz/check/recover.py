@@ -16,6 +16,7 @@ from mrcz.check.result import Result
 from mrcz.container.chunks import CHUNK_HEADER_SIZE, parse_chunk_header, xxh64
 from mrcz.container.footer import Footer, UnknownFooter, find_footer, load_footer
 from mrcz.container.header.header import Header, claimed_nbytes
+from mrcz.container.header.layout import COUNTS_LABEL
 from mrcz.container.integers import COLUMNS, ENTRY, UnknownRecord, choose_columns, decode_record
 from mrcz.container.metadata import pack, unpack
 from mrcz.container.pieces import ENTRY as PIECES
@@ -24,6 +25,7 @@ from mrcz.file.changing import changed_header
 from mrcz.file.gains import moved
 from mrcz.file.growing import GrowingFile
 from mrcz.file.original import Progress
+from mrcz.file.restoring import LOST
 from mrcz.file.salvage import decoded, measured
 from mrcz.storage.remote import is_url
 from mrcz.storage.source import open_source
@@ -445,8 +447,10 @@ class _Recovering:
                     metadata = choose_frames(metadata, [frame.number for frame in found])
             except FormatError as error:
                 self.notes.append(f"{error.message}; they are left out")
-            if ENTRY in extra:
-                metadata = self._carry_integers(extra, metadata, [frame.number for frame in found], target)
+        if ENTRY in extra:
+            metadata = self._carry_integers(extra, metadata, [frame.number for frame in found], target)
+        elif COUNTS_LABEL in self.header.labels:
+            self.notes.append(LOST)
         fields = {
             "metadata": metadata,
             "extra": extra,

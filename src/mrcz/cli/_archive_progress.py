@@ -86,6 +86,8 @@ class Display:
         under_way = done_bytes + sum(max(0, min(done, total)) for _, _, done, total in doing)
         rate = self._rate(now, under_way)
         facts = self._facts(done_files, done_bytes, stored_bytes, failed, under_way, rate)
+        if not self.total_files and not doing:
+            facts.append("waiting for files")
         if self._drawing:
             self._draw(self._lines(facts, under_way, doing))
         elif now - self._told >= self._every:

@@ -213,13 +213,21 @@ class _Run:
                     if args.watch:
                         self._watch(archiving, where)
                     self._once(archiving, where)
+                self._seal(archiving, where)
+            except KeyboardInterrupt:  # what is in the archive is left as bags that are whole
+                if archiving.unsealed:
+                    self._seal(archiving, where)
+                raise
             finally:
                 self.outcome.seconds = time.monotonic() - archiving.begun
-            archiving.write_bags(check_interrupted)
-            if where.mirror is not None:
-                where.mirror.sync()
-            self.outcome.seconds = time.monotonic() - archiving.begun
         return self._tell(archiving)
+
+    @staticmethod
+    def _seal(archiving: Any, where: Any) -> None:
+        """Bags and report, and a copy of the journal where the archive is elsewhere."""
+        archiving.write_bags()
+        if where.mirror is not None:
+            where.mirror.sync()
 
     def _executor(self, archiving: Any, where: Any, workers: int) -> Any:
         from dataclasses import replace
@@ -238,6 +246,8 @@ class _Run:
 
         outline = archiving.plan()
         plan = outline.totals
+        if self.args.watch:  # it has stored them itself
+            self.outcome.already = max(0, self.outcome.already - self.outcome.stored)
         self.display = Display(plan.files, plan.bytes, quiet=self.args.quiet)
         self.base = (self.outcome.stored, self.outcome.links, self.outcome.source_bytes, self.outcome.stored_bytes)
         try:
@@ -249,6 +259,8 @@ class _Run:
 
     def _watch(self, archiving: Any, where: Any) -> None:
         """Take files as they are finished, until it is over."""
+        from dataclasses import replace
+
         from mrcz.archive.planning import Outline
         from mrcz.archive.server_clock import ServerClock
         from mrcz.archive.watching import INTERVAL, SETTLE, Watch
@@ -262,11 +274,12 @@ class _Run:
 
         clock = None  # of a server that the source may lie on, too; an object store has none
         if where.place is None:
-            clock = ServerClock(os.path.dirname(archiving.journal.path), distrust=60.0)
+            clock = ServerClock(os.path.dirname(archiving.journal.path), distrust=max(60.0, args.settle or 0.0))
         watch = Watch(
             archiving.top,
             known,
             settle=SETTLE if args.settle is None else args.settle,
+            batch=self.executor.slots,
             interval=INTERVAL if args.poll is None else args.poll,
             until=self.until,
             idle=args.idle,
@@ -275,12 +288,22 @@ class _Run:
         self.display = Display(quiet=args.quiet)
         self.base = (0, 0, 0, 0)
         quiet_since = time.monotonic()
+        troubles: dict[str, str] = {}
         for found in watch:
             self._tick(where)
+            if watch.problems != troubles:
+                self.display.clear()
+                for source, problem in watch.problems.items() - troubles.items():
+                    path = os.path.join(archiving.top, source) if source else archiving.top
+                    talk(f"mrcz: {path}: {problem}; looked at again")
+                troubles = dict(watch.problems)
             if found:
                 outline = Outline(archiving.top, archiving.root, archiving.journal, archiving.depth)
                 for _ in outline.add(found):
                     pass
+                # A movie by itself gets all threads: it is to be in the archive soon.
+                threads = max(1, self.limits.workers(MEMORY_OF_ONE) // max(1, outline.totals.files))
+                archiving.options = replace(archiving.options, n_threads=threads)
                 try:
                     archiving.work(
                         outline,
@@ -294,6 +317,7 @@ class _Run:
                 quiet_since = time.monotonic()
             elif archiving.unsealed and time.monotonic() - quiet_since > 60:
                 archiving.write_bags(check_interrupted)  # a pause of the microscope: the bags are whole meanwhile
+        archiving.options = replace(archiving.options, n_threads=1)
         self.display.clear()
 
     def _may_begin(self) -> bool:

@@ -7,7 +7,7 @@ mrcz clean --older-than 1h                   in this folder, what nobody wrote t
 A new file grows as .NAME.XXXXXXXX.part; only kill -9 or a loss of power leaves one behind. It is removed if it is a day
 old, nobody writes it, and it holds no whole frame that NAME does not. Frames that may be nowhere else are kept:
 mrcz recover saves them; --unsaved removes them, too. An original that a killed run had set aside to remove it,
-.NAME.XXXXXXXX.orig, gets its name back.
+.NAME.XXXXXXXX.orig, gets its name back. A folder (Zarr) that was never finished is removed as a file is.
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ from mrcz.container.header.header import Header
 from mrcz.container.names import check_new_name
 from mrcz.container.pieces import PiecesRecord
 from mrcz.convert.foreign import check_foreign, pixels_for, refuse_removal, write_foreign
-from mrcz.convert.integers import Counting, Wish, find_counts, kept_counts
+from mrcz.convert.foreign_integers import find_foreign_counts
+from mrcz.convert.integers import Counting, Wish, find_counts, kept_counts, notes_of
 from mrcz.convert.judging import judge
 from mrcz.convert.pieces import (
     Whole,
@@ -48,6 +49,7 @@ from mrcz.convert.pieces import (
     prove_again,
     prove_source,
     survey,
+    very_file,
 )
 from mrcz.convert.proof import check_copy
 from mrcz.convert.result import Copy
@@ -69,7 +71,6 @@ from mrcz.file.options import ReadOptions
 from mrcz.file.original import Counter, Progress, blocks, original_header, pieces_of, restored, source_name
 from mrcz.file.reader import Reader
 from mrcz.file.writer import Writer
-from mrcz.filetypes import FOREIGN_SUFFIXES, MRC_SUFFIXES, WRAPPER_SUFFIXES
 from mrcz.formats.registry import by_name
 from mrcz.storage.remote import is_url
 from mrcz.storage.whole import Judge, NewFile
@@ -269,7 +270,8 @@ def _copy(task: _Task, progress: Progress | None) -> Copy:
             task = replace(task, source=reader.path)  # which says no password
         if isinstance(reader, ForeignReader):
             return _copy_foreign(reader, task, before, started, progress)
-        if (record := _very_file(reader, task)) is not None:
+        record = None if task.codec.is_compressed or task.any_format else very_file(reader, task.destination)
+        if record is not None:
             return _copy_very_file(reader, record, task, before, started, progress)
         if task.dtype is not None:
             raise ValueError(f"{reader.path}: dtype is for files of other formats; this is an MRC file")
@@ -314,8 +316,7 @@ def _copy(task: _Task, progress: Progress | None) -> Copy:
         lost=lost,
         notes=(
             *((f"a plain file has no place for the metadata {', '.join(lost)}",) if lost else ()),
-            *(counting.notes if counting is not None else ()),
-            *((f"stored as it is: {reason}",) if reason is not None else ()),
+            *notes_of(counting, reason),
         ),
         integers=None if counting is None else counting.told(),
         integers_reason=reason,
@@ -323,26 +324,6 @@ def _copy(task: _Task, progress: Progress | None) -> Copy:
         if original is not None or (task.codec.is_compressed and stays_whole(reader, permissive=task.permissive))
         else "pixels",
     )
-
-
-def _very_file(reader: Reader, task: _Task) -> PiecesRecord | None:
-    """How the file of another format comes back that this one was made from; None where an MRC file is to be made, as
-    a name that ends in .mrc asks for.
-
-    Raises
-    ------
-    ValueError
-        The name says something else.
-    """
-    if task.codec.is_compressed or task.any_format:
-        return None
-    suffix = os.path.splitext(os.fspath(task.destination))[1].lower()
-    own = os.path.splitext(source_name(reader) or "")[1].lower()
-    record = None if suffix in MRC_SUFFIXES and suffix != own else pieces_of(reader)
-    kind = FOREIGN_SUFFIXES.get(suffix)
-    if record is None or suffix in WRAPPER_SUFFIXES or (kind is not None and kind != FOREIGN_SUFFIXES.get(own)):
-        check_new_name(task.destination)
-    return record
 
 
 def _copy_very_file(
@@ -416,7 +397,8 @@ def _copy_foreign(
         refuse_removal(reader, task)
     pixel_bytes = reader.size * dtype.itemsize
     tell = Counter(progress, 2 * pixel_bytes)
-    new, why, lost = _written_foreign(reader, task, dtype, whole, tell)
+    counting, reason = find_foreign_counts(reader, task.integers if packed else None, task.destination, dtype, tell)
+    new, why, lost = _written_foreign(reader, task, dtype, whole, tell, counting)
     try:
         if before.changed(reader):
             raise MrczError("it changed while it was read, and nothing was written", path=task.source)
@@ -438,7 +420,6 @@ def _copy_foreign(
     notes = (f"of its metadata a plain file has no place for {', '.join(lost)}",) if lost else ()
     if packed:
         notes = () if why is None else (f"decompressing gives an MRC file, not the {title} file: {why}",)
-    reason = None if task.integers is None else "counts are recovered from MRC files: compress one made by mrcz convert"
     return Copy(
         os.fspath(task.source),
         os.fspath(task.destination),
@@ -451,21 +432,34 @@ def _copy_foreign(
         checked=True,
         removed=removed,
         lost=lost,
-        notes=notes,
+        notes=(*notes, *notes_of(counting, reason)),
+        integers=None if counting is None else counting.told(),
         integers_reason=reason,
         restores="file" if why is None else "pixels",
     )
 
 
 def _written_foreign(
-    reader: ForeignReader, task: _Task, dtype: np.dtype, whole: Whole | str, tell: Callable[[int], None]
+    reader: ForeignReader,
+    task: _Task,
+    dtype: np.dtype,
+    whole: Whole | str,
+    tell: Callable[[int], None],
+    counting: Counting | None,
 ) -> tuple[NewFile, str | None, tuple[str, ...]]:
     """The new file, proven and without its name yet; why it does not give back the very file; what found no place."""
     packed = task.codec.is_compressed
 
     def write(more: Callable[[], Any] | None, told: Callable[[int], None]) -> NewFile:
         return write_foreign(
-            reader, task.destination, task.codec, dtype, overwrite=task.replacing, tell=told, more=more
+            reader,
+            task.destination,
+            task.codec,
+            dtype,
+            overwrite=task.replacing,
+            tell=told,
+            more=more,
+            counting=counting,
         )
 
     while isinstance(whole, Whole):
@@ -540,7 +534,7 @@ def _write(
     if task.codec.is_compressed:
         extra["metadata"] = _footer_metadata(reader)
         if counting is not None:
-            extra["metadata"] = counting.added_to(extra["metadata"])
+            extra |= {"metadata": counting.added_to(extra["metadata"]), "labels": counting.labels(header)}
         if (kept := kept_pieces(reader) if pieces_of(reader) is not None else None) is not None:
             entries |= kept[0]
             extra["metadata"] = {**(extra["metadata"] or {}), **kept[1]}

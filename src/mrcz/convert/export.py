@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 from mrcz.check.compare import same_bits
 from mrcz.check.origin import Overwrite, check_replaceable, replacing
 from mrcz.check.result import Result
+from mrcz.container.header.layout import COUNTS_LABEL
 from mrcz.container.metadata import encode_json
 from mrcz.convert.copy import as_plain, compress, decompress
 from mrcz.convert.foreign import cast
@@ -282,6 +283,7 @@ class _Cast:
         self._reader = reader
         self.shape, self.dtype, self.kind = reader.shape, dtype, reader.kind
         self.pixel_size, self.metadata = reader.pixel_size, reader.metadata
+        self.header, self.frame_metadata = reader.header, reader.frame_metadata
 
     def read(self, frames: int) -> np.ndarray:
         try:
@@ -431,15 +433,15 @@ def _lost(reader: Reader, copy: ForeignReader) -> tuple[str, ...]:
     lost = []
     if any(reader.pixel_size[:2]) and not np.allclose(reader.pixel_size[:2], copy.pixel_size[:2], rtol=1e-5, atol=0):
         lost.append("pixel_size")
-    said: dict[str, Any] = {}
-    for words in copy.metadata.get(ORIGINAL, {}).values():
-        said |= words if isinstance(words, dict) else {}  # what the writer keeps of names that nobody documented
-    said |= copy.metadata
+    said = _words(copy.metadata)
     for name, value in reader.metadata.items():
-        if name != "pixel_size" and not (name in said and _same(said[name], value)):
+        if name not in ("pixel_size", "frame_metadata") and not (name in said and _same(said[name], value)):
             lost.append(str(name))
-    if any(reader.frame_metadata) and copy.frame_metadata != reader.frame_metadata:
-        lost.append("frame_metadata")
+    if any(reader.frame_metadata):
+        kept = [_words(one) for one in copy.frame_metadata]
+        pairs = zip(reader.frame_metadata, kept, strict=False)
+        if len(kept) != len(reader) or not all(k in b and _same(b[k], v) for a, b in pairs for k, v in a.items()):
+            lost.append("frame_metadata")
     if not isinstance(reader, ForeignReader):
         header = reader.header
         for name, value, known in (("voltage", header.voltage, "voltage"), ("c3", header.c3, "cs")):
@@ -447,11 +449,19 @@ def _lost(reader: Reader, copy: ForeignReader) -> tuple[str, ...]:
                 lost.append(name)
         if any(np.isfinite(header.origin)) and any(header.origin):
             lost.append("origin")
-        if any(not label.startswith("MRCZ") for label in header.labels):
+        if any(not label.startswith("MRCZ") and label != COUNTS_LABEL for label in header.labels):
             lost.append("labels")
         if reader.extended_bytes and header.exttyp != "json":
             lost.append("extended header")
     return tuple(lost)
+
+
+def _words(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """All that is said, by name: what the writer keeps of names that nobody documented among it."""
+    said: dict[str, Any] = {}
+    for words in metadata.get(ORIGINAL, {}).values():
+        said |= words if isinstance(words, dict) else {}
+    return said | dict(metadata)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -18,6 +18,7 @@ from mrcz.check.origin import file_name, opened
 from mrcz.container.metadata import json_part, pack
 from mrcz.container.modes import format_for
 from mrcz.container.pieces import COLUMN, ENTRY, PiecesRecord
+from mrcz.convert.integers import Counting
 from mrcz.errors import FormatError, FormatWarning, MrczError
 from mrcz.file.codec import Codec
 from mrcz.file.foreign import ForeignReader
@@ -112,8 +113,10 @@ def write_foreign(
     overwrite: bool | Judge,
     tell: Callable[[int], None],
     more: Callable[[], tuple[PiecesRecord, dict[str, Any]] | str] | None = None,
+    counting: Counting | None = None,
 ) -> NewFile:
-    """The frames through a Writer, without their name yet; `more` is asked at the end how the very file comes back."""
+    """The frames through a Writer, or their counts, without their name yet; `more` is asked at the end how the very
+    file comes back."""
     metadata, said = reader.metadata, reader.frame_metadata
     extra: dict[str, Any] = {}
     if codec.is_compressed:
@@ -124,11 +127,13 @@ def write_foreign(
         metadata = json_part(metadata)
     if len(reader.shape) == 4:
         extra["mrc_mode"] = 16
-    elif dtype == np.uint8 and codec.is_compressed and not codec.pack:
+    elif dtype == np.uint8 and codec.is_compressed and not codec.pack and counting is None:
         extra["mrc_mode"] = 0  # bytes stay bytes: a plain file would have them as 16-bit integers, for other programs
     for keyword, name in (("voltage", "voltage"), ("c3", "cs"), ("counts_per_electron", "counts_per_electron")):
         if isinstance(metadata.get(name), float):
             extra[keyword] = metadata[name]
+    if counting is not None:
+        metadata, extra["labels"] = counting.added_to(metadata), counting.labels(reader.header)
     with Writer(
         destination,
         codec=codec,
@@ -138,19 +143,20 @@ def write_foreign(
         overwrite=overwrite,
         **extra,
     ) as writer:
-        for first, frames in _blocks(reader, dtype):
+        for first, floats in _blocks(reader, dtype):
+            frames = floats if counting is None else counting.count(floats)
             if codec.is_compressed and any(said[first : first + len(frames)]):
                 for k, frame in enumerate(frames, first):
                     writer.append(frame, metadata=said[k] or None)
             else:
                 writer.extend(frames)
-            tell(frames.nbytes)
-        entries: dict[str, Any] = {SOURCE_FORMAT: reader.format} if codec.is_compressed else {}
+            tell(floats.nbytes)
+        entries = {SOURCE_FORMAT: reader.format} | ({} if counting is None else counting.footer())
         if more is not None and not isinstance(found := more(), str):
             record, skeleton = found
             entries[ENTRY] = record.entry()
             writer.metadata[COLUMN] = skeleton
-        return writer.finish(entries)
+        return writer.finish(entries if codec.is_compressed else None)
 
 
 def _blocks(reader: Reader, dtype: np.dtype) -> Iterator[tuple[int, np.ndarray]]:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from mrcz.container.header.header import Header
+from mrcz.container.header.layout import COUNTS_LABEL
 from mrcz.container.integers import (
     COLUMNS,
     ENTRY,
@@ -37,7 +39,7 @@ from mrcz.file.gains import load_gain, read_gain, relative_path
 from mrcz.file.reader import Reader
 from mrcz.file.restoring import RestoringDecoder
 
-__all__ = ["Counting", "Wish", "find_counts", "kept_counts"]
+__all__ = ["Counting", "Wish", "find_counts", "kept_counts", "known_counts", "notes_of"]
 
 _TRIED = 8  # gain references of a store: the newest first
 _LARGEST = 192 << 20  # bytes of a gain in the metadata, of which readers take 256 MiB
@@ -82,6 +84,11 @@ class Counting:
         entry = self.record.entry()
         return {name: entry[name] for name in ("divide", "wide", "before", "after", "exceptions", "gain")}
 
+    def labels(self, header: Header) -> list[str]:
+        """What the header gets beside its labels, where it has room: all that is left to tell of floats when the footer
+        is lost."""
+        return [] if COUNTS_LABEL in header.labels or len(header.labels) > 8 else [COUNTS_LABEL]
+
     def footer(self) -> dict[str, Any]:
         """Entries of the footer."""
         return {ENTRY: self.record.entry()}
@@ -123,6 +130,29 @@ def find_counts(
     except NoIntegersError as error:
         return error.message
     return _counting(found, wish, destination, _notes(found, given is not None, bool(tried)))
+
+
+def known_counts(
+    reader: Reader,
+    divisor: np.ndarray,
+    after: float,
+    wish: Wish,
+    destination: str | os.PathLike[str],
+    tell: Callable[[int], None],
+) -> Counting | str:
+    """The counts of an open movie whose file tells what they were divided by, (ny, nx), and multiplied by after that;
+    or why there are none."""
+    operation = Operation(divide=True, after=after)
+    try:
+        found = recover_integers(
+            reader, divisor, operation=operation, n_threads=reader.n_threads, progress=lambda done, total: tell(0)
+        )
+    except NoIntegersError as error:
+        return error.message
+    notes = _notes(found, False, False)
+    if found.found_by == "given":
+        notes = ("stored as the integers and the range that it tells", *notes[1:])
+    return _counting(found, wish, destination, notes)
 
 
 def _not_for_this(reader: Reader) -> str | None:
@@ -201,6 +231,12 @@ def _counting(
     columns = Columns(per_frame, exceptions.pixels.astype(np.int64), exceptions.values)
     inside = gain if name is not None and name.path is None else None
     return Counting(record, encode_columns(columns, inside), found.count, notes)
+
+
+def notes_of(counting: Counting | None, reason: str | None) -> tuple[str, ...]:
+    """What to say of a copy: how its counts were found, or why there are none."""
+    said = () if counting is None else counting.notes
+    return said if reason is None else (*said, f"stored as it is: {reason}")
 
 
 def kept_counts(reader: Reader, destination: str | os.PathLike[str]) -> Counting | None:

@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 
 from mrcz.check.origin import opened
+from mrcz.container.header.layout import COUNTS_LABEL
 from mrcz.container.metadata import pack
 from mrcz.container.modes import format_for
+from mrcz.container.names import check_new_name
 from mrcz.container.pieces import (
     COLUMN,
     DTYPES,
@@ -34,8 +36,9 @@ from mrcz.container.pieces import (
 from mrcz.errors import FormatError, MrczError
 from mrcz.file.foreign import ForeignReader
 from mrcz.file.metadata import FRAMES
-from mrcz.file.original import blocks, pieces_of, skeleton_of
+from mrcz.file.original import blocks, pieces_of, skeleton_of, source_name
 from mrcz.file.reader import Reader
+from mrcz.filetypes import FOREIGN_SUFFIXES, MRC_SUFFIXES, WRAPPER_SUFFIXES
 from mrcz.formats.base import Pieces
 from mrcz.storage.source import FileSource
 from mrcz.storage.whole import Judge, NewFile
@@ -55,6 +58,7 @@ __all__ = [
     "prove_again",
     "prove_source",
     "survey",
+    "very_file",
 ]
 
 #: What encoders do: libtiff, since 2018 and before, and imagecodecs, from which tifffile has it.
@@ -386,6 +390,24 @@ def _from_disk(new: NewFile) -> None:
         os.posix_fadvise(new.fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def very_file(reader: Reader, destination: str | os.PathLike[str]) -> PiecesRecord | None:
+    """How the file of another format comes back that this one was made from; None where an MRC file is to be made, as
+    a name that ends in .mrc asks for.
+
+    Raises
+    ------
+    ValueError
+        The name says something else.
+    """
+    suffix = os.path.splitext(os.fspath(destination))[1].lower()
+    own = os.path.splitext(source_name(reader) or "")[1].lower()
+    record = None if suffix in MRC_SUFFIXES and suffix != own else pieces_of(reader)
+    kind = FOREIGN_SUFFIXES.get(suffix)
+    if record is None or suffix in WRAPPER_SUFFIXES or (kind is not None and kind != FOREIGN_SUFFIXES.get(own)):
+        check_new_name(destination)
+    return record
+
+
 def give_back(
     reader: Reader,
     record: PiecesRecord,
@@ -463,7 +485,8 @@ def added_since(reader: Reader, made: NewFile) -> tuple[str, ...]:
         found.append(FRAMES)
     if sizes[0] != sizes[1]:
         found.append("pixel size")
-    if any(not label.startswith("MRCZ") for label in reader.header.labels):  # which the compressor left itself
+    # But for those that the compressor left itself.
+    if any(not label.startswith("MRCZ") and label != COUNTS_LABEL for label in reader.header.labels):
         found.append("labels")
     return tuple(found)
 

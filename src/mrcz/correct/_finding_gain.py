@@ -10,11 +10,13 @@ import numpy as np
 
 from mrcz.errors import MrczError
 
-__all__ = ["ROOM", "NoIntegersError", "complete_gain", "find_gain", "floats", "refuse_halves"]
+__all__ = ["NO_LATTICE", "ROOM", "NoIntegersError", "complete_gain", "find_gain", "floats", "refuse_halves"]
 
+NO_LATTICE = "the values of a pixel are no multiples of one: resampled, filtered or dose-weighted data"
 ROOM = 1 / 50  # exceptions a float that is not 0: more, and this is no lattice
 _BLOCK = 15  # pixels on a side: gains around, which tell a common factor
 _SOME = 1 << 20  # floats that are looked at for float16
+_EARLY = (3, 7)  # frames after which what is clearly no lattice is refused, without reading on
 _FEW = 1000  # a gain reference is completed when one pixel of so many was unseen and is hit now
 
 
@@ -63,13 +65,13 @@ def find_gain(movie: Any, threads: int, tell: Callable[[int, int], None]) -> tup
 
             different += sum(pool.map(part, range(edges.size - 1)))
             tell(k + 1, nz)
+            if k in _EARLY and _misfitting(hits, misfits) > 0.75:
+                raise NoIntegersError(NO_LATTICE)
     seen = hits > 0
     if not seen.any():
         raise NoIntegersError("every float is 0, negative or not finite")
-    if (misfits[seen] > hits[seen]).mean() > ROOM:
-        raise NoIntegersError(
-            "the values of a pixel are no multiples of one: resampled, filtered or dose-weighted data"
-        )
+    if _misfitting(hits, misfits) > ROOM:
+        raise NoIntegersError(NO_LATTICE)
     if different < max(16, int(hits.sum(dtype=np.int64)) // 10_000):
         raise NoIntegersError("hardly a pixel has two different values: any data would fit, too few to know a gain by")
     around = _around((low + high) / 2, seen & (misfits == 0), (ny, nx))
@@ -86,6 +88,12 @@ def find_gain(movie: Any, threads: int, tell: Callable[[int, int], None]) -> tup
     gain[~seen] = np.nan
     made = gain.astype(np.float32) if precision == "float32" else gain
     return made.reshape(ny, nx), precision
+
+
+def _misfitting(hits: np.ndarray, misfits: np.ndarray) -> float:
+    """Which part of the pixels that were hit has more values that are no multiples than ones that are."""
+    seen = hits > 0
+    return float((misfits[seen] > hits[seen]).mean()) if seen.any() else 0.0
 
 
 def complete_gain(gain: np.ndarray, movie: Any, tell: Callable[[int, int], None]) -> np.ndarray | None:

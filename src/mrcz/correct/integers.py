@@ -24,7 +24,15 @@ from typing import Any
 
 import numpy as np
 
-from mrcz.correct._finding_gain import ROOM, NoIntegersError, complete_gain, find_gain, floats, refuse_halves
+from mrcz.correct._finding_gain import (
+    NO_LATTICE,
+    ROOM,
+    NoIntegersError,
+    complete_gain,
+    find_gain,
+    floats,
+    refuse_halves,
+)
 from mrcz.threads import count_threads
 
 __all__ = [
@@ -365,9 +373,7 @@ def recover_integers(
     mine, precision = find_gain(movie, threads, tell)
     found = _all_counts(movie, mine, Operation(precision=precision), threads, tell, first)
     if found is None:
-        raise NoIntegersError(
-            "the values of a pixel are no multiples of one: resampled, filtered or dose-weighted data"
-        )
+        raise NoIntegersError(NO_LATTICE)
     return found
 
 
@@ -470,12 +476,12 @@ def _find_operation(frame: np.ndarray, gain: np.ndarray) -> Operation | None:
         for divide in (False, True):
             ratios = x[sound] * g[sound] if divide else x[sound] / g[sound]
             scale = _scale_of(ratios.astype(np.float64))
-            if scale is None:
-                continue
+            # No scale is what most have; and of large counts none can be measured.
+            scales = [(1.0, 1.0), *(() if scale is None else _scales(scale))]
             tried = [
                 Operation(divide, precision, before, after, orientation)
                 for precision in precisions
-                for before, after in _scales(scale)
+                for before, after in scales
             ]
             wrong = [_misfits(x[sound], g[sound], made) for made in tried]
             if min(wrong) <= sound.sum() * ROOM:

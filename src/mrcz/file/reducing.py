@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mrcz.file.selecting import frame_numbers
+from mrcz.file.sums import wide_integer
 
 __all__ = ["Reductions"]
 
@@ -70,8 +71,8 @@ class Reductions:
         Returns
         -------
         ndarray, or a number if every axis is added up
-            int64 for integer pixels without weights and gain (exact); float32 with a correction; else float64
-            (complex128 for complex pixels), added up frame by frame in order.
+            int64 for integer pixels without weights and gain (exact; uint64 for uint64); float32 with a correction;
+            else float64 (complex128 for complex pixels), added up frame by frame in order.
 
         Raises
         ------
@@ -265,7 +266,7 @@ class Reductions:
 
 def _wide(dtype: np.dtype) -> type:
     """What pixels are added up in."""
-    return np.int64 if dtype.kind in "iu" else np.complex128 if dtype.kind == "c" else np.float64
+    return wide_integer(dtype) if dtype.kind in "iu" else np.complex128 if dtype.kind == "c" else np.float64
 
 
 def _real(dtype: np.dtype) -> type:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mrcz.container.footer import Footer
+from mrcz.container.header.layout import COUNTS_LABEL
 from mrcz.container.integers import (
     COLUMNS,
     ENTRY,
@@ -31,7 +32,13 @@ from mrcz.file.decoding import BATCH, Decoder, Window
 from mrcz.file.gains import find_gain, load_gain
 from mrcz.file.options import ReadOptions
 
-__all__ = ["Parts", "RestoringDecoder", "Stored", "look_for_integers"]
+__all__ = ["LOST", "Parts", "RestoringDecoder", "Stored", "look_for_integers"]
+
+
+#: Said where only the label in the header is left.
+LOST = (
+    "these are the counts of a float movie, as its header says: what makes floats of them was in a footer that is gone"
+)
 
 
 class Stored(NamedTuple):
@@ -61,7 +68,8 @@ def look_for_integers(counts: Decoder, footer: Footer | None, options: ReadOptio
         The record contradicts itself or the file; not if ``permissive``, nor where the counts are wanted.
     """
     if footer is None or ENTRY not in footer.extra:
-        return None, None, ""
+        lost = COUNTS_LABEL in counts.header.labels and counts.pixels.dtype.kind in "iu" and not options.raw
+        return None, None, LOST if lost else ""
     try:
         record = decode_record(footer.extra[ENTRY])
         if len(counts.shape) != 3 or counts.pixels.dtype not in (np.uint8, np.uint16) or footer.metadata_span is None:

@@ -12,7 +12,7 @@ from mrcz.errors import FormatError
 from mrcz.file.correcting import FrameCorrection
 from mrcz.file.decoding import BATCH, Decoder
 
-__all__ = ["sum_frames"]
+__all__ = ["sum_frames", "wide_integer"]
 
 
 def sum_frames(
@@ -42,8 +42,8 @@ def sum_frames(
     Returns
     -------
     ndarray
-        int64 of integers, float32 with a correction, else float64 or complex128; in 16 bits where that is asked for and
-        holds it.
+        int64 of integers (uint64 of uint64), float32 with a correction, else float64 or complex128; in 16 bits where
+        that is asked for and holds it.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def sum_frames(
         )
     stored = frames.pixels.dtype
     exact = stored.kind in "iu" and weights is None and gain is None
-    kind: Any = np.int64 if exact else (np.complex128 if stored.kind == "c" else np.float64)
+    kind: Any = wide_integer(stored) if exact else (np.complex128 if stored.kind == "c" else np.float64)
     if exact and dtype is not None and frames.fusable and _fits_16_bits(frames, len(numbers), np.dtype(dtype)):
         kind = np.dtype(dtype)
     total = np.zeros(frames.shape[1:], kind)
@@ -80,6 +80,11 @@ def sum_frames(
                     frame = frame.astype(np.float32) * gain
                 total += frame if weights is None else frame * kind(weights[a + k])  # an exact sum has no weights
     return total if correction is None else correction.correct_sum(total, len(numbers), frames=numbers)
+
+
+def wide_integer(dtype: np.dtype) -> type:
+    """What integers of this type are added up in; only files of other formats have uint64."""
+    return np.uint64 if dtype.kind == "u" and dtype.itemsize == 8 else np.int64
 
 
 def _fits_16_bits(frames: Decoder, count: int, dtype: np.dtype) -> bool:

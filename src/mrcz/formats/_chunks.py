@@ -17,7 +17,7 @@ import numpy as np
 from mrcz.errors import ChunkError
 from mrcz.threads import count_threads
 
-__all__ = ["FRAME_MAX", "check_frames", "chunks", "jsonable", "stored_chunk"]
+__all__ = ["FRAME_MAX", "check_frames", "chunks", "jsonable", "stored_chunk", "told"]
 
 #: Bytes of a frame that Blosc 1 takes, which counts in 31 bits.
 FRAME_MAX = 2**31 - 1 - 65536
@@ -106,6 +106,20 @@ def chunks(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def told(frames: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Metadata of a movie and of its frames (empty where nothing is said of them), as JSON can say them. What an MRCZ
+    header says of the microscope has its documented name."""
+    metadata = jsonable(dict(getattr(frames, "metadata", None) or {}))
+    metadata.pop("frame_metadata", None)  # where a Writer keeps them, which `frame_metadata` gives
+    header = getattr(frames, "header", None)
+    for name, field in (("voltage", "voltage"), ("cs", "c3")):
+        value = float(getattr(header, field, 0.0) or 0.0)
+        if value > 0 and math.isfinite(value):
+            metadata.setdefault(name, value)
+    said = [jsonable(dict(one)) for one in getattr(frames, "frame_metadata", None) or ()]
+    return metadata, said if any(said) else []
 
 
 def jsonable(value: Any) -> Any:

@@ -6,7 +6,8 @@
 ``/entry/data``          NXdata, ``signal`` = ``"data"``
 ``/entry/data/data``     (nz, ny, nx), chunks of (1, ny, nx); ``pixel_size`` (x, y, z) with ``pixel_size_unit`` =
                          ``"angstrom"`` where it is known, ``mrcz_kind`` = ``"image"``, ``"stack"`` or ``"volume"``
-``/entry/mrcz_metadata`` NXnote of ``type`` ``"application/json"``: ``data`` is the metadata
+``/entry/mrcz_metadata`` NXnote of ``type`` ``"application/json"``: ``data`` is the metadata, and a list of those of
+                         the frames in ``/entry/mrcz_frame_metadata``
 ======================== =====================================================================================
 
 Nothing in it depends on when or where it was written: the same frames give the same bytes.
@@ -24,7 +25,7 @@ import h5py
 import numpy as np
 
 from mrcz.errors import MissingDependencyError
-from mrcz.formats._chunks import FRAME_MAX, check_frames, chunks, jsonable
+from mrcz.formats._chunks import FRAME_MAX, check_frames, chunks, told
 
 __all__ = ["COMPRESSIONS", "write_frames"]
 
@@ -115,9 +116,9 @@ def _describe(file: Any, frames: Any, data: Any) -> None:
     kind = getattr(frames, "kind", None)
     if isinstance(kind, str):
         data.attrs["mrcz_kind"] = kind
-    metadata = jsonable(dict(getattr(frames, "metadata", None) or {}))
-    if metadata:
-        note = file["entry"].create_group("mrcz_metadata")
-        note.attrs["NX_class"] = "NXnote"
-        note["type"] = "application/json"
-        note["data"] = json.dumps(metadata, sort_keys=True, ensure_ascii=False)
+    for name, words in zip(("mrcz_metadata", "mrcz_frame_metadata"), told(frames), strict=True):
+        if words:
+            note = file["entry"].create_group(name)
+            note.attrs["NX_class"] = "NXnote"
+            note["type"] = "application/json"
+            note["data"] = json.dumps(words, sort_keys=True, ensure_ascii=False)

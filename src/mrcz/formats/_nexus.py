@@ -20,7 +20,7 @@ from mrcz.errors import FormatError
 from mrcz.formats._h5file import H5File, MissingLink, attributes, scalar, scalars
 from mrcz.formats._h5stack import H5Frames, Stack, is_stack
 from mrcz.formats._units import in_unit
-from mrcz.formats._words import as_written
+from mrcz.formats._words import as_written, frames_as_written
 from mrcz.formats.base import FormatOptions
 from mrcz.formats.metadata import checked
 
@@ -62,6 +62,7 @@ def open_layout(file: H5File, options: FormatOptions) -> H5Frames | None:
         metadata=metadata,
         pixel_size=size,
         kind=own.get("kind"),
+        frame_metadata=lambda: _of_frames(file, group, sum(stack.count for stack in stacks)),
         oddities=oddities,
         warnings=warnings,
     )
@@ -206,12 +207,23 @@ def _written(file: H5File, entry: Any, stack: Stack) -> dict[str, Any]:
             own["pixel_size"] = (float(size[0]), float(size[1]), float(size[2]))
     if said.get("mrcz_kind") in ("image", "stack", "volume"):
         own["kind"] = said["mrcz_kind"]
-    try:
-        owner, note = file.find("mrcz_metadata/data", entry)
-        words = scalar(note, owner)
-        metadata = json.loads(words) if isinstance(words, str) else None
-        if isinstance(metadata, dict):
-            own["metadata"] = as_written(metadata)
-    except (FormatError, OSError, ValueError, TypeError, RuntimeError, RecursionError):
-        pass
+    metadata = _note(file, entry, "mrcz_metadata")
+    if isinstance(metadata, dict):
+        own["metadata"] = as_written(metadata)
     return own
+
+
+def _note(file: H5File, entry: Any, name: str) -> Any:
+    """What the JSON of a note of ours says; None where there is none."""
+    try:
+        owner, note = file.find(f"{name}/data", entry)
+        words = scalar(note, owner)
+        return json.loads(words) if isinstance(words, str) else None
+    except (FormatError, OSError, ValueError, TypeError, RuntimeError, RecursionError):
+        return None
+
+
+def _of_frames(file: H5File, entry: Any, count: int) -> list[dict[str, Any]]:
+    """The metadata of the frames that `write_frames` kept."""
+    said = _note(file, entry, "mrcz_frame_metadata")
+    return frames_as_written(said, count)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mrcz.errors import ChunkError, MissingDependencyError
+from mrcz.formats._tiff_lzw import check_lzw
 from mrcz.formats._tiff_pages import COMPRESSIONS, Page
 from mrcz.formats.base import Bytes
 
@@ -72,6 +73,8 @@ def _decode(raw: bytes, page: Page, nbytes: int, down: int, where: tuple[int, in
     full = page.height * page.row_bytes
     codecs = _codecs()
     try:
+        if name == "lzw":
+            check_lzw(raw)
         space = np.empty(full + 1, np.uint8)
         made = getattr(codecs, f"{name}_decode")(raw, out=space)
     except (codecs.DelayedImportError, AttributeError) as error:
@@ -152,6 +155,8 @@ def _measure(raw: bytes, name: str, most: int) -> int:
             raise ValueError(str(error)) from error
     else:
         # A table of at most 4096 texts bounds LZW, and 64 PackBits: their claims were compared with that already.
+        if name == "lzw":
+            check_lzw(raw)
         total = len(getattr(_codecs(), f"{name}_decode")(raw, out=np.empty(most + 1, np.uint8)))
     return min(total, most + 1)
 

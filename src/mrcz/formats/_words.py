@@ -13,7 +13,7 @@ from typing import Any
 from mrcz.errors import FormatError, MrczError
 from mrcz.formats.metadata import ORIGINAL, TABLE, checked
 
-__all__ = ["THEIRS", "as_written", "in_our_words"]
+__all__ = ["THEIRS", "as_written", "frames_as_written", "in_our_words"]
 
 #: What h5py and zarr raise for what they find in a damaged file.
 THEIRS: tuple[type[Exception], ...] = (
@@ -65,3 +65,10 @@ def as_written(metadata: dict[str, Any]) -> dict[str, Any]:
     if rest:
         kept["mrcz"] = rest
     return {**known, **({ORIGINAL: kept} if kept else {})}
+
+
+def frames_as_written(said: Any, count: int) -> list[dict[str, Any]]:
+    """The metadata of each of so many frames; empty where what is there is no such list."""
+    if not isinstance(said, list) or len(said) != count or not all(isinstance(one, dict) for one in said):
+        return []
+    return [as_written(one) for one in said]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mrcz.formats._chunks import FRAME_MAX, check_frames, chunks, jsonable
+from mrcz.formats._chunks import FRAME_MAX, check_frames, chunks, told
 
 __all__ = ["COMPRESSIONS", "write_frames"]
 
@@ -29,7 +29,7 @@ def write_frames(
     """Write frames to a new folder, an array of Zarr 3 with one chunk a frame.
 
     Its attributes are ``kind``, ``pixel_size`` (x, y, z) with ``pixel_size_unit`` = ``"angstrom"`` where it is known,
-    and ``metadata``. The same frames give the same files.
+    ``metadata``, and ``frame_metadata``, a list. The same frames give the same files.
 
     Parameters
     ----------
@@ -101,9 +101,11 @@ def _array(frames: Any, shape: tuple[int, ...], dtype: np.dtype, compression: st
     size = [float(one) for one in getattr(frames, "pixel_size", ()) or ()]
     if len(size) == 3 and any(size):
         attributes |= {"pixel_size": size, "pixel_size_unit": "angstrom"}
-    metadata = jsonable(dict(getattr(frames, "metadata", None) or {}))
+    metadata, said = told(frames)
     if metadata:
         attributes["metadata"] = metadata
+    if said:
+        attributes["frame_metadata"] = said
     fill: Any = {"b": False, "f": 0.0, "c": [0.0, 0.0]}.get(dtype.kind, 0)
     return {
         "zarr_format": 3,

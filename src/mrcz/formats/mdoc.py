@@ -3,6 +3,9 @@
 SerialEM's help, "File Formats", section Image Metadata Files. Pairs ``key = value``, first of the file, then of
 sections: ``[ZValue = n]`` of the n-th image of a stack, ``[FrameSet = 0]`` of a movie, ``[MontSection = n]`` of a
 montage; titles are ``[T = …]``. Lengths are micrometres there, pixels Å, angles degrees, doses electrons per Å².
+
+Of a tilt series in one movie each image has ``FrameTSStartEndFrames``. These count from a frame that the file does not
+name (IMOD looks for it in the movie), so they stay in the file's own words, and no frame gets a tilt of them.
 """
 
 from __future__ import annotations

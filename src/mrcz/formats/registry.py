@@ -23,6 +23,8 @@ __all__ = [
 ]
 
 _HEAD = 64  # bytes of a file that tell its format
+# At the begin, or after a user block of 512 bytes, 1024, 2048 and so on: the next power of two until it is found.
+_HDF5 = tuple((at, b"\x89HDF\r\n\x1a\n") for at in (0, *(1 << k for k in range(9, 27))))
 _TIFF = tuple((0, magic) for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
 
 #: Ours, in the order in which they are tried.
@@ -42,7 +44,7 @@ BUILT_IN: tuple[Format, ...] = (
         "HDF5",
         (".h5", ".hdf5", ".hdf", ".emd", ".nxs", ".hspy"),
         "mrcz.formats.hdf5",
-        ((0, b"\x89HDF\r\n\x1a\n"),),
+        _HDF5,
         writes=True,
         extra="hdf5",
         needs=("h5py", "hdf5plugin"),
@@ -134,6 +136,11 @@ def find_format(source: Bytes) -> Format | None:
     for known in candidates(source.read(0, _HEAD)):
         if not known.decides or _module(known).matches(source):
             return known
+    for known in formats():  # what stands further behind is looked at only where nothing else is known
+        for at, magic in known.magic:
+            if at + len(magic) > _HEAD and at + len(magic) <= source.size and source.read(at, len(magic)) == magic:
+                if not known.decides or _module(known).matches(source):
+                    return known
     return None
 
 

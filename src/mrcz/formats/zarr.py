@@ -26,7 +26,7 @@ from zarr.storage import LocalStore, ZipStore
 from mrcz.errors import ChunkError, FormatError
 from mrcz.formats._chunks import jsonable
 from mrcz.formats._units import angstrom
-from mrcz.formats._words import THEIRS, as_written, in_our_words
+from mrcz.formats._words import THEIRS, as_written, frames_as_written, in_our_words
 from mrcz.formats._zarrwrite import write_frames
 from mrcz.formats.base import Bytes, FormatOptions, Frames, Window
 from mrcz.formats.metadata import checked
@@ -141,6 +141,11 @@ class ZarrFrames(Frames):
         self.compression = "+".join(_name(codec) for codec in self.codecs if _name(codec) != "bytes") or "none"
         self._check_chunks(meta, options.permissive)
         self.concurrent = self.direct is not None
+        self.said: list[dict[str, Any]] = []  # of each frame
+
+    @property
+    def frame_metadata(self) -> list[dict[str, Any]]:
+        return self.said
 
     def _error(self, words: str) -> FormatError:
         return FormatError(f"{self.name} {words}", path=self.files.path)
@@ -438,10 +443,11 @@ def _describe(frames: ZarrFrames, node: Any, ome: dict[str, Any]) -> None:
         stated["pixel_size"] = list(frames.pixel_size[:2])
     if attributes.get("kind") in ("image", "stack", "volume"):
         frames.kind = attributes["kind"]
-    own = attributes.pop("metadata", None)
+    own, said = attributes.pop("metadata", None), attributes.pop("frame_metadata", None)
     original = {"attributes": attributes, **({"ome": jsonable(ome)} if ome else {})}
     written = as_written(own) if isinstance(own, dict) else {}
     frames.metadata = {**checked(stated, {"zarr": original}), **written}
+    frames.said = frames_as_written(said, frames.shape[0])
 
 
 def _ome_size(frames: ZarrFrames, ome: dict[str, Any]) -> tuple[float, float, float]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mrcz.errors import MrczError
-from mrcz.storage.disk import UNKNOWN_CALL, Disk
+from mrcz.storage.disk import UNKNOWN_CALL, Disk, lock
 from mrcz.storage.whole import NewFile, forget_unfinished, note_unfinished, temporary_name
 
 __all__ = ["whole_folder"]
@@ -47,12 +47,14 @@ def whole_folder(
     _check(place, overwrite, may_go)
     temporary = temporary_name(place)
     note_unfinished(temporary)
+    held = None
     try:
         try:
             os.mkdir(temporary)
         except OSError as error:
             error.filename = str(place)  # a temporary name tells the caller nothing
             raise
+        held = _hold(temporary)
         yield temporary
         _sync(disk, temporary)
         _check(place, overwrite, may_go)
@@ -64,6 +66,21 @@ def whole_folder(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # where it has its name by now there is none
         forget_unfinished(temporary)
+        if held is not None:
+            os.close(held)
+
+
+def _hold(folder: Path) -> int | None:
+    """Lock it as long as it is being filled, for who cleans up (`mrcz clean`); None where folders have no locks."""
+    if os.name == "nt":
+        return None
+    try:
+        fd = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    with contextlib.suppress(OSError, MrczError):
+        lock(fd, folder)
+    return fd
 
 
 def _check(place: Path, overwrite: bool, may_go: Callable[[Path], bool]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mrcz.container.header.fields import Fields
 from mrcz.container.header.layout import (
+    COUNTS_LABEL,
     IMOD_4BIT,
     IMOD_SIGNED,
     IMOD_STAMP,
@@ -179,6 +180,14 @@ def set_labels(record: np.ndarray, labels: Sequence[bytes]) -> None:
         raise ValueError(f"a header holds 10 labels, not {len(labels)}")
     record["nlabl"] = len(labels)
     record["label"] = list(labels) + [b""] * (10 - len(labels))
+
+
+def drop_counts_label(record: np.ndarray) -> None:
+    """Of a header that floats get: they are no counts, whatever the file was that they came from."""
+    labels = [bytes(label) for label in record["label"]]
+    kept = [label for label in labels if label.rstrip(b"\0 ") != COUNTS_LABEL.encode("ascii")]
+    if len(kept) < len(labels):
+        set_labels(record, [label for label in kept if label.strip(b"\0 \t\r\n")])
 
 
 def add_labels(record: np.ndarray, new: list[str], compressed: bool) -> bool:

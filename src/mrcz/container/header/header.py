@@ -18,6 +18,7 @@ from mrcz.container.header.build import (
     NOT_COMPUTED,
     add_labels,
     build_order,
+    drop_counts_label,
     first_given,
     label_bytes,
     set_axes,
@@ -300,6 +301,8 @@ class Header(Fields):
             record["dmin"], record["dmax"], record["dmean"], record["rms"] = NOT_COMPUTED if stats is None else stats
         set_extended(record, exttyp, nsymbt)
         set_imod(record, pixel_format)
+        if pixel_format.dtype.kind == "f":
+            drop_counts_label(record)
         if add_labels(record, list(labels), compressed):
             old = like if like is not None and like.is_mrcz else None
             record["voltage"] = first_given(voltage, old and old.voltage, 0.0)

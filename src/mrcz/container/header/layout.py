@@ -20,6 +20,8 @@ HEADER_NBYTES = 1024
 # The version of the format, not of the package. Older readers want it in the first label, alone, and at least 0.5.0:
 # below that they take a stack for a list of images.
 MRCZ_LABEL = "MRCZ1.0.0"
+# Of a float movie that is stored as counts: what is left to tell so where the footer is lost.
+COUNTS_LABEL = "mrcz: counts; the floats are counts x gain, see the footer"
 
 KINDS = ("image", "stack", "volume", "volume stack")
 

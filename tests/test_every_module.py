@@ -29,6 +29,7 @@ ELSEWHERE = {
     "cli/_shared": "test_commands",
     "cli/_shells": "test_help",
     "cli/cmrcz": "test_commands",
+    "convert/source": "test_copy",
     "cli/completion": "test_help",
     "cli/compress": "test_commands",
     "cli/correct": "test_correcting",

@@ -402,7 +402,11 @@ class Archiving:
         """Derive the bags of all sessions, as far as they changed, and the report."""
         self.journal.sync()
         self._begun.keep()
-        for session in self._touched:  # of movies that could not be stored after all
+        # Workers of this run may have been killed, too, and a bag with a file that nobody knows is no valid one.
+        for session in sorted(self._touched):
+            folder = os.path.join(self.root, session)
+            for _ in clean(folder, recursive=True, older_than=0.0, unsaved=True) if os.path.isdir(folder) else ():
+                pass
             remove_lost_gains(self.place, self.journal, session)
         written = []
         for session in self.journal.state.sessions():

@@ -171,8 +171,12 @@ class Campaign:
         gone = {source: found for source, found in gone.items() if source not in there and not self.aside(source)}
         known = recorded(self.journal)
         for source, found in gone.items():
-            problem = restorable(self.dst, known, source, found[1], self.work / "given back")
-            if problem is not None:
+            for sha256 in (found[1], *self.faults.written[source]):
+                problem = restorable(self.dst, known, source, sha256, self.work / "given back")
+                if problem is None:
+                    self.faults.live[source] = ("file", sha256)
+                    break
+            else:
                 self.complain(f"original {source!r} is gone: {problem}")
         self.counts["originals seen gone"] = max(self.counts["originals seen gone"], len(gone))
 

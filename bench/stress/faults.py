@@ -6,6 +6,7 @@ at the end. `Faults.versions` is all that a source ever was, which is what may b
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import subprocess
@@ -34,6 +35,8 @@ class Faults:
         self.chance: random.Random = campaign.chance
         self.live: dict[str, Kind] = {}
         self.versions: dict[str, set[Kind]] = defaultdict(set)
+        # Sources that were written a moment ago, as they are then: before we look, a run may have taken and removed them.
+        self.written: dict[str, set[str]] = defaultdict(set)
         self.again: set[str] = set()  # sources that may be stored more than once, for what was done to the archive
         self.closed: list[tuple[Path, int]] = []
         self.number = 0
@@ -45,6 +48,7 @@ class Faults:
         now = {source: kind for source, kind in tree(self.src).items() if not is_excused_name(source)}
         for source, kind in now.items():
             self.versions[source].add(kind)
+            self.written.pop(source, None)
         if self.of.remove:  # what is gone by the archive's hand is still to be had; no folder was empty before
             had = {source.rsplit("/", k)[0] for source in self.live for k in range(1, source.count("/") + 1)}
             self.live.update({source: kind for source, kind in now.items() if source not in had})
@@ -64,11 +68,19 @@ class Faults:
 
     # --- sources
 
+    def writes(self, path: Path, data: bytes) -> None:
+        """A source is about to be so."""
+        if self.of.remove:
+            self.written[self.name(path)].add(hashlib.sha256(data).hexdigest())
+
     def grows(self) -> bool:
         if (path := self.some()) is None or not os.access(path, os.W_OK):
             return False
-        with open(path, "ab") as file:
-            file.write(self.chance.randbytes(self.chance.choice((1, 1000, 70000))))
+        data = path.read_bytes() + self.chance.randbytes(self.chance.choice((1, 1000, 70000)))
+        self.writes(path, data)
+        with open(path, "r+b") as file:
+            file.seek(0, os.SEEK_END)
+            file.write(data[file.tell() :])
         self.look()
         return True
 
@@ -77,7 +89,9 @@ class Faults:
         if (path := self.some()) is None:
             return False
         new = path.with_name("new one")
-        new.write_bytes(self.chance.randbytes(path.stat().st_size))
+        data = self.chance.randbytes(path.stat().st_size)
+        new.write_bytes(data)
+        self.writes(path, data)
         os.replace(new, path)
         self.look()
         return True
@@ -86,8 +100,11 @@ class Faults:
         if (path := self.some()) is None or path.stat().st_size == 0:
             return False
         path.chmod(0o644)
+        data = path.read_bytes()
+        at = self.chance.randrange(len(data))
+        self.writes(path, data[:at] + b"other" + data[at + 5 :])
         with open(path, "r+b") as file:
-            file.seek(self.chance.randrange(path.stat().st_size))
+            file.seek(at)
             file.write(b"other")
         self.look()
         return True

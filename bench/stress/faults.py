@@ -35,7 +35,7 @@ class Faults:
         self.chance: random.Random = campaign.chance
         self.live: dict[str, Kind] = {}
         self.versions: dict[str, set[Kind]] = defaultdict(set)
-        # Sources that were written a moment ago, as they are then: before we look, a run may have taken and removed them.
+        # Sources written a moment ago, as they are then: before we look, a run may have taken and removed them.
         self.written: dict[str, set[str]] = defaultdict(set)
         self.again: set[str] = set()  # sources that may be stored more than once, for what was done to the archive
         self.closed: list[tuple[Path, int]] = []

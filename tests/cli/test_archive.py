@@ -208,3 +208,18 @@ def test_interrupted_in_good_order(tree, tmp_path):
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130 and "interrupted" in err and "Traceback" not in err
     assert (tmp_path / "dst/s1/manifest-sha256.txt").exists() and (tmp_path / "dst/s2/manifest-sha256.txt").exists()
+
+
+def test_a_restore_from_a_journal_that_was_cut_says_so(tree, tmp_path, capsys):
+    dst = tmp_path / "dst"
+    assert run(capsys, "archive", tree, dst)[0] == 0
+    journal = dst / "mrcz-archive/journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(line for line in lines if b'"s2"' not in line))
+    code, _, err = run(capsys, "restore", dst, tmp_path / "out")
+    assert code == 3 and "s2/mrcz-records.jsonl: the journal has lost 2 of the files" in err
+    journal.unlink()
+    code, _, err = run(capsys, "restore", dst, tmp_path / "out")
+    assert code == 1 and "the lines of all mrcz-records.jsonl in one file are its journal again" in err
+    code, _, err = run(capsys, "archive", tree, dst)
+    assert code == 0 and "3 in the archive already" in err and "3 records that the journal had lost" in err

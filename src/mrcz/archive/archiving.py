@@ -22,6 +22,7 @@ from mrcz.archive.bag import unseal, write_bag
 from mrcz.archive.clean import clean
 from mrcz.archive.journal import FOLDER, JOURNAL, Journal
 from mrcz.archive.local import Executor, Threads
+from mrcz.archive.lost import lost_records
 from mrcz.archive.page import write_report
 from mrcz.archive.place import Folder, Place
 from mrcz.archive.planning import Outline, session_of
@@ -144,11 +145,25 @@ class Archiving:
         self.place: Place = Folder(self.root) if place is None else place
         self.journal = Journal(self.root, write=True, place=journal)
         self.outcome = Outcome(run=self.run_name)
+        self.recalled = 0 if place is not None else self._recall()
         self.begun = time.monotonic()
         self._touched: set[str] = set()
         self._again: list[Task] = []
         self._to_remove: list[Record] = []
         self._may_begin: Callable[[], bool] | None = None
+
+    def _recall(self) -> int:
+        """Take back from the bags what the journal has lost; how many records."""
+        try:
+            count = 0
+            for record in lost_records(self.root, self.journal):
+                self.journal.append(record)
+                count += 1
+            self.journal.sync()
+            return count
+        except BaseException:
+            self.journal.close()
+            raise
 
     # --- plan
 

@@ -19,13 +19,13 @@ from mrcz.archive.record import Record
 from mrcz.errors import FormatError, MrczError
 from mrcz.storage.disk import Disk, lock, release, write_all
 
-__all__ = ["FOLDER", "JOURNAL", "Journal", "State", "folded", "read_journal"]
+__all__ = ["FOLDER", "JOURNAL", "LONGEST", "Journal", "State", "folded", "read_journal"]
 
 #: The folder of an archive in which journal and reports lie.
 FOLDER = "mrcz-archive"
 JOURNAL = "journal.jsonl"
 
-_LONGEST = 1 << 24  # bytes of a line: a journal is not trusted with memory either
+LONGEST = 1 << 24  # bytes of a line: a journal is not trusted with memory either
 _MOST_DAMAGED = 1000  # that are told
 _SYNC = 0.5  # seconds between two flushes to the disk
 _SYNC_LINES = 64
@@ -56,14 +56,14 @@ def _lines(path: str | os.PathLike[str], damaged: list[str] | None, begin: int =
     with open(path, "rb") as file:
         number, offset = 0, begin
         file.seek(begin)
-        while line := file.readline(_LONGEST):
+        while line := file.readline(LONGEST):
             number += 1
             start, offset = offset, offset + len(line)
             try:
                 if not line.endswith(b"\n"):
-                    if len(line) < _LONGEST:
+                    if len(line) < LONGEST:
                         return
-                    raise FormatError(f"is longer than {_LONGEST} bytes")
+                    raise FormatError(f"is longer than {LONGEST} bytes")
                 yield start, Record.from_line(line)
             except FormatError as error:
                 text = f"line {number}: {error.message}"
@@ -155,6 +155,11 @@ class State:
         """Names of the sessions in which something lies, sorted."""
         rows = self._db.execute("SELECT DISTINCT session FROM files WHERE stored IS NOT NULL ORDER BY session")
         return [_name(row[0]) for row in rows]
+
+    def count(self, session: str) -> int:
+        """How many files, links and folders of a session are stored."""
+        sql = "SELECT COUNT(*) FROM files WHERE session = ? AND stored IS NOT NULL"
+        return int(self._db.execute(sql, (_text(session),)).fetchone()[0])
 
     def offsets(self, session: str | None = None, *, stored: bool = True) -> Iterator[int]:
         """Offsets of the records that count: those that stored something (of one session), or the last of each file."""
@@ -288,7 +293,7 @@ class Journal:
         """The record that stands at an offset."""
         with open(self.path, "rb") as file:
             file.seek(offset)
-            return Record.from_line(file.readline(_LONGEST))
+            return Record.from_line(file.readline(LONGEST))
 
     def records(self, session: str | None = None, *, stored: bool = True) -> Iterator[Record]:
         """The records that count, in the order of their sources; see `State.offsets`."""
@@ -340,7 +345,7 @@ class Journal:
         with open(self.path, "rb") as file:
             for offset in offsets:
                 file.seek(offset)
-                line = file.readline(_LONGEST)
+                line = file.readline(LONGEST)
                 yield line, Record.from_line(line)
 
     def stored(self, source: str) -> Record | None:

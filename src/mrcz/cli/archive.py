@@ -365,7 +365,10 @@ class _Run:
             self.display.clear()
             talk(f"mrcz: {summary_line(outcome)}")
             for line in archiving.journal.damaged[:10]:
-                talk(f"mrcz: note: {archiving.journal.path}: {line}: its files are stored again")
+                talk(f"mrcz: note: {archiving.journal.path}: {line}: what it stood for is looked for anew")
+            if archiving.recalled:
+                lost = _text.plural(archiving.recalled, "record")
+                talk(f"mrcz: note: {lost} that the journal had lost, taken back from the bags")
         return EXIT_OK if outcome.ok else EXIT_FAILED
 
     # --- what would be done

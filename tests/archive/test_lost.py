@@ -1,4 +1,4 @@
-"""A journal that was deleted, cut short or damaged is made whole from the bags, and nobody takes what is left for all."""
+"""A journal that was deleted, cut short or damaged is made whole from the bags; what is left is not taken for all."""
 
 import os
 

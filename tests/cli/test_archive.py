@@ -223,3 +223,31 @@ def test_a_restore_from_a_journal_that_was_cut_says_so(tree, tmp_path, capsys):
     assert code == 1 and "the lines of all mrcz-records.jsonl in one file are its journal again" in err
     code, _, err = run(capsys, "archive", tree, dst)
     assert code == 0 and "3 in the archive already" in err and "3 records that the journal had lost" in err
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (["--fast"], "--fast is for --check"),
+        (["--sample", "1%"], "--sample is for --check"),
+        (["--only", "*.mrc"], "--only is for --check"),
+        (["--overwrite"], "--overwrite is for --export"),
+        (["--check", "--remove"], "--remove is for archiving SRC"),
+        (["--status", "--dry-run"], "--dry-run is for archiving SRC"),
+    ],
+)
+def test_options_to_no_purpose(tree, tmp_path, capsys, given, why):
+    code, _, err = run(capsys, "archive", *given, tree, tmp_path / "dst")
+    assert code == 2 and why in err
+    assert not (tmp_path / "dst").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_dry_run_ends_with_what_the_run_will_end_with(tree, tmp_path, capsys):
+    os.mkfifo(tree / "s1/pipe")
+    code, _, err = run(capsys, "archive", "--dry-run", tree, tmp_path / "dst")
+    assert code == 1 and "pipe" in err
+    code, out, err = run(capsys, "archive", "--json", tree, tmp_path / "dst")
+    assert code == 1 and "s1/pipe: is a FIFO, a device or a socket" in err and "1 refused" in err
+    assert [one["status"] for one in records(out) if one["path"].endswith("pipe")] == ["refused"]
+    assert json.loads(out.splitlines()[-1])["refused"] == 1

@@ -7,18 +7,18 @@ leaves is a file without a record, which is made again, or a temporary one, whic
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mrcz.archive.bag import unseal, write_bag
+from mrcz.archive.bag import MANIFEST, unseal, write_bag
 from mrcz.archive.clean import clean
 from mrcz.archive.journal import FOLDER, JOURNAL, Journal
 from mrcz.archive.local import Executor, Threads
@@ -30,7 +30,8 @@ from mrcz.archive.record import Record
 from mrcz.archive.store import versions, worker_name
 from mrcz.archive.task import Options, Task
 from mrcz.archive.tree import Found, scan
-from mrcz.errors import MrczError
+from mrcz.errors import MrczError, system_error
+from mrcz.storage.disk import CLOEXEC, NONBLOCK
 from mrcz.storage.whole import make_folders, remove_unchanged, whole_file
 
 __all__ = ["DESCRIPTION", "Archiving", "Outcome", "archive", "check_folders", "describe", "read_description"]
@@ -169,11 +170,23 @@ class Archiving:
 
     def plan(self, found: Iterator[Found] | None = None) -> Outline:
         """Look at the tree, and compare it with the journal; `Outline.close` it."""
+        if found is None:
+            self._look_for_source()
         outline = Outline(self.top, self.root, self.journal, self.depth, keep_done=self.remove)
         for one in outline.add(scan(self.top) if found is None else found, self._stands):
             self._note_left_out(one)
         self.outcome.already += outline.totals.done_files
         return outline
+
+    def _look_for_source(self) -> None:
+        """A source of which nothing is left, though it was not removed, is a disk that is not mounted: a failure."""
+        with contextlib.suppress(OSError), os.scandir(self.top) as entries:
+            if any(entries):
+                return
+            if kept := self.journal.state.kept():
+                error = f"is empty, and {kept} of its files are in the archive: is it mounted?"
+                self.outcome.failed += 1
+                self.outcome.problems.append((".", error))
 
     def _stands(self, path: str) -> int | None:
         try:
@@ -332,7 +345,7 @@ class Archiving:
         """What an older version of a source left under another name."""
         known = self.journal.stored(record.source)
         if known is not None and known.path and known.path != record.path:
-            with suppress(OSError):
+            with contextlib.suppress(OSError):
                 self.place.remove(known.path)
 
     def _write(self, record: Record) -> Record:
@@ -389,7 +402,12 @@ class Archiving:
         for session in self.journal.state.sessions():
             if tick is not None:
                 tick()
-            if write_bag(self.place, self.journal, session).status == "written":
+            try:
+                bag = write_bag(self.place, self.journal, session)
+            except OSError as error:
+                what = system_error(error, session, os.path.join(self.root, session, MANIFEST))
+                raise MrczError(f"its bag cannot be written: {what}; run it again", path=session) from error
+            if bag.status == "written":
                 written.append(session)
         self.outcome.bags = tuple(sorted({*self.outcome.bags, *written}))
         self._touched.clear()
@@ -427,6 +445,9 @@ def check_folders(top: str, root: str) -> None:
         raise MrczError("the archive may not lie in the folder that is archived", path=root)
     if a.startswith(os.path.join(b, "")):
         raise MrczError(f"lies in the archive {root}: it may not be its source", path=top)
+    for folder in Path(b).parents:
+        if (folder / FOLDER / DESCRIPTION).is_file():
+            raise MrczError(f"lies in the archive {folder}: choose a folder elsewhere", path=root)
 
 
 def read_description(root: str) -> dict[str, Any] | None:
@@ -439,7 +460,8 @@ def read_description(root: str) -> dict[str, Any] | None:
     """
     path = os.path.join(root, FOLDER, DESCRIPTION)
     try:
-        with open(path, "rb") as file:
+        # A FIFO in its place would be waited for.
+        with open(os.open(path, os.O_RDONLY | NONBLOCK | CLOEXEC), "rb") as file:
             made = json.loads(file.read(1 << 20))
         known = made["mrcz_archive"]
         if type(known) is not int or type(made["source"]) is not str or type(made["depth"]) is not int:
@@ -477,6 +499,12 @@ def describe(top: str, root: str, depth: int, *, moved: bool = False) -> dict[st
     except FileNotFoundError:
         there = []
     if there and there != [FOLDER]:
+        if os.path.exists(os.path.join(root, FOLDER, JOURNAL)):
+            raise MrczError(
+                f"is an archive without its {FOLDER}/{DESCRIPTION}, which says of what: put back "
+                f"{_said(_name(top))}, with the depth of its sessions",
+                path=root,
+            )
         raise MrczError("is not empty, and no archive: choose a folder of its own", path=root)
     made = {
         "mrcz_archive": VERSION,
@@ -490,6 +518,11 @@ def describe(top: str, root: str, depth: int, *, moved: bool = False) -> dict[st
     with whole_file(os.path.join(root, FOLDER, DESCRIPTION), overwrite=True) as file:
         file.write(json.dumps(made, indent=1, ensure_ascii=True).encode() + b"\n")
     return made
+
+
+def _said(source: str) -> str:
+    """The least that an archive says of itself."""
+    return json.dumps({"mrcz_archive": VERSION, "source": source, "depth": 1})
 
 
 def _name(path: str) -> str:

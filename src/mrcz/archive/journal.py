@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -161,6 +162,11 @@ class State:
         sql = "SELECT COUNT(*) FROM files WHERE session = ? AND stored IS NOT NULL"
         return int(self._db.execute(sql, (_text(session),)).fetchone()[0])
 
+    def kept(self) -> int:
+        """How many files are stored whose originals were not removed."""
+        sql = "SELECT COUNT(*) FROM files WHERE stored IS NOT NULL AND event <> 'removed' AND event <> 'folder'"
+        return int(self._db.execute(sql).fetchone()[0])
+
     def offsets(self, session: str | None = None, *, stored: bool = True) -> Iterator[int]:
         """Offsets of the records that count: those that stored something (of one session), or the last of each file."""
         what = "stored" if stored else "last"
@@ -258,6 +264,10 @@ class Journal:
                 os.close(self.disk.open_new(self.path, 0o666))
                 self.disk.sync_folder(self.path.parent)
             self._fd = self.disk.open_existing(self.path)
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            os.close(self._fd)
+            self._fd = -1
+            raise MrczError("is no file", path=self.path)
         try:
             lock(self._fd, self.path)
         except MrczError:

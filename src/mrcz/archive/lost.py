@@ -1,4 +1,4 @@
-"""What a bag has and the journal has lost: a journal that was deleted, cut short or damaged is made whole from the bags.
+"""What a bag has and the journal has lost: one that was deleted, cut short or damaged is made whole from the bags.
 
 Each bag has the lines of the journal about its session. They are what is left of a file whose original was removed when
 the journal is lost, so a run takes them back before it stores anything or derives a bag anew.
@@ -24,8 +24,8 @@ _DEEPEST = 64  # folders down to those of the sessions
 def lost_records(root: str | os.PathLike[str], journal: Journal) -> Iterator[Record]:
     """Records that a bag of an archive in a folder has, and its journal has not.
 
-    A bag is derived from the journal, which is only added to: where the journal stands for as many files of a session as
-    its bag, nothing was lost, and the lines of the bag are counted only.
+    A bag is derived from the journal, which is only added to: where the journal stands for as many files of a session
+    as its bag, nothing was lost, and the lines of the bag are counted only.
     """
     for session in _bags(os.fspath(root)):
         path = os.path.join(root, session, RECORDS)

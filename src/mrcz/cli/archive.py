@@ -104,6 +104,7 @@ def _depth(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
+    _check_options(args)
     for option, command in (
         ("check", _archive_reading.run_check),
         ("status", _archive_reading.run_status),
@@ -120,6 +121,22 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from None
     return work.dry_run() if args.dry_run else work.run()
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """What is said to no purpose is a mistake, and not passed over."""
+    reads = args.check or args.status or args.export
+    for given, option, command in (
+        (args.fast and not args.check, "--fast", "--check"),
+        (args.sample is not None and not args.check, "--sample", "--check"),
+        (args.only and not args.check, "--only", "--check"),
+        (args.overwrite and not args.export, "--overwrite", "--export"),
+    ):
+        if given:
+            raise UsageError(f"{option} is for {command}")
+    for name in ("dry_run", "remove", "watch", "moved"):
+        if reads and getattr(args, name):
+            raise UsageError(f"--{name.replace('_', '-')} is for archiving SRC, not for an archive that is there")
 
 
 class _Run:
@@ -244,7 +261,13 @@ class _Run:
         """All that is there."""
         from mrcz.cli._archive_progress import Display
 
+        told = len(self.outcome.problems)
         outline = archiving.plan()
+        for source, error in self.outcome.problems[told:]:
+            path = os.path.normpath(os.path.join(self.source, source))
+            if self.args.json:
+                emit({"path": path, "source": source, "status": "refused", "error": error})
+            talk(f"mrcz: {path}: {error}")
         plan = outline.totals
         if self.args.watch:  # it has stored them itself
             self.outcome.already = max(0, self.outcome.already - self.outcome.stored)
@@ -395,8 +418,10 @@ class _Run:
             with Journal(root, place=journal_at) as journal:
                 depth = self.args.sessions if made is None else int(made["depth"])
                 outline = Outline(top, root, journal, depth)
+                wrong = 0
                 for left in outline.add(scan(top)):
                     if left.kind != "unfinished":
+                        wrong += 1
                         why = left.problem or "is no file that can be stored"
                         talk(f"mrcz: {os.path.join(top, left.source)}: {why}")
                 found = estimate(outline, self.options, check_interrupted)
@@ -427,7 +452,7 @@ class _Run:
                 f"{_text.size(then)} ({_text.ratio(plan.bytes, then)}); {plan.done_files} done already"
                 + (f"; {plan.changed} changed since" if plan.changed else "")
             )
-        return EXIT_OK
+        return EXIT_FAILED if wrong else EXIT_OK
 
 
 def _how(record: Any) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sqlite3
 
 import pytest
 
@@ -75,7 +76,7 @@ def test_a_bag_on_a_full_disk_has_a_name(folders, monkeypatch):
 
     src, dst = folders
     monkeypatch.setattr("mrcz.archive.archiving.write_bag", full)
-    with pytest.raises(MrczError, match=r"s1: its bag cannot be written: .*s1 is full"):
+    with pytest.raises(MrczError, match=r"s1: its bag cannot be written: the disk of .*dst or of .* is full"):
         archive(src, dst, workers=1)
 
 
@@ -102,3 +103,14 @@ def test_json_of_the_description_stays(folders):
     with Archiving(src, dst):
         made = json.loads((dst / FOLDER / "archive.json").read_bytes())
     assert made["source"] == str(src) and made["depth"] == 1
+
+
+def test_a_full_disk_for_tables_is_said(folders, monkeypatch):
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    src, dst = folders
+    archive(src, dst, workers=1)
+    monkeypatch.setattr("mrcz.archive.journal.State.add", full)
+    with pytest.raises(MrczError, match="TMPDIR names another"):
+        Journal(dst)

@@ -251,3 +251,12 @@ def test_a_dry_run_ends_with_what_the_run_will_end_with(tree, tmp_path, capsys):
     assert code == 1 and "s1/pipe: is a FIFO, a device or a socket" in err and "1 refused" in err
     assert [one["status"] for one in records(out) if one["path"].endswith("pipe")] == ["refused"]
     assert json.loads(out.splitlines()[-1])["refused"] == 1
+
+
+def test_the_depth_of_an_archive_is_kept(tree, tmp_path, capsys):
+    dst = tmp_path / "dst"
+    assert run(capsys, "archive", "--sessions", "2", tree, dst)[0] == 0
+    for dry in ([], ["--dry-run"]):
+        code, _, err = run(capsys, "archive", *dry, "--sessions", "1", tree, dst)
+        assert code == 2 and "was begun with --sessions 2, and keeps it" in err
+        assert run(capsys, "archive", *dry, tree, dst)[0] == 0

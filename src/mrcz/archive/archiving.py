@@ -8,9 +8,11 @@ leaves is a file without a record, which is made again, or a temporary one, whic
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -18,9 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mrcz.archive.bag import MANIFEST, unseal, write_bag
+from mrcz.archive.bag import unseal, write_bag
 from mrcz.archive.clean import clean
-from mrcz.archive.journal import FOLDER, JOURNAL, Journal
+from mrcz.archive.journal import FOLDER, JOURNAL, Journal, room_for_tables
 from mrcz.archive.local import Executor, Threads
 from mrcz.archive.lost import lost_records
 from mrcz.archive.page import write_report
@@ -173,8 +175,9 @@ class Archiving:
         if found is None:
             self._look_for_source()
         outline = Outline(self.top, self.root, self.journal, self.depth, keep_done=self.remove)
-        for one in outline.add(scan(self.top) if found is None else found, self._stands):
-            self._note_left_out(one)
+        with room_for_tables():
+            for one in outline.add(scan(self.top) if found is None else found, self._stands):
+                self._note_left_out(one)
         self.outcome.already += outline.totals.done_files
         return outline
 
@@ -405,7 +408,9 @@ class Archiving:
             try:
                 bag = write_bag(self.place, self.journal, session)
             except OSError as error:
-                what = system_error(error, session, os.path.join(self.root, session, MANIFEST))
+                what = system_error(error, session)
+                if error.errno == errno.ENOSPC:  # the lists of a bag are made in a temporary folder
+                    what = f"the disk of {self.root} or of {tempfile.gettempdir()} is full"
                 raise MrczError(f"its bag cannot be written: {what}; run it again", path=session) from error
             if bag.status == "written":
                 written.append(session)

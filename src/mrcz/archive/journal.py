@@ -20,7 +20,7 @@ from mrcz.archive.record import Record
 from mrcz.errors import FormatError, MrczError
 from mrcz.storage.disk import Disk, lock, release, write_all
 
-__all__ = ["FOLDER", "JOURNAL", "LONGEST", "Journal", "State", "folded", "read_journal"]
+__all__ = ["FOLDER", "JOURNAL", "LONGEST", "Journal", "State", "folded", "read_journal", "room_for_tables"]
 
 #: The folder of an archive in which journal and reports lie.
 FOLDER = "mrcz-archive"
@@ -30,6 +30,17 @@ LONGEST = 1 << 24  # bytes of a line: a journal is not trusted with memory eithe
 _MOST_DAMAGED = 1000  # that are told
 _SYNC = 0.5  # seconds between two flushes to the disk
 _SYNC_LINES = 64
+
+
+@contextlib.contextmanager
+def room_for_tables() -> Iterator[None]:
+    """Say which disk is full when a temporary database finds no room: it is not that of the archive."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "full" not in str(error):
+            raise
+        raise MrczError("the disk for temporary files is full; TMPDIR names another folder") from None
 
 
 def read_journal(path: str | os.PathLike[str], *, damaged: list[str] | None = None) -> Iterator[Record]:
@@ -249,9 +260,10 @@ class Journal:
             self._open()
         try:
             self.state = State()
-            for offset, record in _lines(self.path, self.damaged):
-                self.state.add(record, offset)
-                self._last = offset
+            with room_for_tables():
+                for offset, record in _lines(self.path, self.damaged):
+                    self.state.add(record, offset)
+                    self._last = offset
         except BaseException:
             self.close()
             raise

@@ -52,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sessions",
         type=_depth,
-        default=1,
         metavar="DEPTH",
         help="folders down to those of the sessions (default 1: the folders in SRC; 0: SRC is one session)",
     )
@@ -139,6 +138,19 @@ def _check_options(args: argparse.Namespace) -> None:
             raise UsageError(f"--{name.replace('_', '-')} is for archiving SRC, not for an archive that is there")
 
 
+def _wanted_depth(given: int | None, root: str) -> int:
+    """Folders down to those of the sessions: an archive keeps what it was begun with."""
+    from mrcz.archive.archiving import read_description
+
+    made = read_description(root)
+    if made is None:
+        return 1 if given is None else given
+    depth = int(made["depth"])
+    if given not in (None, depth):
+        raise UsageError(f"{root} was begun with --sessions {depth}, and keeps it")
+    return depth
+
+
 class _Run:
     """One run of the command."""
 
@@ -211,7 +223,7 @@ class _Run:
             self.source,
             where.root,
             options=self.options,
-            depth=args.sessions,
+            depth=_wanted_depth(args.sessions, where.root),
             remove=args.remove,
             moved=args.moved,
             place=where.place,
@@ -416,7 +428,7 @@ class _Run:
                 journal_at = os.path.join(empty, JOURNAL)
                 open(journal_at, "wb").close()
             with Journal(root, place=journal_at) as journal:
-                depth = self.args.sessions if made is None else int(made["depth"])
+                depth = _wanted_depth(self.args.sessions, root)
                 outline = Outline(top, root, journal, depth)
                 wrong = 0
                 for left in outline.add(scan(top)):

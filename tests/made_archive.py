@@ -149,6 +149,15 @@ class Made:
         part = (reference.relative_to(self.root).as_posix(), sha256(reference), reference.stat().st_size)
         return self.add(self.base(source, path, "integers", format="mrc", parts=(part,), frames=len(counts)))
 
+    def pieces(self, source, data):
+        """A movie of another format, as pixels and all other bytes."""
+        original = self.source / source
+        original.parent.mkdir(parents=True, exist_ok=True)
+        np.save(original, data)
+        path = self.path_of(source, packed=True)
+        assert compress(original, self.root / path).restores == "file"
+        return self.add(self.base(source, path, "pieces", format="npy", sha256_pixels=sha256(data.tobytes())))
+
     def pixels(self, source, data):
         """A movie of another format, kept as its pixels."""
         original = self.source / source

@@ -12,6 +12,7 @@ TESTS = Path(__file__).parent
 ELSEWHERE = {
     "__main__": "test_package",
     "_version": "test_package",
+    "archive/admission": "test_dask",
     "archive/batch": "test_plan",
     "archive/giving": "test_restoring",
     "archive/estimating": "cli/test_archive",
@@ -28,6 +29,7 @@ ELSEWHERE = {
     "cli/_shared": "test_commands",
     "cli/_shells": "test_help",
     "cli/cmrcz": "test_commands",
+    "convert/source": "test_copy",
     "cli/completion": "test_help",
     "cli/compress": "test_commands",
     "cli/correct": "test_correcting",

@@ -15,6 +15,7 @@ import pytest
 from made_archive import ODD_NAMES, Made, Shelf, mixed, movie
 
 import mrcz
+from mrcz.archive.checking import check
 from mrcz.archive.journal import Journal
 from mrcz.archive.place import Folder
 from mrcz.archive.restoring import restore
@@ -64,6 +65,18 @@ def test_the_tree_comes_back(made, out):
     np.testing.assert_array_equal(mrcz.read(out / "s2/stack.npy.mrc"), np.load(made.source / "s2/stack.npy"))
     assert os.path.samefile(out / "s1/again.mrc", out / "s1/grid/movie.mrc")
     assert [one.kind for one in results if one.kind != "file"] == ["link", "folder"]
+
+
+@pytest.mark.parametrize("kind", [Folder, Shelf])
+def test_the_very_file_of_another_format(tmp_path, out, rng, kind):
+    made = Made(tmp_path)
+    record = made.pieces("s/stack.npy", movie(rng, (30, 64, 80), np.uint16))
+    assert record.path == "s/data/stack.npy.mrcz" and record.stored_bytes < record.source_bytes
+    (one,) = given(made, out, place=kind(made.root))
+    assert one.identical and (out / "s/stack.npy").read_bytes() == (made.source / "s/stack.npy").read_bytes()
+    (found,) = check(kind(made.root), made.journal, pattern="*.npy")
+    assert found.ok and found.decoded
+    made.close()
 
 
 def test_a_second_run_finds_all_there(made, out):

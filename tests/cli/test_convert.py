@@ -192,12 +192,15 @@ def test_verify_names_frames(capsys, tmp_path, rng):
 
 def test_compress(capsys, tmp_path, stack):
     code, out, _ = run(capsys, "compress", stack)
-    assert code == 0 and "a.npy.mrcz" in out and "checked; decompressing gives an MRC file, not the NumPy file" in out
+    assert code == 0 and "a.npy.mrcz" in out and out.rstrip().endswith("checked")
     code, out, _ = run(capsys, "compress", "--skip-existing", stack)
     assert code == 0 and "holds it already" in out
-    code, out, _ = run(capsys, "decompress", tmp_path / "a.npy.mrcz")
-    assert code == 0 and names(tmp_path) == ["a.npy", "a.npy.mrc", "a.npy.mrcz"]
-    assert np.array_equal(mrcz.read(tmp_path / "a.npy.mrc"), np.load(stack))
+    before = stack.read_bytes()
+    code, out, _ = run(capsys, "decompress", "--force", tmp_path / "a.npy.mrcz")
+    assert code == 0 and names(tmp_path) == ["a.npy", "a.npy.mrcz"] and stack.read_bytes() == before
+    assert run(capsys, "decompress", tmp_path / "a.npy.mrcz", "-o", tmp_path / "a.mrc")[0] == 0
+    assert np.array_equal(mrcz.read(tmp_path / "a.mrc"), np.load(stack))
+    os.remove(tmp_path / "a.mrc")
     np.save(tmp_path / "b.npy", np.zeros((2, 3, 4)))
     code, _, err = run(capsys, "compress", tmp_path / "b.npy")
     assert code == 1 and "--dtype float32" in err and err.count("\n") == 1

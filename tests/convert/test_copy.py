@@ -549,3 +549,18 @@ def test_what_is_not_asked_for_is_not_done(tmp_path, old):
         with pytest.raises(mrcz.FormatError):
             action(damaged, tmp_path / ("new.mrcz" if action is compress else "new.mrc"))
     assert sorted(os.listdir(tmp_path)) == ["a.mrc", "b.mrcz", "c.mrc", "damaged"]
+
+
+def test_what_is_given_back_is_said(tmp_path, rng):
+    path, packed = tmp_path / "a.mrc", tmp_path / "a.mrcz"
+    mrcz.write(path, rng.poisson(1, (3, 9, 7)).astype("i1"))
+    assert mrcz.compress(path, packed).restores == "file"
+    assert mrcz.compress(path, packed, permissive=True, overwrite=True).restores == "file"
+    assert mrcz.compress(packed, tmp_path / "b.mrcz").restores == "file"
+    assert mrcz.decompress(packed, tmp_path / "back.mrc").restores == "file"
+    with open(path, "ab") as file:
+        file.write(b"more")
+    assert mrcz.compress(path, tmp_path / "c.mrcz", permissive=True).restores == "pixels"
+    mrcz.write(tmp_path / "own.mrcz", np.ones((2, 3, 4), "i2"))
+    assert mrcz.compress(tmp_path / "own.mrcz", tmp_path / "d.mrcz").restores == "pixels"
+    assert mrcz.decompress(tmp_path / "own.mrcz", tmp_path / "own.mrc").restores == "pixels"

@@ -54,7 +54,8 @@ def test_there_and_compared(tmp_path, rng, dtype, shape):
         array += rng.integers(0, 128, shape).astype("u1")  # above 127, too: bytes all the same
     path = npy(tmp_path / "a.npy", array)
     made = mrcz.compress(path, tmp_path / "a.npy.mrcz")
-    assert made.checked and not made.removed and not made.lost and "not the NumPy file" in made.notes[0]
+    assert made.checked and not made.removed and not made.lost
+    assert ("not the NumPy file" in made.notes[0]) if dtype == "?" else (made.restores == "file" and not made.notes)
     assert made.source_bytes == path.stat().st_size
     with mrcz.open(tmp_path / "a.npy.mrcz") as reader:
         assert reader.footer.extra["source_name"] == "a.npy" and reader.footer.extra[SOURCE_FORMAT] == "npy"
@@ -87,6 +88,7 @@ def test_metadata_come_along(tmp_path, rng, said):
 
 def test_what_differs_is_not_published(tmp_path, rng, said, monkeypatch):
     path = npy(tmp_path / "a.npy", rng.poisson(2, (5, 8, 9)).astype("u1"))
+    monkeypatch.setattr(NpyFrames, "pieces", lambda self: "which is not asked here")
     before = NpyFrames.read_window
     asked = []
 
@@ -146,7 +148,8 @@ def test_what_is_removed(tmp_path, rng, monkeypatch):
     assert np.array_equal(mrcz.read(tmp_path / "a.mrcz"), array)
     path = npy(tmp_path / "b.npy", array)
     with pytest.raises(MrczError, match="its pixels are not all kept as they are"):
-        mrcz.compress(path, tmp_path / "b.mrcz", remove=True, dtype="u2")
+        mrcz.compress(path, tmp_path / "b.mrcz", remove=True, dtype="i4")
+    monkeypatch.setattr(NpyFrames, "pieces", lambda self: "which is not asked here")
     with open(path, "ab") as file:
         file.write(b"more")
     with pytest.raises(MrczError, match=r"4 bytes after the last frame.*no NumPy file back"):
@@ -159,7 +162,8 @@ def test_what_is_removed(tmp_path, rng, monkeypatch):
 
 def test_a_tiff_is_not_removed(tmp_path):
     tifffile = pytest.importorskip("tifffile")
-    tifffile.imwrite(tmp_path / "a.tif", np.ones((3, 8, 9), "u2"), photometric="minisblack")
+    pytest.importorskip("imagecodecs")
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((3, 8, 9), "u2"), photometric="minisblack", compression="deflate")
     with pytest.raises(MrczError, match="a TIFF file may hold more"):
         mrcz.compress(tmp_path / "a.tif", tmp_path / "a.mrcz", remove=True)
     tifffile.imwrite(tmp_path / "rgb.tif", np.arange(8 * 9 * 3, dtype="u1").reshape(8, 9, 3), photometric="rgb")

@@ -376,3 +376,13 @@ def test_a_file_replaced_within_a_tick_is_another(tmp_path, monkeypatch, how, cl
         tree.cache.limit = 0
         assert tree.read("/a.mrcs", 10**6, 0, handle) == before
     tree.close()
+
+
+def test_what_was_of_another_format_is_shown_as_mrc(tree, folder, tmp_path, rng):
+    """Also where `mrcz decompress` would give back the file it was: frames of it are read at random here."""
+    array = rng.poisson(1, (3, 8, 9)).astype("i2")
+    np.save(tmp_path / "a.npy", array)
+    assert mrcz.compress(tmp_path / "a.npy", folder / "a.npy.mrcz").restores == "file"
+    assert "a.npy.mrcs" in tree.readdir("/") and "a.npy" not in tree.readdir("/")
+    (tmp_path / "a.mrcs").write_bytes(whole(tree, "/a.npy.mrcs"))
+    assert np.array_equal(mrcz.read(tmp_path / "a.mrcs"), array)

@@ -14,7 +14,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -392,7 +392,10 @@ class Archiving:
 
     def clean_up(self) -> None:
         """Take away what killed runs left unfinished: temporary files in the archive that nobody holds."""
-        for session in self.journal.state.sessions() or []:
+        self._clean(self.journal.state.sessions())
+
+    def _clean(self, sessions: Iterable[str]) -> None:
+        for session in sessions:
             folder = os.path.join(self.root, session, "data")
             if os.path.isdir(folder):
                 for _ in clean(folder, recursive=True, older_than=0.0, unsaved=True):
@@ -401,6 +404,8 @@ class Archiving:
     def write_bags(self, tick: Callable[[], None] | None = None) -> None:
         """Derive the bags of all sessions, as far as they changed, and the report."""
         self.journal.sync()
+        # Workers of this run may have been killed, too, and a bag with a file that nobody knows is no valid one.
+        self._clean(sorted(self._touched))
         written = []
         for session in self.journal.state.sessions():
             if tick is not None:

@@ -21,11 +21,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from mrcz._version import __version__
+from mrcz.archive.admission import admission, checker, sample_of
 from mrcz.archive.journal import FOLDER
 from mrcz.archive.record import Record
 from mrcz.archive.task import Options, Task
@@ -42,6 +42,7 @@ _FEWEST, _MOST = 32, 4000  # tasks at a time: enough for a cluster that grows wi
 _DEATHS = 10  # workers that may die over a task before it is tried alone: most deaths are no fault of its own
 _TRIES = 3  # times that a task is given again whose future was cancelled or lost
 _LOOK = 1.0  # seconds between two looks at the cluster
+_PATIENCE = 20.0  # seconds until a process of our own that is missing is missed
 _TELL = 1.0  # seconds between two words of a worker about one file
 
 
@@ -112,7 +113,7 @@ class DaskExecutor:
             import distributed
         except ImportError as error:
             raise MissingDependencyError(f"a cluster needs dask ({error}): pip install 'mrcz[cluster]'") from error
-        self._distributed = distributed
+        self._distributed: Any = distributed
         self._options = options or Options()
         if store is None:
             from mrcz.archive.store import store as usual
@@ -131,12 +132,14 @@ class DaskExecutor:
         self._probe: Path | None = None
         self._plugin = False
         self._workers: dict[str, int] = {}
+        self._cluster: Any = None  # of our own
+        self._wanted, self._revived, self._complete = 0, 0, time.monotonic()
         self._closing = contextlib.ExitStack()
         try:
             self._client = self._connect(where, workers, timeout)
             self._client.subscribe_topic(self._mark, self._hear)
             self._closing.callback(_quietly, self._client.unsubscribe_topic, self._mark)
-            self._done: Any = distributed.as_completed(loop=self._client.loop, raise_errors=False)
+            self._done = self._distributed.as_completed(loop=self._client.loop, raise_errors=False)
             _quietly(self._client.run_on_scheduler, _allow_failures())
             self._admit(top, root)
             self._look()
@@ -165,7 +168,8 @@ class DaskExecutor:
             security = self._distributed.Security.temporary()
         except ImportError as error:
             raise MissingDependencyError(f"{error}: pip install 'mrcz[cluster]'") from error
-        cluster = self._distributed.LocalCluster(
+        make = partial(
+            self._distributed.LocalCluster,
             n_workers=workers or max(1, cores // (self._options.n_threads or cores)),
             threads_per_worker=1,
             processes=True,
@@ -177,6 +181,14 @@ class DaskExecutor:
             memory_limit=0,  # dask counts the pages of mapped files as memory, and would kill workers for them
             silence_logs=50,  # the deaths of workers are told in records
         )
+        try:
+            cluster = make()
+        except RuntimeError:  # a process died before it was up
+            try:
+                cluster = make()
+            except RuntimeError as error:
+                raise MrczError(f"the processes of a local cluster do not start ({_said(error)})") from error
+        self._cluster, self._wanted = cluster, len(cluster.worker_spec)
         try:
             client = self._distributed.Client(cluster, timeout=timeout, set_as_default=False)
             try:
@@ -192,27 +204,38 @@ class DaskExecutor:
         if root is not None:
             folder = Path(os.path.abspath(root)) / FOLDER
             make_folders(folder)
+            for left in folder.glob(".mrcz-archive-*.probe*"):  # by clients that were killed
+                with contextlib.suppress(OSError):
+                    if time.time() - left.stat().st_mtime > 30 * 86400.0:
+                        left.unlink()
             self._probe = folder / f".{self._mark}.probe"
             with open(self._probe, "x", encoding="ascii") as file:
                 file.write(self._mark)
-        check = _checker(
+        check = checker(
             self._mark,
             None if top is None else os.path.abspath(top),
-            _sample(top),
+            sample_of(top),
             None if folder is None else str(folder),
         )
         try:
             answers = self._client.run(check, on_error="return")
         except (OSError, ValueError) as error:
             raise MrczError(f"the workers do not answer ({_said(error)})") from error
-        wrong = {where: answer for where, answer in answers.items() if answer}
+        # One that died meanwhile is no reason: who takes its place looks at itself.
+        wrong = {where: answer for where, answer in answers.items() if answer and not isinstance(answer, OSError)}
         if wrong:
             where, answer = min(wrong.items())
             text = answer if isinstance(answer, str) else f"worker {where}: {_said(answer)}"
             more = f"; {len(wrong)} of {len(answers)} workers are refused" if len(answers) > 1 else ""
             raise MrczError(text + more)
-        self._client.register_plugin(_plugin(check, self._mark), name=self._mark)
         self._plugin = True
+        for again in (True, True, False):
+            try:
+                self._client.register_plugin(admission(check, self._mark), name=self._mark)
+                return
+            except OSError as error:
+                if not again:
+                    raise MrczError(f"the workers do not answer ({_said(error)})") from error
 
     # ---- the protocol ------------------------------------------------------------------------------------------------
 
@@ -372,8 +395,21 @@ class DaskExecutor:
             return
         if self.refused and not self._workers:
             raise MrczError(f"no worker is left; {self.refused[-1]}")
+        if self._cluster is not None:
+            self._revive()
         if not self._fixed:
             self.slots = min(_MOST, max(_FEWEST, 3 * sum(self._workers.values())))
+
+    def _revive(self) -> None:
+        """Start processes of our own again that died before they were up, which dask does not."""
+        missing = self._wanted - len(self._workers)
+        if missing <= 0:
+            self._revived, self._complete = 0, time.monotonic()
+        elif time.monotonic() - self._complete > _PATIENCE:
+            if not self._workers and self._revived >= 5:
+                raise MrczError("the processes of the local cluster die before they are up")
+            self._revived, self._complete = self._revived + 1, time.monotonic()
+            _quietly(self._cluster.scale, len(self._cluster.worker_spec) + missing)
 
     def _hear(self, event: Any) -> None:
         """A word of a worker, in another thread."""
@@ -479,83 +515,6 @@ def _failure(task: Task, error: str, reason: str, worker: str = "") -> Record:
         error=error,
         reason=reason,
     )
-
-
-# ---- who may take part -----------------------------------------------------------------------------------------------
-
-
-def _sample(top: Any) -> list[tuple[str, bool]]:
-    """Some names in the source, by which a worker knows it: folders first, they stay longest."""
-    if top is None:
-        return []
-    found = []
-    with os.scandir(top) as entries:
-        for entry in entries:
-            found.append((entry.name, entry.is_dir(follow_symlinks=False)))
-            if len(found) == 1000:
-                break
-    return sorted(found, key=lambda one: (not one[1], one[0]))[:16]
-
-
-def _checker(mark: str, top: str | None, sample: list[tuple[str, bool]], folder: str | None) -> Callable[[], str]:
-    """A function that says what is wrong with a worker, or nothing. It is one of a function, because such are sent
-    whole: a worker without mrcz has to be able to say so."""
-    version = __version__
-    identity = os.stat(top).st_ino if top is not None else 0
-
-    def check() -> str:
-        import os
-        import secrets
-        import socket
-
-        here = f"worker on {socket.gethostname()} (process {os.getpid()})"
-        try:
-            from mrcz._version import __version__ as found
-        except Exception as error:
-            return f"{here}: mrcz {version} is needed, and cannot be imported there ({error})"
-        if found != version:
-            return f"{here}: has mrcz {found}, and {version} is needed"
-        if top is not None:
-            if not os.path.isdir(top):
-                return f"{here}: does not see the source {top}"
-            known = not sample or any(os.path.lexists(os.path.join(top, name)) for name, _ in sample)
-            if not known and os.stat(top).st_ino != identity:  # all of it may have been removed since
-                return f"{here}: another folder is called {top} there, with nothing of the source in it"
-        if folder is not None:
-            probe = os.path.join(folder, f".{mark}.probe")
-            try:
-                with open(probe, encoding="ascii") as file:
-                    same = file.read() == mark
-            except OSError as error:
-                return f"{here}: does not see the archive, {os.path.dirname(folder)} ({error.strerror})"
-            if not same:
-                return f"{here}: another folder is called {os.path.dirname(folder)} there"
-            mine = f"{probe}.{secrets.token_hex(4)}"
-            try:
-                os.close(os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-                os.unlink(mine)
-            except OSError as error:
-                return f"{here}: cannot write to the archive, {os.path.dirname(folder)} ({error.strerror})"
-        return ""
-
-    return check
-
-
-def _plugin(check: Callable[[], str], topic: str) -> Any:
-    """Makes each worker that joins look at itself, and leave if it cannot help."""
-    from distributed import WorkerPlugin
-
-    class Admission(WorkerPlugin):
-        async def setup(self, worker: Any) -> None:
-            import asyncio
-
-            wrong = check()
-            if wrong:
-                worker.log_event(topic, {"refused": wrong})
-                await asyncio.sleep(0.5)  # or the word is lost with the connection
-                await worker.close(executor_wait=False, reason=wrong)
-
-    return Admission()
 
 
 def _allow_failures() -> Callable[..., None]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mrcz.archive.jobs import error_text
 from mrcz.archive.task import Options
+from mrcz.convert.pieces import can_be_pieces
 from mrcz.errors import FormatError, FormatWarning, MrczError
 from mrcz.file.calls import open as open_any
 from mrcz.file.foreign import ForeignReader
@@ -71,12 +72,12 @@ def choose(path: str, options: Options, named: bool = True) -> Choice:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FormatWarning)
             with open_any(path, n_threads=options.n_threads) as reader:
-                return _of(reader, options, named)
+                return _of(path, reader, options, named)
     except (MrczError, ValueError, TypeError, OverflowError, ImportError, MemoryError) as error:
         return Choice(notes=_told(path, error))
 
 
-def _of(reader: Reader, options: Options, named: bool) -> Choice:
+def _of(path: str, reader: Reader, options: Options, named: bool) -> Choice:
     kind = reader.format if isinstance(reader, ForeignReader) else "mrcz" if reader.is_compressed else "mrc"
     camera = _camera(reader)
     described = {
@@ -87,7 +88,8 @@ def _of(reader: Reader, options: Options, named: bool) -> Choice:
     }
     packs = named and options.to != "copy"
     if isinstance(reader, ForeignReader):
-        packs = packs and (kind not in EVENTS or options.to == "mrcz")
+        if options.to != "mrcz":  # the very file has to come back
+            packs = packs and kind not in EVENTS and can_be_pieces(path) is None
         return Choice(kind, packs, False, None, camera, described)
     if reader.is_compressed or reader.wrapper is not None:
         return Choice(kind, False, False, None, camera, described)

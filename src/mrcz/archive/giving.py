@@ -14,10 +14,10 @@ import numpy as np
 
 from mrcz.archive.place import Folder, Place
 from mrcz.archive.record import Record
-from mrcz.convert.copy import decompress
+from mrcz.convert.pieces import made_again
 from mrcz.errors import FormatError, FormatWarning
 from mrcz.file.options import ReadOptions
-from mrcz.file.original import blocks, original_header, plain_header, plain_pixels, restored
+from mrcz.file.original import blocks, original_header, pieces_of, plain_header, plain_pixels, restored, skeleton_of
 from mrcz.file.original import plain_head as head_of
 from mrcz.file.reader import Reader
 
@@ -84,7 +84,11 @@ def _given(
                 raise FormatError("it does not say which file it was made from", path=record.path)
             yield from restored(reader, original, tell)
     elif record.form == "pieces":
-        yield from _decompressed(place, record, n_threads, tell)
+        with local_copy(place, record) as path, _opened(path, n_threads) as reader:
+            how = pieces_of(reader)
+            if how is None:
+                raise FormatError("it does not say which file it was made from", path=record.path)
+            yield from made_again(reader, how, skeleton_of(reader, how), tell)
     elif record.form == "pixels":
         with local_copy(place, record) as path, _opened(path, n_threads) as reader:
             header = plain_header(reader)
@@ -120,17 +124,6 @@ def _opened(path: str, n_threads: int | None) -> Reader:
         reader.close()
         raise FormatError(reader.notes[-1] if reader.notes else "its gain reference is missing", path=path)
     return reader
-
-
-def _decompressed(place: Place, record: Record, n_threads: int | None, tell: Tell) -> Iterator[bytes]:
-    """A file of another format, made again in a temporary folder: its bytes stand in no order that streams."""
-    with local_copy(place, record) as path, tempfile.TemporaryDirectory() as folder:
-        made = os.path.join(folder, "original")
-        decompress(path, made, n_threads=n_threads)
-        with open(made, "rb") as file:
-            while data := file.read(_BLOCK):
-                yield data
-                tell(len(data))
 
 
 @contextlib.contextmanager

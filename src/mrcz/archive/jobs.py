@@ -79,6 +79,8 @@ class Result(AnyResult):
         What else there is to say of a file that was made.
     integers, integers_reason : mapping or None, str or None
         Of `mrcz.convert.copy.Copy`: how floats are stored as counts, or why they are not where that was asked for.
+    restores : str
+        Of the same: ``"file"`` or ``"pixels"``; empty where nothing was made.
     """
 
     action: str
@@ -99,6 +101,7 @@ class Result(AnyResult):
     notes: tuple[str, ...] = ()
     integers: Mapping[str, Any] | None = None
     integers_reason: str | None = None
+    restores: str = ""
 
     @property
     def ok(self) -> bool:

@@ -15,7 +15,7 @@ from mrcz.check.origin import Overwrite
 from mrcz.container.names import compressed_name, old_compressed_name, restored_name
 from mrcz.convert.foreign import SOURCE_FORMAT
 from mrcz.errors import FormatWarning, MrczError
-from mrcz.file.original import source_name
+from mrcz.file.original import pieces_of, source_name
 from mrcz.file.reader import Reader
 from mrcz.filetypes import MRC_SUFFIXES
 from mrcz.storage.disk import check_place
@@ -212,7 +212,7 @@ def _source_name(path: str) -> str | None:
     with contextlib.suppress(OSError, MrczError, ValueError), warnings.catch_warnings():
         warnings.simplefilter("ignore", FormatWarning)
         with Reader(path) as reader:
-            # An MRC file is made of it again, whatever it was: movie.tif.mrcz → movie.tif.mrc.
+            # An MRC file is made of it again, whatever it was: movie.tif.mrcz → movie.tif.mrc; or that very file.
             known = reader.footer is not None and SOURCE_FORMAT in reader.footer.extra
-            return None if known else source_name(reader)
+            return None if known and pieces_of(reader) is None else source_name(reader)
     return None

@@ -82,6 +82,7 @@ def run_job(job: Job, progress: Callable[[int, int], None] | None = None) -> Res
         notes=_notes(job, made),
         integers=made.integers,
         integers_reason=made.integers_reason,
+        restores=made.restores,
     )
 
 

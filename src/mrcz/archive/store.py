@@ -277,7 +277,7 @@ class _Storing:
                 raise ChangingError("it changed while it was read", path=self.path)
             size = os.stat(private).st_size
             self.flow.write(size)
-            restores = getattr(made, "restores", "file" if choice.format == "mrc" else "pixels")
+            restores = made.restores
             if (size >= self.status.st_size and restores == "file") or (restores != "file" and options.to != "mrcz"):
                 self._check_unchanged(fd)
                 return None

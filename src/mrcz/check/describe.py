@@ -15,7 +15,7 @@ from mrcz.container.header.header import Header
 from mrcz.errors import FormatError
 from mrcz.file.calls import open_reader
 from mrcz.file.foreign import ForeignReader
-from mrcz.file.original import original_header, plain_header, source_name
+from mrcz.file.original import original_header, pieces_of, plain_header, source_name
 from mrcz.file.reader import Reader
 from mrcz.formats.metadata import documented
 from mrcz.formats.registry import by_name
@@ -79,6 +79,9 @@ class Description(Result):
         type, bytes and a summary of what is in it.
     integers : str or None
         Of a float movie that is stored as counts: what made floats of them.
+    gives_back : str or None
+        Of a compressed file of which `mrcz decompress` makes one of another format again, byte for byte: its bytes and
+        its SHA-256.
     metadata : tuple of str
         Names of the metadata.
     values : dict
@@ -120,6 +123,7 @@ class Description(Result):
     wrapper: str | None = None
     integers: str | None = None
     format: str = "mrc"
+    gives_back: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -273,6 +277,7 @@ def _sizes(reader: Reader, telling: _Telling) -> dict[str, Any]:
         "source_name": source_name(reader),
         "integers": _integers(reader),
         "format": "mrcz" if compressed else "mrc",
+        "gives_back": telling.told(lambda: _gives_back(reader), None),
     }
 
 
@@ -282,6 +287,12 @@ def _entropy(reader: Reader) -> tuple[float | None, int]:
         return sample_entropy(reader)
     with Reader(reader.path, options=replace(reader.options, raw=True)) as counts:
         return sample_entropy(counts)
+
+
+def _gives_back(reader: Reader) -> str | None:
+    """The file of another format that comes out, in words."""
+    record = pieces_of(reader)
+    return None if record is None else f"{record.size} bytes, SHA-256 {record.sha256}"
 
 
 def _integers(reader: Reader) -> str | None:

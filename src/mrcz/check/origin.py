@@ -7,6 +7,8 @@ source; ``overwrite="any"`` replaces that, too.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import warnings
 from typing import Any, Literal, NamedTuple
@@ -18,7 +20,8 @@ from mrcz.check.compare import compare_readers
 from mrcz.container.header.header import Header
 from mrcz.errors import FormatError, FormatWarning, OtherSourceError
 from mrcz.file.calls import open_reader
-from mrcz.file.original import blocks, original_header, readable, source_name
+from mrcz.file.foreign import ForeignReader
+from mrcz.file.original import blocks, original_header, pieces_of, readable, source_name
 from mrcz.file.reader import Reader
 from mrcz.filetypes import plain_name
 from mrcz.storage.remote import is_url
@@ -40,19 +43,28 @@ __all__ = [
     "was_compressed",
 ]
 
+_BLOCK = 4 << 20
+
 Overwrite = bool | Literal["any"]
 
 
 class Origin(NamedTuple):
     """What a compressed file was made from, as its footer tells.
 
-    ``name`` without folders; ``size`` and ``xxh64`` of the plain file, which is what decompressing it gives; None where
-    the footer does not say, as in files of other programs and of versions before this one.
+    ``name`` without folders; ``size`` and ``xxh64`` of the plain file, which is what decompressing it gives, or
+    ``size`` and ``sha256`` of the file of another format that it gives; None where the footer does not say, as in files
+    of other programs and of versions before this one.
     """
 
     name: str | None
     size: int | None = None
     xxh64: int | None = None
+    sha256: str | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it says what was in that file."""
+        return self.xxh64 is not None or self.sha256 is not None
 
 
 class Summing:
@@ -85,6 +97,9 @@ def origin(reader: Reader) -> Origin | None:
     name = source_name(reader)
     if not reader.is_compressed or reader.footer is None or name is None:
         return None
+    with contextlib.suppress(FormatError):  # whoever asks for that file is told
+        if (record := pieces_of(reader)) is not None:
+            return Origin(name, record.size, None, record.sha256)
     size, digest = (reader.footer.extra.get(key) for key in ("source_size", "source_xxh64"))
     known = isinstance(size, int) and isinstance(digest, int) and original_header(reader) is not None
     return Origin(name, size, digest) if known else Origin(name)
@@ -136,8 +151,10 @@ def is_archive_of(
         if not old.is_compressed:
             return "is no compressed file"
         known = origin(old)
-        if known is None or known.xxh64 is None or check:
-            return other_source(old, None, mine)
+        if known is None or not known.is_known or check:
+            differs = other_source(old, None, mine)
+            if differs is not None or known is None or known.sha256 is None or not _is_whole(mine):
+                return differs
         if old.index.hashes is not None:
             damaged = np.flatnonzero(old.hash_frames() != old.index.hashes)
             if damaged.size:
@@ -145,6 +162,10 @@ def is_archive_of(
         if mine.is_compressed:
             return other_source(old, origin(mine), mine)
         name = file_name(source)
+        if known.sha256 is not None:
+            if not _is_whole(mine):
+                return other_source(old, None, mine)
+            return other_source(old, Origin(name, mine.source.size, None, _sha256(mine.source)), mine)
         if known.name != name or known.size != mine.header.data_offset + mine.header.frame_nbytes * len(mine):
             return other_source(old, Origin(name, -1, 0), mine)  # no need to read it
         summing = Summing(mine, mine.header)
@@ -152,6 +173,20 @@ def is_archive_of(
             summing.add(frames)
         entries = summing.entries()
         return other_source(old, Origin(name, entries["source_size"], entries["source_xxh64"]), mine)
+
+
+def _is_whole(reader: Reader) -> bool:
+    """Whether a file of another format is read as such archives hold it."""
+    options = reader.options
+    usual = (options.dataset, options.fraction, options.upsampling) == (None, None, 1)
+    return isinstance(reader, ForeignReader) and usual and not os.path.isdir(reader.path)
+
+
+def _sha256(source: Any) -> str:
+    digest = hashlib.sha256()
+    for start in range(0, source.size, _BLOCK):
+        digest.update(source.read(start, _BLOCK))
+    return digest.hexdigest()
 
 
 def file_name(source: str | os.PathLike[str]) -> str:
@@ -166,7 +201,7 @@ def file_name(source: str | os.PathLike[str]) -> str:
 def other_source(old: Reader, mine: Origin | None, reader: Reader) -> str | None:
     """Why the archive `old` is not of the source of `reader`, whose origin is `mine`; None if it is."""
     theirs = origin(old)
-    if theirs is not None and theirs.xxh64 is not None and mine is not None and mine.xxh64 is not None:
+    if theirs is not None and theirs.is_known and mine is not None and mine.is_known:
         if theirs == mine:
             return None
         if theirs.name != mine.name:

@@ -19,6 +19,7 @@ from mrcz.container.header.header import Header, claimed_nbytes
 from mrcz.container.header.layout import COUNTS_LABEL
 from mrcz.container.integers import COLUMNS, ENTRY, UnknownRecord, choose_columns, decode_record
 from mrcz.container.metadata import pack, unpack
+from mrcz.container.pieces import ENTRY as PIECES
 from mrcz.errors import FormatError, FormatWarning
 from mrcz.file.changing import changed_header
 from mrcz.file.gains import moved
@@ -435,6 +436,7 @@ class _Recovering:
         if self.lost:
             # So that nobody takes frame 41 of the new file for frame 41 of the exposure.
             numbers = [-1 if frame.number is None else frame.number for frame in found]
+            extra.pop(PIECES, None)  # a whole file of another format is not given back any more
             extra["recovered_frames"] = np.array(numbers, "<i4").tobytes()
         metadata = None
         if footer is not None:

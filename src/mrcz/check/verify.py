@@ -17,7 +17,7 @@ import numpy as np
 from mrcz.check.compare import open_either
 from mrcz.check.result import Result
 from mrcz.errors import ChunkError, FormatError, FormatWarning
-from mrcz.file.original import Progress
+from mrcz.file.original import Progress, pieces_of, skeleton_of
 from mrcz.file.reader import Reader
 from mrcz.file.restoring import RestoringDecoder
 from mrcz.storage.disk import bytes_on_disk
@@ -160,6 +160,7 @@ def verify(
                 notes = (_UNFINISHED_NOTE, *notes)
             faults += _metadata_faults(reader)
             faults += _integers_faults(reader)
+            faults += _pieces_faults(reader)
             faults += _stored_faults(reader, progress) if fast else _decoded_faults(reader, progress)
     return Verification(
         name,
@@ -216,6 +217,15 @@ def _integers_faults(reader: Reader) -> Iterator[Fault]:
             _ = decoder.parts
         except FormatError as error:
             yield _fault(error)
+
+
+def _pieces_faults(reader: Reader) -> Iterator[Fault]:
+    """What a file of another format held besides its pixels. The pixels have checksums of their own."""
+    try:
+        if (record := pieces_of(reader)) is not None:
+            skeleton_of(reader, record)
+    except FormatError as error:
+        yield _fault(error)
 
 
 def _stored_faults(reader: Reader, progress: Progress | None) -> Iterator[Fault]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
@@ -42,7 +43,7 @@ def run_piped(action: str, args: argparse.Namespace, options: dict[str, Any]) ->
         raise UsageError(f"{target} is a folder; the file from standard input needs a name: -o FILE")
     with tempfile.TemporaryDirectory(prefix="mrcz-") as folder:
         if source == "-":
-            # The name is all that remains of it in the footer: what is restored is an .mrc file.
+            # The name is all that remains of it in the footer: what is restored is an .mrc file, or of its own format.
             source = os.path.join(folder, "stdin.mrc")
             try:
                 with open(source, "wb") as file:
@@ -50,6 +51,7 @@ def run_piped(action: str, args: argparse.Namespace, options: dict[str, Any]) ->
             except OSError as error:  # which folder is full
                 error.filename = error.filename or folder
                 raise
+            source = _named(source)
         made = os.path.join(folder, "stdout") if target == "-" else target
         overwrite = overwriting(args)
         result = advised(run_job(Job(action, source, made, {**options, "check": args.check}, overwrite)))
@@ -69,3 +71,18 @@ def run_piped(action: str, args: argparse.Namespace, options: dict[str, Any]) ->
                 talk(f"mrcz: standard output: {error.strerror}; the new file is not whole there")
                 return EXIT_FAILED
     return EXIT_OK
+
+
+def _named(path: str) -> str:
+    """What came, under the suffix of its format where it is another one."""
+    from mrcz.formats.registry import find_format
+    from mrcz.storage.source import FileSource
+
+    source = FileSource(open(path, "rb"), path)
+    with contextlib.closing(source):
+        known = find_format(source)
+    if known is None or not known.suffixes:
+        return path
+    new = os.path.splitext(path)[0] + known.suffixes[0]
+    os.rename(path, new)
+    return new

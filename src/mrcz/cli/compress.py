@@ -7,7 +7,8 @@
                                                float movies as the counts they were made of, one gain a session
 
 Inputs may be inside gzip, bzip2, xz or zstd (movie.mrc.gz), or MRCZ files to compress anew. Files of other formats
-(movie.tif, movie.eer) are always compared; they come back as MRC files, so that --remove takes only .npy of them.
+(movie.tif, movie.eer) are always compared. Those whose bytes can be made again (LZW and plain TIFF, DM, ser, seq, mib,
+npy) come back byte for byte, the others as MRC files, which is said; --remove takes only what comes back.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Restore plain MRC files from MRCZ files.
+"""Restore plain MRC files from MRCZ files, and files of other formats where they can be given back.
 
 mrcz decompress movie.mrcz                   movie.mrc beside it, the same bytes as before it was compressed
+mrcz decompress movie.tif.mrcz               movie.tif, the same bytes; movie.tif.mrc where only its pixels were kept
 mrcz decompress -r archive/ -o session/      every .mrcz below archive/, same tree below session/
 """
 

@@ -178,6 +178,8 @@ def lines(found: Any) -> list[str]:
         rows.append(("ext. header", f"{extended['type'] or 'no type'}, {_text.size(extended['bytes'])}{summary}"))
     if found.source_name:
         rows.append(("made from", found.source_name))
+    if found.gives_back:
+        rows.append(("gives back", f"that very file, {found.gives_back}"))
     rows += _values(found)
     if others := [name for name in found.metadata if name not in found.values]:
         rows.append(("metadata", ", ".join(others)))

@@ -11,13 +11,11 @@ name, may the original go.
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,24 +33,47 @@ from mrcz.check.origin import (
 )
 from mrcz.container.header.header import Header
 from mrcz.container.names import check_new_name
+from mrcz.container.pieces import PiecesRecord
 from mrcz.convert.foreign import check_foreign, pixels_for, refuse_removal, write_foreign
 from mrcz.convert.foreign_integers import find_foreign_counts
 from mrcz.convert.integers import Counting, Wish, find_counts, kept_counts, notes_of
 from mrcz.convert.judging import judge
+from mrcz.convert.pieces import (
+    Whole,
+    added_since,
+    check_given_back,
+    give_back,
+    is_given_back,
+    kept_pieces,
+    look,
+    prove_again,
+    prove_source,
+    survey,
+    very_file,
+)
 from mrcz.convert.proof import check_copy
 from mrcz.convert.result import Copy
+from mrcz.convert.source import (
+    Before,
+    DamagedSourceError,
+    TrailingBytesError,
+    look_before,
+    refuse_half_bytes,
+    refuse_trailing,
+    remove_source,
+    stays_whole,
+)
 from mrcz.errors import FormatError, MrczError
 from mrcz.file.calls import open_reader
 from mrcz.file.codec import Codec
 from mrcz.file.foreign import ForeignReader
 from mrcz.file.options import ReadOptions
-from mrcz.file.original import Counter, Progress, blocks, original_header, restored, source_name
+from mrcz.file.original import Counter, Progress, blocks, original_header, pieces_of, restored, source_name
 from mrcz.file.reader import Reader
 from mrcz.file.writer import Writer
 from mrcz.formats.registry import by_name
-from mrcz.storage.disk import bytes_on_disk, copy_permissions, is_same_place
 from mrcz.storage.remote import is_url
-from mrcz.storage.whole import Judge, NewFile, remove_unchanged
+from mrcz.storage.whole import Judge, NewFile
 
 __all__ = [
     "Comparison",
@@ -69,15 +90,6 @@ __all__ = [
     "original_header",
     "source_name",
 ]
-
-
-class DamagedSourceError(FormatError):
-    """The source contradicts itself or its checksums: a copy would not be what it was. ``permissive=True`` makes one of
-    what is there."""
-
-
-class TrailingBytesError(FormatError):
-    """Bytes after the last frame, which a compressed file has no place for; ``permissive=True`` drops them."""
 
 
 # Longer than 60 lines: its words are most of it.
@@ -113,8 +125,8 @@ def compress(
     ----------
     source : path or URL
         MRC or MRCZ; a local one also inside gzip, bzip2, xz or zstd. Or of another format that `mrcz.open` reads: what
-        it says of itself comes along, and pixels and metadata are read back and compared in any case, but
-        `decompress` makes an MRC file of it, not the very file.
+        it says of itself comes along, and it is always compared. `Copy.restores` says whether `decompress` gives back
+        the very file, or an MRC file of it.
     destination : path
         Appears once the new file is complete, and proven where that was asked for.
     overwrite : bool or "any"
@@ -129,7 +141,7 @@ def compress(
         Read the new file back and compare it with `source`, bit for bit, before it gets its name.
     remove : bool
         Remove `source` after that check, unless it has changed since it was read, or is a symbolic link. One of another
-        format only where pixels and metadata are all that its format knows (``.npy``).
+        format only where it comes back byte for byte, or pixels and metadata are all that it knows (``.npy``).
     permissive : bool
         Take a file whose header and size disagree, keeping the whole frames that are there.
     signed_bytes, n_threads, storage_options, dataset, fraction, upsampling
@@ -193,11 +205,12 @@ def decompress(
     progress: Progress | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> Copy:
-    """Write `source` as a plain MRC file: the same bytes as before `compress`, for a file made by it.
+    """Write `source` as a plain MRC file: the same bytes as before `compress`, for a file made by it. A file of another
+    format comes back, too, where that is proven to be possible, and under a name that does not end in ``.mrc``.
 
     Parameters and errors are those of `compress`; ``overwrite=True`` replaces a plain file, whatever is in it, and no
-    compressed one. A compressed file of another program has no such original; its fields are carried over and put right
-    where MRC2014 asks for it. With `remove`, a source with metadata that a plain file has no place for stays.
+    compressed one. Of one of another program the fields are carried over, put right where MRC2014 asks for it. With
+    `remove`, a source with metadata that a plain file has no place for stays.
     """
     reading = ReadOptions(permissive, signed_bytes, n_threads, storage_options=storage_options)
     return _copy(_Task(source, destination, overwrite, Codec("none"), reading, check, remove), progress)
@@ -217,9 +230,6 @@ def as_plain(
         source, destination, overwrite, Codec("none"), reading or ReadOptions(), check=True, remove=False, dtype=dtype
     )
     return _copy(replace(task, any_format=True), progress)
-
-
-# --- the copy ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -251,13 +261,18 @@ class _Task:
 
 def _copy(task: _Task, progress: Progress | None) -> Copy:
     started = time.perf_counter()
-    before = _before(task)
+    if task.codec.is_compressed or task.any_format:
+        check_new_name(task.destination)
+    before = look_before(task.source, task.destination, remove=task.remove, permissive=task.permissive)
     check = task.check or task.remove or before.recent
     with open_reader(task.source, options=task.reading) as reader:
         if is_url(task.source):
             task = replace(task, source=reader.path)  # which says no password
         if isinstance(reader, ForeignReader):
             return _copy_foreign(reader, task, before, started, progress)
+        record = None if task.codec.is_compressed or task.any_format else very_file(reader, task.destination)
+        if record is not None:
+            return _copy_very_file(reader, record, task, before, started, progress)
         if task.dtype is not None:
             raise ValueError(f"{reader.path}: dtype is for files of other formats; this is an MRC file")
         header = reader.header
@@ -274,6 +289,8 @@ def _copy(task: _Task, progress: Progress | None) -> Copy:
         try:
             if check:
                 check_copy(reader, task.source, new, tell)
+                if task.codec.is_compressed and pieces_of(reader) is not None:
+                    check_given_back(new, reader)
             if before.changed(reader):
                 raise MrczError("it changed while it was read, and nothing was written", path=task.source)
             lost = () if task.codec.is_compressed else _lost(reader, new)
@@ -281,7 +298,7 @@ def _copy(task: _Task, progress: Progress | None) -> Copy:
             new.publish()
             size = os.fstat(new.fd).st_size
             # From here to the end of the block the new file is locked: nobody replaces it while the original goes.
-            removed = task.remove and _remove(reader, task, before, new, lost)
+            removed = task.remove and remove_source(reader, task.source, before, new, lost, permissive=task.permissive)
         finally:
             new.abort()
         source_bytes = reader.file_nbytes if before.status is None else before.status.st_size
@@ -303,6 +320,50 @@ def _copy(task: _Task, progress: Progress | None) -> Copy:
         ),
         integers=None if counting is None else counting.told(),
         integers_reason=reason,
+        restores="file"
+        if original is not None or (task.codec.is_compressed and stays_whole(reader, permissive=task.permissive))
+        else "pixels",
+    )
+
+
+def _copy_very_file(
+    reader: Reader, record: PiecesRecord, task: _Task, before: Before, started: float, progress: Progress | None
+) -> Copy:
+    """The file of another format that was compressed, byte for byte."""
+    if reader.damage and not task.permissive:
+        raise DamagedSourceError(reader.damage[0], path=task.source)
+    check = task.check or task.remove or before.recent
+    tell = Counter(progress, reader.nbytes)
+    new = give_back(reader, record, task.destination, overwrite=task.replacing, check=check, tell=tell)
+    try:
+        if before.changed(reader):
+            raise MrczError("it changed while it was read, and nothing was written", path=task.source)
+        lost = added_since(reader, new) if task.remove else ()
+        before.pass_on(new)
+        new.publish()
+        removed = task.remove and remove_source(
+            reader,
+            task.source,
+            before,
+            new,
+            lost,
+            permissive=task.permissive,
+            prove=lambda path: prove_again(path, record),
+        )
+    finally:
+        new.abort()
+    return Copy(
+        os.fspath(task.source),
+        os.fspath(task.destination),
+        n_frames=len(reader),
+        plain_bytes=reader.header.data_offset + reader.nbytes,
+        stored_bytes=before.size(reader),
+        source_bytes=before.size(reader),
+        destination_bytes=record.size,
+        seconds=time.perf_counter() - started,
+        checked=check,
+        removed=removed,
+        restores="file",
     )
 
 
@@ -320,7 +381,7 @@ def _counting(reader: Reader, task: _Task, tell: Callable[[int], None]) -> tuple
 
 
 def _copy_foreign(
-    reader: ForeignReader, task: _Task, before: _Before, started: float, progress: Progress | None
+    reader: ForeignReader, task: _Task, before: Before, started: float, progress: Progress | None
 ) -> Copy:
     """The copy of a file of another format, which is always compared."""
     packed = task.codec.is_compressed
@@ -331,27 +392,34 @@ def _copy_foreign(
     if reader.damage and not task.permissive:
         raise DamagedSourceError(reader.damage[0], path=task.source)
     dtype = pixels_for(reader, task.dtype)
-    if task.remove:
+    whole = look(reader, dtype) if packed else "it becomes a plain file"
+    if task.remove and isinstance(whole, str):
         refuse_removal(reader, task)
     pixel_bytes = reader.size * dtype.itemsize
     tell = Counter(progress, 2 * pixel_bytes)
     counting, reason = find_foreign_counts(reader, task.integers if packed else None, task.destination, dtype, tell)
-    how: dict[str, Any] = {"overwrite": task.replacing, "tell": tell, "counting": counting}
-    new = write_foreign(reader, task.destination, task.codec, dtype, **how)
+    new, why, lost = _written_foreign(reader, task, dtype, whole, tell, counting)
     try:
-        lost = check_foreign(reader, new, dtype, keeps_all=packed, tell=tell)
         if before.changed(reader):
             raise MrczError("it changed while it was read, and nothing was written", path=task.source)
         before.pass_on(new)
         new.publish()
         size = os.fstat(new.fd).st_size
-        removed = task.remove and _remove(reader, task, before, new, lost)
+        removed = task.remove and remove_source(
+            reader,
+            task.source,
+            before,
+            new,
+            lost,
+            permissive=task.permissive,
+            prove=None if why is not None else lambda path: prove_source(path, new, reader),
+        )
     finally:
         new.abort()
     title = by_name(reader.format).title
     notes = (f"of its metadata a plain file has no place for {', '.join(lost)}",) if lost else ()
     if packed:
-        notes = (f"decompressing gives an MRC file, not the {title} file",)
+        notes = () if why is None else (f"decompressing gives an MRC file, not the {title} file: {why}",)
     return Copy(
         os.fspath(task.source),
         os.fspath(task.destination),
@@ -367,67 +435,59 @@ def _copy_foreign(
         notes=(*notes, *notes_of(counting, reason)),
         integers=None if counting is None else counting.told(),
         integers_reason=reason,
+        restores="file" if why is None else "pixels",
     )
 
 
-@dataclass(frozen=True)
-class _Before:
-    """The source as it was when the copy began. ``status`` is None for a URL, which `mrcz.storage.remote` watches.
+def _written_foreign(
+    reader: ForeignReader,
+    task: _Task,
+    dtype: np.dtype,
+    whole: Whole | str,
+    tell: Callable[[int], None],
+    counting: Counting | None,
+) -> tuple[NewFile, str | None, tuple[str, ...]]:
+    """The new file, proven and without its name yet; why it does not give back the very file; what found no place."""
+    packed = task.codec.is_compressed
 
-    ``recent``: it was written to so shortly before that its time would not show it to be written to once more.
-    """
+    def write(more: Callable[[], Any] | None, told: Callable[[int], None]) -> NewFile:
+        return write_foreign(
+            reader,
+            task.destination,
+            task.codec,
+            dtype,
+            overwrite=task.replacing,
+            tell=told,
+            more=more,
+            counting=counting,
+        )
 
-    source: str | os.PathLike[str]
-    status: os.stat_result | None
-    recent: bool
-
-    def changed(self, reader: Reader) -> bool:
-        """Whether the source is another file, or has other content, than when the copy began."""
-        if self.status is None:
-            return False
+    while isinstance(whole, Whole):
+        with ThreadPoolExecutor(1) as beside:
+            surveyed = beside.submit(survey, reader, whole)
+            new = write(surveyed.result, tell)
         try:
-            return _identity(os.stat(self.source)) != _identity(self.status)
-        except FileNotFoundError:
-            # Somebody removed it. What was read is whole all the same, if it came through a descriptor of that very
-            # file.
-            fd: int | None = reader.source.fd
-            return fd is None or _identity(os.fstat(fd)) != _identity(self.status)
-
-    def size(self, reader: Reader) -> int:
-        """Bytes of the source on the disk; of a folder, of the files in it."""
-        if self.status is None:
-            return reader.file_nbytes
-        return bytes_on_disk(self.source) if stat.S_ISDIR(self.status.st_mode) else self.status.st_size
-
-    def pass_on(self, new: NewFile) -> None:
-        """The times and permissions of the source, before anybody can see the new file."""
-        if self.status is None:
-            return
-        if not stat.S_ISDIR(self.status.st_mode):  # a folder is entered, a file is not
-            new.mode = copy_permissions(self.status, new.fd)
-        if os.utime in os.supports_fd:
-            os.utime(new.fd, ns=(self.status.st_atime_ns, self.status.st_mtime_ns))
-
-
-def _before(task: _Task) -> _Before:
-    """Look at the source, and refuse what makes no sense."""
-    began = time.time_ns()
-    if is_url(task.source):
-        if task.remove:
-            raise ValueError(f"{os.fspath(task.source)}: a URL is read, and not removed")
-        check_new_name(task.destination)
-        return _Before(task.source, None, recent=False)
-    if is_same_place(task.source, task.destination):
-        raise ValueError(f"{os.fspath(task.destination)} is the source itself; the copy needs a name of its own")
-    check_new_name(task.destination)
-    status = os.stat(task.source)
-    # What a permissive copy leaves out would be a difference.
-    recent = began - status.st_mtime_ns < _tick(status.st_mtime_ns) and not task.permissive
-    return _Before(task.source, status, recent)
+            found = surveyed.result()
+            why = found if isinstance(found, str) else is_given_back(reader, new, tell)
+            if why is None:
+                return new, None, check_foreign(reader, new, dtype, keeps_all=True, tell=None)
+        except BaseException:
+            new.abort()
+            raise
+        new.abort()
+        whole = whole.next or why
+        if isinstance(whole, str) and task.remove:
+            refuse_removal(reader, task)
+    new = write(None, tell)
+    try:
+        return new, whole, check_foreign(reader, new, dtype, keeps_all=packed, tell=tell)
+    except BaseException:
+        new.abort()
+        raise
 
 
 def _sound(reader: Reader, task: _Task) -> Header | None:
-    """Refuse a source that a copy would not hold all of; the header of the plain file it was made from, if any."""
+    """The header of the plain file a source was made from, if any; one is refused that a copy would not hold all of."""
     if not len(reader):
         raise FormatError("not one whole frame is in it", path=task.source)
     if reader.damage and not task.permissive:
@@ -435,8 +495,8 @@ def _sound(reader: Reader, task: _Task) -> Header | None:
     if reader.integers is not None and not reader.gives_floats_of_counts:
         raise FormatError(reader.notes[-1], path=task.source)
     if task.codec.is_compressed and not task.permissive:
-        _refuse_trailing(reader, task.source)
-        _refuse_half_bytes(reader, task.source)
+        refuse_trailing(reader, task.source)
+        refuse_half_bytes(reader, task.source)
     return original_header(reader)
 
 
@@ -470,10 +530,14 @@ def _write(
     header = reader.header
     plain = None
     extra: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     if task.codec.is_compressed:
         extra["metadata"] = _footer_metadata(reader)
         if counting is not None:
             extra |= {"metadata": counting.added_to(extra["metadata"]), "labels": counting.labels(header)}
+        if (kept := kept_pieces(reader) if pieces_of(reader) is not None else None) is not None:
+            entries |= kept[0]
+            extra["metadata"] = {**(extra["metadata"] or {}), **kept[1]}
         plain = original if original is not None else None if reader.is_compressed else header
         if plain is not None:  # else there is no plain file to give back
             extra["source_header"] = plain.tobytes()
@@ -499,7 +563,7 @@ def _write(
             writer.extend(frames if counting is None else counting.count(frames))
             adding.result()  # before the next block takes its place
             tell(header.frame_nbytes * len(frames))
-        entries = summing.entries()
+        entries |= summing.entries()
         if not task.permissive:
             _refuse_other_content(reader, entries.get("source_xxh64"))
         if counting is not None:
@@ -515,58 +579,6 @@ def _refuse_other_content(reader: Reader, xxh64: int | None) -> None:
         raise DamagedSourceError(what, path=reader.path)
 
 
-def _identity(found: os.stat_result) -> tuple[int, ...]:
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def _tick(time_ns: int) -> int:
-    """Nanoseconds within which a file may be written to twice and have the same time: one that was written to so
-    shortly before it is copied is compared, whether or not that was asked for. exFAT counts 10 ms, FAT and some network
-    file systems seconds; others the ticks of the kernel."""
-    return 2_500_000_000 if time_ns % 10_000_000 == 0 else 20_000_000
-
-
-def _remove(reader: Reader, task: _Task, before: _Before, new: NewFile, lost: tuple[str, ...]) -> bool:
-    """Remove the original, if all is as it was; False if somebody else has done it."""
-    source, status = task.source, before.status
-    if status is None:
-        raise MrczError("a URL is read, and not removed", path=source)
-    stays = f"the original stays beside {new.path.name}"
-    if lost:
-        raise MrczError(f"a plain file has no place for the metadata {', '.join(lost)}; {stays}", path=source)
-    if reader.has_unknown_footer:
-        raise MrczError(f"its footer is of a later version of mrcz, and metadata may be in it; {stays}", path=source)
-    if os.path.islink(source):
-        raise MrczError(f"is a symbolic link; {stays}", path=source)
-    if reader.damage or (task.permissive and reader.is_compressed):
-        what = reader.damage[0] if reader.damage else "a permissive copy is compared with no file it was made from"
-        raise MrczError(f"is not known to be sound ({what}); {stays}", path=source)
-    if not new.is_published():
-        raise MrczError(f"{new.path.name} is no longer the file that was made from it; the original stays", path=source)
-
-    def is_it(path: Path) -> bool:
-        if _identity(os.lstat(path)) != _identity(status):
-            return False
-        if before.recent and path != Path(source):  # compared once more
-            try:
-                check_copy(reader, path, new, lambda n: None)
-            except MrczError:
-                return False
-        return True
-
-    try:
-        reason = remove_unchanged(Path(source), is_it)
-    except FileNotFoundError:
-        return False
-    except MrczError as error:
-        raise MrczError(f"{error.message}; {stays}", path=source) from None
-    except OSError as error:
-        raise MrczError(f"could not be removed ({error.strerror}); {stays}", path=source) from None
-    if reason is not None:
-        raise MrczError(f"{reason}; it stays, beside {new.path.name}", path=source)
-    return True
-
-
 def _footer_metadata(reader: Reader) -> dict[str, Any] | None:
     """Metadata for the footer of a copy; what the extended header says is copied with that, and not twice."""
     return reader.metadata if reader.footer is not None and reader.footer.metadata_span is not None else None
@@ -579,22 +591,3 @@ def _lost(reader: Reader, new: NewFile) -> tuple[str, ...]:
         return ()
     with opened(new.fd, new.path) as copy:
         return tuple(str(name) for name in metadata if name not in copy.metadata)
-
-
-def _refuse_half_bytes(reader: Reader, source: str | os.PathLike[str]) -> None:
-    """Rows of an odd number of 4-bit pixels end in half a byte, which is no pixel; compressed files have none."""
-    header = reader.header
-    if not header.pixel_format.packed or header.nx % 2 == 0 or reader.is_compressed:
-        return
-    row = header.frame_nbytes // header.ny
-    for k in range(len(reader)):
-        if (np.frombuffer(reader.stored(k), np.uint8)[row - 1 :: row] > 15).any():
-            what = f"frame {k} has rows that end in half bytes that are not 0, and no pixels"
-            raise TrailingBytesError(f"{what}, which would be lost", path=source)
-
-
-def _refuse_trailing(reader: Reader, source: str | os.PathLike[str]) -> None:
-    """A compressed file has no place for bytes after the last frame; losing them must be asked for."""
-    for oddity in reader.oddities:
-        if oddity.endswith("after the last frame"):
-            raise TrailingBytesError(f"{oddity}, which would be lost", path=source)

@@ -17,6 +17,7 @@ from mrcz.check.compare import same_bits
 from mrcz.check.origin import file_name, opened
 from mrcz.container.metadata import json_part, pack
 from mrcz.container.modes import format_for
+from mrcz.container.pieces import COLUMN, ENTRY, PiecesRecord
 from mrcz.convert.integers import Counting
 from mrcz.errors import FormatError, FormatWarning, MrczError
 from mrcz.file.codec import Codec
@@ -111,9 +112,11 @@ def write_foreign(
     *,
     overwrite: bool | Judge,
     tell: Callable[[int], None],
+    more: Callable[[], tuple[PiecesRecord, dict[str, Any]] | str] | None = None,
     counting: Counting | None = None,
 ) -> NewFile:
-    """The frames through a Writer, or their counts, without their name yet."""
+    """The frames through a Writer, or their counts, without their name yet; `more` is asked at the end how the very
+    file comes back."""
     metadata, said = reader.metadata, reader.frame_metadata
     extra: dict[str, Any] = {}
     if codec.is_compressed:
@@ -149,6 +152,10 @@ def write_foreign(
                 writer.extend(frames)
             tell(floats.nbytes)
         entries = {SOURCE_FORMAT: reader.format} | ({} if counting is None else counting.footer())
+        if more is not None and not isinstance(found := more(), str):
+            record, skeleton = found
+            entries[ENTRY] = record.entry()
+            writer.metadata[COLUMN] = skeleton
         return writer.finish(entries if codec.is_compressed else None)
 
 
@@ -163,9 +170,10 @@ def _blocks(reader: Reader, dtype: np.dtype) -> Iterator[tuple[int, np.ndarray]]
 
 
 def check_foreign(
-    reader: ForeignReader, new: NewFile, dtype: np.dtype, *, keeps_all: bool, tell: Callable[[int], None]
+    reader: ForeignReader, new: NewFile, dtype: np.dtype, *, keeps_all: bool, tell: Callable[[int], None] | None
 ) -> tuple[str, ...]:
-    """Read the new file back and compare it; the names of metadata that found no place in it.
+    """Read the new file back and compare it; the names of metadata that found no place in it. Without `tell` its pixels
+    are proven already.
 
     Raises
     ------
@@ -181,7 +189,7 @@ def check_foreign(
             warnings.simplefilter("ignore", FormatWarning)
             copy = opened(new.fd, new.path, n_threads=reader.n_threads)
         with copy:
-            difference = _pixels_differ(reader, copy, dtype, tell)
+            difference = None if tell is None else _pixels_differ(reader, copy, dtype, tell)
             if difference is None:
                 lost = _lost(reader, copy)
                 if lost and keeps_all:

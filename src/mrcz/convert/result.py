@@ -35,6 +35,8 @@ class Copy(Result):
         The source was removed after that.
     lost : tuple of str
         Names of metadata that a plain MRC file has no place for.
+    restores : {"file", "pixels"}
+        What the compressed one of the two gives back: the very file, or its pixels and what it says of itself, as MRC.
     notes : tuple of str
         That in words, and how counts were found.
     integers : mapping or None
@@ -57,6 +59,7 @@ class Copy(Result):
     notes: tuple[str, ...] = ()
     integers: Mapping[str, Any] | None = None
     integers_reason: str | None = None
+    restores: str = "pixels"
 
     @property
     def ok(self) -> bool:

@@ -16,6 +16,7 @@ from mrcz.container.footer import TRAILER_MAGIC
 from mrcz.container.header.header import Header
 from mrcz.container.index import FrameIndex
 from mrcz.container.modes import CODEC_NAMES
+from mrcz.container.pieces import COLUMN, ENTRY
 from mrcz.container.statistics import moments_of, total_stats
 from mrcz.errors import FormatWarning, MrczError
 from mrcz.file.beginning import Beginning
@@ -125,7 +126,7 @@ def continued(path: Any, options: WriteOptions) -> Continued:
             raise ValueError(f"{name}: metadata of a plain MRC file is written first and stays as it is")
         left = left_by_a_kill(old)
         index = _hashed(old, old.index if left is None else left.index)
-        values, extended, shape = old.metadata, old.extended_bytes, (*old.shape[1:3], *old.shape[3:])
+        values, extended, shape = _all_metadata(old), old.extended_bytes, (*old.shape[1:3], *old.shape[3:])
         there, extra = _tail(old, index, left)
         promised = len(old.index)
     codec = _codec(path, header, options, packed=pixels.packed)
@@ -160,6 +161,16 @@ def continued(path: Any, options: WriteOptions) -> Continued:
         left=left,
         more=options.metadata or {},
     )
+
+
+def _all_metadata(old: Reader) -> dict[str, Any]:
+    """The metadata, and with them what gives back the file of another format that it was: it stays where only metadata
+    are added."""
+    hidden = {}
+    if old.footer is not None and ENTRY in old.footer.extra:
+        found = old.footer.metadata(old.source.read) or {}
+        hidden = {COLUMN: found[COLUMN]} if COLUMN in found else {}
+    return {**old.metadata, **hidden}
 
 
 def _codec(path: Any, header: Header, options: WriteOptions, *, packed: bool) -> Codec:

@@ -9,12 +9,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mrcz.container.header.header import Header
+from mrcz.errors import FormatError
 from mrcz.threads import default_threads
 
 if TYPE_CHECKING:
+    from mrcz.container.pieces import PiecesRecord, Skeleton
     from mrcz.file.reader import Reader
 
-__all__ = ["Counter", "Progress", "blocks", "original_header", "plain_header", "readable", "restored", "source_name"]
+__all__ = [
+    "Counter",
+    "Progress",
+    "blocks",
+    "original_header",
+    "pieces_of",
+    "plain_header",
+    "readable",
+    "restored",
+    "skeleton_of",
+    "source_name",
+]
 
 _BLOCK = 64 << 20  # bytes of frames held at a time, or more where every thread would not get a frame of its own
 _LARGE_BLOCK = 512 << 20
@@ -60,6 +73,46 @@ def original_header(reader: Reader) -> Header | None:
     # nz may be larger than what is there: then the plain file promised more frames than it held.
     fits = (original.ny, original.nx) == (ny, nx) and original.nz >= nz and not original.compressed
     return original if fits else None
+
+
+def pieces_of(reader: Reader) -> PiecesRecord | None:
+    """How a file of another format is made of a compressed one again, byte for byte; None where it is not: of a file
+    that was made from none, or to which frames were added since.
+
+    Raises
+    ------
+    FormatError
+        What says so is damaged, or of a later version.
+    """
+    if not reader.is_compressed or reader.footer is None or "pieces" not in reader.footer.extra:
+        return None
+    from mrcz.container.pieces import ENTRY, decode_pieces
+
+    try:
+        record = decode_pieces(reader.footer.extra[ENTRY])
+    except FormatError as error:
+        raise FormatError(error.message, path=reader.path) from None
+    return record if record.frames == len(reader) else None
+
+
+def skeleton_of(reader: Reader, record: PiecesRecord) -> Skeleton:
+    """The bytes around the frames of the file that comes back by `pieces_of`.
+
+    Raises
+    ------
+    FormatError
+        They are missing, damaged, or of other frames.
+    """
+    from mrcz.container.pieces import COLUMN, decode_skeleton
+
+    assert reader.footer is not None
+    try:
+        if len(reader.shape) == 4 and record.packing:
+            raise FormatError("pieces: colours are not packed")
+        values = reader.footer.metadata(reader.source.read) or {}
+        return decode_skeleton(values.get(COLUMN), len(reader) * record.parts(reader.shape[1:3]))
+    except FormatError as error:
+        raise FormatError(error.message, path=reader.path) from None
 
 
 def plain_header(reader: Reader, *, nz: int | None = None, original: bool = True) -> Header:

@@ -20,6 +20,7 @@ from mrcz.container.header.header import Header
 from mrcz.container.index import FrameIndex
 from mrcz.container.integers import COLUMNS
 from mrcz.container.modes import CODEC_NAMES, PixelFormat
+from mrcz.container.pieces import COLUMN
 from mrcz.errors import FormatWarning, MrczError
 from mrcz.file.correcting import FrameCorrection, check_correction, read_corrected
 from mrcz.file.decoding import Decoder, Source
@@ -281,7 +282,8 @@ class Reader(MrcfileNames, Reductions):
         if self.footer is not None:
             found = self.footer.metadata(self._source.read)
             if found is not None:
-                found.pop(COLUMNS, None)  # of the pixels, and no metadata
+                for key in (COLUMNS, COLUMN):  # of the pixels, and of the file that was: no metadata
+                    found.pop(key, None)
                 return found
         if self.header.exttyp.strip() == "json":
             decoded = self.extended_header.decoded

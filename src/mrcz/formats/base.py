@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["Bytes", "Format", "FormatOptions", "Frames", "Window"]
+__all__ = ["Bytes", "Format", "FormatOptions", "Frames", "Pieces", "Window", "plain_frames", "whole_frames"]
 
 Window = tuple[int, int, int, int]  # (y0, y1, x0, x1)
 
@@ -51,6 +51,58 @@ class FormatOptions:
     upsampling: int = 1
     n_threads: int | None = None
     permissive: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """Where in a file the bytes of its frames lie, and how they are made of the pixels.
+
+    A frame is cut into parts, row by row; those of all frames follow one another in the file, with other bytes between.
+    That this is so is proven byte by byte before anybody relies on it: a format that is wrong here loses nothing.
+
+    Attributes
+    ----------
+    offsets, nbytes : (nz, n) uint64
+        Of each part in the file.
+    dtype : numpy.dtype
+        Of the pixels there, byte order included.
+    height, width : int
+        Rows and columns of a part, in pixels of the frame; at its end they may be smaller.
+    tiled : bool
+        Those at the end are filled up.
+    turned : bool
+        The last row of a frame comes first.
+    packing : str
+        How pixels share bytes, as `mrcz.container.pieces` calls it.
+    differences : bool
+        Each sample is stored as its difference from the one left of it (TIFF's predictor 2).
+    lzw : bool
+        Parts are packed as TIFF's LZW.
+    """
+
+    offsets: np.ndarray
+    nbytes: np.ndarray
+    dtype: np.dtype
+    height: int
+    width: int
+    tiled: bool = False
+    turned: bool = False
+    packing: str = ""
+    differences: bool = False
+    lzw: bool = False
+
+
+def whole_frames(first: int, step: int, nbytes: int, frames: Frames, *, turned: bool = False) -> Pieces:
+    """Plain frames in one piece each, at equal distances."""
+    offsets = np.uint64(first) + np.arange(frames.shape[0], dtype=np.uint64) * np.uint64(step)
+    return plain_frames(offsets, nbytes, frames, turned=turned)
+
+
+def plain_frames(offsets: np.ndarray, nbytes: int, frames: Frames, *, turned: bool = False) -> Pieces:
+    """Plain frames in one piece each, at these places."""
+    sizes = np.full((len(offsets), 1), nbytes, np.uint64)
+    places = np.asarray(offsets, np.uint64).reshape(-1, 1)
+    return Pieces(places, sizes, frames.dtype, frames.shape[1], frames.shape[2], turned=turned)
 
 
 class Frames(ABC):
@@ -117,6 +169,11 @@ class Frames(ABC):
 
     def check_claims(self, numbers: np.ndarray) -> None:  # noqa: B027 — most formats have nothing to prove
         """Decode, keeping nothing, frames that claim far more than their bytes: before memory is taken for them."""
+
+    def pieces(self) -> Pieces | str:
+        """Where the bytes of the frames lie in the file, so that it can be given back from pixels and all other bytes;
+        or, in words, why that is not known."""
+        return "where its frames lie in it is not known here"
 
     @property
     def frame_metadata(self) -> list[dict[str, Any]]:

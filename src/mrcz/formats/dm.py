@@ -29,7 +29,7 @@ from mrcz.formats._dm_tags import (
     text,
     walk_images,
 )
-from mrcz.formats.base import Bytes, FormatOptions, Frames, Window
+from mrcz.formats.base import Bytes, FormatOptions, Frames, Pieces, Window, whole_frames
 from mrcz.formats.metadata import checked
 
 __all__ = ["Image", "StoredArray", "matches", "open_frames", "read_images", "text"]
@@ -144,6 +144,12 @@ class DmFrames(Frames):
                 out[..., k] = (found >> shift) & 0xFF
         else:
             out[...] = found
+
+    def pieces(self) -> Pieces | str:
+        if self.colours:
+            return "its colours are stored in words of four bytes"
+        nbytes = self.shape[1] * self.shape[2] * self.dtype.itemsize
+        return whole_frames(self.data.offset, nbytes, nbytes, self)
 
 
 def _plain(value: Any) -> Any:

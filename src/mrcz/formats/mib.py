@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from mrcz.errors import ChunkError, FormatError
 from mrcz.formats._beside import text_beside
-from mrcz.formats.base import Bytes, FormatOptions, Frames, Window
+from mrcz.formats.base import Bytes, FormatOptions, Frames, Pieces, Window, whole_frames
 from mrcz.formats.metadata import checked
 
 __all__ = ["open_frames"]
@@ -226,6 +227,15 @@ class MibFrames(Frames):
         if len(raw) != (y1 - y0) * row:
             raise ChunkError(f"rows of {(y1 - y0) * row} bytes, {len(raw)} are there", frame=number, offset=offset)
         out[...] = np.frombuffer(raw, self.dtype).reshape(y1 - y0, -1)[:, x0:x1]
+
+    def pieces(self) -> Pieces | str:
+        if self.raw and self.depth == 24:
+            return "raw words of 24 bits are in two places each"
+        plain = whole_frames(self.start, self.step, self.step - self.start, self)
+        if not self.raw:
+            return plain
+        words = f"words {self.depth}" + (" quad" if self.first.chips == 4 else "")
+        return replace(plain, packing=words)
 
     def _parsed(self, raw: bytes, number: int) -> _Head:
         try:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mrcz.errors import FormatError
-from mrcz.formats.base import Bytes, FormatOptions, Frames, Window
+from mrcz.formats.base import Bytes, FormatOptions, Frames, Pieces, Window, whole_frames
 
 __all__ = ["open_frames", "write_frames"]
 
@@ -83,6 +83,12 @@ class NpyFrames(Frames):
         for x in range(x0, x1):
             raw = self._bytes((x * ny + y0) * nz * size, (y1 - y0) * nz * size)
             out[:, x - x0] = np.frombuffer(raw, self.dtype)[number::nz]
+
+    def pieces(self) -> Pieces | str:
+        if self.fortran:
+            return "in Fortran order a frame is in no one place"
+        nbytes = self.shape[1] * self.shape[2] * self.dtype.itemsize
+        return whole_frames(self.start, nbytes, nbytes, self)
 
     def _bytes(self, offset: int, n: int) -> bytes:
         raw = self.source.read(self.start + offset, n)

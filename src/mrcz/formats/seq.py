@@ -27,7 +27,7 @@ import numpy as np
 from mrcz.errors import ChunkError, FormatError
 from mrcz.formats._beside import find_beside, text_beside
 from mrcz.formats._xml import parse_xml
-from mrcz.formats.base import Bytes, FormatOptions, Frames, Window
+from mrcz.formats.base import Bytes, FormatOptions, Frames, Pieces, Window, whole_frames
 from mrcz.formats.metadata import checked
 
 __all__ = ["open_frames"]
@@ -164,6 +164,9 @@ class SeqFrames(Frames):
         if len(raw) != (y1 - y0) * row:
             raise ChunkError(f"{(y1 - y0) * row} bytes of pixels, {len(raw)} are there", frame=number, offset=offset)
         out[...] = np.frombuffer(raw, self.dtype).reshape(y1 - y0, -1)[:, x0:x1]
+
+    def pieces(self) -> Pieces | str:
+        return whole_frames(self.start, self.step, self.shape[1] * self.shape[2] * self.dtype.itemsize, self)
 
     @property
     def frame_metadata(self) -> list[dict[str, Any]]:

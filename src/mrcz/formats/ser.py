@@ -29,7 +29,7 @@ import numpy as np
 from mrcz.errors import ChunkError, FormatError
 from mrcz.formats._beside import find_beside
 from mrcz.formats._xml import parse_xml
-from mrcz.formats.base import Bytes, FormatOptions, Frames, Window
+from mrcz.formats.base import Bytes, FormatOptions, Frames, Pieces, Window, plain_frames
 from mrcz.formats.metadata import checked
 from mrcz.storage.source import FileSource
 from mrcz.storage.wrapped import open_regular
@@ -159,6 +159,9 @@ class SerFrames(Frames):
             raise ChunkError(f"{(y1 - y0) * row} bytes of pixels, {len(raw)} are there", frame=number, offset=offset)
         out[...] = np.frombuffer(raw, self.dtype).reshape(y1 - y0, -1)[::-1, x0:x1]
 
+    def pieces(self) -> Pieces | str:
+        return plain_frames(self.offsets + _ELEMENT.size, self.nbytes, self, turned=True)
+
     def _time(self, number: int) -> str | None:
         offset = self._offset(number, tags=True)
         raw = b"" if not offset else self.source.read(offset, 8)
@@ -179,6 +182,9 @@ class SerFrames(Frames):
 
 class _EmiFrames(SerFrames):
     """The same, of a .ser that was opened here and is to be closed here."""
+
+    def pieces(self) -> Pieces | str:
+        return "its frames are in another file, the .ser"
 
     def close(self) -> None:
         assert isinstance(self.source, FileSource)

@@ -33,7 +33,7 @@ from mrcz.formats._tiff_metadata import describe, planes_in_one_page, planes_of_
 from mrcz.formats._tiff_pages import COMPRESSIONS, Key, Page, holds_pairs, key_of, parse_page
 from mrcz.formats._tiff_tags import Directory, TiffFile
 from mrcz.formats._tiff_writing import write_frames
-from mrcz.formats.base import Bytes, FormatOptions, Frames, Window
+from mrcz.formats.base import Bytes, FormatOptions, Frames, Pieces, Window
 
 __all__ = ["TiffFrames", "open_frames", "write_frames"]
 
@@ -161,6 +161,30 @@ class TiffFrames(Frames):
                         target[:, columns[0] - x0 : columns[1] - x0] = part
                     else:
                         target[:, columns[0] - x0 : columns[1] - x0, plane] = part[..., 0]
+
+    def pieces(self) -> Pieces | str:
+        first = self.pages[0]
+        how = (first.height, first.width, first.tiled, first.compression, first.predictor)
+        for page in self.pages:
+            if (page.height, page.width, page.tiled, page.compression, page.predictor) != how:
+                return f"page {page.number} is packed or cut into strips otherwise than the first"
+        if first.compression not in (1, 5):
+            return f"{COMPRESSIONS[first.compression][0]} gives other bytes with each version of its library"
+        if first.predictor == 3 or first.reverse or first.planes != 1 or first.bits not in (8, 16, 32, 64):
+            return "its predictor, or how its bits and colours lie, is not among those that are made again"
+        pages = [self._page(number) for number in range(self.shape[0])]
+        return Pieces(
+            np.stack([page.offsets for page in pages]),
+            np.stack([page.counts for page in pages]),
+            self.dtype,
+            first.height,
+            first.width * 2 if self.pairs else first.width,
+            tiled=first.tiled,
+            turned=not self.top_down,
+            packing="4 bits" if self.pairs else "",
+            differences=first.predictor == 2,
+            lzw=first.compression == 5,
+        )
 
     def check_claims(self, numbers: np.ndarray) -> None:
         for number in dict.fromkeys(int(k) for k in numbers):

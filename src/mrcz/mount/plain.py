@@ -54,7 +54,9 @@ class PlainFile:
             raise FormatError(reader.notes[-1], path=reader.path)  # counts are not the file they stand for
         original = plain_header(reader)
         stack = reader.kind == "stack" and len(reader) > 1
-        self.source: str = source_name(reader) or ("x.mrcs" if stack else "x.mrc")
+        foreign = reader.footer is not None and "source_format" in reader.footer.extra
+        # What is shown is MRC, whatever it was made from: movie.tif.mrcz is seen as movie.tif.mrcs.
+        self.source: str = (None if foreign else source_name(reader)) or ("x.mrcs" if stack else "x.mrc")
         self._header, self._pixels = original, original.pixel_format
         self._head = np.frombuffer(plain_head(reader, original), np.uint8)
         self._frame = original.frame_nbytes

@@ -1,0 +1,150 @@
+/* LZW as TIFF 6.0 has it (section 13: the first bit of a byte first, codes a bit longer one text early), encoded so that
+ * the bytes are those of a given writer. The standard leaves open when the table is begun anew; that is what differs.
+ *
+ * A table entry is one word: the text's prefix (12 bits), its last byte, its own code (12 bits), so that a look costs one
+ * load. No entry is 0, as codes of texts begin at 258. */
+#ifndef MZ_LZW_H
+#define MZ_LZW_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum {
+  MZ_LZW_CLEAR = 256,
+  MZ_LZW_END = 257,
+  MZ_LZW_FIRST = 258,
+  MZ_LZW_MOST = 4096, /* texts; of 12 bits each */
+  MZ_LZW_SLOTS = 16384
+};
+
+typedef struct {
+  uint32_t full; /* number of the next text at which the table is begun anew: 259 to 4096 */
+  uint32_t gap;  /* bytes between two looks at how well it compresses; 0: never looked at */
+  int late;      /* the last code counts as a text: 1, so that the end may be a bit longer; 2, also follow a Clear */
+  int pad;       /* a byte of zeros follows where the last one is full */
+} mz_lzw_way;
+
+typedef struct {
+  uint32_t slots[MZ_LZW_SLOTS];
+} mz_lzw_table;
+
+/* Codes to bytes: those that fill no four bytes yet wait in `bits`, `count` of them. */
+typedef struct {
+  uint64_t bits;
+  uint32_t count;
+  uint8_t *at, *end;
+} mz_lzw_out;
+
+static inline int mz_lzw_put(mz_lzw_out *out, uint32_t code, uint32_t width) {
+  out->bits = out->bits << width | code;
+  out->count += width;
+  if (out->count >= 32) {
+    if (out->end - out->at < 4)
+      return 0;
+    uint32_t word = (uint32_t)(out->bits >> (out->count - 32));
+    out->at[0] = (uint8_t)(word >> 24);
+    out->at[1] = (uint8_t)(word >> 16);
+    out->at[2] = (uint8_t)(word >> 8);
+    out->at[3] = (uint8_t)word;
+    out->at += 4;
+    out->count -= 32;
+  }
+  return 1;
+}
+
+/* What is left of the bits, with zeros up to the end of the byte. */
+static inline int mz_lzw_flush(mz_lzw_out *out, int pad) {
+  uint32_t rest = (8 - out->count % 8) % 8;
+  if (rest == 0 && pad)
+    rest = 8;
+  uint64_t bits = out->bits << rest;
+  for (uint32_t left = out->count + rest; left >= 8; left -= 8) {
+    if (out->at == out->end)
+      return 0;
+    *out->at++ = (uint8_t)(bits >> (left - 8));
+  }
+  return 1;
+}
+
+/* Where a text is looked for: no two of one last byte meet, and of the bytes 0 to 3 none at all. What depends on the byte
+ * is known before the prefix is, which is what each step waits for. */
+static inline uint32_t mz_lzw_turn(uint32_t byte) { return (byte << 12 ^ (byte >> 2) * 0x2F1) & (MZ_LZW_SLOTS - 1); }
+
+/* Encode n bytes; how many came of them, or SIZE_MAX where there was no room for them. */
+static inline size_t mz_lzw_encode(const uint8_t *in, size_t n, uint8_t *to, size_t room, const mz_lzw_way *way,
+                                   mz_lzw_table *table) {
+  mz_lzw_out out = {0, 0, to, to + room};
+  uint32_t width = 9, next = MZ_LZW_FIRST, longer = 512;
+  /* What is counted since the table was begun: bytes read (up to `begun`), bits written (as those before `counted`). */
+  uint64_t ratio = 0, check = way->gap, written = 0;
+  const uint8_t *begun = in, *end = in + n;
+  if (!mz_lzw_put(&out, MZ_LZW_CLEAR, width))
+    return SIZE_MAX;
+  written = width;
+  memset(table->slots, 0, sizeof table->slots);
+  if (n == 0)
+    goto finish;
+  {
+    uint32_t code = *in++;
+    while (in < end) {
+      uint32_t byte = *in++, at = code ^ mz_lzw_turn(byte), key = code << 8 | byte, found;
+      while ((found = table->slots[at]) != 0 && found >> 12 != key)
+        at = (at + 1) & (MZ_LZW_SLOTS - 1);
+      if (found != 0) {
+        code = found & 4095;
+        continue;
+      }
+      if (!mz_lzw_put(&out, code, width))
+        return SIZE_MAX;
+      written += width;
+      code = key & 255;
+      table->slots[at] = key << 12 | next++;
+      int clear = next == way->full;
+      if (!clear) {
+        if (next == longer && width < 12) {
+          width++;
+          longer *= 2;
+        } else if (way->gap) {
+          uint64_t read = (uint64_t)(in - begun);
+          if (read >= check) {
+            check = read + way->gap;
+            uint64_t parts = written >> 8;
+            uint64_t now = read <= 0x7FFFFF ? (read << 8) / written : parts ? read / parts : 0x7FFFFFFF;
+            clear = now <= ratio;
+            ratio = now;
+          }
+        }
+      }
+      if (clear) {
+        if (!mz_lzw_put(&out, MZ_LZW_CLEAR, width))
+          return SIZE_MAX;
+        written = width; /* which counts for the table that it begins */
+        ratio = 0;
+        begun = in;
+        width = 9;
+        next = MZ_LZW_FIRST;
+        longer = 512;
+        memset(table->slots, 0, sizeof table->slots);
+      }
+    }
+    if (!mz_lzw_put(&out, code, width))
+      return SIZE_MAX;
+    next++;
+    if (way->late) {
+      if (next == way->full && way->late > 1) {
+        if (!mz_lzw_put(&out, MZ_LZW_CLEAR, width))
+          return SIZE_MAX;
+        width = 9;
+      } else if (next == longer && width < 12) {
+        width++;
+      }
+    }
+  }
+finish:
+  if (!mz_lzw_put(&out, MZ_LZW_END, width) || !mz_lzw_flush(&out, way->pad))
+    return SIZE_MAX;
+  return (size_t)(out.at - to);
+}
+
+#endif

@@ -1,0 +1,54 @@
+"""LZW of TIFF, encoded so that the bytes are those of a given writer, without the GIL: `mrcz.convert.pieces` says what
+for."""
+from libc.stdint cimport uint8_t, uint32_t
+from libc.stdlib cimport free, malloc
+
+
+cdef extern from "lzw.h" nogil:
+    ctypedef struct mz_lzw_way:
+        uint32_t full, gap
+        int late, pad
+    ctypedef struct mz_lzw_table:
+        pass
+    size_t mz_lzw_encode(const uint8_t *, size_t, uint8_t *, size_t, const mz_lzw_way *, mz_lzw_table *)
+
+
+def encode(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, int full=4094, int gap=10000,
+           int late=2, bint pad=False):
+    """LZW of some bytes.
+
+    Parameters
+    ----------
+    out : (m,) uint8
+        What room there is; no byte is written behind it.
+    full : int
+        The table is begun anew when its next text would have this number: 259 to 4096.
+    gap : int
+        So many bytes after the last look it is begun anew, too, if it does not compress better than it did then;
+        0: never.
+    late : int
+        1: the last code counts as a text, so that the end may be a bit longer; 2: and, where it fills the table, follow
+        a Clear.
+    pad : bool
+        A byte of zeros follows where the codes end with a byte.
+
+    Returns
+    -------
+    int
+        Bytes that were written; -1 where they found no room, and `out` holds nothing of use.
+    """
+    cdef mz_lzw_way way
+    cdef size_t made, n = data.shape[0], room = out.shape[0]
+    cdef uint8_t none = 0
+    cdef const uint8_t *source = &data[0] if n else &none
+    cdef uint8_t *target = &out[0] if room else &none
+    if not 259 <= full <= 4096 or gap < 0:
+        raise ValueError(f"a table that is full at {full}, expected 259 to 4096, and a gap of {gap} bytes")
+    way.full, way.gap, way.late, way.pad = full, gap, late, pad
+    cdef mz_lzw_table *table = <mz_lzw_table *> malloc(sizeof(mz_lzw_table))
+    if table == NULL:
+        raise MemoryError()
+    with nogil:
+        made = mz_lzw_encode(source, n, target, room, &way, table)
+    free(table)
+    return -1 if made == <size_t> -1 else made

@@ -1,0 +1,72 @@
+"""LZW of TIFF 6.0 as it is written down there, and what its writers add: when the table is begun anew. Plain and slow.
+
+Codes of 9 to 12 bits, the first bit of a byte first; 256 is Clear, 257 the end, texts from 258 on. A code becomes a bit
+longer one text before that is needed ("early change").
+"""
+
+from __future__ import annotations
+
+CLEAR, END, FIRST = 256, 257, 258
+
+
+def encode(data: bytes, *, full: int = 4094, gap: int = 10000, late: int = 2, pad: bool = False) -> bytes:
+    """LZW of some bytes.
+
+    Parameters
+    ----------
+    full : int
+        The number of the next text at which the table is begun anew.
+    gap : int
+        So many bytes after the last look it is compared how well it compresses, and the table begun anew if that is no
+        better than it was then; 0: never.
+    late : int
+        1: the last code counts as a text, so that the end may be a bit longer; 2: and may follow a Clear.
+    pad : bool
+        A byte of zeros follows where the codes end with a byte.
+    """
+    bits = ""
+    written = read = ratio = 0
+    width, free, table, code, check = 9, FIRST, {}, -1, gap
+
+    def put(value: int) -> None:
+        nonlocal bits, written
+        bits += format(value, f"0{width}b")
+        written += width
+
+    put(CLEAR)
+    for byte in data:
+        read += 1
+        if code < 0:
+            code = byte
+            continue
+        if (code, byte) in table:
+            code = table[code, byte]
+            continue
+        put(code)
+        table[code, byte] = free
+        free, code = free + 1, byte
+        anew = free == full
+        if not anew and free == 1 << width and width < 12:
+            width += 1
+        elif not anew and gap and read >= check:
+            check = read + gap
+            now = (read << 8) // written
+            anew, ratio = now <= ratio, now
+        if anew:
+            written = read = ratio = 0
+            put(CLEAR)
+            width, free, table = 9, FIRST, {}
+    if code >= 0:
+        put(code)
+        free += 1
+        if late and free == full:
+            if late > 1:
+                put(CLEAR)
+                width = 9
+        elif late and free == 1 << width and width < 12:
+            width += 1
+    put(END)
+    if pad and len(bits) % 8 == 0:
+        bits += "0" * 8
+    bits += "0" * (-len(bits) % 8)
+    return bytes(int(bits[k : k + 8], 2) for k in range(0, len(bits), 8))

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import mrcz
-from mrcz.archive.archiving import Archiving, archive, read_description
+from mrcz.archive.archiving import Archiving, archive
+from mrcz.archive.description import read_description
 from mrcz.archive.journal import FOLDER, JOURNAL, Journal, read_journal
 from mrcz.archive.local import Threads
 from mrcz.archive.store import store

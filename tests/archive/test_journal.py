@@ -96,7 +96,7 @@ def test_damaged_lines_are_told_and_passed_over(archive):
 
 def test_a_line_without_end(archive, monkeypatch):
     """Memory is not given to what a line claims by having no end."""
-    monkeypatch.setattr("mrcz.archive.journal._LONGEST", 1000)
+    monkeypatch.setattr("mrcz.archive.journal.LONGEST", 1000)
     (archive / FOLDER / JOURNAL).write_bytes(b"x" * 5000 + b"\n")
     with Journal(archive) as journal:
         assert journal.damaged == ["line 1: is longer than 1000 bytes"]

@@ -208,3 +208,55 @@ def test_interrupted_in_good_order(tree, tmp_path):
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130 and "interrupted" in err and "Traceback" not in err
     assert (tmp_path / "dst/s1/manifest-sha256.txt").exists() and (tmp_path / "dst/s2/manifest-sha256.txt").exists()
+
+
+def test_a_restore_from_a_journal_that_was_cut_says_so(tree, tmp_path, capsys):
+    dst = tmp_path / "dst"
+    assert run(capsys, "archive", tree, dst)[0] == 0
+    journal = dst / "mrcz-archive/journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(line for line in lines if b'"s2"' not in line))
+    code, _, err = run(capsys, "restore", dst, tmp_path / "out")
+    assert code == 3 and "s2/mrcz-records.jsonl: the journal has lost 2 of the files" in err
+    journal.unlink()
+    code, _, err = run(capsys, "restore", dst, tmp_path / "out")
+    assert code == 1 and "the lines of all mrcz-records.jsonl in one file are its journal again" in err
+    code, _, err = run(capsys, "archive", tree, dst)
+    assert code == 0 and "3 in the archive already" in err and "3 records that the journal had lost" in err
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (["--fast"], "--fast is for --check"),
+        (["--sample", "1%"], "--sample is for --check"),
+        (["--only", "*.mrc"], "--only is for --check"),
+        (["--overwrite"], "--overwrite is for --export"),
+        (["--check", "--remove"], "--remove is for archiving SRC"),
+        (["--status", "--dry-run"], "--dry-run is for archiving SRC"),
+    ],
+)
+def test_options_to_no_purpose(tree, tmp_path, capsys, given, why):
+    code, _, err = run(capsys, "archive", *given, tree, tmp_path / "dst")
+    assert code == 2 and why in err
+    assert not (tmp_path / "dst").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_dry_run_ends_with_what_the_run_will_end_with(tree, tmp_path, capsys):
+    os.mkfifo(tree / "s1/pipe")
+    code, _, err = run(capsys, "archive", "--dry-run", tree, tmp_path / "dst")
+    assert code == 1 and "pipe" in err
+    code, out, err = run(capsys, "archive", "--json", tree, tmp_path / "dst")
+    assert code == 1 and "s1/pipe: is a FIFO, a device or a socket" in err and "1 refused" in err
+    assert [one["status"] for one in records(out) if one["path"].endswith("pipe")] == ["refused"]
+    assert json.loads(out.splitlines()[-1])["refused"] == 1
+
+
+def test_the_depth_of_an_archive_is_kept(tree, tmp_path, capsys):
+    dst = tmp_path / "dst"
+    assert run(capsys, "archive", "--sessions", "2", tree, dst)[0] == 0
+    for dry in ([], ["--dry-run"]):
+        code, _, err = run(capsys, "archive", *dry, "--sessions", "1", tree, dst)
+        assert code == 2 and "was begun with --sessions 2, and keeps it" in err
+        assert run(capsys, "archive", *dry, tree, dst)[0] == 0

@@ -7,22 +7,24 @@ leaves is a file without a record, which is made again, or a temporary one, whic
 
 from __future__ import annotations
 
-import json
+import contextlib
+import errno
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from mrcz.archive.bag import unseal, write_bag
 from mrcz.archive.begun import Begun, remove_lost_gains
 from mrcz.archive.clean import clean, put_back_original
-from mrcz.archive.journal import FOLDER, JOURNAL, Journal
+from mrcz.archive.description import check_folders, describe
+from mrcz.archive.journal import Journal, room_for_tables
 from mrcz.archive.local import Executor, Threads
+from mrcz.archive.lost import lost_records
 from mrcz.archive.page import write_report
 from mrcz.archive.place import Folder, Place
 from mrcz.archive.planning import Outline, session_of
@@ -30,14 +32,10 @@ from mrcz.archive.record import Record
 from mrcz.archive.store import versions, worker_name
 from mrcz.archive.task import Options, Task
 from mrcz.archive.tree import Found, scan
-from mrcz.errors import MrczError
-from mrcz.storage.whole import make_folders, remove_unchanged, whole_file
+from mrcz.errors import MrczError, system_error
+from mrcz.storage.whole import remove_unchanged
 
-__all__ = ["DESCRIPTION", "Archiving", "Outcome", "archive", "check_folders", "describe", "read_description"]
-
-#: What an archive says of itself.
-DESCRIPTION = "archive.json"
-VERSION = 1
+__all__ = ["Archiving", "Outcome", "archive"]
 
 #: Failures that another look may not see again.
 _PASSING = ("changing", "memory", "disk")
@@ -144,26 +142,53 @@ class Archiving:
         self.depth = int(made["depth"])
         self.place: Place = Folder(self.root) if place is None else place
         self.journal = Journal(self.root, write=True, place=journal)
-        self._begun = Begun(self.journal.path)
-        self._begun.take_away(self.place, self.journal)
         self.outcome = Outcome(run=self.run_name)
+        self.recalled = 0 if place is not None else self._recall()
+        self._begun = Begun(self.journal.path)
+        self._begun.take_away(self.place, self.journal)  # after that: what is in no record is removed here
         self.begun = time.monotonic()
         self._touched: set[str] = set()
         self._again: list[Task] = []
         self._to_remove: list[Record] = []
         self._may_begin: Callable[[], bool] | None = None
 
+    def _recall(self) -> int:
+        """Take back from the bags what the journal has lost; how many records."""
+        try:
+            count = 0
+            for record in lost_records(self.root, self.journal):
+                self.journal.append(record)
+                count += 1
+            self.journal.sync()
+            return count
+        except BaseException:
+            self.journal.close()
+            raise
+
     # --- plan
 
     def plan(self, found: Iterator[Found] | None = None) -> Outline:
         """Look at the tree, and compare it with the journal; `Outline.close` it."""
+        if found is None:
+            self._look_for_source()
         outline = Outline(self.top, self.root, self.journal, self.depth, keep_done=self.remove)
         if found is None:
             found = scan(self.top, _put_back if self.remove else None)
-        for one in outline.add(found, self._stands):
-            self._note_left_out(one)
+        with room_for_tables():
+            for one in outline.add(found, self._stands):
+                self._note_left_out(one)
         self.outcome.already += outline.totals.done_files
         return outline
+
+    def _look_for_source(self) -> None:
+        """A source of which nothing is left, though it was not removed, is a disk that is not mounted: a failure."""
+        with contextlib.suppress(OSError), os.scandir(self.top) as entries:
+            if any(entries):
+                return
+            if kept := self.journal.state.kept():
+                error = f"is empty, and {kept} of its files are in the archive: is it mounted?"
+                self.outcome.failed += 1
+                self.outcome.problems.append((".", error))
 
     def _stands(self, path: str) -> int | None:
         try:
@@ -349,7 +374,7 @@ class Archiving:
         """What an older version of a source left, once the new record is on the disk."""
         self.journal.sync()
         if self.journal.state.taken(path) is None:
-            with suppress(OSError):
+            with contextlib.suppress(OSError):
                 self.place.remove(path)
 
     def _write(self, record: Record) -> Record:
@@ -412,7 +437,14 @@ class Archiving:
         for session in self.journal.state.sessions():
             if tick is not None:
                 tick()
-            if write_bag(self.place, self.journal, session).status == "written":
+            try:
+                bag = write_bag(self.place, self.journal, session)
+            except OSError as error:
+                what = system_error(error, session)
+                if error.errno == errno.ENOSPC:  # the lists of a bag are made in a temporary folder
+                    what = f"the disk of {self.root} or of {tempfile.gettempdir()} is full"
+                raise MrczError(f"its bag cannot be written: {what}; run it again", path=session) from error
+            if bag.status == "written":
                 written.append(session)
         self.outcome.bags = tuple(sorted({*self.outcome.bags, *written}))
         self._touched.clear()
@@ -435,95 +467,10 @@ class Archiving:
         self.close()
 
 
-def check_folders(top: str, root: str) -> None:
-    """Refuse folders of which one lies in the other, and a source that is none.
-
-    Raises
-    ------
-    MrczError, NotADirectoryError, FileNotFoundError
-    """
-    if not os.path.isdir(top):
-        os.stat(top)
-        raise NotADirectoryError(20, "is no folder: mrcz compress takes single files", top)
-    a, b = os.path.realpath(top), os.path.realpath(root)
-    if a == b or b.startswith(os.path.join(a, "")):
-        raise MrczError("the archive may not lie in the folder that is archived", path=root)
-    if a.startswith(os.path.join(b, "")):
-        raise MrczError(f"lies in the archive {root}: it may not be its source", path=top)
-
-
-def read_description(root: str) -> dict[str, Any] | None:
-    """What an archive says of itself; None where there is none.
-
-    Raises
-    ------
-    MrczError
-        It says nothing that this version understands.
-    """
-    path = os.path.join(root, FOLDER, DESCRIPTION)
-    try:
-        with open(path, "rb") as file:
-            made = json.loads(file.read(1 << 20))
-        known = made["mrcz_archive"]
-        if type(known) is not int or type(made["source"]) is not str or type(made["depth"]) is not int:
-            raise ValueError("fields of other types than they have")
-        if not 0 <= made["depth"] <= 64:
-            raise ValueError(f"depth is {made['depth']}")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise MrczError(f"does not describe an archive ({error})", path=path) from None
-    if known > VERSION:
-        raise MrczError(f"is an archive of version {known}: a newer mrcz made it", path=root)
-    return dict(made)
-
-
-def describe(top: str, root: str, depth: int, *, moved: bool = False) -> dict[str, Any]:
-    """Begin an archive, or recognise one: what it says of itself.
-
-    Raises
-    ------
-    MrczError
-        The folder is not empty and no archive, or one of another source.
-    """
-    made = read_description(root)
-    if made is not None and (made["source"] == _name(top) or moved):
-        return made
-    if made is not None:
-        raise MrczError(
-            f"is an archive of {made['source']}, not of {top}; if that is the same folder under another name, --moved "
-            "says so",
-            path=root,
-        )
-    try:
-        there = [name for name in os.listdir(root) if name != "lost+found"]
-    except FileNotFoundError:
-        there = []
-    if there and there != [FOLDER]:
-        raise MrczError("is not empty, and no archive: choose a folder of its own", path=root)
-    made = {
-        "mrcz_archive": VERSION,
-        "source": _name(top),
-        "depth": depth,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "made_by": f"mrcz {versions()['mrcz']}",
-        "journal": JOURNAL,
-    }
-    make_folders(os.path.join(root, FOLDER))
-    with whole_file(os.path.join(root, FOLDER, DESCRIPTION), overwrite=True) as file:
-        file.write(json.dumps(made, indent=1, ensure_ascii=True).encode() + b"\n")
-    return made
-
-
 def _put_back(path: str) -> None:
     """An original that a run was about to remove when it was killed."""
-    with suppress(OSError):
+    with contextlib.suppress(OSError):
         put_back_original(path)
-
-
-def _name(path: str) -> str:
-    """A path as text that JSON can say."""
-    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def archive(

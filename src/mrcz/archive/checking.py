@@ -15,8 +15,9 @@ from mrcz.archive.bag import TAGS, bag_faults, is_known
 from mrcz.archive.giving import pieces, read_pieces
 from mrcz.archive.jobs import error_text
 from mrcz.archive.journal import FOLDER, Journal
+from mrcz.archive.lost import lost_text
 from mrcz.archive.patterns import Patterns
-from mrcz.archive.place import Place
+from mrcz.archive.place import Folder, Place
 from mrcz.archive.record import Record
 from mrcz.check.result import Result
 from mrcz.container.names import unfinished_name
@@ -148,6 +149,9 @@ def check(
         for session in journal.state.sessions():
             for path, error, expected, found in bag_faults(place, journal, session):
                 yield Checked(path, "", "bag", error, expected, found)
+        if isinstance(place, Folder):
+            for path, error in lost_text(place.root, journal):
+                yield Checked(path, "", "journal", error)
         yield from _extra(place, journal)
 
 

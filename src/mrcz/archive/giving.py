@@ -7,7 +7,7 @@ import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,18 @@ def pieces(
         What is stored does not decode, or is not what the record says.
     OSError
     """
+    given, done = _given(place, record, n_threads, tell, pixels), 0
+    with contextlib.closing(given):
+        for piece in given:
+            done += memoryview(piece).nbytes
+            if record.restores == "file" and done > record.source_bytes:  # neither a disk nor a night is given to a lie
+                raise FormatError(f"gives more than the {record.source_bytes} bytes of its original", path=record.path)
+            yield piece
+
+
+def _given(
+    place: Place, record: Record, n_threads: int | None, tell: Tell, pixels: Any
+) -> Generator[bytes | memoryview, None, None]:
     if record.form == "copy":
         yield from read_pieces(place, record.path, tell)
     elif record.form in ("mrcz", "integers"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -19,16 +20,27 @@ from mrcz.archive.record import Record
 from mrcz.errors import FormatError, MrczError
 from mrcz.storage.disk import Disk, lock, release, write_all
 
-__all__ = ["FOLDER", "JOURNAL", "Journal", "State", "folded", "read_journal"]
+__all__ = ["FOLDER", "JOURNAL", "LONGEST", "Journal", "State", "folded", "read_journal", "room_for_tables"]
 
 #: The folder of an archive in which journal and reports lie.
 FOLDER = "mrcz-archive"
 JOURNAL = "journal.jsonl"
 
-_LONGEST = 1 << 24  # bytes of a line: a journal is not trusted with memory either
+LONGEST = 1 << 24  # bytes of a line: a journal is not trusted with memory either
 _MOST_DAMAGED = 1000  # that are told
 _SYNC = 0.5  # seconds between two flushes to the disk
 _SYNC_LINES = 64
+
+
+@contextlib.contextmanager
+def room_for_tables() -> Iterator[None]:
+    """Say which disk is full when a temporary database finds no room: it is not that of the archive."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "full" not in str(error):
+            raise
+        raise MrczError("the disk for temporary files is full; TMPDIR names another folder") from None
 
 
 def read_journal(path: str | os.PathLike[str], *, damaged: list[str] | None = None) -> Iterator[Record]:
@@ -56,14 +68,14 @@ def _lines(path: str | os.PathLike[str], damaged: list[str] | None, begin: int =
     with open(path, "rb") as file:
         number, offset = 0, begin
         file.seek(begin)
-        while line := file.readline(_LONGEST):
+        while line := file.readline(LONGEST):
             number += 1
             start, offset = offset, offset + len(line)
             try:
                 if not line.endswith(b"\n"):
-                    if len(line) < _LONGEST:
+                    if len(line) < LONGEST:
                         return
-                    raise FormatError(f"is longer than {_LONGEST} bytes")
+                    raise FormatError(f"is longer than {LONGEST} bytes")
                 yield start, Record.from_line(line)
             except FormatError as error:
                 text = f"line {number}: {error.message}"
@@ -177,6 +189,16 @@ class State:
         rows = self._db.execute("SELECT DISTINCT session FROM files WHERE stored IS NOT NULL ORDER BY session")
         return [_name(row[0]) for row in rows]
 
+    def count(self, session: str) -> int:
+        """How many files, links and folders of a session are stored."""
+        sql = "SELECT COUNT(*) FROM files WHERE session = ? AND stored IS NOT NULL"
+        return int(self._db.execute(sql, (_text(session),)).fetchone()[0])
+
+    def kept(self) -> int:
+        """How many files are stored whose originals were not removed."""
+        sql = "SELECT COUNT(*) FROM files WHERE stored IS NOT NULL AND event <> 'removed' AND event <> 'folder'"
+        return int(self._db.execute(sql).fetchone()[0])
+
     def offsets(self, session: str | None = None, *, stored: bool = True) -> Iterator[int]:
         """Offsets of the records that count: those that stored something (of one session), or the last of each file."""
         what = "stored" if stored else "last"
@@ -259,9 +281,10 @@ class Journal:
             self._open()
         try:
             self.state = State()
-            for offset, record in _lines(self.path, self.damaged):
-                self.state.add(record, offset)
-                self._last = offset
+            with room_for_tables():
+                for offset, record in _lines(self.path, self.damaged):
+                    self.state.add(record, offset)
+                    self._last = offset
         except BaseException:
             self.close()
             raise
@@ -274,6 +297,10 @@ class Journal:
                 os.close(self.disk.open_new(self.path, 0o666))
                 self.disk.sync_folder(self.path.parent)
             self._fd = self.disk.open_existing(self.path)
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            os.close(self._fd)
+            self._fd = -1
+            raise MrczError("is no file", path=self.path)
         try:
             lock(self._fd, self.path)
         except MrczError:
@@ -309,7 +336,7 @@ class Journal:
         """The record that stands at an offset."""
         with open(self.path, "rb") as file:
             file.seek(offset)
-            return Record.from_line(file.readline(_LONGEST))
+            return Record.from_line(file.readline(LONGEST))
 
     def records(self, session: str | None = None, *, stored: bool = True) -> Iterator[Record]:
         """The records that count, in the order of their sources; see `State.offsets`."""
@@ -361,7 +388,7 @@ class Journal:
         with open(self.path, "rb") as file:
             for offset in offsets:
                 file.seek(offset)
-                line = file.readline(_LONGEST)
+                line = file.readline(LONGEST)
                 yield line, Record.from_line(line)
 
     def stored(self, source: str) -> Record | None:

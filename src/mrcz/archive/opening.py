@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from mrcz.archive.bag import RECORDS
 from mrcz.archive.journal import FOLDER, JOURNAL, Journal
 from mrcz.archive.place import Folder, Place
 from mrcz.errors import MrczError
@@ -52,4 +53,6 @@ def _hint(place: Folder) -> str:
         for entry in sorted(place.root.iterdir()):
             if (entry / FOLDER / JOURNAL).is_file():
                 return f"; {entry.name} in it is one"
+            if (entry / RECORDS).is_file():
+                return f"; it has bags: the lines of all {RECORDS} in one file are its journal again"
     return ""

@@ -52,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sessions",
         type=_depth,
-        default=1,
         metavar="DEPTH",
         help="folders down to those of the sessions (default 1: the folders in SRC; 0: SRC is one session)",
     )
@@ -104,6 +103,7 @@ def _depth(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
+    _check_options(args)
     for option, command in (
         ("check", _archive_reading.run_check),
         ("status", _archive_reading.run_status),
@@ -120,6 +120,35 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from None
     return work.dry_run() if args.dry_run else work.run()
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """What is said to no purpose is a mistake, and not passed over."""
+    reads = args.check or args.status or args.export
+    for given, option, command in (
+        (args.fast and not args.check, "--fast", "--check"),
+        (args.sample is not None and not args.check, "--sample", "--check"),
+        (args.only and not args.check, "--only", "--check"),
+        (args.overwrite and not args.export, "--overwrite", "--export"),
+    ):
+        if given:
+            raise UsageError(f"{option} is for {command}")
+    for name in ("dry_run", "remove", "watch", "moved"):
+        if reads and getattr(args, name):
+            raise UsageError(f"--{name.replace('_', '-')} is for archiving SRC, not for an archive that is there")
+
+
+def _wanted_depth(given: int | None, root: str) -> int:
+    """Folders down to those of the sessions: an archive keeps what it was begun with."""
+    from mrcz.archive.description import read_description
+
+    made = read_description(root)
+    if made is None:
+        return 1 if given is None else given
+    depth = int(made["depth"])
+    if given not in (None, depth):
+        raise UsageError(f"{root} was begun with --sessions {depth}, and keeps it")
+    return depth
 
 
 class _Run:
@@ -183,7 +212,8 @@ class _Run:
             talk(f"mrcz: {wrong}")
 
     def _archive(self) -> int:
-        from mrcz.archive.archiving import Archiving, check_folders
+        from mrcz.archive.archiving import Archiving
+        from mrcz.archive.description import check_folders
 
         args = self.args
         where = _archive_places.place_from(args, self.destination)
@@ -194,7 +224,7 @@ class _Run:
             self.source,
             where.root,
             options=self.options,
-            depth=args.sessions,
+            depth=_wanted_depth(args.sessions, where.root),
             remove=args.remove,
             moved=args.moved,
             place=where.place,
@@ -244,7 +274,13 @@ class _Run:
         """All that is there."""
         from mrcz.cli._archive_progress import Display
 
+        told = len(self.outcome.problems)
         outline = archiving.plan()
+        for source, error in self.outcome.problems[told:]:
+            path = os.path.normpath(os.path.join(self.source, source))
+            if self.args.json:
+                emit({"path": path, "source": source, "status": "refused", "error": error})
+            talk(f"mrcz: {path}: {error}")
         plan = outline.totals
         if self.args.watch:  # it has stored them itself
             self.outcome.already = max(0, self.outcome.already - self.outcome.stored)
@@ -365,7 +401,10 @@ class _Run:
             self.display.clear()
             talk(f"mrcz: {summary_line(outcome)}")
             for line in archiving.journal.damaged[:10]:
-                talk(f"mrcz: note: {archiving.journal.path}: {line}: its files are stored again")
+                talk(f"mrcz: note: {archiving.journal.path}: {line}: what it stood for is looked for anew")
+            if archiving.recalled:
+                lost = _text.plural(archiving.recalled, "record")
+                talk(f"mrcz: note: {lost} that the journal had lost, taken back from the bags")
         return EXIT_OK if outcome.ok else EXIT_FAILED
 
     # --- what would be done
@@ -374,7 +413,7 @@ class _Run:
         """Say what would be done."""
         import tempfile
 
-        from mrcz.archive.archiving import check_folders, read_description
+        from mrcz.archive.description import check_folders, read_description
         from mrcz.archive.estimating import estimate
         from mrcz.archive.journal import FOLDER, JOURNAL, Journal
         from mrcz.archive.planning import Outline
@@ -390,10 +429,12 @@ class _Run:
                 journal_at = os.path.join(empty, JOURNAL)
                 open(journal_at, "wb").close()
             with Journal(root, place=journal_at) as journal:
-                depth = self.args.sessions if made is None else int(made["depth"])
+                depth = _wanted_depth(self.args.sessions, root)
                 outline = Outline(top, root, journal, depth)
+                wrong = 0
                 for left in outline.add(scan(top)):
                     if left.kind != "unfinished":
+                        wrong += 1
                         why = left.problem or "is no file that can be stored"
                         talk(f"mrcz: {os.path.join(top, left.source)}: {why}")
                 found = estimate(outline, self.options, check_interrupted)
@@ -424,7 +465,7 @@ class _Run:
                 f"{_text.size(then)} ({_text.ratio(plan.bytes, then)}); {plan.done_files} done already"
                 + (f"; {plan.changed} changed since" if plan.changed else "")
             )
-        return EXIT_OK
+        return EXIT_FAILED if wrong else EXIT_OK
 
 
 def _how(record: Any) -> str:

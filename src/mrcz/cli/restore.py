@@ -52,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run this command."""
+    from mrcz.archive.lost import lost_text
     from mrcz.archive.opening import opened_archive
+    from mrcz.archive.place import Folder
     from mrcz.archive.restoring import restore
 
     started = time.perf_counter()
@@ -91,11 +93,15 @@ def run(args: argparse.Namespace) -> int:
         for line in journal.damaged:
             talk(f"mrcz: {journal.path}: {line}")
         damaged |= bool(journal.damaged)
+        for path, what in lost_text(place.root, journal) if isinstance(place, Folder) else ():
+            talk(f"mrcz: {path}: {what}")
+            damaged = True
     totals(identical=identical, not_identical=other, nbytes=nbytes)
     if not counts:
-        talk(
-            f"mrcz: nothing of the archive matches {' '.join(args.patterns)}" if args.patterns else "mrcz: it is empty"
+        nothing = (
+            f"nothing of the archive matches {' '.join(args.patterns)}" if args.patterns else "the archive is empty"
         )
+        talk(f"mrcz: {nothing}")
         return EXIT_DAMAGED if damaged else EXIT_FAILED if args.patterns else EXIT_OK
     if not args.quiet:
         talk(f"mrcz: {_summary(counts, identical, other, nbytes, time.perf_counter() - started)}")

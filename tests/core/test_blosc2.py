@@ -353,7 +353,8 @@ def test_no_module_of_the_core_can_ask_for_another_program_library_or_file():
     if nm is None:
         pytest.skip("nm is not installed")
     names = "chunk correcting decode delivery eer encode events hashing header kernel_table lattice lzw method"
-    names += " outlier pixel_types pixels reading screening session settings status streams summing surroundings threads writing"
+    names += " outlier pixel_types pixels reading screening session settings status streams summing surroundings"
+    names += " threads writing"
     modules = [importlib.import_module(f"_cmrcz.{name}") for name in names.split()]
     known = {name for name in sys.modules if name.startswith("_cmrcz.")}
     assert known - {module.__name__ for module in modules} <= {"_cmrcz.frames"}  # which is Python

@@ -152,7 +152,7 @@ def look(reader: ForeignReader, dtype: np.dtype | None = None) -> Whole | str:
     if record.parts(reader.shape[1:3]) != found.offsets.shape[1]:
         return "its frames are in more or fewer parts than their size says"
     ways: tuple[LzwWay | None, ...] = WAYS if found.lzw else (None,)
-    tried = 0
+    tried = number = 0
     # Most often the first frame tells the ways apart; of small strips it may take many.
     for number in range(len(reader)):
         ways = tuple(way for way in ways if _is_made(reader, found, replace(record, lzw=way), number))

@@ -33,7 +33,7 @@ MEMORY_OF_ONE = 400 << 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("paths", nargs="+", metavar="SRC DST", help="the folder, and the archive")
+    parser.add_argument("paths", nargs="+", metavar="FOLDER", help="SRC, the folder to archive, and DST, the archive")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done and how large it will be")
     parser.add_argument(
         "--to",

@@ -88,7 +88,12 @@ def one_image(libtiff, folder, runs):
                 if name == "ours":
                     mine = found.tobytes()
                 elif name == "imagecodecs":
-                    assert encode(image, full=4096, gap=0, late=1, pad=True).tobytes() == bytes(found)
+                    way = {"full": 4096, "late": 1, "pad": True}
+                    made = (
+                        encode(image, gap=0, **way),
+                        encode(image, afresh=True, **way),
+                    )  # before late 2026, and since
+                    assert bytes(found) in [one.tobytes() for one in made]
         assert mine == strip_of(path)
         rates = [image.size / best[name] / 1e6 for name in ("ours", "libtiff", "imagecodecs")]
         print(f"{most:6} {100 * len(mine) / image.size:7.1f} % {rates[0]:7.0f} {rates[1]:8.0f} {rates[2]:11.0f}")

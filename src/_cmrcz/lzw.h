@@ -23,6 +23,7 @@ typedef struct {
   uint32_t gap;  /* bytes between two looks at how well it compresses; 0: never looked at */
   int late;      /* the last code counts as a text: 1, so that the end may be a bit longer; 2, also follow a Clear */
   int pad;       /* a byte of zeros follows where the last one is full */
+  int afresh;    /* looks begin with each table, also where codes become longer, and count what was written, in bytes */
 } mz_lzw_way;
 
 typedef struct {
@@ -53,6 +54,11 @@ static inline int mz_lzw_put(mz_lzw_out *out, uint32_t code, uint32_t width) {
   return 1;
 }
 
+/* Whole bytes that are written by now. */
+static inline uint64_t mz_lzw_bytes(const mz_lzw_out *out, const uint8_t *to) {
+  return (uint64_t)(out->at - to) + out->count / 8;
+}
+
 /* What is left of the bits, with zeros up to the end of the byte. */
 static inline int mz_lzw_flush(mz_lzw_out *out, int pad) {
   uint32_t rest = (8 - out->count % 8) % 8;
@@ -78,10 +84,13 @@ static inline size_t mz_lzw_encode(const uint8_t *in, size_t n, uint8_t *to, siz
   uint32_t width = 9, next = MZ_LZW_FIRST, longer = 512;
   /* What is counted since the table was begun: bytes read (up to `begun`), bits written (as those before `counted`). */
   uint64_t ratio = 0, check = way->gap, written = 0;
+  const ptrdiff_t hand = way->afresh ? 1 : 0; /* the byte that was read and is in no code yet */
+  uint64_t before = 0;                        /* bytes written when the table was begun */
   const uint8_t *begun = in, *end = in + n;
   if (!mz_lzw_put(&out, MZ_LZW_CLEAR, width))
     return SIZE_MAX;
   written = width;
+  before = mz_lzw_bytes(&out, to);
   memset(table->slots, 0, sizeof table->slots);
   if (n == 0)
     goto finish;
@@ -102,15 +111,20 @@ static inline size_t mz_lzw_encode(const uint8_t *in, size_t n, uint8_t *to, siz
       table->slots[at] = key << 12 | next++;
       int clear = next == way->full;
       if (!clear) {
-        if (next == longer && width < 12) {
+        int longer_now = next == longer && width < 12;
+        if (longer_now) {
           width++;
           longer *= 2;
-        } else if (way->gap) {
-          uint64_t read = (uint64_t)(in - begun);
+        }
+        if (way->gap && (way->afresh || !longer_now)) {
+          uint64_t read = (uint64_t)(in - hand - begun);
           if (read >= check) {
             check = read + way->gap;
-            uint64_t parts = written >> 8;
-            uint64_t now = read <= 0x7FFFFF ? (read << 8) / written : parts ? read / parts : 0x7FFFFFFF;
+            uint64_t parts = written >> 8, now;
+            if (way->afresh)
+              now = (read << 8) / (mz_lzw_bytes(&out, to) - before); /* a code of 9 bits ends a byte at least */
+            else
+              now = read <= 0x7FFFFF ? (read << 8) / written : parts ? read / parts : 0x7FFFFFFF;
             clear = now <= ratio;
             ratio = now;
           }
@@ -119,9 +133,12 @@ static inline size_t mz_lzw_encode(const uint8_t *in, size_t n, uint8_t *to, siz
       if (clear) {
         if (!mz_lzw_put(&out, MZ_LZW_CLEAR, width))
           return SIZE_MAX;
+        before = mz_lzw_bytes(&out, to);
         written = width; /* which counts for the table that it begins */
         ratio = 0;
-        begun = in;
+        begun = in - hand;
+        if (way->afresh)
+          check = way->gap;
         width = 9;
         next = MZ_LZW_FIRST;
         longer = 512;

@@ -9,4 +9,5 @@ def encode(
     gap: int = 10000,
     late: int = 2,
     pad: bool = False,
+    afresh: bool = False,
 ) -> int: ...

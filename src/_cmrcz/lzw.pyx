@@ -7,14 +7,14 @@ from libc.stdlib cimport free, malloc
 cdef extern from "lzw.h" nogil:
     ctypedef struct mz_lzw_way:
         uint32_t full, gap
-        int late, pad
+        int late, pad, afresh
     ctypedef struct mz_lzw_table:
         pass
     size_t mz_lzw_encode(const uint8_t *, size_t, uint8_t *, size_t, const mz_lzw_way *, mz_lzw_table *)
 
 
 def encode(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, int full=4094, int gap=10000,
-           int late=2, bint pad=False):
+           int late=2, bint pad=False, bint afresh=False):
     """LZW of some bytes.
 
     Parameters
@@ -31,6 +31,9 @@ def encode(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, int f
         a Clear.
     pad : bool
         A byte of zeros follows where the codes end with a byte.
+    afresh : bool
+        The first look at each table comes after `gap` bytes of it; a byte counts once it is in a code that was written,
+        and of what was written since the Clear the whole bytes. Codes that make codes longer are looked at, too.
 
     Returns
     -------
@@ -44,7 +47,7 @@ def encode(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, int f
     cdef uint8_t *target = &out[0] if room else &none
     if not 259 <= full <= 4096 or gap < 0:
         raise ValueError(f"a table that is full at {full}, expected 259 to 4096, and a gap of {gap} bytes")
-    way.full, way.gap, way.late, way.pad = full, gap, late, pad
+    way.full, way.gap, way.late, way.pad, way.afresh = full, gap, late, pad, afresh
     cdef mz_lzw_table *table = <mz_lzw_table *> malloc(sizeof(mz_lzw_table))
     if table == NULL:
         raise MemoryError()

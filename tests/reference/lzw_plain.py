@@ -9,7 +9,9 @@ from __future__ import annotations
 CLEAR, END, FIRST = 256, 257, 258
 
 
-def encode(data: bytes, *, full: int = 4094, gap: int = 10000, late: int = 2, pad: bool = False) -> bytes:
+def encode(
+    data: bytes, *, full: int = 4094, gap: int = 10000, late: int = 2, pad: bool = False, afresh: bool = False
+) -> bytes:
     """LZW of some bytes.
 
     Parameters
@@ -23,6 +25,9 @@ def encode(data: bytes, *, full: int = 4094, gap: int = 10000, late: int = 2, pa
         1: the last code counts as a text, so that the end may be a bit longer; 2: and may follow a Clear.
     pad : bool
         A byte of zeros follows where the codes end with a byte.
+    afresh : bool
+        The first look at each table comes after `gap` bytes of it; a byte counts once it is in a code that was written,
+        and of what was written since the Clear the whole bytes. Codes that make codes longer are looked at, too.
     """
     bits = ""
     written = read = ratio = 0
@@ -34,6 +39,7 @@ def encode(data: bytes, *, full: int = 4094, gap: int = 10000, late: int = 2, pa
         written += width
 
     put(CLEAR)
+    begun = len(bits)
     for byte in data:
         read += 1
         if code < 0:
@@ -48,13 +54,20 @@ def encode(data: bytes, *, full: int = 4094, gap: int = 10000, late: int = 2, pa
         anew = free == full
         if not anew and free == 1 << width and width < 12:
             width += 1
-        elif not anew and gap and read >= check:
-            check = read + gap
+            if not afresh:
+                continue
+        if not anew and gap and read - afresh >= check:
+            check = read - afresh + gap
             now = (read << 8) // written
+            if afresh:
+                now = ((read - 1) << 8) // (len(bits) // 8 - begun // 8)
             anew, ratio = now <= ratio, now
         if anew:
-            written = read = ratio = 0
+            written = ratio = 0
+            read = 1 if afresh else 0  # the byte in hand
+            check = gap if afresh else check
             put(CLEAR)
+            begun = len(bits)
             width, free, table = 9, FIRST, {}
     if code >= 0:
         put(code)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,7 @@ class LzwWay:
     gap: int = 10000
     late: int = 2
     pad: bool = False
+    afresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class PiecesRecord:
             "turned": self.turned,
             "packing": self.packing,
             "differences": self.differences,
-            "lzw": None if way is None else {"full": way.full, "gap": way.gap, "late": way.late, "pad": way.pad},
+            "lzw": None if way is None else asdict(way),
         }
 
     def parts(self, shape: tuple[int, ...]) -> int:
@@ -196,11 +197,13 @@ def _way(value: Any) -> LzwWay | None:
         return None
     if not isinstance(value, Mapping):
         raise FormatError(f"pieces: lzw is a {type(value).__name__}, expected a map")
-    said: tuple[Any, ...] = tuple(value.get(name) for name in ("full", "gap", "late", "pad"))
-    full, gap, late, pad = said
-    if not (_is(full, 259, 4096) and _is(gap, 0, (1 << 31) - 1) and _is(late, 0, 2) and isinstance(pad, bool)):
+    said: tuple[Any, ...] = tuple(value.get(name) for name in ("full", "gap", "late", "pad", "afresh"))
+    full, gap, late, pad, afresh = said
+    if not (
+        _is(full, 259, 4096) and _is(gap, 0, (1 << 31) - 1) and _is(late, 0, 2) and type(pad) is type(afresh) is bool
+    ):
         raise FormatError(f"pieces: {dict(value)!r:.120} is no way to encode LZW")
-    return LzwWay(full, gap, late, pad)
+    return LzwWay(full, gap, late, pad, afresh)
 
 
 def encode_skeleton(skeleton: Skeleton) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,8 +61,13 @@ __all__ = [
     "very_file",
 ]
 
-#: What encoders do: libtiff, since 2018 and before, and imagecodecs, from which tifffile has it.
-WAYS = (LzwWay(), LzwWay(late=0), LzwWay(full=4096, gap=0, late=1, pad=True))
+#: What encoders do: libtiff, since 2018 and before, and imagecodecs, from which tifffile has it, before and since 2026.
+WAYS = (
+    LzwWay(),
+    LzwWay(late=0),
+    LzwWay(full=4096, gap=0, late=1, pad=True),
+    LzwWay(full=4096, late=1, pad=True, afresh=True),
+)
 
 _BLOCK = 4 << 20
 _TRIED = 4 << 20  # bytes of pixels, at most, on which ways of LZW are told apart
@@ -267,7 +272,7 @@ def _lzw(data: np.ndarray, way: LzwWay) -> bytes:
 
     # A code of 12 bits a byte at most, one Clear in so many texts, and what ends it.
     room = np.empty(data.size * 2 + 64 + data.size * 2 // (way.full - 258), np.uint8)
-    made = encode(data, room, full=way.full, gap=way.gap, late=way.late, pad=way.pad)
+    made = encode(data, room, **asdict(way))
     assert made >= 0
     return room[:made].tobytes()
 

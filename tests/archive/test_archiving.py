@@ -500,14 +500,14 @@ def killed(mixed, dst, after, *more):
 def test_killed_again_and_again(tmp_path, rng, remove):
     src, dst = tmp_path / "source", tmp_path / "archive"
     chance = random.Random(1)
-    for k in range(24):
+    for k in range(40):
         (src / f"s{k % 3}").mkdir(parents=True, exist_ok=True)
         counts = rng.poisson(1, (4, 100, 100))
         mrcfile.write(src / f"s{k % 3}/m{k}.mrc", counts.astype(np.int8 if k % 2 else np.float32))
         (src / f"s{k % 3}/m{k}.txt").write_text(f"notes {k}")
     before = {path: hashlib.sha256((src / path).read_bytes()).hexdigest() for path in files(src)}
     kills = 0
-    for _ in range(6):
+    for _ in range(12):
         if killed(src, dst, chance.random() * 0.05, *["remove"] * remove):
             break
         kills += 1
@@ -521,7 +521,7 @@ def test_killed_again_and_again(tmp_path, rng, remove):
     else:
         check_whole(src, dst)
     stored = [line.source for line in lines(dst) if line.event == "stored"]
-    assert len(stored) == len(set(stored)) == 48  # nothing was written down twice
+    assert len(stored) == len(set(stored)) == 80  # nothing was written down twice
     on_disk = {path for path in files(dst) if "/data/" in path}
     assert on_disk == {record.path for record in known.values()} | {part[0] for r in known.values() for part in r.parts}
 

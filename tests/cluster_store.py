@@ -1,5 +1,5 @@
-"""A store for tests of executors, in a module of its own because worker processes import it: it copies, slowly, and
-says who is in the middle of what."""
+"""What other processes of the tests run, in a module of its own because they import it: a store that copies, slowly,
+and says who is in the middle of what, and an upload."""
 
 import hashlib
 import os
@@ -82,3 +82,11 @@ def task_of(folder, name="movie.tif", size=20_000, root=None):
         status.st_mtime_ns,
         run="r1",
     )
+
+
+def upload_slowly(place, path, notes):
+    """Upload a file as ``big.eer`` in parts of 5 MiB, with time between them to be killed in."""
+    import mrcz.archive.objects
+
+    mrcz.archive.objects._PART = 5 << 20
+    place.upload(path, "big.eer", lambda nbytes: time.sleep(0.3), notes)

@@ -177,16 +177,13 @@ def test_an_upload_that_is_ended_leaves_nothing(bucket, tmp_path, small_parts):
         bucket.size("big.eer")
 
 
-def upload_until_killed(place, path, notes):
-    os.setpgrp()
-    place.upload(path, "big.eer", lambda nbytes: time.sleep(0.3), notes)
-
-
 def test_killed_in_mid_upload(bucket, tmp_path, small_parts):
     """The parts of a killed upload are found by its note, and of what has none by their age; nobody else's go."""
     path, digest, size = big(tmp_path)
     notes = tmp_path / "notes"
-    process = multiprocessing.get_context("spawn").Process(target=_small_upload, args=(bucket, path, notes))
+    process = multiprocessing.get_context("spawn").Process(
+        target=cluster_store.upload_slowly, args=(bucket, path, notes)
+    )
     process.start()
     while not (notes.is_dir() and list(notes.glob("*.upload"))):
         assert process.is_alive()
@@ -212,13 +209,6 @@ def test_killed_in_mid_upload(bucket, tmp_path, small_parts):
     assert bucket.abort(bucket.unfinished()) == 1
     assert bucket.unfinished() == [] and len(other.unfinished()) == 1
     other.abort(other.unfinished())
-
-
-def _small_upload(place, path, notes):
-    import mrcz.archive.objects
-
-    mrcz.archive.objects._PART = 5 << 20
-    upload_until_killed(place, path, notes)
 
 
 # ---- a way that breaks ---------------------------------------------------------------------------------------------

@@ -17,10 +17,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mrcz.archive.record import Record
-from mrcz.errors import FormatError, MrczError
+from mrcz.errors import FormatError, MrczError, system_error
 from mrcz.storage.disk import Disk, lock, release, write_all
 
-__all__ = ["FOLDER", "JOURNAL", "LONGEST", "Journal", "State", "folded", "read_journal", "room_for_tables"]
+__all__ = [
+    "FOLDER",
+    "JOURNAL",
+    "LONGEST",
+    "Journal",
+    "JournalError",
+    "State",
+    "folded",
+    "read_journal",
+    "room_for_tables",
+]
 
 #: The folder of an archive in which journal and reports lie.
 FOLDER = "mrcz-archive"
@@ -240,6 +250,10 @@ class State:
         self._db.close()
 
 
+class JournalError(MrczError):
+    """The disk does not take the journal: nothing more may be done, least of all removed."""
+
+
 class Journal:
     """The journal of one archive: read, and added to by one process at a time.
 
@@ -263,6 +277,8 @@ class Journal:
     ------
     MrczError
         Somebody else adds to it.
+    JournalError
+        Its disk does not take it.
     FileNotFoundError
         There is none, and it is only read.
     """
@@ -275,7 +291,8 @@ class Journal:
         self.path = Path(folder) / FOLDER / JOURNAL if place is None else Path(place)
         self.damaged: list[str] = []
         self._fd = -1
-        self._end = self._last = 0
+        self._end = self._last = self._sure = 0
+        self._broken = ""
         self._unsynced, self._synced = 0, time.monotonic()
         if write:
             self._open()
@@ -307,19 +324,30 @@ class Journal:
             os.close(self._fd)
             self._fd = -1
             raise MrczError("another process works on this archive", path=self.path) from None
-        # A line that a killed process did not finish was never acknowledged: nothing depends on it.
-        self._end = _end_of_lines(self._fd)
-        self.disk.truncate(self._fd, self._end)
+        try:
+            # A line that a killed process did not finish was never acknowledged: nothing depends on it.
+            self._sure = self._end = _end_of_lines(self._fd)
+            self.disk.truncate(self._fd, self._end)
+            # Nor are its last lines on the disk for sure, and an original may go because of one of them.
+            self.disk.fsync(self._fd)
+            self.disk.sync_folder(self.path.parent)
+        except OSError as error:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+            raise self._refused(error) from error
 
     def append(self, record: Record) -> None:
         """Add a record. It is on the disk after `sync`, at the latest."""
+        self._check()
         line = record.to_line()
         start = self._end
         try:
             self._end = write_all(self.disk, self._fd, line, start)
+        except OSError as error:
+            self._take_back(start)
+            raise self._refused(error) from error
         except BaseException:
-            with contextlib.suppress(OSError):
-                self.disk.truncate(self._fd, start)
+            self._take_back(start)
             raise
         self.state.add(record, start)
         self._unsynced += 1
@@ -327,10 +355,39 @@ class Journal:
             self.sync()
 
     def sync(self) -> None:
-        """All that was added is on the disk when this returns."""
+        """All that was added is on the disk when this returns.
+
+        Raises
+        ------
+        JournalError
+            It is not, and what was added since the last time is taken back: the system forgets what it could not write,
+            and says of the next flush that it went well. No more can be added.
+        """
+        self._check()
         if self._unsynced:
-            self.disk.fsync(self._fd)
+            try:
+                self.disk.fsync(self._fd)
+            except OSError as error:
+                self._broken = system_error(error, str(self.path))
+                self._take_back(self._sure)
+                raise self._refused(error) from error
+            self._sure = self._end
         self._unsynced, self._synced = 0, time.monotonic()
+
+    def _check(self) -> None:
+        if self._broken:
+            raise JournalError(f"its disk did not take it: {self._broken}", path=self.path)
+
+    def _take_back(self, end: int) -> None:
+        """Cut off what was not acknowledged."""
+        try:
+            self.disk.truncate(self._fd, end)
+        except OSError as error:
+            self._broken = self._broken or system_error(error, str(self.path))
+
+    def _refused(self, error: OSError) -> JournalError:
+        what = system_error(error, str(self.path), str(self.path))
+        return JournalError(f"{what}: the run ends here, and the next one goes on from what is written", path=self.path)
 
     def record_at(self, offset: int) -> Record:
         """The record that stands at an offset."""
@@ -401,10 +458,15 @@ class Journal:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             try:
-                if self._unsynced:
+                if self._unsynced and not self._broken:
                     self.disk.fsync(fd)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    self.disk.truncate(fd, self._sure)
+                raise self._refused(error) from error
             finally:
-                release(fd)
+                with contextlib.suppress(OSError):  # what was written is flushed
+                    release(fd)
         if hasattr(self, "state"):
             self.state.close()
 

@@ -20,6 +20,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_guard.release)
 
 
+def _read_at(fd: int, offset: int, n: int) -> bytes:
+    parts = []
+    while n > 0:
+        part = os.pread(fd, n, offset)
+        if not part:
+            break
+        parts.append(part)
+        offset += len(part)
+        n -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
 class FileSource:
     """A local file, read by position: any number of threads may read at once, and a forked child may too.
 
@@ -66,20 +78,16 @@ class FileSource:
     def read(self, offset: int, n: int) -> bytes:
         """n bytes from offset on; fewer only at the end of the file."""
         n = max(0, min(n, self.size - offset))
-        with self as fd:
-            if hasattr(os, "pread"):
-                parts = []
-                while n > 0:
-                    part = os.pread(fd, n, offset)
-                    if not part:
-                        break
-                    parts.append(part)
-                    offset += len(part)
-                    n -= len(part)
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-            with _seek_lock:
-                self.file.seek(offset)
-                return self.file.read(n)
+        try:
+            with self as fd:
+                if hasattr(os, "pread"):
+                    return _read_at(fd, offset, n)
+                with _seek_lock:
+                    self.file.seek(offset)
+                    return self.file.read(n)
+        except OSError as error:  # of a descriptor: it does not say of which file
+            error.filename = error.filename or self.name
+            raise
 
     def read_tail(self, n: int) -> bytes:
         """At most n bytes from the end, of one instant: ``size`` becomes where the file ended then.
@@ -267,8 +275,10 @@ def open_source(
     file = open_regular(name)
     try:
         wrapper = wrapper_of(file.read(6))
-    except BaseException:
+    except BaseException as error:
         file.close()
+        if isinstance(error, OSError):
+            error.filename = error.filename or name
         raise
     if wrapper is None:
         return FileSource(file, name)

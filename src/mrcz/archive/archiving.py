@@ -150,7 +150,7 @@ class Archiving:
         self._touched: set[str] = set()
         self._again: list[Task] = []
         self._to_remove: list[Record] = []
-        self._left: list[str] = []  # where files lie that have failed
+        self._left: list[str] = []  # where files lie that have failed, or did before they changed
         self._may_begin: Callable[[], bool] | None = None
 
     def _recall(self) -> int:
@@ -210,7 +210,8 @@ class Archiving:
         record = Record("refused", one.source or ".", session, error=error, reason=reason)
         self.outcome.refused += 1
         self._problem(record)
-        if self.journal.state.last_event(record.source) != "refused":
+        # Of the tree itself there is no record: it is nothing in it.
+        if one.source and self.journal.state.last_event(record.source) != "refused":
             self._write(record)
 
     # --- work
@@ -310,7 +311,7 @@ class Archiving:
             self._done(record, told)
 
     def _take_away_left(self) -> list[str]:
-        """Remove what files have left that failed, and were not stored there after all; what stays for the next run."""
+        """Remove what lies where nothing is stored after all; what stays there for the next run."""
         stays = []
         for path in self._left:
             if self.journal.state.taken(path) is None:
@@ -408,9 +409,8 @@ class Archiving:
     def _take_away(self, path: str) -> None:
         """What an older version of a source left, once the new record is on the disk."""
         self.journal.sync()
-        if self.journal.state.taken(path) is None:
-            with contextlib.suppress(OSError):
-                self.place.remove(path)
+        self._left.append(path)
+        self._left = self._take_away_left()
 
     def _write(self, record: Record) -> Record:
         record = replace(

@@ -194,8 +194,7 @@ class _Storing:
             self._check_unchanged(fd)
             raise
         finally:
-            with suppress(OSError):  # nothing was written to it
-                os.close(fd)
+            os.close(fd)
 
     def _stored(self, fd: int) -> Record:
         choice = choose(self.path, self.task.options, bool(self.task.packed_path))

@@ -348,9 +348,9 @@ class Journal:
         for _, record in self._at(self.state.troubles(session)):
             yield record
 
-    def lines(self, session: str, *, stored: bool = True) -> Iterator[tuple[bytes, Record]]:
-        """Lines of a session as they stand in the journal, and what they say: those that stored something, or those of
-        `troubles`."""
+    def lines(self, session: str | None = None, *, stored: bool = True) -> Iterator[tuple[bytes, Record]]:
+        """Lines (of a session) as they stand in the journal, and what they say: those that stored something, or those
+        of `troubles`."""
         yield from self._at(self.state.offsets(session) if stored else self.state.troubles(session))
 
     def history(self) -> Iterator[tuple[int, Record]]:

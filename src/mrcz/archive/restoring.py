@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mrcz.archive.claims import contradiction
 from mrcz.archive.giving import pieces, pixel_sum
 from mrcz.archive.jobs import error_text
 from mrcz.archive.journal import FOLDER, JOURNAL, Journal, folded
@@ -246,6 +247,8 @@ class _Restoring:
     def _file(self, record: Record, path: Path, base: Restored) -> Restored:
         there = _standing(path)
         base = replace(base, nbytes=record.source_bytes)
+        if (record.form == "pixels") != (record.restores == "pixels"):
+            raise FormatError(contradiction(record) or "its form and what it gives back are at odds")
         if self.dry_run:
             return self._planned(there, base)
         if there is not None:
@@ -297,7 +300,8 @@ class _Restoring:
             raise _Missing(f"{record.path} is not in the archive")
         new = NewFile(path, overwrite=self.overwrite)
         try:
-            given = pieces(self.place, record, n_threads=self.n_threads, pixels=pixels)
+            seen = pixels if record.restores == "pixels" else None
+            given = pieces(self.place, record, n_threads=self.n_threads, pixels=seen)
             with contextlib.closing(given), os.fdopen(os.dup(new.fd), "wb") as file:  # type: ignore[type-var]
                 for piece in given:
                     digest.update(piece)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -538,3 +539,28 @@ def test_stopped_in_good_order(mixed, tmp_path):
     assert not list((tmp_path / "archive").rglob(".*.part"))
     assert archive(mixed, tmp_path / "archive").ok
     check_whole(mixed, tmp_path / "archive")
+
+
+@pytest.mark.parametrize("name", ["s1", "s1/data", "s1/data/movies"])
+def test_nothing_is_stored_behind_a_link(mixed, tmp_path, name):
+    dst = tmp_path / "archive"
+    assert archive(mixed, dst).ok
+    shutil.move(dst / name, tmp_path / "elsewhere")
+    (dst / name).symlink_to(tmp_path / "elsewhere")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "elsewhere").rglob("*")}
+    try:
+        outcome = archive(mixed, dst)
+    except MrczError as error:  # the bag of the session, which is not written there either
+        assert "symbolic link" in str(error)
+    else:
+        assert not outcome.ok and all("symbolic link" in error for _, error in outcome.problems)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "elsewhere").rglob("*")} == before
+
+
+def test_no_journal_is_written_behind_a_link(mixed, tmp_path):
+    dst = tmp_path / "archive"
+    assert archive(mixed, dst).ok
+    shutil.move(dst / FOLDER, tmp_path / "elsewhere")
+    (dst / FOLDER).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(MrczError, match="symbolic link"):
+        archive(mixed, dst)

@@ -372,3 +372,12 @@ def test_a_file_that_became_a_folder_and_the_other_way_round(tmp_path, out, late
         assert tree(out) == tree(src)
         alone = {one.source: one for one in restore(Folder(dst), journal, tmp_path / "other", [lost])}
         assert alone[lost].ok and (tmp_path / "other" / lost).read_text() != later
+
+
+@pytest.mark.parametrize("name", ["s1", "s1/data", "s1/data/grid"])
+def test_nothing_is_given_back_from_behind_a_link(made, out, tmp_path, name):
+    shutil.move(made.root / name, tmp_path / "elsewhere")
+    (made.root / name).symlink_to(tmp_path / "elsewhere")
+    (one,) = given(made, out, "s1/grid/movie.mrc")
+    assert (one.status, one.damaged) == ("failed", True) and "symbolic link" in one.error
+    assert not (out / "s1/grid/movie.mrc").exists()

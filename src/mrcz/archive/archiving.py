@@ -430,8 +430,9 @@ class Archiving:
         # Workers of this run may have been killed, too, and a bag with a file that nobody knows is no valid one.
         for session in sorted(self._touched):
             folder = os.path.join(self.root, session)
-            for _ in clean(folder, recursive=True, older_than=0.0, unsaved=True) if os.path.isdir(folder) else ():
-                pass
+            if os.path.isdir(folder) and os.path.realpath(folder) == os.path.join(os.path.realpath(self.root), session):
+                for _ in clean(folder, recursive=True, older_than=0.0, unsaved=True):
+                    pass
             remove_lost_gains(self.place, self.journal, session)
         written = []
         for session in self.journal.state.sessions():

@@ -19,11 +19,11 @@ from mrcz.archive.jobs import error_text
 from mrcz.archive.journal import FOLDER, Journal
 from mrcz.archive.lost import lost_text
 from mrcz.archive.patterns import Patterns
-from mrcz.archive.place import Folder, Place
+from mrcz.archive.place import Folder, LinkError, Place
 from mrcz.archive.record import Record
 from mrcz.check.result import Result
 from mrcz.container.names import unfinished_name
-from mrcz.errors import FormatError, FormatWarning
+from mrcz.errors import FormatError, FormatWarning, system_error
 from mrcz.file.calls import open as open_any
 from mrcz.threads import default_threads
 
@@ -298,6 +298,8 @@ class _Work:
                     found=f"{there} bytes",
                 )
             is_sum = _sum(read_pieces(self.place, found.path, self._tell))
+        except LinkError as error:
+            return replace(found, finding="missing", error=system_error(error, found.path), expected=digest)
         except (FileNotFoundError, NotADirectoryError):
             return replace(found, finding="missing", error="is not there", expected=digest)
         except Exception as error:  # the packages that speak to stores raise what they like

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mrcz.archive.journal import FOLDER, JOURNAL
+from mrcz.archive.place import LinkError, refuse_links
 from mrcz.archive.store import versions
-from mrcz.errors import MrczError
+from mrcz.errors import MrczError, system_error
 from mrcz.storage.disk import CLOEXEC, NONBLOCK
 from mrcz.storage.whole import make_folders, whole_file
 
@@ -36,6 +37,10 @@ def check_folders(top: str, root: str) -> None:
         raise MrczError("the archive may not lie in the folder that is archived", path=root)
     if a.startswith(os.path.join(b, "")):
         raise MrczError(f"lies in the archive {root}: it may not be its source", path=top)
+    try:
+        refuse_links(root, f"{FOLDER}/{JOURNAL}")
+    except LinkError as error:
+        raise MrczError(system_error(error), path=root) from None
     for folder in Path(b).parents:
         if (folder / FOLDER / DESCRIPTION).is_file():
             raise MrczError(f"lies in the archive {folder}: choose a folder elsewhere", path=root)

@@ -210,6 +210,16 @@ class State:
             row[0] for row in self._db.execute(f"SELECT {what} FROM files WHERE {where} ORDER BY source", values)
         )
 
+    def standing(self, session: str | None = None) -> Iterator[int]:
+        """Offsets of the records that stored something (of one session), each followed by that of its removal, if that
+        is the last of its file."""
+        where, values = ("", []) if session is None else (" AND session = ?", [_text(session)])
+        removed = "CASE event WHEN 'removed' THEN last END"
+        for row in self._db.execute(
+            f"SELECT stored, {removed} FROM files WHERE stored IS NOT NULL{where} ORDER BY source", values
+        ):
+            yield from (offset for offset in row if offset is not None)
+
     def parts(self, session: str | None = None) -> Iterator[tuple[str, str, int]]:
         """(path, SHA-256, bytes) of what files of the archive share."""
         where, values = ("", []) if session is None else (" WHERE session = ?", [_text(session)])
@@ -349,9 +359,9 @@ class Journal:
             yield record
 
     def lines(self, session: str | None = None, *, stored: bool = True) -> Iterator[tuple[bytes, Record]]:
-        """Lines (of a session) as they stand in the journal, and what they say: those that stored something, or those
-        of `troubles`."""
-        yield from self._at(self.state.offsets(session) if stored else self.state.troubles(session))
+        """Lines (of a session) as they stand in the journal, and what they say: those that stored something, each with
+        the one that its original was removed behind it, or those of `troubles`."""
+        yield from self._at(self.state.standing(session) if stored else self.state.troubles(session))
 
     def history(self) -> Iterator[tuple[int, Record]]:
         """Offset and record of every line; damaged ones are passed over."""

@@ -24,10 +24,10 @@ from mrcz.archive.giving import pieces, pixel_sum
 from mrcz.archive.jobs import error_text
 from mrcz.archive.journal import FOLDER, JOURNAL, Journal, folded
 from mrcz.archive.patterns import Patterns
-from mrcz.archive.place import Folder, Place
+from mrcz.archive.place import Folder, LinkError, Place
 from mrcz.archive.record import Record
 from mrcz.check.result import Result
-from mrcz.errors import FormatError, MrczError
+from mrcz.errors import FormatError, MrczError, system_error
 from mrcz.storage.disk import NO_LINKS, NONBLOCK
 from mrcz.storage.whole import NewFile
 
@@ -332,6 +332,8 @@ class _Restoring:
         """Bytes of what is stored; None where it is not there."""
         try:
             return self.place.size(record.path) if record.path else None
+        except LinkError as error:
+            raise _Missing(f"{record.path} is not in the archive: {system_error(error)}") from None
         except (FileNotFoundError, NotADirectoryError):
             return None
 

@@ -199,6 +199,13 @@ class State:
         sql = "SELECT COUNT(*) FROM files WHERE stored IS NOT NULL AND event <> 'removed' AND event <> 'folder'"
         return int(self._db.execute(sql).fetchone()[0])
 
+    def files_kept(self) -> Iterator[tuple[str, int, int]]:
+        """(source, size, mtime_ns) of the files that are stored and whose originals were not removed."""
+        is_file = "(LENGTH(path) > 0 OR first IS NOT NULL)"
+        sql = f"SELECT source, size, mtime FROM files WHERE stored IS NOT NULL AND event <> 'removed' AND {is_file}"
+        for row in self._db.execute(sql):
+            yield os.fsdecode(row[0]), row[1], row[2]
+
     def offsets(self, session: str | None = None, *, stored: bool = True) -> Iterator[int]:
         """Offsets of the records that count: those that stored something (of one session), or the last of each file."""
         what = "stored" if stored else "last"

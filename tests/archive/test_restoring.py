@@ -381,3 +381,19 @@ def test_nothing_is_given_back_from_behind_a_link(made, out, tmp_path, name):
     (one,) = given(made, out, "s1/grid/movie.mrc")
     assert (one.status, one.damaged) == ("failed", True) and "symbolic link" in one.error
     assert not (out / "s1/grid/movie.mrc").exists()
+
+
+@pytest.mark.parametrize("name", ["s1/grid/movie.mrc", "s2/notes.txt", "s2/stack.npy"])
+def test_what_was_written_is_read_back(made, out, monkeypatch, name):
+    """A disk that keeps other bytes than it was given."""
+
+    def flipped(self, fd):
+        os.fsync(fd)
+        first = os.pread(fd, 1, 3)
+        os.pwrite(fd, bytes([first[0] ^ 1]), 3)
+
+    monkeypatch.setattr("mrcz.storage.disk.Disk.fsync", flipped)
+    (one,) = given(made, out, name)
+    assert (one.status, one.identical, one.damaged) == ("failed", None, False), one  # the archive is not to blame
+    assert "gave back other bytes" in one.error
+    assert not [path for path in out.rglob("*") if path.is_file()]

@@ -1,13 +1,14 @@
 """The tree that was archived, or a part of it, given back: files, second names, links, empty folders.
 
 Nothing is made outside of the folder that is asked for, and nothing is written through a link: the folders of a path
-are looked at each time, and links come when all files are there. A file has its name when it is whole and its checksum
-is the original's; what cannot be given back as it was is not given back at all.
+are looked at each time, and links come when all files are there. A file has its name when it is whole, its checksum is
+the original's and the disk has given it back; what cannot be given back as it was is not given back at all.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import sqlite3
@@ -319,6 +320,7 @@ class _Restoring:
                 right = digest.hexdigest() == record.sha256_source
             if not right:
                 raise FormatError("what is stored does not give back the original, and nothing was written")
+            self._read_back(record, new, digest.digest(), nbytes)
             new.mode = record.mode & _PERMISSIONS if record.mode else None
             _set_times(new.fd, record.mtime_ns)
             new.publish()
@@ -327,6 +329,20 @@ class _Restoring:
         identical = digest.hexdigest() == record.sha256_source
         notes = () if identical else ("its pixels, as MRC: the file as it was cannot be given back",)
         return replace(base, status="done", identical=identical, nbytes=nbytes, notes=notes)
+
+    def _read_back(self, record: Record, new: NewFile, written: bytes, nbytes: int) -> None:
+        """The file as the disk has it is what was written, past the cache where the system allows."""
+        new.disk.fsync(new.fd)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(new.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        digest = hashlib.sha256()
+        os.lseek(new.fd, 0, os.SEEK_SET)
+        while data := os.read(new.fd, 4 << 20):
+            digest.update(data)
+            if self.progress is not None:  # it may want to end this
+                self.progress(record.source, nbytes, record.source_bytes)
+        if digest.digest() != written:
+            raise OSError(errno.EIO, "the disk gave back other bytes than were written")
 
     def place_of(self, record: Record) -> int | None:
         """Bytes of what is stored; None where it is not there."""

@@ -33,7 +33,7 @@ def line_fault(line: bytes, record: Record) -> str | None:
             twice.append(next(name for name, _ in found if [one for one, _ in found].count(name) > 1))
         return made
 
-    said = json.loads(line, object_pairs_hook=pairs)
+    said = json.loads(line.decode("utf-8"), object_pairs_hook=pairs)
     if twice:
         return f"its line says {twice[0]!r} twice"
     for name, value in {"ratio": 0, **json.loads(record.to_line())}.items():

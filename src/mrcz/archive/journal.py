@@ -28,6 +28,7 @@ JOURNAL = "journal.jsonl"
 
 LONGEST = 1 << 24  # bytes of a line: a journal is not trusted with memory either
 _MOST_DAMAGED = 1000  # that are told
+_LONGEST_TOLD = 500  # characters of what is wrong with a line
 _SYNC = 0.5  # seconds between two flushes to the disk
 _SYNC_LINES = 64
 
@@ -78,7 +79,7 @@ def _lines(path: str | os.PathLike[str], damaged: list[str] | None, begin: int =
                     raise FormatError(f"is longer than {LONGEST} bytes")
                 yield start, Record.from_line(line)
             except FormatError as error:
-                text = f"line {number}: {error.message}"
+                text = f"line {number}: {error.message[:_LONGEST_TOLD]}"
                 if damaged is None:
                     raise FormatError(text, path=path) from None
                 if len(damaged) < _MOST_DAMAGED:

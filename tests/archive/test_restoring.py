@@ -397,3 +397,12 @@ def test_what_was_written_is_read_back(made, out, monkeypatch, name):
     assert (one.status, one.identical, one.damaged) == ("failed", None, False), one  # the archive is not to blame
     assert "gave back other bytes" in one.error
     assert not [path for path in out.rglob("*") if path.is_file()]
+
+
+def test_pixels_take_the_name_of_no_other_file(made, out, rng):
+    made.copy("s2/stack.npy.mrc", b"a file of its own")
+    for overwrite in (True, False):
+        results = given(made, out, "s2/*", overwrite=overwrite)
+        assert all(one.ok for one in results), results
+        assert (out / "s2/stack.npy.mrc").read_bytes() == b"a file of its own"
+        np.testing.assert_array_equal(mrcz.read(out / "s2/stack.npy.mrc.mrc"), np.load(made.source / "s2/stack.npy"))

@@ -74,9 +74,10 @@ def _bags(root: str) -> Iterator[str]:
 
 def _count(path: str) -> int:
     """How many files the lines of a bag stand for."""
-    count, begins = 0, True
+    count = 0
     with open(os.open(path, os.O_RDONLY | NONBLOCK | CLOEXEC), "rb") as file:
         while piece := file.readline(LONGEST):
-            count += begins and piece.startswith(_STANDS)
-            begins = piece.endswith(b"\n")
+            if not piece.endswith(b"\n"):  # longer than a line may be: nothing behind it is read
+                break
+            count += piece.startswith(_STANDS)
     return count

@@ -199,7 +199,7 @@ class _Restoring:
         started = time.perf_counter()
         name = record.source
         if record.restores == "pixels" and record.form != "same":
-            name += ".mrc"  # it is no TIFF any more, and other programs go by the name
+            name = self._pixels_name(name)
         base = Restored(record.source, str(self.top / name), "failed", _kind(record))
         try:
             made = self._made(record, name, base)
@@ -223,6 +223,14 @@ class _Restoring:
         if record.form == "same":
             return self._second(record, path, base)
         return self._file(record, path, base)
+
+    def _pixels_name(self, source: str) -> str:
+        """What an MRC file is called that is made of another: it is no TIFF any more, and other programs go by the
+        name. A file of the archive that is called so itself keeps its own."""
+        name = f"{source}.mrc"
+        while self.journal.state.stored(name) is not None:
+            name += ".mrc"
+        return name
 
     def _folders(self, path: Path) -> str | None:
         """Make the folders of a path, one after the other, none of them a link; why not, if that cannot be."""
@@ -370,7 +378,7 @@ class _Restoring:
             raise _Missing(f"is a second name of {record.target}, which is not stored as it was then")
         record = replace(first, source=record.source, mtime_ns=record.mtime_ns, mode=record.mode)
         if record.restores == "pixels":
-            path = path.with_name(path.name + ".mrc")
+            path = self.top / self._pixels_name(record.source)
             base = replace(base, destination=str(path))
         there, other = _standing(path), self.top / first.source
         if self.dry_run or there is not None or record.restores == "pixels":

@@ -55,7 +55,7 @@ def _find(
         return f"its pixels are {reader.dtype.name}, and become {dtype}"
     if dtype.kind == "f" and dtype.itemsize == 8:
         return "its pixels are float64: counts are looked for in float32"
-    frames = reader.original
+    frames: Any = reader.original
     if dtype.kind == "f" and getattr(frames, "layout", "") == "eman" and any(frames.scales):
         return _scaled(reader)
     return find_counts(reader, wish, destination, tell)

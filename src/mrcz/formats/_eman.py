@@ -190,7 +190,8 @@ class EmanFrames(Frames):
 
     def stored_dtype(self, number: int) -> np.dtype:
         """The dtype of that."""
-        return self._stack(0 if self.volume else number).dtype
+        found: np.dtype = self._stack(0 if self.volume else number).dtype
+        return found
 
     def scale(self, number: int) -> Scale | None:
         """How a frame's bits were reduced."""

@@ -133,6 +133,24 @@ def test_a_journal_that_is_not_written(folders, call):
     all_whole(src, dst, sums)
 
 
+@real
+def test_a_journal_that_is_not_read_loses_nothing(folders):
+    """A read ends early before what a disk cannot read: what comes behind is no line that was not finished."""
+    src, dst = folders
+    journal = dst / FOLDER / JOURNAL
+    archive(src, dst, workers=1)
+    with Journal(dst, write=True) as lines:
+        for k in range(60):
+            lines.append(Record("failed", f"s3/{k}", "s3", error="x" * 200))
+    before = journal.read_bytes()
+    assert len(before) > 12288
+    with FailingDisk(dst) as disk:
+        disk.fail({"call": "read", "error": "EIO", "path": f"{JOURNAL}$", "from": 8192})
+        with pytest.raises(JournalError, match=r"journal\.jsonl: Input/output error"):
+            archive(src, dst, workers=1)
+    assert journal.read_bytes() == before
+
+
 class Sick(Disk):
     """A disk whose n-th flush fails, and the next goes well, as Linux has it."""
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from mrcz.archive.bag import unseal, write_bag
 from mrcz.archive.begun import Begun, remove_lost_gains
 from mrcz.archive.clean import clean, put_back_original
-from mrcz.archive.description import check_folders, describe
+from mrcz.archive.description import check_folders, check_moved, describe
 from mrcz.archive.journal import Journal, JournalError, room_for_tables
 from mrcz.archive.local import Executor, Threads
 from mrcz.archive.lost import lost_records
@@ -111,13 +111,13 @@ class Archiving:
     journal : path, optional
         Where the journal lies, if not in `destination`.
     moved : bool
-        The source has another name than when the archive was begun.
+        The source has another name than when the archive was begun; see `check_moved`.
 
     Raises
     ------
     MrczError
         The folders are none that can be archived: one in the other, no archive and not empty, an archive of another
-        source; or another process works on it.
+        source (also with `moved`); or another process works on it.
     """
 
     def __init__(
@@ -143,7 +143,13 @@ class Archiving:
         self.place: Place = Folder(self.root) if place is None else place
         self.journal = Journal(self.root, write=True, place=journal)
         self.outcome = Outcome(run=self.run_name)
-        self.recalled = 0 if place is not None else self._recall()
+        try:
+            if moved:
+                check_moved(self.top, made, self.journal)
+            self.recalled = 0 if place is not None else self._recall()
+        except BaseException:
+            self.journal.close()
+            raise
         self._begun = Begun(self.journal.path)
         self._begun.take_away(self.place, self.journal)  # after that: what is in no record is removed here
         self.begun = time.monotonic()
@@ -155,16 +161,12 @@ class Archiving:
 
     def _recall(self) -> int:
         """Take back from the bags what the journal has lost; how many records."""
-        try:
-            count = 0
-            for record in lost_records(self.root, self.journal):
-                self.journal.append(record)
-                count += 1
-            self.journal.sync()
-            return count
-        except BaseException:
-            self.journal.close()
-            raise
+        count = 0
+        for record in lost_records(self.root, self.journal):
+            self.journal.append(record)
+            count += 1
+        self.journal.sync()
+        return count
 
     # --- plan
 
@@ -310,10 +312,10 @@ class Archiving:
         else:
             self._done(record, told)
 
-    def _take_away_left(self) -> list[str]:
-        """Remove what lies where nothing is stored after all; what stays there for the next run."""
+    def _take_away_all(self, paths: list[str]) -> list[str]:
+        """Remove what lies where nothing is stored, and nobody is about to store; what could not be removed."""
         stays = []
-        for path in self._left:
+        for path in paths:
             if self.journal.state.taken(path) is None:
                 try:
                     self.place.remove(path)
@@ -348,21 +350,7 @@ class Archiving:
         except OSError as error:
             self._done(self._not_begun(task.source, task.session, error), told)
             return
-        record = replace(
-            known,
-            source=task.source,
-            session=task.session,
-            path="",
-            form="same",
-            stored_bytes=0,
-            sha256_stored="",
-            target=first,
-            parts=(),
-            notes=(),
-            seconds=0.0,
-            changed=task.changed,
-        )
-        self._done(record, told)
+        self._done(known.second_name(task.source, task.session, changed=task.changed), told)
 
     def _done(self, record: Record, told: Told | None) -> None:
         """Write down what became of a file."""
@@ -409,8 +397,7 @@ class Archiving:
     def _take_away(self, path: str) -> None:
         """What an older version of a source left, once the new record is on the disk."""
         self.journal.sync()
-        self._left.append(path)
-        self._left = self._take_away_left()
+        self._left += self._take_away_all([path])
 
     def _write(self, record: Record) -> Record:
         record = replace(
@@ -461,7 +448,7 @@ class Archiving:
     def write_bags(self, tick: Callable[[], None] | None = None) -> None:
         """Derive the bags of all sessions, as far as they changed, and the report."""
         self.journal.sync()
-        self._left = self._take_away_left()
+        self._left = self._take_away_all(self._left)
         self._begun.keep(self._left)
         failures, written = [], []
         for session in sorted({*self._touched, *self.journal.state.sessions()}):
@@ -490,8 +477,9 @@ class Archiving:
     def _clean_session(self, session: str) -> None:
         """Workers of this run may have been killed, too, and a bag with a file that nobody knows is no valid one."""
         folder = os.path.join(self.root, session)
-        for _ in clean(folder, recursive=True, older_than=0.0, unsaved=True) if os.path.isdir(folder) else ():
-            pass
+        if os.path.isdir(folder) and os.path.realpath(folder) == os.path.join(os.path.realpath(self.root), session):
+            for _ in clean(folder, recursive=True, older_than=0.0, unsaved=True):
+                pass
         remove_lost_gains(self.place, self.journal, session)
 
     @property

@@ -26,14 +26,15 @@ import numpy as np
 
 from mrcz.archive.begun import GAINS
 from mrcz.archive.forms import Choice, choose
+from mrcz.archive.giving import sum_of_pixels
 from mrcz.archive.jobs import error_text
+from mrcz.archive.place import LinkError, refuse_links
 from mrcz.archive.record import Record
 from mrcz.archive.task import Task
 from mrcz.convert.copy import compress
 from mrcz.convert.result import Copy, DifferentCopyError
 from mrcz.errors import FormatError, MrczError
 from mrcz.file.calls import open as open_any
-from mrcz.file.original import blocks
 from mrcz.storage.disk import NONBLOCK, copy_permissions, write_all
 from mrcz.storage.whole import NewFile, forget_unfinished, make_folders, note_unfinished, temporary_name
 
@@ -86,8 +87,9 @@ def store(task: Task, progress: Tell | None = None, flow: Flow | None = None) ->
     -------
     Record
         ``"stored"``, ``"refused"`` (no file that can be stored) or ``"failed"`` with the reason: ``"changing"``,
-        ``"gone"``, ``"permission"``, ``"full"``, ``"memory"``, ``"disk"``, ``"file"``. With a path, if a file that
-        failed may have its name: it is not known to be on the disk, and is to be taken away if nothing is stored there.
+        ``"gone"``, ``"permission"``, ``"full"``, ``"memory"``, ``"disk"``, ``"link"`` (one lies in the archive, where
+        the file is to be), ``"file"``. With a path, if a file that failed may have its name: it is not known to be on
+        the disk, and is to be taken away if nothing is stored there.
     """
     started = time.perf_counter()
     base = Record("failed", task.source, task.session, run=task.run, changed=task.changed)
@@ -128,6 +130,8 @@ def _why(error: BaseException) -> str:
         return "disk"
     if isinstance(error, MemoryError):
         return "memory"
+    if isinstance(error, LinkError):
+        return "link"
     if isinstance(error, OSError):
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return "gone"
@@ -213,6 +217,7 @@ class _Storing:
 
     def _copied(self, fd: int, choice: Choice) -> Record:
         task, place = self.task, Path(self.task.root) / self.task.path
+        refuse_links(task.root, task.path)
         make_folders(place.parent)
         new = NewFile(place, overwrite=True, alone=False)
         try:
@@ -273,6 +278,7 @@ class _Storing:
         """Compressed and proven; None where that is not smaller, and the file is better kept as it is."""
         task, options = self.task, self.task.options
         place = Path(task.root) / task.packed_path
+        refuse_links(task.root, task.packed_path)
         make_folders(place.parent)
         # What stands there may be in the journal, from an earlier version or from a worker that was thought dead, and
         # its original gone: it is replaced by what is proven, and never taken away.
@@ -320,7 +326,7 @@ class _Storing:
         with open(place, "rb") as file:
             stored = hashlib.file_digest(file, "sha256").hexdigest()
         with open_any(place, n_threads=self.task.options.n_threads) as reader:
-            pixels = sums.pixels or _pixels(reader)
+            pixels = sums.pixels or sum_of_pixels(reader)
             shape, dtype = reader.shape, reader.dtype.name
         parts: tuple[tuple[str, str, int], ...] = ()
         form = "mrcz" if choice.format == "mrc" else "pieces" if restores == "file" else "pixels"
@@ -357,7 +363,9 @@ class _Storing:
         if not (choice.floats and self.task.options.integers):
             return {}
         # The gain references of a session lie in it, each once: its bag is whole by itself.
-        store = Path(self.task.root) / self.task.session / "data" / GAINS
+        below = f"{self.task.session}/data/{GAINS}"
+        refuse_links(self.task.root, below)
+        store = Path(self.task.root) / below
         make_folders(store)
         return {"recover_integers": True, "gain_store": store}
 
@@ -431,14 +439,6 @@ def _read_at(fd: int, buffer: memoryview, offset: int) -> int:
     data = os.read(fd, len(buffer))
     buffer[: len(data)] = data
     return len(data)
-
-
-def _pixels(reader: Any) -> str:
-    """SHA-256 of all pixels as `mrcz.read` gives them, little-endian."""
-    digest = hashlib.sha256()
-    for frames in blocks(reader):
-        digest.update(np.ascontiguousarray(frames.astype(frames.dtype.newbyteorder("<"), copy=False)).data.cast("B"))
-    return digest.hexdigest()
 
 
 @cache

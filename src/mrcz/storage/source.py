@@ -101,7 +101,9 @@ class FileSource:
                 if not hasattr(os, "pread"):
                     break
                 data = os.pread(fd, asked, start)
-            if 0 < len(data) < asked:  # it ended within what was asked for
+                # A read also ends early before what a disk cannot read, and the next one says so.
+                ends = 0 < len(data) < asked and not os.pread(fd, 1, start + len(data))
+            if ends:
                 self.size = start + len(data)
                 return data[-n:]
             self.refresh()

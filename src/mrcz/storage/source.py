@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from mrcz.storage.remote import RemoteSource, is_url
@@ -78,14 +79,19 @@ class FileSource:
     def read(self, offset: int, n: int) -> bytes:
         """n bytes from offset on; fewer only at the end of the file."""
         n = max(0, min(n, self.size - offset))
+        with self as fd, self._told():
+            if hasattr(os, "pread"):
+                return _read_at(fd, offset, n)
+            with _seek_lock:
+                self.file.seek(offset)
+                return self.file.read(n)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Errors of a descriptor do not say of which file."""
         try:
-            with self as fd:
-                if hasattr(os, "pread"):
-                    return _read_at(fd, offset, n)
-                with _seek_lock:
-                    self.file.seek(offset)
-                    return self.file.read(n)
-        except OSError as error:  # of a descriptor: it does not say of which file
+            yield
+        except OSError as error:
             error.filename = error.filename or self.name
             raise
 
@@ -97,9 +103,9 @@ class FileSource:
         """
         for _ in range(100):
             start, asked = max(0, self.size - n), 2 * n
-            with self as fd:
-                if not hasattr(os, "pread"):
-                    break
+            if not hasattr(os, "pread"):
+                break
+            with self as fd, self._told():
                 data = os.pread(fd, asked, start)
                 # A read also ends early before what a disk cannot read, and the next one says so.
                 ends = 0 < len(data) < asked and not os.pread(fd, 1, start + len(data))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mrcz.archive.record import Record
 from mrcz.errors import FormatError, MrczError, system_error
-from mrcz.storage.disk import Disk, lock, release, write_all
+from mrcz.storage.disk import Disk, lock, release, told_of, write_all
 
 __all__ = [
     "FOLDER",
@@ -78,7 +78,7 @@ def read_journal(path: str | os.PathLike[str], *, damaged: list[str] | None = No
 
 def _lines(path: str | os.PathLike[str], damaged: list[str] | None, begin: int = 0) -> Iterator[tuple[int, Record]]:
     """(offset, record) of each line, from one that begins there on."""
-    with open(path, "rb") as file:
+    with told_of(path), open(path, "rb") as file:
         number, offset = 0, begin
         file.seek(begin)
         while line := file.readline(LONGEST):
@@ -411,7 +411,7 @@ class Journal:
 
     def record_at(self, offset: int) -> Record:
         """The record that stands at an offset."""
-        with open(self.path, "rb") as file:
+        with told_of(self.path), open(self.path, "rb") as file:
             file.seek(offset)
             return Record.from_line(file.readline(LONGEST))
 
@@ -462,7 +462,7 @@ class Journal:
         return found
 
     def _at(self, offsets: Iterator[int]) -> Iterator[tuple[bytes, Record]]:
-        with open(self.path, "rb") as file:
+        with told_of(self.path), open(self.path, "rb") as file:
             for offset in offsets:
                 file.seek(offset)
                 line = file.readline(LONGEST)

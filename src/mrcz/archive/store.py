@@ -13,9 +13,9 @@ import platform
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -35,7 +35,7 @@ from mrcz.convert.copy import compress
 from mrcz.convert.result import Copy, DifferentCopyError
 from mrcz.errors import FormatError, MrczError
 from mrcz.file.calls import open as open_any
-from mrcz.storage.disk import NONBLOCK, copy_permissions, write_all
+from mrcz.storage.disk import NONBLOCK, copy_permissions, told_of, write_all
 from mrcz.storage.whole import NewFile, forget_unfinished, make_folders, note_unfinished, temporary_name
 
 __all__ = ["Flow", "Tell", "failed", "store"]
@@ -222,7 +222,7 @@ class _Storing:
         new = NewFile(place, overwrite=True, alone=False)
         try:
             digest = self._copy_bytes(fd, new)
-            with _told_of(place):
+            with told_of(place):
                 new.disk.fsync(new.fd)
                 if hasattr(os, "posix_fadvise"):  # what the disk has is compared, not what memory still holds
                     os.posix_fadvise(new.fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -260,13 +260,13 @@ class _Storing:
             self.flow.read(len(data))
             digest.update(data)
             if not (sparse and not any(data)):
-                with _told_of(new.path):
+                with told_of(new.path):
                     write_all(new.disk, new.fd, data, offset)
                 self.flow.write(len(data))
             offset += len(data)
             self._tell(offset)
         if sparse:
-            with _told_of(new.path):
+            with told_of(new.path):
                 new.disk.truncate(new.fd, offset)
         if offset != size:
             raise ChangingError("it changed while it was read", path=self.path)
@@ -288,7 +288,7 @@ class _Storing:
             with ThreadPoolExecutor(1) as pool:
                 sums = pool.submit(self._sum, fd, lambda n: None, choice.pixels)
                 try:
-                    with _told_of(place, private):
+                    with told_of(place, private):
                         made = compress(
                             self.path,
                             private,
@@ -313,7 +313,7 @@ class _Storing:
             record = self._record(made, found, choice, private, restores)
             self._check_unchanged(fd)
             self.named = task.packed_path
-            with _told_of(place, private):
+            with told_of(place, private):
                 NewFile.disk.replace(private, place)
                 NewFile.disk.sync_folder(place.parent)
             return record
@@ -420,17 +420,6 @@ class _Storing:
                 self.status.st_ino,
             ):
                 raise ChangingError("it changed while it was read", path=self.path)
-
-
-@contextmanager
-def _told_of(place: Path, private: Path | None = None) -> Iterator[None]:
-    """Errors of writing a file name it: those of an open one do not say, and a temporary name tells nobody anything."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is not None and error.filename in (None, private, os.fspath(private or "")):
-            error.filename, error.filename2 = str(place), None
-        raise
 
 
 def _read_at(fd: int, buffer: memoryview, offset: int) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
+from mrcz.storage.disk import told_of
 from mrcz.storage.remote import RemoteSource, is_url
 
 __all__ = ["FileSource", "FolderSource", "ObjectSource", "open_source"]
@@ -79,21 +79,12 @@ class FileSource:
     def read(self, offset: int, n: int) -> bytes:
         """n bytes from offset on; fewer only at the end of the file."""
         n = max(0, min(n, self.size - offset))
-        with self as fd, self._told():
+        with self as fd, told_of(self.name):
             if hasattr(os, "pread"):
                 return _read_at(fd, offset, n)
             with _seek_lock:
                 self.file.seek(offset)
                 return self.file.read(n)
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Errors of a descriptor do not say of which file."""
-        try:
-            yield
-        except OSError as error:
-            error.filename = error.filename or self.name
-            raise
 
     def read_tail(self, n: int) -> bytes:
         """At most n bytes from the end, of one instant: ``size`` becomes where the file ended then.
@@ -105,7 +96,7 @@ class FileSource:
             start, asked = max(0, self.size - n), 2 * n
             if not hasattr(os, "pread"):
                 break
-            with self as fd, self._told():
+            with self as fd, told_of(self.name):
                 data = os.pread(fd, asked, start)
                 # A read also ends early before what a disk cannot read, and the next one says so.
                 ends = 0 < len(data) < asked and not os.pread(fd, 1, start + len(data))
@@ -282,11 +273,10 @@ def open_source(
 
     file = open_regular(name)
     try:
-        wrapper = wrapper_of(file.read(6))
-    except BaseException as error:
+        with told_of(name):
+            wrapper = wrapper_of(file.read(6))
+    except BaseException:
         file.close()
-        if isinstance(error, OSError):
-            error.filename = error.filename or name
         raise
     if wrapper is None:
         return FileSource(file, name)

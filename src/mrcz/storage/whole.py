@@ -35,6 +35,7 @@ from mrcz.storage.disk import (
     lock,
     release,
     standing,
+    told_of,
     umask,
 )
 
@@ -171,12 +172,8 @@ class NewFile:
         """
         assert self.temporary is not None
         temporary = self.temporary
-        try:
+        with told_of(self.path, temporary):
             self._publish(temporary)
-        except OSError as error:
-            if error.errno is not None and error.filename in (None, temporary, os.fspath(temporary)):
-                error.filename, error.filename2 = str(self.path), None  # a temporary name tells the caller nothing
-            raise
 
     def _publish(self, temporary: Path) -> None:
         if self.sync:

@@ -279,3 +279,31 @@ def test_a_bag_that_may_not_be_opened_fails_its_files(folders, monkeypatch):
     monkeypatch.undo()
     shutil.rmtree(src / "s2")
     assert archive(src, dst, workers=1).ok
+
+
+def test_a_bag_that_fails_ends_no_watch(folders, monkeypatch, capsys):
+    """The microscope goes on, and the next pause comes; a journal that fails ends it."""
+    from mrcz.cli import build_parser
+    from mrcz.cli._archive_progress import Display
+    from mrcz.cli.archive import _Run
+
+    src, dst = folders
+    archive(src, dst, workers=1)
+    (dst / "s1/manifest-sha256.txt").unlink()
+
+    def refused(self, path, file):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    monkeypatch.setattr(Folder, "write_from", refused)
+    run = _Run(build_parser()[0].parse_args(["archive", "--watch", str(src), str(dst)]))
+    run.display = Display(quiet=True)
+    with Archiving(src, dst) as work:
+        run._write_bags(work)
+        assert "mrcz: s1: its bag cannot be written: Input/output error" in capsys.readouterr().err
+        monkeypatch.undo()
+        run._write_bags(work)
+        assert (dst / "s1/manifest-sha256.txt").exists()
+        monkeypatch.setattr(Archiving, "write_bags", lambda *_: work.journal._check())
+        work.journal._broken = "sick"
+        with pytest.raises(JournalError):
+            run._write_bags(work)

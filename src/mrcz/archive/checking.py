@@ -176,6 +176,7 @@ def _chosen(
             continue
         fault = line_fault(line, record)
         if record.event != "stored":
+            fault = fault or contradiction(record)
             if fault is not None and sample is None:
                 yield record, fault
         elif sample is None or rng.random() < sample:

@@ -21,15 +21,16 @@ _STANDS = tuple(b'{"event":"%s"' % event for event in (b"stored", b"link", b"fol
 _DEEPEST = 64  # folders down to those of the sessions
 
 
-def lost_records(root: str | os.PathLike[str], journal: Journal) -> Iterator[Record]:
+def lost_records(root: str | os.PathLike[str], journal: Journal, *, believe_counts: bool = True) -> Iterator[Record]:
     """Records that a bag of an archive in a folder has, and its journal has not.
 
     A bag is derived from the journal, which is only added to: where the journal stands for as many files of a session
-    as its bag, nothing was lost, and the lines of the bag are counted only.
+    as its bag, nothing was lost, and the lines of the bag are counted only. Unless `believe_counts` is false: a journal
+    that was forged may have others in the place of what it lacks.
     """
     for session in _bags(os.fspath(root)):
         path = os.path.join(root, session, RECORDS)
-        if _count(path) <= journal.state.count(session):
+        if believe_counts and _count(path) <= journal.state.count(session):
             continue
         taken = ""
         for record in read_journal(path, damaged=[]):
@@ -46,7 +47,9 @@ def lost_records(root: str | os.PathLike[str], journal: Journal) -> Iterator[Rec
 
 def lost_text(root: str | os.PathLike[str], journal: Journal) -> Iterator[tuple[str, str]]:
     """What to say of `lost_records` to whoever reads an archive: (path of the lines in a bag, what is wrong)."""
-    lost = Counter(record.session for record in lost_records(root, journal) if record.event != "removed")
+    lost = Counter(
+        record.session for record in lost_records(root, journal, believe_counts=False) if record.event != "removed"
+    )
     for session, count in sorted(lost.items()):
         what = (
             f"the journal has lost {count} of the files that stand here: the next run of mrcz archive takes them back"

@@ -247,6 +247,8 @@ class _Restoring:
                 mode = os.lstat(here).st_mode
             if stat.S_ISLNK(mode):
                 return f"{here} is a link, and nothing is written through one"
+            if isinstance(self.place, Folder) and os.path.samefile(here, self.place.root):
+                return f"{here} is the archive, and nothing is written into it"
             if not stat.S_ISDIR(mode):
                 return f"{here} is no folder"
         return None

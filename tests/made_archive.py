@@ -5,7 +5,6 @@ import hashlib
 import io
 import os
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,20 +171,7 @@ class Made:
         path = self.source / source
         path.parent.mkdir(parents=True, exist_ok=True)
         os.link(self.source / first, path)
-        known = self.journal.stored(first)
-        return self.add(
-            replace(
-                known,
-                source=source,
-                session=source.split("/")[0],
-                path="",
-                form="same",
-                stored_bytes=0,
-                sha256_stored="",
-                target=first,
-                parts=(),
-            )
-        )
+        return self.add(self.journal.stored(first).second_name(source, source.split("/")[0]))
 
     def link(self, source, target):
         path = self.source / source

@@ -9,7 +9,7 @@ import subprocess
 import tracemalloc
 
 import pytest
-from made_archive import ODD_NAMES, TIME, Made, Shelf, mixed, movie, sha256
+from made_archive import ODD_NAMES, TIME, Made, Shelf, movie, sha256
 
 from mrcz.archive.bag import LEFT_OUT, MANIFEST, RECORDS, TAGS, bag_faults, orphans, unseal, write_bag
 from mrcz.archive.journal import Journal
@@ -17,13 +17,6 @@ from mrcz.archive.place import Folder
 from mrcz.archive.record import Record
 
 SHA256SUM = shutil.which("sha256sum")
-
-
-@pytest.fixture
-def made(tmp_path, rng):
-    archive = mixed(tmp_path, rng)
-    yield archive
-    archive.close()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import threading
 
 import numpy as np
 import pytest
-from made_archive import Made, Shelf, mixed, movie, sha256
+from made_archive import Made, Shelf, movie, sha256
 
 from mrcz.archive.bag import bag_faults, orphans, write_bag
 from mrcz.archive.checking import check
@@ -25,12 +25,11 @@ from mrcz.errors import MrczError
 
 
 @pytest.fixture
-def made(tmp_path, rng):
-    archive = mixed(tmp_path, rng)
-    for session in archive.journal.state.sessions():
-        write_bag(Folder(archive.root), archive.journal, session)
-    yield archive
-    archive.close()
+def made(made):
+    """With its bags."""
+    for session in made.journal.state.sessions():
+        write_bag(Folder(made.root), made.journal, session)
+    return made
 
 
 def checked(made, place=None, **how):

@@ -23,13 +23,6 @@ from mrcz.errors import MrczError
 
 
 @pytest.fixture
-def made(tmp_path, rng):
-    archive = mixed(tmp_path, rng)
-    yield archive
-    archive.close()
-
-
-@pytest.fixture
 def out(tmp_path):
     return tmp_path / "out"
 

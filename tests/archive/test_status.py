@@ -2,18 +2,11 @@ import os
 import tracemalloc
 
 import pytest
-from made_archive import Made, mixed
+from made_archive import Made
 
 from mrcz.archive.journal import Journal
 from mrcz.archive.record import Record
 from mrcz.archive.status import GROUPS, OTHERS, status
-
-
-@pytest.fixture
-def made(tmp_path, rng):
-    archive = mixed(tmp_path, rng)
-    yield archive
-    archive.close()
 
 
 def test_sums_are_those_of_the_disk(made):

@@ -8,7 +8,7 @@ import sys
 import tracemalloc
 
 import pytest
-from made_archive import Made, mixed
+from made_archive import Made
 
 from mrcz.archive.journal import Journal
 from mrcz.archive.record import Record
@@ -17,12 +17,11 @@ from mrcz.errors import MissingDependencyError, MrczError
 
 
 @pytest.fixture
-def made(tmp_path, rng):
-    archive = mixed(tmp_path, rng)
-    archive.copy('s2/a "quoted", name\nof two lines \udcff.txt', b"1")
-    archive.copy("s2/notes.txt", b"new\n", changed=True)
-    yield archive
-    archive.close()
+def made(made):
+    """With an odd name, and a file that was changed."""
+    made.copy('s2/a "quoted", name\nof two lines \udcff.txt', b"1")
+    made.copy("s2/notes.txt", b"new\n", changed=True)
+    return made
 
 
 def rows(path):

@@ -26,9 +26,9 @@ from mrcz.check.verify import verify
 from mrcz.cli import main
 from mrcz.container.footer import encode_footer
 from mrcz.container.metadata import unpack
-from mrcz.container.pieces import COLUMN, ENTRY, PiecesRecord
+from mrcz.container.pieces import COLUMN, ENTRY
 from mrcz.convert import pieces
-from mrcz.convert.pieces import can_be_pieces, parts_of
+from mrcz.convert.pieces import can_be_pieces
 from mrcz.errors import FormatError, FormatWarning, MrczError, OtherSourceError
 from mrcz.formats.npy import NpyFrames
 
@@ -402,25 +402,6 @@ def test_any_record_any_value(packed, tmp_path, rng):
             assert not given.exists()
         else:
             assert filecmp.cmp(given, tmp_path / "movie.tif", shallow=False)
-
-
-def test_words_of_chips_are_mibs(rng):
-    from mrcz.formats.mib import MibFrames
-
-    class Head:
-        chips, rows = 1, 4
-
-    frames = MibFrames.__new__(MibFrames)
-    for depth, dtype in ((1, "u1"), (6, "u1"), (12, ">u2")):
-        for chips in (1, 4):
-            frames.depth, frames.first, frames.step = depth, Head(), 0
-            frames.first.chips, frames.first.rows = chips, 4
-            frame = rng.integers(0, 1 << depth, (8, 128) if chips == 4 else (4, 256)).astype(dtype)
-            record = PiecesRecord(
-                1, 1, "", np.dtype(dtype), *frame.shape, packing=f"words {depth}" + " quad" * (chips > 1)
-            )
-            (raw,) = parts_of(frame, record)
-            assert np.array_equal(frames._unpack(bytes(raw), 0), frame)
 
 
 def test_a_source_that_changes(tmp_path, rng, monkeypatch):

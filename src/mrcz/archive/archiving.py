@@ -314,21 +314,7 @@ class Archiving:
             self._through(iter([task]), executor, told, tick)
             return
         self._touch(task.session)
-        record = replace(
-            known,
-            source=task.source,
-            session=task.session,
-            path="",
-            form="same",
-            stored_bytes=0,
-            sha256_stored="",
-            target=first,
-            parts=(),
-            notes=(),
-            seconds=0.0,
-            changed=task.changed,
-        )
-        self._done(record, told)
+        self._done(known.second_name(task.source, task.session, changed=task.changed), told)
 
     def _done(self, record: Record, told: Told | None, task: Task | None = None) -> None:
         """Write down what became of a file."""

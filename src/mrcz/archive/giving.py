@@ -30,7 +30,7 @@ from mrcz.file.original import (
 from mrcz.file.original import plain_head as head_of
 from mrcz.file.reader import Reader
 
-__all__ = ["Tell", "local_copy", "pieces", "pixel_sum", "read_pieces"]
+__all__ = ["Tell", "local_copy", "pieces", "pixel_sum", "read_pieces", "sum_of_pixels"]
 
 _BLOCK = 4 << 20
 
@@ -131,11 +131,16 @@ def _given(
 
 def pixel_sum(path: str, n_threads: int | None = None, tell: Tell = _nobody) -> str:
     """SHA-256 of the pixels of a file, as `Record.sha256_pixels` has it."""
-    digest = hashlib.sha256()
     with _opened(path, n_threads) as reader:
-        for frames in blocks(reader):
-            digest.update(_little(frames))
-            tell(frames.nbytes)
+        return sum_of_pixels(reader, tell)
+
+
+def sum_of_pixels(reader: Reader, tell: Tell = _nobody) -> str:
+    """As `pixel_sum`, of a file that is open."""
+    digest = hashlib.sha256()
+    for frames in blocks(reader):
+        digest.update(_little(frames))
+        tell(frames.nbytes)
     return digest.hexdigest()
 
 

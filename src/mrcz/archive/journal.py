@@ -20,7 +20,17 @@ from mrcz.archive.record import Record
 from mrcz.errors import FormatError, MrczError
 from mrcz.storage.disk import Disk, lock, release, write_all
 
-__all__ = ["FOLDER", "JOURNAL", "LONGEST", "Journal", "State", "folded", "read_journal", "room_for_tables"]
+__all__ = [
+    "FOLDER",
+    "JOURNAL",
+    "LONGEST",
+    "Journal",
+    "State",
+    "end_of_lines",
+    "folded",
+    "read_journal",
+    "room_for_tables",
+]
 
 #: The folder of an archive in which journal and reports lie.
 FOLDER = "mrcz-archive"
@@ -326,7 +336,7 @@ class Journal:
             self._fd = -1
             raise MrczError("another process works on this archive", path=self.path) from None
         # A line that a killed process did not finish was never acknowledged: nothing depends on it.
-        self._end = _end_of_lines(self._fd)
+        self._end = end_of_lines(self._fd)
         self.disk.truncate(self._fd, self._end)
 
     def append(self, record: Record) -> None:
@@ -433,8 +443,8 @@ class Journal:
         self.close()
 
 
-def _end_of_lines(fd: int) -> int:
-    """Where the last whole line ends."""
+def end_of_lines(fd: int) -> int:
+    """Where the last whole line of an open journal ends."""
     end = os.fstat(fd).st_size
     while end:
         start = max(0, end - 65536)

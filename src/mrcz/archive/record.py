@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from mrcz.errors import FormatError
@@ -116,6 +116,23 @@ class Record:
     def ratio(self) -> float:
         """How many times smaller it is stored; 0 where nothing is."""
         return self.source_bytes / self.stored_bytes if self.stored_bytes else 0.0
+
+    def second_name(self, source: str, session: str, *, changed: bool = False) -> Record:
+        """The record of another name of this file: what the file is, and where nothing of it lies."""
+        return replace(
+            self,
+            source=source,
+            session=session,
+            path="",
+            form="same",
+            stored_bytes=0,
+            sha256_stored="",
+            target=self.source,
+            parts=(),
+            notes=(),
+            seconds=0.0,
+            changed=changed,
+        )
 
     def to_line(self) -> bytes:
         """One line of JSON, ASCII, with its newline."""

@@ -26,6 +26,7 @@ import numpy as np
 
 from mrcz.archive.begun import GAINS
 from mrcz.archive.forms import Choice, choose
+from mrcz.archive.giving import sum_of_pixels
 from mrcz.archive.jobs import error_text
 from mrcz.archive.place import LinkError, refuse_links
 from mrcz.archive.record import Record
@@ -34,7 +35,6 @@ from mrcz.convert.copy import compress
 from mrcz.convert.result import Copy
 from mrcz.errors import FormatError, MrczError
 from mrcz.file.calls import open as open_any
-from mrcz.file.original import blocks
 from mrcz.storage.disk import NONBLOCK, copy_permissions, write_all
 from mrcz.storage.whole import NewFile, forget_unfinished, make_folders, note_unfinished, temporary_name
 
@@ -302,7 +302,7 @@ class _Storing:
         with open(place, "rb") as file:
             stored = hashlib.file_digest(file, "sha256").hexdigest()
         with open_any(place, n_threads=self.task.options.n_threads) as reader:
-            pixels = sums.pixels or _pixels(reader)
+            pixels = sums.pixels or sum_of_pixels(reader)
             shape, dtype = reader.shape, reader.dtype.name
         parts: tuple[tuple[str, str, int], ...] = ()
         form = "mrcz" if choice.format == "mrc" else "pieces" if restores == "file" else "pixels"
@@ -404,14 +404,6 @@ def _read_at(fd: int, buffer: memoryview, offset: int) -> int:
     data = os.read(fd, len(buffer))
     buffer[: len(data)] = data
     return len(data)
-
-
-def _pixels(reader: Any) -> str:
-    """SHA-256 of all pixels as `mrcz.read` gives them, little-endian."""
-    digest = hashlib.sha256()
-    for frames in blocks(reader):
-        digest.update(np.ascontiguousarray(frames.astype(frames.dtype.newbyteorder("<"), copy=False)).data.cast("B"))
-    return digest.hexdigest()
 
 
 @cache

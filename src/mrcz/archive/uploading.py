@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from mrcz.archive.clean import clean
-from mrcz.archive.journal import FOLDER, JOURNAL
+from mrcz.archive.description import DESCRIPTION
+from mrcz.archive.journal import FOLDER, JOURNAL, end_of_lines
 from mrcz.archive.objects import ObjectStore, is_left_behind
 from mrcz.archive.record import Record
 from mrcz.archive.task import Task
@@ -33,7 +34,6 @@ __all__ = ["Mirror", "Upload", "staging_of", "state_folder", "sweep"]
 
 _DAY = 86400.0
 _TAIL = 1 << 20  # bytes at the end of a journal by which two are compared
-_DESCRIPTION = "archive.json"
 _URL = "url.txt"
 
 
@@ -245,8 +245,8 @@ class Mirror:
         make_folders(self.journal.parent)
         if not self.journal.exists():
             self._fetch(f"{FOLDER}/{JOURNAL}", self.journal)
-        if not (self.root / FOLDER / _DESCRIPTION).exists():
-            self._fetch(f"{FOLDER}/{_DESCRIPTION}", self.root / FOLDER / _DESCRIPTION)
+        if not (self.root / FOLDER / DESCRIPTION).exists():
+            self._fetch(f"{FOLDER}/{DESCRIPTION}", self.root / FOLDER / DESCRIPTION)
         self._compare()
 
     def clean(self) -> None:
@@ -291,8 +291,8 @@ class Mirror:
                 self._believe(copy)
             self._sent = size
         with contextlib.suppress(FileNotFoundError):
-            data = (self.root / FOLDER / _DESCRIPTION).read_bytes()
-            self.place.write(f"{FOLDER}/{_DESCRIPTION}", data)
+            data = (self.root / FOLDER / DESCRIPTION).read_bytes()
+            self.place.write(f"{FOLDER}/{DESCRIPTION}", data)
 
     def _believe(self, copy: str) -> None:
         with open(copy, "rb") as file:
@@ -304,17 +304,9 @@ class Mirror:
         """Bytes of the journal up to its last newline."""
         try:
             with open(self.journal, "rb") as file:
-                end = file.seek(0, os.SEEK_END)
-                while end:
-                    start = max(0, end - 65536)
-                    file.seek(start)
-                    found = file.read(end - start).rfind(b"\n")
-                    if found >= 0:
-                        return start + found + 1
-                    end = start
+                return end_of_lines(file.fileno())
         except FileNotFoundError:
-            pass
-        return 0
+            return 0
 
     @contextlib.contextmanager
     def _snapshot(self, size: int) -> Any:

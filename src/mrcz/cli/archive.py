@@ -298,30 +298,10 @@ class _Run:
         from dataclasses import replace
 
         from mrcz.archive.planning import Outline
-        from mrcz.archive.server_clock import ServerClock
-        from mrcz.archive.watching import INTERVAL, SETTLE, Watch
         from mrcz.cli._archive_progress import Display
 
-        args = self.args
-
-        def known(source: str) -> tuple[int, int] | None:
-            found = archiving.journal.state.stored(source)
-            return None if found is None else (found[1], found[2])
-
-        clock = None  # of a server that the source may lie on, too; an object store has none
-        if where.place is None:
-            clock = ServerClock(os.path.dirname(archiving.journal.path), distrust=max(60.0, args.settle or 0.0))
-        watch = Watch(
-            archiving.top,
-            known,
-            settle=SETTLE if args.settle is None else args.settle,
-            batch=self.executor.slots,
-            interval=INTERVAL if args.poll is None else args.poll,
-            until=self.until,
-            idle=args.idle,
-            clock=clock,
-        )
-        self.display = Display(quiet=args.quiet)
+        watch = self._watcher(archiving, where)
+        self.display = Display(quiet=self.args.quiet)
         self.base = (0, 0, 0, 0)
         quiet_since = time.monotonic()
         troubles: dict[str, str] = {}
@@ -355,6 +335,30 @@ class _Run:
                 archiving.write_bags(check_interrupted)  # a pause of the microscope: the bags are whole meanwhile
         archiving.options = replace(archiving.options, n_threads=1)
         self.display.clear()
+
+    def _watcher(self, archiving: Any, where: Any) -> Any:
+        from mrcz.archive.server_clock import ServerClock
+        from mrcz.archive.watching import INTERVAL, SETTLE, Watch
+
+        args = self.args
+
+        def known(source: str) -> tuple[int, int] | None:
+            found = archiving.journal.state.stored(source)
+            return None if found is None else (found[1], found[2])
+
+        clock = None  # of a server that the source may lie on, too; an object store has none
+        if where.place is None:
+            clock = ServerClock(os.path.dirname(archiving.journal.path), distrust=max(60.0, args.settle or 0.0))
+        return Watch(
+            archiving.top,
+            known,
+            settle=SETTLE if args.settle is None else args.settle,
+            batch=self.executor.slots,
+            interval=INTERVAL if args.poll is None else args.poll,
+            until=self.until,
+            idle=args.idle,
+            clock=clock,
+        )
 
     def _may_begin(self) -> bool:
         return self.limits.outside_hours() <= 0

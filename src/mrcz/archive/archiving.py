@@ -20,6 +20,7 @@ from pathlib import Path
 
 from mrcz.archive.bag import unseal, write_bag
 from mrcz.archive.begun import Begun, remove_lost_gains
+from mrcz.archive.checking import proven
 from mrcz.archive.clean import clean, put_back_original
 from mrcz.archive.description import check_folders, check_moved, describe
 from mrcz.archive.journal import Journal, room_for_tables
@@ -157,6 +158,7 @@ class Archiving:
         self._again: list[Task] = []
         self._to_remove: list[Record] = []
         self._may_begin: Callable[[], bool] | None = None
+        self._told: Told | None = None
 
     def _recall(self) -> int:
         """Take back from the bags what the journal has lost; how many records."""
@@ -232,19 +234,14 @@ class Archiving:
         outline : Outline
         executor : Executor
         told : callable, optional
-            Called with each record.
+            Called with each record, and with one of each original that was to be removed and stays.
         tick : callable, optional
             Called ten times a second, by the thread that called: what it raises ends the work, in good order.
         may_begin : callable, optional
             Asked before a file is begun; while it says no, none is.
         """
-        self._may_begin = may_begin
-        for source in outline.done():  # of a run that was killed before it could remove them
-            known = self.journal.stored(source)
-            if known is not None and known.restores == "file":
-                self._to_remove.append(known)
-                if len(self._to_remove) >= 64:
-                    self._settle()
+        self._may_begin, self._told = may_begin, told
+        self._remove_done(outline, tick)
         for one, session in outline.entries():
             event = "link" if one.kind == "link" else "folder"
             self._touch(session)
@@ -258,6 +255,35 @@ class Archiving:
         for task in again:  # alone: what failed may have lacked memory, or a quiet moment
             self._through(iter([task]), executor, told, tick, last=True)
         self._settle()
+
+    def _remove_done(self, outline: Outline, tick: Callable[[], None] | None) -> None:
+        """Originals that an earlier run stored and did not remove may go, too. Much may have happened to what it stored
+        or to its journal: it is read and decoded once more."""
+        stored = (self.journal.stored(source) for source in outline.done())
+        records = (self._first(one) for one in stored if one is not None and one.restores == "file")
+        for found in proven(self.place, self.journal, records, tick):
+            known = self.journal.stored(found.source)
+            assert known is not None
+            if found.ok:
+                self._to_remove.append(known)
+            else:
+                self._not_removed(known, f"what is stored is not whole ({found.error})")
+            if len(self._to_remove) >= 64:
+                self._settle()
+
+    def _first(self, record: Record) -> Record:
+        """What lies there of a file: of a second name, what does of its first."""
+        first = self.journal.stored(record.target) if record.form == "same" else None
+        if first is None or first.form == "same" or first.sha256_source != record.sha256_source:
+            return record
+        return replace(first, source=record.source)
+
+    def _not_removed(self, record: Record, why: str) -> None:
+        self.outcome.failed += 1
+        record = replace(record, event="failed", error=f"is stored, and was not removed: {why}", notes=())
+        self._problem(record)
+        if self._told is not None:
+            self._told(record)
 
     def _through(
         self,
@@ -401,8 +427,7 @@ class Archiving:
                 self.outcome.removed += 1
                 self._write(Record("removed", record.source, record.session))
             else:
-                self.outcome.problems.append((record.source, f"is stored, and was not removed: {kept}"))
-                self.outcome.failed += 1
+                self._not_removed(record, kept)
 
     # --- end
 

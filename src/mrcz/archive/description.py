@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mrcz.archive.journal import FOLDER, JOURNAL
+from mrcz.archive.lost import lost_journal
 from mrcz.archive.store import versions
-from mrcz.errors import MrczError
+from mrcz.errors import FormatError, MrczError
 from mrcz.storage.disk import CLOEXEC, NONBLOCK
 from mrcz.storage.whole import make_folders, whole_file
 
@@ -75,6 +76,8 @@ def describe(top: str, root: str, depth: int, *, moved: bool = False) -> dict[st
     ------
     MrczError
         The folder is not empty and no archive, or one of another source.
+    FormatError
+        An archive that has lost all but its bags.
     """
     made = read_description(root)
     if made is not None and (made["source"] == _name(top) or moved):
@@ -96,6 +99,8 @@ def describe(top: str, root: str, depth: int, *, moved: bool = False) -> dict[st
                 f"{_said(_name(top))}, with the depth of its sessions",
                 path=root,
             )
+        if (bags := lost_journal(root)) is not None:
+            raise FormatError(bags, path=root)
         raise MrczError("is not empty, and no archive: choose a folder of its own", path=root)
     made = {
         "mrcz_archive": VERSION,
@@ -106,8 +111,13 @@ def describe(top: str, root: str, depth: int, *, moved: bool = False) -> dict[st
         "journal": JOURNAL,
     }
     make_folders(os.path.join(root, FOLDER))
-    with whole_file(os.path.join(root, FOLDER, DESCRIPTION), overwrite=True) as file:
-        file.write(json.dumps(made, indent=1, ensure_ascii=True).encode() + b"\n")
+    path = os.path.join(root, FOLDER, DESCRIPTION)
+    try:
+        with whole_file(path, overwrite=True) as file:
+            file.write(json.dumps(made, indent=1, ensure_ascii=True).encode() + b"\n")
+    except OSError as error:  # a full disk does not say which
+        error.filename = error.filename or path
+        raise
     return made
 
 

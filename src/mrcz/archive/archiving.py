@@ -295,17 +295,14 @@ class Archiving:
         last: bool = False,
     ) -> None:
         given: dict[str, Task] = {}
-        more = True
-        while more or given:
-            while more and len(given) < executor.slots and (self._may_begin is None or self._may_begin()):
-                task = next(tasks, None)
-                if task is None:
-                    more = False
-                    break
+        task = next(tasks, None)  # before it is asked whether it may begin: nothing to do is no reason to wait
+        while task is not None or given:
+            while task is not None and len(given) < executor.slots and (self._may_begin is None or self._may_begin()):
                 self._touch(task.session)
                 self._begin(task, given)
                 given[task.source] = task
                 executor.submit(task)
+                task = next(tasks, None)
             for record in executor.wait(0.1):
                 finished = given.pop(record.source, None)
                 if finished is None:  # done twice, by a worker that was thought lost

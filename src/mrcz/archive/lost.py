@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from mrcz.archive.bag import RECORDS
 from mrcz.archive.journal import FOLDER, JOURNAL, LONGEST, Journal, read_journal
 from mrcz.archive.record import Record
 from mrcz.storage.disk import CLOEXEC, NONBLOCK
 
-__all__ = ["lost_records", "lost_text"]
+__all__ = ["lost_journal", "lost_records", "lost_text"]
 
 _STANDS = tuple(b'{"event":"%s"' % event for event in (b"stored", b"link", b"folder"))
 _DEEPEST = 64  # folders down to those of the sessions
@@ -55,6 +56,21 @@ def lost_text(root: str | os.PathLike[str], journal: Journal) -> Iterator[tuple[
             f"the journal has lost {count} of the files that stand here: the next run of mrcz archive takes them back"
         )
         yield f"{session}/{RECORDS}", f"{what}; without SRC, add these lines to {FOLDER}/{JOURNAL}"
+
+
+def lost_journal(root: str | os.PathLike[str]) -> str | None:
+    """What to say of a folder that has bags and no journal, or None where there are no bags either."""
+    for bags in (f"*/{RECORDS}", f"*/*/{RECORDS}"):
+        found = next(Path(root).glob(bags), None)
+        if found is None:
+            continue
+        above = found.parents[1]
+        if above == Path(root) or not (above / FOLDER).is_dir():  # else that folder is the archive
+            return (
+                f"has lost its {FOLDER}/{JOURNAL}; the lines of all {RECORDS} are its journal again: in this folder, "
+                f"mkdir -p {FOLDER}; cat {bags} > {FOLDER}/{JOURNAL}"
+            )
+    return None
 
 
 def _bags(root: str) -> Iterator[str]:

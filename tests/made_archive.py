@@ -161,9 +161,9 @@ class Made:
         """A movie of another format, kept as its pixels."""
         original = self.source / source
         original.parent.mkdir(parents=True, exist_ok=True)
-        np.save(original, data)
+        np.save(original, np.asfortranarray(data))  # frames in no one place: the very file does not come back
         path = self.path_of(source, packed=True)
-        compress(original, self.root / path)
+        assert compress(original, self.root / path).restores == "pixels"
         digest = sha256(data.tobytes())
         return self.add(self.base(source, path, "pixels", "pixels", format="npy", sha256_pixels=digest))
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -236,6 +237,17 @@ def test_wrong_folders(mixed, tmp_path):
         archive(tmp_path / "archive/s1", tmp_path / "archive")
     mixed.rename(tmp_path / "renamed")
     assert archive(tmp_path / "renamed", tmp_path / "archive", moved=True).already == 14
+
+
+def test_what_killed_runs_left_beside_the_journal_goes(mixed, tmp_path):
+    dst = tmp_path / "archive"
+    assert archive(mixed, dst).ok
+    before = sorted(os.listdir(dst / FOLDER))
+    for name in ("summary.json", "report.html", "archive.json"):
+        NewFile(dst / FOLDER / name, overwrite=True).close()  # as the end of a process leaves it
+    assert len(os.listdir(dst / FOLDER)) == len(before) + 3
+    assert archive(mixed, dst).already == 14
+    assert sorted(os.listdir(dst / FOLDER)) == before
 
 
 @pytest.mark.parametrize(
@@ -537,3 +549,19 @@ def test_stopped_in_good_order(mixed, tmp_path):
     assert not list((tmp_path / "archive").rglob(".*.part"))
     assert archive(mixed, tmp_path / "archive").ok
     check_whole(mixed, tmp_path / "archive")
+
+
+@pytest.mark.parametrize("name", ["s1", "s1/data", "s1/data/movies"])
+def test_nothing_is_stored_behind_a_link(mixed, tmp_path, name):
+    dst = tmp_path / "archive"
+    assert archive(mixed, dst).ok
+    shutil.move(dst / name, tmp_path / "elsewhere")
+    (dst / name).symlink_to(tmp_path / "elsewhere")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "elsewhere").rglob("*")}
+    try:
+        outcome = archive(mixed, dst)
+    except MrczError as error:  # the bag of the session, which is not written there either
+        assert "symbolic link" in str(error)
+    else:
+        assert not outcome.ok and all("symbolic link" in error for _, error in outcome.problems)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "elsewhere").rglob("*")} == before

@@ -9,7 +9,7 @@ import subprocess
 import tracemalloc
 
 import pytest
-from made_archive import ODD_NAMES, Made, Shelf, movie
+from made_archive import ODD_NAMES, TIME, Made, Shelf, movie
 
 from mrcz.archive.bag import LEFT_OUT, MANIFEST, RECORDS, TAGS, bag_faults, orphans, unseal, write_bag
 from mrcz.archive.journal import Journal
@@ -181,6 +181,26 @@ def test_records_of_the_session_travel_with_it(made):
         "s2/void": "folder",
         "s2/locked.mrc": "failed",
     }
+
+
+def test_a_bag_says_which_originals_were_removed(made):
+    made.add(Record("removed", "s2/notes.txt", "s2", time=TIME))
+    write_bag(Folder(made.root), made.journal, "s2")
+    records = [json.loads(line) for line in (made.root / "s2" / RECORDS).read_text().splitlines()]
+    events = [record["event"] for record in records if record["source"] == "s2/notes.txt"]
+    assert events == ["stored", "removed"]
+    made.copy("s2/notes.txt", b"there again")
+    write_bag(Folder(made.root), made.journal, "s2")
+    assert '"removed"' not in (made.root / "s2" / RECORDS).read_text()
+
+
+@pytest.mark.parametrize("forged", [{"mtime_ns": 5}, {"camera": "K9"}, {"mode": 0}])
+def test_what_no_file_shows_is_told_where_the_bag_says_otherwise(made, forged):
+    write_bag(Folder(made.root), made.journal, "s1")
+    first, *others = made.lines.read_text().splitlines(keepends=True)
+    made.lines.write_text(json.dumps({**json.loads(first), **forged}) + "\n" + "".join(others))
+    with Journal(made.root) as journal:
+        assert [one[0] for one in bag_faults(Folder(made.root), journal, "s1")] == [f"s1/{RECORDS}"]
 
 
 def test_a_gain_reference_is_in_the_manifest_once(made):

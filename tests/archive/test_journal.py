@@ -102,6 +102,13 @@ def test_a_line_without_end(archive, monkeypatch):
         assert journal.damaged == ["line 1: is longer than 1000 bytes"]
 
 
+def test_what_is_told_of_a_damaged_line_is_short(archive):
+    """A thousand of them are remembered, and each may be as long as a line may be."""
+    (archive / FOLDER / JOURNAL).write_bytes(b'{"event":"folder","source":["' + b"x" * 100_000 + b'"]}\n')
+    with Journal(archive) as journal:
+        assert len(journal.damaged) == 1 and len(journal.damaged[0]) < 600 and "source is" in journal.damaged[0]
+
+
 def test_one_writes_and_others_read(archive):
     with Journal(archive, write=True) as journal:
         journal.append(stored(1))

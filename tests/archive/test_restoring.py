@@ -365,3 +365,37 @@ def test_a_file_that_became_a_folder_and_the_other_way_round(tmp_path, out, late
         assert tree(out) == tree(src)
         alone = {one.source: one for one in restore(Folder(dst), journal, tmp_path / "other", [lost])}
         assert alone[lost].ok and (tmp_path / "other" / lost).read_text() != later
+
+
+@pytest.mark.parametrize("name", ["s1", "s1/data", "s1/data/grid"])
+def test_nothing_is_given_back_from_behind_a_link(made, out, tmp_path, name):
+    shutil.move(made.root / name, tmp_path / "elsewhere")
+    (made.root / name).symlink_to(tmp_path / "elsewhere")
+    (one,) = given(made, out, "s1/grid/movie.mrc")
+    assert (one.status, one.damaged) == ("failed", True) and "symbolic link" in one.error
+    assert not (out / "s1/grid/movie.mrc").exists()
+
+
+@pytest.mark.parametrize("name", ["s1/grid/movie.mrc", "s2/notes.txt", "s2/stack.npy"])
+def test_what_was_written_is_read_back(made, out, monkeypatch, name):
+    """A disk that keeps other bytes than it was given."""
+
+    def flipped(self, fd):
+        os.fsync(fd)
+        first = os.pread(fd, 1, 3)
+        os.pwrite(fd, bytes([first[0] ^ 1]), 3)
+
+    monkeypatch.setattr("mrcz.storage.disk.Disk.fsync", flipped)
+    (one,) = given(made, out, name)
+    assert (one.status, one.identical, one.damaged) == ("failed", None, False), one  # the archive is not to blame
+    assert "gave back other bytes" in one.error
+    assert not [path for path in out.rglob("*") if path.is_file()]
+
+
+def test_pixels_take_the_name_of_no_other_file(made, out, rng):
+    made.copy("s2/stack.npy.mrc", b"a file of its own")
+    for overwrite in (True, False):
+        results = given(made, out, "s2/*", overwrite=overwrite)
+        assert all(one.ok for one in results), results
+        assert (out / "s2/stack.npy.mrc").read_bytes() == b"a file of its own"
+        np.testing.assert_array_equal(mrcz.read(out / "s2/stack.npy.mrc.mrc"), np.load(made.source / "s2/stack.npy"))

@@ -121,6 +121,24 @@ def mirror_of(place, folder, url="s3://bucket/x"):
     return Mirror(place, root, folder / "state" / "journal.jsonl", every=0.0)
 
 
+def test_what_killed_runs_left_beside_the_journal_goes(simple, tmp_path):
+    mirror = mirror_of(simple, tmp_path)
+    mirror.begin()
+    beside, own = mirror.journal.parent, mirror.root / "mrcz-archive"
+    (beside / "notes.txt").write_text("mine")
+    (beside / ".other.jsonl.12.sending").write_text("another archive's")
+    with Journal(mirror.root, write=True, place=mirror.journal):
+        before = sorted(os.listdir(beside)), sorted(os.listdir(own))
+        for left in (
+            beside / ".journal.jsonl.4711.sending",
+            beside / ".journal.jsonl.0123abcd.part",
+            own / ".archive.json.0123abcd.part",
+        ):
+            left.write_bytes(b"half")
+        mirror.clean()
+        assert (sorted(os.listdir(beside)), sorted(os.listdir(own))) == before
+
+
 def test_the_journal_goes_up_and_comes_back(simple, tmp_path):
     here, there = tmp_path / "one", tmp_path / "two"
     mirror = mirror_of(simple, here)

@@ -37,8 +37,8 @@ def eman(path, images, ranges, n_bits=8):
         for k, (image, (low, high)) in enumerate(zip(images, ranges, strict=True)):
             group = file.create_group(f"MDF/images/{k}")
             group.create_dataset("image", data=image)
-            said = {"nx": image.shape[1], "ny": image.shape[0], "nz": 1, "stored_renderbits": n_bits}
-            said |= {"stored_rendermin": np.float32(low), "stored_rendermax": np.float32(high)}
+            said = {"nx": image.shape[-1], "ny": image.shape[-2], "nz": 1, "stored_renderbits": n_bits}
+            said |= {"stored_rendermin": np.float64(low), "stored_rendermax": np.float64(high)}
             for name, value in said.items():
                 group.attrs[f"EMAN.{name}"] = value
     return path
@@ -82,40 +82,83 @@ def test_floats_of_other_formats(tmp_path, movie, suffix, store):
     assert again.integers is not None and np.array_equal(bits(mrcz.read(tmp_path / "again.mrcz")), bits(expected))
 
 
-@pytest.mark.parametrize("n_bits", [4, 8, 10])
-def test_reduced_bits_of_eman_are_recovered_from_their_attributes(tmp_path, rng, n_bits, capsys):
+RANGES = {
+    "one from 0": [(0.0, 37.12345)] * SHAPE[0],
+    "one": [(-1.5, 7)] * SHAPE[0],
+    "each its own": [(-3.7 * k, 0.1 + 11.3 * k) for k in range(SHAPE[0])],
+    "wide and narrow": [(-3e38, 3e38), (1e6, 1e6 + 0.5), (5, -5), (-1e-42, 1e-42), *[(0, 0)] * (SHAPE[0] - 4)],
+}
+
+
+@pytest.mark.parametrize("ranges", RANGES)
+@pytest.mark.parametrize("n_bits", [4, 8, 10, 16])
+def test_reduced_bits_of_eman_are_recovered_from_their_attributes(tmp_path, rng, n_bits, ranges, capsys):
     """With defects none: every float is what the attributes make of an integer."""
     top = 2**n_bits - 1
     images = rng.integers(0, top + 1, SHAPE).astype("u1" if n_bits <= 8 else "u2")
-    source = eman(tmp_path / "a.hdf", images, [(0.0, 37.12345)] * SHAPE[0], n_bits)
+    source = eman(tmp_path / "a.hdf", images, RANGES[ranges], n_bits)
     with mrcz.open(source) as reader:
         floats = reader.read()
         assert reader.dtype == np.float32
     assert main(["compress", "--recover-integers", "--json", str(source), "-o", str(tmp_path)]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[0])
-    assert said["status"] == "done" and said["integers"] is not None and said["integers"]["exceptions"] == 0
-    assert "stored as the integers and the range that it tells" in said["notes"]
+    assert said["status"] == "done" and said["integers"] == {"exceptions": 0, "ranges": True}
+    assert "stored as the integers and the ranges that it tells" in said["notes"]
     target = said["destination"]
     assert np.array_equal(bits(mrcz.read(target)), bits(floats))
     with mrcz.open(target, raw=True) as reader:
         assert np.array_equal(reader.read(), images)
+    with mrcz.open(target) as reader:
+        assert np.array_equal(bits(reader[[7, 2, 1], 3:50, 11:]), bits(floats[[7, 2, 1], 3:50, 11:]))
+        assert "a range of each frame" in mrcz.describe(target).integers
+    assert mrcz.verify(target).ok
+    again = mrcz.compress(target, tmp_path / "again.mrcz")
+    assert again.integers == said["integers"] and np.array_equal(bits(mrcz.read(tmp_path / "again.mrcz")), bits(floats))
+    mrcz.decompress(target, tmp_path / "a.mrc")
+    assert np.array_equal(bits(mrcz.read(tmp_path / "a.mrc")), bits(floats))
+
+
+def test_a_volume_of_reduced_bits(tmp_path, rng):
+    """One image of many sections has one range."""
+    volume = rng.integers(0, 256, SHAPE).astype("u1")
+    source = eman(tmp_path / "a.hdf", [volume], [(-2.5, 9.25)])
+    made = mrcz.compress(source, tmp_path / "a.mrcz", recover_integers=True)
+    assert made.integers["ranges"]
+    with mrcz.open(source) as there, mrcz.open(tmp_path / "a.mrcz") as here:
+        assert there.kind == here.kind == "volume"
+        assert np.array_equal(bits(here.read()), bits(there.read()))
+
+
+def test_frames_that_are_left_keep_their_ranges(tmp_path, rng):
+    images = rng.integers(0, 256, SHAPE).astype("u1")
+    source = eman(tmp_path / "a.hdf", images, RANGES["each its own"])
+    mrcz.compress(source, tmp_path / "a.mrcz", recover_integers=True)
+    with mrcz.open(tmp_path / "a.mrcz") as reader:
+        floats = reader.read()
+        place, size = reader.index.offsets[3], reader.index.sizes[3]
+    data = bytearray((tmp_path / "a.mrcz").read_bytes())
+    data[place : place + size] = b"\xff" * size
+    (tmp_path / "a.mrcz").write_bytes(data)
+    mrcz.recover(tmp_path / "a.mrcz", tmp_path / "b.mrcz")
+    left = [0, 1, 2, *range(4, SHAPE[0])]
+    assert np.array_equal(bits(mrcz.read(tmp_path / "b.mrcz")), bits(floats[left]))
 
 
 REFUSED = {
-    "a range of its own": (lambda path, images: eman(path, images, [(0, 1 + k) for k in range(10)]), "for each image"),
-    "from another than 0": (lambda path, images: eman(path, images, [(-1.5, 7)] * 10), "for each image"),
+    "a range beyond float32": (lambda path, images: eman(path, images, [(0, 1e300)] * 10), "no float32"),
+    "32 bits": (lambda path, images: eman(path, images.astype("u4"), [(0, 7)] * 10), "32 bits"),
     "20 bits": (lambda path, images: eman(path, images.astype("u4") * 3000, [(0, 7)] * 10, 20), "20 bits"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_eman_files_that_no_gain_makes(tmp_path, rng, name):
+def test_eman_files_that_stay_floats(tmp_path, rng, name):
     write, words = REFUSED[name]
     source = write(tmp_path / "a.hdf", rng.integers(0, 256, SHAPE).astype("u1"))
     made = mrcz.compress(source, tmp_path / "a.mrcz", recover_integers=True)
     assert made.integers is None and words in made.integers_reason
     assert np.array_equal(bits(mrcz.read(tmp_path / "a.mrcz")), bits(mrcz.read(source)))
-    if "20" not in name:  # and the integers are to be had
+    if name.startswith("a range"):  # and the integers are to be had
         mrcz.compress(source, tmp_path / "b.mrcz", dataset="integers")
         assert mrcz.read(tmp_path / "b.mrcz").dtype == np.uint8
 

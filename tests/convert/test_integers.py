@@ -587,10 +587,55 @@ def test_a_record_that_lies(paths, name):
     assert counts.dtype == np.uint8
 
 
+def with_ranges(entry, columns):
+    """The record of integers of which each frame has a range of its own."""
+    nz = len(columns["frames"]) // 4
+    entry.clear()
+    entry.update(version=2, dtype="float32", exceptions=0)
+    columns.clear()
+    columns.update(frames=bytes(4 * nz), pixels=b"", values=b"", bits=bytes([8]) * nz)
+    columns.update({name: planes(np.full(nz, value, "<f4")) for name, value in (("low", -1.5), ("high", 7.25))})
+
+
+def planes(array):
+    """All lowest bytes first."""
+    return array.view("u1").reshape(len(array), -1).T.tobytes()
+
+
+HOSTILE_RANGES = {
+    "dtype": set_to("dtype", "float64"),
+    "exceptions": set_to("exceptions", 1),
+    "no exceptions": lambda entry, columns: entry.pop("exceptions"),
+    "no bits": lambda entry, columns: columns.pop("bits"),
+    "bits short": column("bits", lambda data: data[1:]),
+    "17 bits": column("bits", lambda data: data[1:] + b"\x11"),
+    "255 bits": column("bits", lambda data: b"\xff" * len(data)),
+    "no low": lambda entry, columns: columns.pop("low"),
+    "high short": column("high", lambda data: data[4:]),
+    "high of text": column("high", lambda data: "x" * len(data)),
+    "low infinite": column("low", lambda data: planes(np.full(len(data) // 4, np.inf, "<f4"))),
+    "high NaN": column("high", lambda data: planes(np.full(len(data) // 4, np.nan, "<f4"))),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_RANGES)
+def test_ranges_that_lie(paths, name):
+    _, small = paths
+    rewritten(small, with_ranges)
+    counts = mrcz.read(small, raw=True)
+    expected = counts.astype("f4") / np.float32(255) * np.float32(8.75) + np.float32(-1.5)
+    np.testing.assert_array_equal(mrcz.read(small), expected)
+    rewritten(small, HOSTILE_RANGES[name])
+    with pytest.raises(FormatError, match="integers"):
+        mrcz.read(small)
+    assert not mrcz.verify(small).ok
+    np.testing.assert_array_equal(mrcz.read(small, raw=True), counts)
+
+
 def test_a_record_of_a_later_version(paths):
     _, small = paths
-    rewritten(small, set_to("version", 2))
-    with pytest.warns(FormatWarning, match="version 2, known is 1: these are its counts"):
+    rewritten(small, set_to("version", 3))
+    with pytest.warns(FormatWarning, match="version 3, known is 2: these are its counts"):
         reader = mrcz.open(small)
     with reader:
         assert reader.dtype == np.uint8

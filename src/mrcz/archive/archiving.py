@@ -21,7 +21,7 @@ from pathlib import Path
 from mrcz.archive.bag import unseal, write_bag
 from mrcz.archive.begun import Begun, remove_lost_gains
 from mrcz.archive.clean import clean, put_back_original
-from mrcz.archive.description import check_folders, describe
+from mrcz.archive.description import check_folders, check_moved, describe
 from mrcz.archive.journal import Journal, room_for_tables
 from mrcz.archive.local import Executor, Threads
 from mrcz.archive.lost import lost_records
@@ -111,13 +111,13 @@ class Archiving:
     journal : path, optional
         Where the journal lies, if not in `destination`.
     moved : bool
-        The source has another name than when the archive was begun.
+        The source has another name than when the archive was begun; see `check_moved`.
 
     Raises
     ------
     MrczError
         The folders are none that can be archived: one in the other, no archive and not empty, an archive of another
-        source; or another process works on it.
+        source (also with `moved`); or another process works on it.
     """
 
     def __init__(
@@ -143,7 +143,13 @@ class Archiving:
         self.place: Place = Folder(self.root) if place is None else place
         self.journal = Journal(self.root, write=True, place=journal)
         self.outcome = Outcome(run=self.run_name)
-        self.recalled = 0 if place is not None else self._recall()
+        try:
+            if moved:
+                check_moved(self.top, made, self.journal)
+            self.recalled = 0 if place is not None else self._recall()
+        except BaseException:
+            self.journal.close()
+            raise
         self._begun = Begun(self.journal.path)
         self._begun.take_away(self.place, self.journal)  # after that: what is in no record is removed here
         self.begun = time.monotonic()
@@ -154,16 +160,12 @@ class Archiving:
 
     def _recall(self) -> int:
         """Take back from the bags what the journal has lost; how many records."""
-        try:
-            count = 0
-            for record in lost_records(self.root, self.journal):
-                self.journal.append(record)
-                count += 1
-            self.journal.sync()
-            return count
-        except BaseException:
-            self.journal.close()
-            raise
+        count = 0
+        for record in lost_records(self.root, self.journal):
+            self.journal.append(record)
+            count += 1
+        self.journal.sync()
+        return count
 
     # --- plan
 
@@ -416,8 +418,9 @@ class Archiving:
         # Workers of this run may have been killed, too, and a bag with a file that nobody knows is no valid one.
         for session in sorted(self._touched):
             folder = os.path.join(self.root, session)
-            for _ in clean(folder, recursive=True, older_than=0.0, unsaved=True) if os.path.isdir(folder) else ():
-                pass
+            if os.path.isdir(folder) and os.path.realpath(folder) == os.path.join(os.path.realpath(self.root), session):
+                for _ in clean(folder, recursive=True, older_than=0.0, unsaved=True):
+                    pass
             remove_lost_gains(self.place, self.journal, session)
         written = []
         for session in self.journal.state.sessions():

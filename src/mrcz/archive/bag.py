@@ -73,6 +73,9 @@ times, permissions, SHA-256 of both files, and its form:
     pixels      the pixels of such a file, and what it said of itself
     same        a second name of the file that "target" names
 
+A line whose event is "removed" says that the original was removed once its copy was proven: what is here is all there
+is of it.
+
     mrcz archive --check DST        checks all of it, DST being the folder of mrcz-archive/
     mrcz restore DST OUT            gives the files back
 
@@ -339,8 +342,8 @@ def _put(place: Place, path: str, tag: _Tag | None) -> None:
 def bag_faults(place: Place, journal: Journal, session: str) -> Iterator[tuple[str, str, str, str]]:
     """What is wrong with the lists of a bag: (path, what, expected, found).
 
-    The manifest and the list of originals are compared with the journal, the other files with the list of them. A bag
-    without its manifest is one that an interrupted run did not come to.
+    The manifest, the list of originals and the records are compared with the journal, the other files with the list of
+    them. A bag without its manifest is one that an interrupted run did not come to.
     """
     draft = _drawn(journal, session)
     try:
@@ -354,7 +357,7 @@ def bag_faults(place: Place, journal: Journal, session: str) -> Iterator[tuple[s
         if listed is None:
             yield f"{session}/{TAG_MANIFEST}", "is missing, or no list of checksums", "", ""
             listed = {}
-        for name in (MANIFEST, ORIGINALS):
+        for name in (MANIFEST, ORIGINALS, RECORDS):
             try:
                 found = _sum(place, f"{session}/{name}")
             except FileNotFoundError:

@@ -38,6 +38,7 @@ JOURNAL = "journal.jsonl"
 
 LONGEST = 1 << 24  # bytes of a line: a journal is not trusted with memory either
 _MOST_DAMAGED = 1000  # that are told
+_LONGEST_TOLD = 500  # characters of what is wrong with a line
 _SYNC = 0.5  # seconds between two flushes to the disk
 _SYNC_LINES = 64
 
@@ -88,7 +89,7 @@ def _lines(path: str | os.PathLike[str], damaged: list[str] | None, begin: int =
                     raise FormatError(f"is longer than {LONGEST} bytes")
                 yield start, Record.from_line(line)
             except FormatError as error:
-                text = f"line {number}: {error.message}"
+                text = f"line {number}: {error.message[:_LONGEST_TOLD]}"
                 if damaged is None:
                     raise FormatError(text, path=path) from None
                 if len(damaged) < _MOST_DAMAGED:
@@ -209,6 +210,13 @@ class State:
         sql = "SELECT COUNT(*) FROM files WHERE stored IS NOT NULL AND event <> 'removed' AND event <> 'folder'"
         return int(self._db.execute(sql).fetchone()[0])
 
+    def files_kept(self) -> Iterator[tuple[str, int, int]]:
+        """(source, size, mtime_ns) of the files that are stored and whose originals were not removed."""
+        is_file = "(LENGTH(path) > 0 OR first IS NOT NULL)"
+        sql = f"SELECT source, size, mtime FROM files WHERE stored IS NOT NULL AND event <> 'removed' AND {is_file}"
+        for row in self._db.execute(sql):
+            yield os.fsdecode(row[0]), row[1], row[2]
+
     def offsets(self, session: str | None = None, *, stored: bool = True) -> Iterator[int]:
         """Offsets of the records that count: those that stored something (of one session), or the last of each file."""
         what = "stored" if stored else "last"
@@ -219,6 +227,16 @@ class State:
         yield from (
             row[0] for row in self._db.execute(f"SELECT {what} FROM files WHERE {where} ORDER BY source", values)
         )
+
+    def standing(self, session: str | None = None) -> Iterator[int]:
+        """Offsets of the records that stored something (of one session), each followed by that of its removal, if that
+        is the last of its file."""
+        where, values = ("", []) if session is None else (" AND session = ?", [_text(session)])
+        removed = "CASE event WHEN 'removed' THEN last END"
+        for row in self._db.execute(
+            f"SELECT stored, {removed} FROM files WHERE stored IS NOT NULL{where} ORDER BY source", values
+        ):
+            yield from (offset for offset in row if offset is not None)
 
     def parts(self, session: str | None = None) -> Iterator[tuple[str, str, int]]:
         """(path, SHA-256, bytes) of what files of the archive share."""
@@ -358,10 +376,10 @@ class Journal:
         for _, record in self._at(self.state.troubles(session)):
             yield record
 
-    def lines(self, session: str, *, stored: bool = True) -> Iterator[tuple[bytes, Record]]:
-        """Lines of a session as they stand in the journal, and what they say: those that stored something, or those of
-        `troubles`."""
-        yield from self._at(self.state.offsets(session) if stored else self.state.troubles(session))
+    def lines(self, session: str | None = None, *, stored: bool = True) -> Iterator[tuple[bytes, Record]]:
+        """Lines (of a session) as they stand in the journal, and what they say: those that stored something, each with
+        the one that its original was removed behind it, or those of `troubles`."""
+        yield from self._at(self.state.standing(session) if stored else self.state.troubles(session))
 
     def history(self) -> Iterator[tuple[int, Record]]:
         """Offset and record of every line; damaged ones are passed over."""

@@ -21,6 +21,7 @@ from mrcz.check.result import Result
 __all__ = ["Session", "Span", "Summary", "summarize"]
 
 _MOST = 10_000  # sessions
+_LONGEST = 500  # characters of the name of one
 _SPAN = 600  # seconds
 _SPANS = 4096
 _YEARS = (946_684_800, 7_258_118_400)  # 2000 to 2200: other times are nobody's
@@ -162,6 +163,7 @@ class _Adding:
 
     def session(self, name: str) -> str:
         """The name under which a session is added up, which is made where it is new."""
+        name = name[:_LONGEST]
         if name not in self.sessions:
             if len(self.sessions) >= _MOST:
                 name = OTHERS

@@ -28,6 +28,7 @@ from mrcz.archive.begun import GAINS
 from mrcz.archive.forms import Choice, choose
 from mrcz.archive.giving import sum_of_pixels
 from mrcz.archive.jobs import error_text
+from mrcz.archive.place import LinkError, refuse_links
 from mrcz.archive.record import Record
 from mrcz.archive.task import Task
 from mrcz.convert.copy import compress
@@ -86,7 +87,8 @@ def store(task: Task, progress: Tell | None = None, flow: Flow | None = None) ->
     -------
     Record
         ``"stored"``, ``"refused"`` (no file that can be stored) or ``"failed"`` with the reason: ``"changing"``,
-        ``"gone"``, ``"permission"``, ``"full"``, ``"memory"``, ``"disk"``, ``"file"``.
+        ``"gone"``, ``"permission"``, ``"full"``, ``"memory"``, ``"disk"``, ``"link"`` (one lies in the archive, where
+        the file is to be), ``"file"``.
     """
     started = time.perf_counter()
     base = Record("failed", task.source, task.session, run=task.run, changed=task.changed)
@@ -112,6 +114,8 @@ def _why(error: BaseException) -> str:
         return "changing"
     if isinstance(error, MemoryError):
         return "memory"
+    if isinstance(error, LinkError):
+        return "link"
     if isinstance(error, OSError):
         if error.errno in (errno.ENOENT, errno.ESTALE, errno.ENOTDIR):
             return "gone"
@@ -196,6 +200,7 @@ class _Storing:
 
     def _copied(self, fd: int, choice: Choice) -> Record:
         task, place = self.task, Path(self.task.root) / self.task.path
+        refuse_links(task.root, task.path)
         make_folders(place.parent)
         new = NewFile(place, overwrite=True, alone=False)
         try:
@@ -252,6 +257,7 @@ class _Storing:
         """Compressed and proven; None where that is not smaller, and the file is better kept as it is."""
         task, options = self.task, self.task.options
         place = Path(task.root) / task.packed_path
+        refuse_links(task.root, task.packed_path)
         make_folders(place.parent)
         # What stands there may be in the journal, from an earlier version or from a worker that was thought dead, and
         # its original gone: it is replaced by what is proven, and never taken away.
@@ -333,7 +339,9 @@ class _Storing:
         if not (choice.floats and self.task.options.integers):
             return {}
         # The gain references of a session lie in it, each once: its bag is whole by itself.
-        store = Path(self.task.root) / self.task.session / "data" / GAINS
+        below = f"{self.task.session}/data/{GAINS}"
+        refuse_links(self.task.root, below)
+        store = Path(self.task.root) / below
         make_folders(store)
         return {"recover_integers": True, "gain_store": store}
 

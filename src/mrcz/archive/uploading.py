@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -19,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mrcz.archive.clean import clean
 from mrcz.archive.description import DESCRIPTION
 from mrcz.archive.journal import FOLDER, JOURNAL, end_of_lines
 from mrcz.archive.objects import ObjectStore, is_left_behind
@@ -251,10 +253,18 @@ class Mirror:
         """Once the journal is ours alone: remove what killed runs left, here and in the store. An upload of another
         machine is abandoned after a day."""
         for entry in list(os.scandir(self.root)):
-            ours = entry.name != FOLDER and not entry.name.startswith("worker-")
-            if ours and entry.is_dir(follow_symlinks=False):
+            made = entry.name != FOLDER and not entry.name.startswith("worker-")
+            if made and entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)
         sweep(self.root)
+        for _ in clean(self.root / FOLDER, older_than=0.0, unsaved=True):  # of what was fetched
+            pass
+        # Beside the journal other things may lie: its own alone.
+        ours = re.compile(rf"\.{re.escape(self.journal.name)}\.(\d+\.sending|[0-9a-f]{{8}}\.part)")
+        for name in os.listdir(self.journal.parent):
+            if ours.fullmatch(name):
+                with contextlib.suppress(OSError):
+                    os.unlink(self.journal.with_name(name))
         self.place.forget(self.root / FOLDER / "uploads")
         with contextlib.suppress(OSError, MrczError):  # not every store lists them
             self.place.abort(self.place.unfinished(_DAY))

@@ -300,6 +300,8 @@ def _integers(reader: Reader) -> str | None:
     if reader.integers is None:
         return None
     record, place = reader.integers
+    if record.ranges:
+        return f"floats, stored as integers and a range of each frame; {record.exceptions} pixels as they were"
     gain = record.gain
     sign, where = "÷" if record.divide else "×", ""
     if gain is not None:

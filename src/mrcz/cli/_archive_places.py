@@ -7,6 +7,8 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,10 +169,19 @@ def executor_from(
         work = Upload(where.place, where.staging)
     if getattr(args, "dask", None):
         from mrcz.archive.dask import DaskExecutor
+        from mrcz.archive.local import Late
+        from mrcz.errors import MissingDependencyError
 
         # The folder for staging is each worker's own: nobody else has to see it.
         root = where.root if where.place is None else None
-        return DaskExecutor(args.dask, store=work, top=top, root=root, options=options, flow=flow, workers=workers)
+        make = partial(
+            DaskExecutor, args.dask, store=work, top=top, root=root, options=options, flow=flow, workers=workers
+        )
+        if args.dask != "local":  # one that is not there, or does not see the folders, is told before anything is done
+            return make()
+        if find_spec("distributed") is None:
+            raise MissingDependencyError("a cluster needs dask: pip install 'mrcz[cluster]'")
+        return Late(make, max(32, 3 * workers))
 
     from mrcz.archive.local import Threads
     from mrcz.archive.store import store

@@ -1,4 +1,4 @@
-"""The record of a float movie that is stored as counts × gain: an entry of the footer and one of the metadata.
+"""The record of a float movie that is stored as integers: an entry of the footer and one of the metadata.
 
 Pure functions on values, like :mod:`mrcz.container.footer`; the bytes are specified in ``docs/container.md``. Nothing
 of a record is believed before it was compared with what else the file says.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = [
     "Columns",
     "GainName",
     "IntegersRecord",
+    "Ranges",
     "UnknownRecord",
     "choose_columns",
     "decode_columns",
@@ -37,7 +38,8 @@ ENTRY = "integers"
 COLUMNS = "mrcz_integers"
 """Key of the metadata map under which exceptions, and a gain that lies in the file, are stored."""
 
-VERSION = 1
+VERSION = 2  # 1 where no frame has a range of its own: older readers know those
+_MOST_BITS = 16
 _GAIN_DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float64": np.dtype("<f8")}
 _CHECKSUM = re.compile(r"[0-9a-f]{64}")
 
@@ -84,6 +86,8 @@ class IntegersRecord:
         Floats that are kept as they are.
     gain : GainName or None
         None: the gain is 1.
+    ranges : bool
+        Each frame has a range that its integers stand for (`Ranges`), and nothing of the above.
     """
 
     divide: bool = False
@@ -92,12 +96,15 @@ class IntegersRecord:
     after: float = 1.0
     exceptions: int = 0
     gain: GainName | None = None
+    ranges: bool = False
 
     def entry(self) -> dict[str, Any]:
         """The entry of the footer's body."""
+        if self.ranges:
+            return {"version": 2, "dtype": "float32", "exceptions": self.exceptions}
         gain = self.gain
         return {
-            "version": VERSION,
+            "version": 1,
             "dtype": "float32",
             "divide": self.divide,
             "wide": self.wide,
@@ -122,7 +129,14 @@ def decode_record(entry: Any) -> IntegersRecord:
         raise FormatError(f"integers: {entry!r:.80} is no record of how floats are made of counts")
     if entry["version"] > VERSION:
         raise UnknownRecord(f"its record of the float movie is of version {entry['version']}, known is {VERSION}")
-    divide, wide, n = entry.get("divide"), entry.get("wide"), entry.get("exceptions")
+    n = entry.get("exceptions")
+    if type(n) is not int or n < 0:
+        raise FormatError(f"integers: {n!r:.40} exceptions")
+    if entry["version"] == 2:
+        if entry.get("dtype") != "float32":
+            raise FormatError("integers: the operation is none that is known")
+        return IntegersRecord(exceptions=n, ranges=True)
+    divide, wide = entry.get("divide"), entry.get("wide")
     scales: tuple[Any, Any] = (entry.get("before"), entry.get("after"))
     if not isinstance(divide, bool) or not isinstance(wide, bool) or entry.get("dtype") != "float32":
         raise FormatError("integers: the operation is none that is known")
@@ -130,8 +144,6 @@ def decode_record(entry: Any) -> IntegersRecord:
         raise FormatError(f"integers: the scales are {scales!r:.80}, expected two positive numbers")
     if not wide and any(not 1e-38 < s < 3e38 for s in scales):
         raise FormatError(f"integers: the scales are {scales!r:.80}, which no float32 is")
-    if type(n) is not int or n < 0:
-        raise FormatError(f"integers: {n!r:.40} exceptions")
     return IntegersRecord(divide, wide, scales[0], scales[1], n, _gain_name(entry.get("gain")))
 
 
@@ -154,7 +166,34 @@ def _gain_name(value: Any) -> GainName | None:
     return name
 
 
-# ---- exceptions and gain ----------------------------------------------------------------------------------------
+# ---- exceptions, ranges and gain --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Ranges:
+    """The range that the integers of each frame stand for: ``n / (2^bits - 1) * (high - low) + low``, in float32 and in
+    this order; of 0 bits, ``n`` itself.
+
+    Attributes
+    ----------
+    bits : (nz,) uint8
+        0 to 16.
+    low, high : (nz,) float32
+    """
+
+    bits: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def floats(self, number: int, integers: np.ndarray, into: np.ndarray) -> None:
+        """What the integers of a frame, or of a part of it, stand for."""
+        into[...] = integers
+        if self.bits[number]:
+            low, high = self.low[number], self.high[number]
+            with np.errstate(over="ignore", invalid="ignore"):  # whatever the range is, it is what was stored
+                into /= np.float32((1 << int(self.bits[number])) - 1)
+                into *= high - low
+                into += low
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,11 +207,14 @@ class Columns:
     pixels : (n,) int64
         Place in the frame, row by row, ascending.
     values : (n,) float32
+    ranges : Ranges or None
+        Where frames have one of their own.
     """
 
     frames: np.ndarray
     pixels: np.ndarray
     values: np.ndarray
+    ranges: Ranges | None = None
 
     def of(self, number: int, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places and values of a frame; `ends` is ``frames.cumsum()``."""
@@ -195,19 +237,25 @@ def _from_planes(data: Any, dtype: np.dtype, n: int, what: str) -> np.ndarray:
 
 
 def encode_columns(columns: Columns, gain: np.ndarray | None) -> dict[str, Any]:
-    """The entry of the metadata map: exceptions, and the gain where it lies in the file."""
+    """The entry of the metadata map: exceptions, ranges, and the gain where it lies in the file."""
     found = {
         "frames": _planes(columns.frames.astype("<u4")),
         "pixels": _planes(columns.pixels.astype("<u4")),
         "values": _planes(columns.values.astype("<f4")),
     }
+    if (ranges := columns.ranges) is not None:
+        found |= {
+            "bits": _planes(ranges.bits.astype("u1")),
+            "low": _planes(ranges.low.astype("<f4")),
+            "high": _planes(ranges.high.astype("<f4")),
+        }
     if gain is not None:
         found["gain"] = _planes(gain.astype(gain.dtype.newbyteorder("<"), copy=False))
     return found
 
 
 def decode_columns(entry: Any, record: IntegersRecord, nz: int, pixels: int) -> Columns:
-    """The exceptions of a movie of nz frames of so many pixels.
+    """The exceptions and ranges of a movie of nz frames of so many pixels.
 
     Raises
     ------
@@ -230,7 +278,20 @@ def decode_columns(entry: Any, record: IntegersRecord, nz: int, pixels: int) -> 
     starts[first[counts > 0]] = True
     if n > 1 and not ((np.diff(places) > 0) | starts[1:]).all():
         raise FormatError("integers: places of exceptions are not in order")
-    return Columns(counts, places, values)
+    return Columns(counts, places, values, _decode_ranges(entry, nz) if record.ranges else None)
+
+
+def _decode_ranges(entry: Mapping[str, Any], nz: int) -> Ranges:
+    bits = _from_planes(entry.get("bits"), np.dtype("u1"), nz, "bits of frames")
+    low, high = (
+        _from_planes(entry.get(name), np.dtype("<f4"), nz, f"{name} ends of ranges").astype(np.float32, copy=False)
+        for name in ("low", "high")
+    )
+    if nz and int(bits.max()) > _MOST_BITS:
+        raise FormatError(f"integers: a frame of {int(bits.max())} bits, {_MOST_BITS} are the most")
+    if not (np.isfinite(low) & np.isfinite(high)).all():
+        raise FormatError("integers: a frame's range has no end")
+    return Ranges(bits, low, high)
 
 
 def choose_columns(
@@ -244,6 +305,7 @@ def choose_columns(
         old.frames[numbers],
         np.concatenate([old.pixels[:0], *(part[0] for part in parts)]),
         np.concatenate([old.values[:0], *(part[1] for part in parts)]),
+        None if old.ranges is None else Ranges(*(column[numbers] for column in astuple(old.ranges))),
     )
     return int(columns.frames.sum()), {**entry, **encode_columns(columns, None)}
 

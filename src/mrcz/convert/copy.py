@@ -552,7 +552,7 @@ def _write(
     ):
         for frames in blocks(reader):
             adding = beside.submit(summing.add, frames)
-            writer.extend(frames if counting is None else counting.count(frames))
+            writer.extend(frames if counting is None else counting.count(frames, len(writer)))
             adding.result()  # before the next block takes its place
             tell(header.frame_nbytes * len(frames))
         entries |= summing.entries()

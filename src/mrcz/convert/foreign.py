@@ -144,7 +144,7 @@ def write_foreign(
         **extra,
     ) as writer:
         for first, floats in _blocks(reader, dtype):
-            frames = floats if counting is None else counting.count(floats)
+            frames = floats if counting is None else counting.count(floats, first)
             if codec.is_compressed and any(said[first : first + len(frames)]):
                 for k, frame in enumerate(frames, first):
                     writer.append(frame, metadata=said[k] or None)

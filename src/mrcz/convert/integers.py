@@ -30,7 +30,6 @@ from mrcz.correct.integers import (
     NoIntegersError,
     Operation,
     SessionGain,
-    counted,
     recover_integers,
 )
 from mrcz.errors import FormatError
@@ -39,7 +38,7 @@ from mrcz.file.gains import load_gain, read_gain, relative_path
 from mrcz.file.reader import Reader
 from mrcz.file.restoring import RestoringDecoder
 
-__all__ = ["Counting", "Wish", "find_counts", "kept_counts", "known_counts", "notes_of"]
+__all__ = ["Counting", "Wish", "find_counts", "kept_counts", "notes_of"]
 
 _TRIED = 8  # gain references of a store: the newest first
 _LARGEST = 192 << 20  # bytes of a gain in the metadata, of which readers take 256 MiB
@@ -69,20 +68,21 @@ class Counting:
     metadata : mapping
         For the key `COLUMNS`.
     count : callable
-        ``count(frames)``: (n, ny, nx) floats to counts, uint8 or uint16.
+        ``count(frames, first)``: (n, ny, nx) floats, from that frame on, to counts, uint8 or uint16.
     notes : tuple of str
         What to say of how they were found.
     """
 
     record: IntegersRecord
     metadata: Mapping[str, Any]
-    count: Callable[[np.ndarray], np.ndarray]
+    count: Callable[[np.ndarray, int], np.ndarray]
     notes: tuple[str, ...] = ()
 
     def told(self) -> dict[str, Any]:
         """As plain data, for a `Copy`."""
         entry = self.record.entry()
-        return {name: entry[name] for name in ("divide", "wide", "before", "after", "exceptions", "gain")}
+        names = ("divide", "wide", "before", "after", "exceptions", "gain")
+        return {name: entry[name] for name in names if name in entry} | {"ranges": self.record.ranges}
 
     def labels(self, header: Header) -> list[str]:
         """What the header gets beside its labels, where it has room: all that is left to tell of floats when the footer
@@ -130,29 +130,6 @@ def find_counts(
     except NoIntegersError as error:
         return error.message
     return _counting(found, wish, destination, _notes(found, given is not None, bool(tried)))
-
-
-def known_counts(
-    reader: Reader,
-    divisor: np.ndarray,
-    after: float,
-    wish: Wish,
-    destination: str | os.PathLike[str],
-    tell: Callable[[int], None],
-) -> Counting | str:
-    """The counts of an open movie whose file tells what they were divided by, (ny, nx), and multiplied by after that;
-    or why there are none."""
-    operation = Operation(divide=True, after=after)
-    try:
-        found = recover_integers(
-            reader, divisor, operation=operation, n_threads=reader.n_threads, progress=lambda done, total: tell(0)
-        )
-    except NoIntegersError as error:
-        return error.message
-    notes = _notes(found, False, False)
-    if found.found_by == "given":
-        notes = ("stored as the integers and the range that it tells", *notes[1:])
-    return _counting(found, wish, destination, notes)
 
 
 def _not_for_this(reader: Reader) -> str | None:
@@ -230,7 +207,7 @@ def _counting(
     per_frame = np.bincount(exceptions.frames, minlength=found.counts.shape[0])
     columns = Columns(per_frame, exceptions.pixels.astype(np.int64), exceptions.values)
     inside = gain if name is not None and name.path is None else None
-    return Counting(record, encode_columns(columns, inside), found.count, notes)
+    return Counting(record, encode_columns(columns, inside), lambda frames, first: found.count(frames), notes)
 
 
 def notes_of(counting: Counting | None, reason: str | None) -> tuple[str, ...]:
@@ -252,7 +229,9 @@ def kept_counts(reader: Reader, destination: str | os.PathLike[str]) -> Counting
             record = replace(record, gain=replace(record.gain, path=relative_path(place, destination)))
         else:
             gain = decoder.gain_inside()
-    operation = Operation(record.divide, "float64" if record.wide else "float32", record.before, record.after)
-    most = 65535 if decoder.counts.pixels.dtype.itemsize > 1 else 255
+
+    def count(frames: np.ndarray, first: int) -> np.ndarray:
+        return decoder.counts.decode(np.arange(first, first + len(frames)))
+
     inside = gain if place is None else None
-    return Counting(record, encode_columns(parts.columns, inside), counted(gain, operation, reader.shape, most))
+    return Counting(record, encode_columns(parts.columns, inside), count)

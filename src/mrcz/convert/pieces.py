@@ -37,7 +37,7 @@ from mrcz.convert.parts import parts_of
 from mrcz.errors import FormatError, MrczError
 from mrcz.file.foreign import ForeignReader
 from mrcz.file.metadata import FRAMES
-from mrcz.file.original import blocks, pieces_of, skeleton_of, source_name
+from mrcz.file.original import Seen, blocks, pieces_of, skeleton_of, source_name
 from mrcz.file.reader import Reader
 from mrcz.filetypes import FOREIGN_SUFFIXES, MRC_SUFFIXES, WRAPPER_SUFFIXES
 from mrcz.formats.base import Pieces
@@ -221,7 +221,7 @@ def survey(reader: ForeignReader, whole: Whole) -> tuple[PiecesRecord, dict[str,
 
 
 def made_again(
-    reader: Reader, record: PiecesRecord, skeleton: Skeleton, tell: Callable[[int], None]
+    reader: Reader, record: PiecesRecord, skeleton: Skeleton, tell: Callable[[int], None], seen: Seen | None = None
 ) -> Iterator[bytes | memoryview]:
     """The bytes of the file, from front to back; frames on all threads, a block of them in memory.
 
@@ -233,7 +233,7 @@ def made_again(
     n, at, k = record.parts(reader.shape[1:3]), 0, 0
     data, gaps = memoryview(skeleton.data), skeleton.gaps
     with ThreadPoolExecutor(reader.n_threads or default_threads()) as pool:
-        for frames in blocks(reader):
+        for frames in blocks(reader, seen):
             for parts in pool.map(lambda frame: parts_of(frame, record), frames):
                 if len(parts) != n:
                     raise FormatError(f"pieces: a frame in {len(parts)} parts, expected {n}")

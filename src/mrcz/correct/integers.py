@@ -41,7 +41,6 @@ __all__ = [
     "NoIntegersError",
     "Operation",
     "SessionGain",
-    "counted",
     "orient",
     "recover_integers",
 ]
@@ -241,14 +240,6 @@ def restore(
     """The floats of frame `number`, (ny, nx) float32, from its counts."""
     lattice = _Lattice(gain, operation, counts.shape)
     return lattice.floats(counts, exceptions, number, out)
-
-
-def counted(
-    gain: np.ndarray | None, operation: Operation, shape: tuple[int, ...], most: int
-) -> Callable[[np.ndarray], np.ndarray]:
-    """``count(frames)`` for a movie of this shape whose gain is known: (n, ny, nx) floats to uint8 or uint16."""
-    counts = _Counts(np.empty((0, *shape[1:]), np.float32), gain, operation, most)
-    return lambda frames: np.stack([counts.of(frame) for frame in frames])
 
 
 class _Lattice:

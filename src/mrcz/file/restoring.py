@@ -1,4 +1,4 @@
-"""A float movie that is stored as counts × gain, as the floats it was: the counts' decoder with one step behind it.
+"""A float movie that is stored as integers, as the floats it was: the counts' decoder with one step behind it.
 
 What an ordinary reader takes for a file of counts has a record in its footer (`mrcz.container.integers`). Here the
 producer's own operation makes the floats of the counts again, and what was no count is put back as it was.
@@ -52,7 +52,7 @@ class Stored(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What makes floats of the counts: (ny, nx) gain or None for 1, and the exceptions."""
+    """What makes floats of the counts: (ny, nx) gain or None for 1, the exceptions and the ranges."""
 
     gain: np.ndarray | None
     columns: Columns
@@ -218,6 +218,8 @@ class RestoringDecoder(Decoder):
 
                 narrow = np.ascontiguousarray(counts, np.uint16)
                 to_floats(narrow.reshape(-1), wide.reshape(-1), into.reshape(-1), **words)
+            elif parts.columns.ranges is not None:
+                parts.columns.ranges.floats(number, counts, into)
             elif gain is None:
                 into[...] = counts
             else:  # one rounding of float32, as the producer did

@@ -181,6 +181,22 @@ class EmanFrames(Frames):
         stack.read(section, None if whole else window, stored)
         out[...] = stored if scale is None else scaled(stored, scale)
 
+    def stored(self, number: int) -> np.ndarray:
+        """A frame as it is stored, (ny, nx): the integers where its bits were reduced."""
+        stack = self._stack(0 if self.volume else number)
+        out = np.empty(self.shape[1:], stack.dtype)
+        stack.read(number if self.volume else 0, None, out)
+        return out
+
+    def stored_dtype(self, number: int) -> np.dtype:
+        """The dtype of that."""
+        found: np.dtype = self._stack(0 if self.volume else number).dtype
+        return found
+
+    def scale(self, number: int) -> Scale | None:
+        """How a frame's bits were reduced."""
+        return self.scales[0 if self.volume else number]
+
     def close(self) -> None:
         self._open.clear()
         self.file.close()
@@ -190,7 +206,8 @@ def scaled(integers: np.ndarray, scale: Scale) -> np.ndarray:
     """What EMAN2 makes of integers of reduced bits: float32, computed in float32 in this order."""
     bits, low, high = scale
     values = integers.astype(np.float32)
-    values /= np.float32((1 << bits) - 1)
-    values *= np.float32(high) - np.float32(low)
-    values += np.float32(low)
+    with np.errstate(over="ignore", invalid="ignore"):  # a range beyond float32 gives infinities, as it does there
+        values /= np.float32((1 << bits) - 1)
+        values *= np.float32(high) - np.float32(low)
+        values += np.float32(low)
     return values

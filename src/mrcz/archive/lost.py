@@ -14,7 +14,7 @@ from pathlib import Path
 from mrcz.archive.bag import RECORDS
 from mrcz.archive.journal import FOLDER, JOURNAL, LONGEST, Journal, read_journal
 from mrcz.archive.record import Record
-from mrcz.storage.disk import CLOEXEC, NONBLOCK
+from mrcz.storage.disk import CLOEXEC, NONBLOCK, told_of
 
 __all__ = ["lost_journal", "lost_records", "lost_text"]
 
@@ -94,7 +94,7 @@ def _bags(root: str) -> Iterator[str]:
 def _count(path: str) -> int:
     """How many files the lines of a bag stand for."""
     count = 0
-    with open(os.open(path, os.O_RDONLY | NONBLOCK | CLOEXEC), "rb") as file:
+    with told_of(path), open(os.open(path, os.O_RDONLY | NONBLOCK | CLOEXEC), "rb") as file:
         while piece := file.readline(LONGEST):
             if not piece.endswith(b"\n"):  # longer than a line may be: nothing behind it is read
                 break

@@ -24,6 +24,7 @@ from typing import Any
 from mrcz.cli import _archive_places, _archive_reading, _text
 from mrcz.cli._output import say, talk
 from mrcz.cli._shared import EXIT_FAILED, EXIT_OK, UsageError, check_interrupted, emit, error_line, totals
+from mrcz.errors import MrczError
 
 HELP = "archive a tree of files, resumably, with proof"
 
@@ -365,9 +366,22 @@ class _Run:
                     outline.close()
                 quiet_since = time.monotonic()
             elif archiving.unsealed and time.monotonic() - quiet_since > 60:
-                archiving.write_bags(check_interrupted)  # a pause of the microscope: the bags are whole meanwhile
+                self._write_bags(archiving)  # a pause of the microscope: the bags are whole meanwhile
+                quiet_since = time.monotonic()
         archiving.options = replace(archiving.options, n_threads=1)
         self.display.clear()
+
+    def _write_bags(self, archiving: Any) -> None:
+        """What a disk does not take now it may take in a minute; the microscope goes on."""
+        from mrcz.archive.journal import JournalError
+
+        try:
+            archiving.write_bags(check_interrupted)
+        except JournalError:
+            raise
+        except (OSError, MrczError) as error:
+            self.display.clear()
+            talk(f"mrcz: {error_line(error)}; tried again")
 
     def _watcher(self, archiving: Any, where: Any) -> Any:
         from mrcz.archive.server_clock import ServerClock

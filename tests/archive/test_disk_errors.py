@@ -25,6 +25,12 @@ from mrcz.storage.whole import NewFile
 real = pytest.mark.skipif(missing() is not None, reason=missing() or "")
 
 
+@pytest.fixture(autouse=True)
+def flushed(fsync, monkeypatch):
+    """What is flushed goes to the disk here, which may fail to take it."""
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
 @pytest.fixture
 def folders(tmp_path, rng):
     """A movie that is compressed, one file that is copied, and one in another session."""

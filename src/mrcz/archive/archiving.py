@@ -20,6 +20,7 @@ from pathlib import Path
 
 from mrcz.archive.bag import unseal, write_bag
 from mrcz.archive.begun import Begun, remove_lost_gains
+from mrcz.archive.checking import proven
 from mrcz.archive.clean import clean, put_back_original
 from mrcz.archive.description import check_folders, check_moved, describe
 from mrcz.archive.journal import Journal, JournalError, room_for_tables
@@ -158,6 +159,7 @@ class Archiving:
         self._to_remove: list[Record] = []
         self._left: list[str] = []  # where files lie that have failed, or did before they changed
         self._may_begin: Callable[[], bool] | None = None
+        self._told: Told | None = None
 
     def _recall(self) -> int:
         """Take back from the bags what the journal has lost; how many records."""
@@ -234,19 +236,14 @@ class Archiving:
         outline : Outline
         executor : Executor
         told : callable, optional
-            Called with each record.
+            Called with each record, and with one of each original that was to be removed and stays.
         tick : callable, optional
             Called ten times a second, by the thread that called: what it raises ends the work, in good order.
         may_begin : callable, optional
             Asked before a file is begun; while it says no, none is.
         """
-        self._may_begin = may_begin
-        for source in outline.done():  # of a run that was killed before it could remove them
-            known = self.journal.stored(source)
-            if known is not None and known.restores == "file":
-                self._to_remove.append(known)
-                if len(self._to_remove) >= 64:
-                    self._settle()
+        self._may_begin, self._told = may_begin, told
+        self._remove_done(outline, tick)
         for one, session in outline.entries():
             event = "link" if one.kind == "link" else "folder"
             record = Record(event, one.source, session, mtime_ns=one.mtime_ns, mode=one.mode, target=one.target)
@@ -263,6 +260,35 @@ class Archiving:
             self._through(iter([task]), executor, told, tick, last=True)
         self._settle()
 
+    def _remove_done(self, outline: Outline, tick: Callable[[], None] | None) -> None:
+        """Originals that an earlier run stored and did not remove may go, too. Much may have happened to what it stored
+        or to its journal: it is read and decoded once more."""
+        stored = (self.journal.stored(source) for source in outline.done())
+        records = (self._first(one) for one in stored if one is not None and one.restores == "file")
+        for found in proven(self.place, self.journal, records, tick):
+            known = self.journal.stored(found.source)
+            assert known is not None
+            if found.ok:
+                self._to_remove.append(known)
+            else:
+                self._not_removed(known, f"what is stored is not whole ({found.error})")
+            if len(self._to_remove) >= 64:
+                self._settle()
+
+    def _first(self, record: Record) -> Record:
+        """What lies there of a file: of a second name, what does of its first."""
+        first = self.journal.stored(record.target) if record.form == "same" else None
+        if first is None or first.form == "same" or first.sha256_source != record.sha256_source:
+            return record
+        return replace(first, source=record.source)
+
+    def _not_removed(self, record: Record, why: str) -> None:
+        self.outcome.failed += 1
+        record = replace(record, event="failed", error=f"is stored, and was not removed: {why}", notes=())
+        self._problem(record)
+        if self._told is not None:
+            self._told(record)
+
     def _through(
         self,
         tasks: Iterator[Task],
@@ -273,21 +299,18 @@ class Archiving:
         last: bool = False,
     ) -> None:
         given: dict[str, Task] = {}
-        more = True
-        while more or given:
-            while more and len(given) < executor.slots and (self._may_begin is None or self._may_begin()):
-                task = next(tasks, None)
-                if task is None:
-                    more = False
-                    break
+        task = next(tasks, None)  # before it is asked whether it may begin: nothing to do is no reason to wait
+        while task is not None or given:
+            while task is not None and len(given) < executor.slots and (self._may_begin is None or self._may_begin()):
                 try:
                     self._touch(task.session)
                     self._begin(task, given)
                 except OSError as error:
                     self._became(self._not_begun(task.source, task.session, error), task, told, last)
-                    continue
-                given[task.source] = task
-                executor.submit(task)
+                else:
+                    given[task.source] = task
+                    executor.submit(task)
+                task = next(tasks, None)
             for record in executor.wait(0.1):
                 finished = given.pop(record.source, None)
                 if finished is not None:  # else done twice, by a worker that was thought lost
@@ -435,8 +458,7 @@ class Archiving:
                 self.outcome.removed += 1
                 self._write(Record("removed", record.source, record.session))
             else:
-                self.outcome.problems.append((record.source, f"is stored, and was not removed: {kept}"))
-                self.outcome.failed += 1
+                self._not_removed(record, kept)
 
     # --- end
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mrcz.archive.record import Record
 from mrcz.errors import FormatError, MrczError
-from mrcz.storage.disk import Disk, lock, release, write_all
+from mrcz.storage.disk import CLOEXEC, NONBLOCK, Disk, lock, release, write_all
 
 __all__ = ["FOLDER", "JOURNAL", "LONGEST", "Journal", "State", "folded", "read_journal", "room_for_tables"]
 
@@ -65,7 +65,10 @@ def read_journal(path: str | os.PathLike[str], *, damaged: list[str] | None = No
 
 def _lines(path: str | os.PathLike[str], damaged: list[str] | None, begin: int = 0) -> Iterator[tuple[int, Record]]:
     """(offset, record) of each line, from one that begins there on."""
-    with open(path, "rb") as file:
+    # A FIFO in its place would be waited for.
+    with open(os.open(path, os.O_RDONLY | NONBLOCK | CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise MrczError("is no file", path=path)
         number, offset = 0, begin
         file.seek(begin)
         while line := file.readline(LONGEST):
@@ -278,7 +281,7 @@ class Journal:
         self._end = self._last = 0
         self._unsynced, self._synced = 0, time.monotonic()
         if write:
-            self._open()
+            self._open(follow=place is not None)
         try:
             self.state = State()
             with room_for_tables():
@@ -289,7 +292,10 @@ class Journal:
             self.close()
             raise
 
-    def _open(self) -> None:
+    def _open(self, follow: bool) -> None:
+        # An archive that came from elsewhere could have a link in its place, and the file it leads to would be written.
+        if not follow and self.path.is_symlink():
+            raise MrczError("is a symbolic link, and not written through; put the file itself there", path=self.path)
         try:
             self._fd = self.disk.open_existing(self.path)
         except FileNotFoundError:

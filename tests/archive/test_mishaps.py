@@ -70,6 +70,17 @@ def test_fifos_are_not_waited_for(folders, name):
         archive(src, dst, workers=1)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_fifo_that_is_called_as_the_list_of_what_is_begun(folders):
+    src, dst = folders
+    archive(src, dst, workers=1)
+    os.mkfifo(dst / FOLDER / f"{JOURNAL}.begun")
+    assert archive(src, dst, workers=1).ok
+    (dst / FOLDER / f"{JOURNAL}.begun").symlink_to(src.parent / "other")
+    (src / "s1/new").write_text("new")
+    assert archive(src, dst, workers=1).stored == 1 and not (src.parent / "other").exists()
+
+
 def test_a_bag_on_a_full_disk_has_a_name(folders, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

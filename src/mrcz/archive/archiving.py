@@ -245,7 +245,8 @@ class Archiving:
                     self._settle()
         for one, session in outline.entries():
             event = "link" if one.kind == "link" else "folder"
-            self._touch(session)
+            if not self._may_change(session, one.source, told):
+                continue
             self._done(
                 Record(event, one.source, session, mtime_ns=one.mtime_ns, mode=one.mode, target=one.target), told
             )
@@ -270,10 +271,10 @@ class Archiving:
         task = next(tasks, None)  # before it is asked whether it may begin: nothing to do is no reason to wait
         while task is not None or given:
             while task is not None and len(given) < executor.slots and (self._may_begin is None or self._may_begin()):
-                self._touch(task.session)
-                self._begin(task, given)
-                given[task.source] = task
-                executor.submit(task)
+                if self._may_change(task.session, task.source, told):
+                    self._begin(task, given)
+                    given[task.source] = task
+                    executor.submit(task)
                 task = next(tasks, None)
             for record in executor.wait(0.1):
                 finished = given.pop(record.source, None)
@@ -300,6 +301,18 @@ class Archiving:
             self._touched.add(session)
             unseal(self.place, session)
 
+    def _may_change(self, session: str, source: str, told: Told | None) -> bool:
+        """`_touch`; false where the folder of the session is not ours to write, for instance because it was published.
+        That is a failure of its files, and not of the others."""
+        try:
+            self._touch(session)
+        except PermissionError as error:
+            self._touched.discard(session)
+            text = system_error(error, os.path.join(self.root, *session.split("/")))
+            self._done(Record("failed", source, session, error=text, reason="permission", run=self.run_name), told)
+            return False
+        return True
+
     def _second_name(
         self, task: Task, first: str, executor: Executor, told: Told | None, tick: Callable[[], None] | None
     ) -> None:
@@ -308,7 +321,8 @@ class Archiving:
         if known is None or (known.source_bytes, known.mtime_ns) != (task.size, task.mtime_ns):
             self._through(iter([task]), executor, told, tick)
             return
-        self._touch(task.session)
+        if not self._may_change(task.session, task.source, told):
+            return
         record = replace(
             known,
             source=task.source,

@@ -146,10 +146,16 @@ def test_a_session_that_may_not_be_written_fails_alone(folders, monkeypatch):
             raise PermissionError(13, "Permission denied", str(dst / "s1/manifest-sha256.txt"))
         unseal(place, session)
 
+    def locked(place, journal, session, write=archiving.write_bag):
+        if session == "s1":
+            raise PermissionError(13, "Permission denied", str(dst / "s1/manifest-sha256.txt"))
+        return write(place, journal, session)
+
     monkeypatch.setattr(archiving, "unseal", guarded)
+    monkeypatch.setattr(archiving, "write_bag", locked)
     outcome = archive(src, dst, workers=1)
-    assert outcome.stored == 2 and outcome.failed == 3 and not outcome.ok
-    assert {source for source, _ in outcome.problems} == {"s1/a", "s1/late", "s1/link"}
+    assert outcome.stored == 2 and outcome.failed == 4 and not outcome.ok and outcome.bags == ("s0", "s3")
+    assert {source for source, _ in outcome.problems} == {"s1/a", "s1/late", "s1/link", "s1"}
     assert all("Permission denied" in error for _, error in outcome.problems)
     assert sorted(path.name for path in (dst / "s1").iterdir()) == before
     monkeypatch.undo()

@@ -450,6 +450,9 @@ class Archiving:
                 tick()
             try:
                 bag = write_bag(self.place, self.journal, session)
+            except PermissionError as error:  # of this session alone
+                self._bag_problem(session, system_error(error, session))
+                continue
             except OSError as error:
                 what = system_error(error, session)
                 if error.errno == errno.ENOSPC:  # the lists of a bag are made in a temporary folder
@@ -460,6 +463,12 @@ class Archiving:
         self.outcome.bags = tuple(sorted({*self.outcome.bags, *written}))
         self._touched.clear()
         write_report(self.place, self.journal)
+
+    def _bag_problem(self, session: str, what: str) -> None:
+        problem = (session, f"its bag cannot be written: {what}; run it again")
+        if problem not in self.outcome.problems:  # at every pause of a watch
+            self.outcome.failed += 1
+            self.outcome.problems.append(problem)
 
     @property
     def unsealed(self) -> bool:

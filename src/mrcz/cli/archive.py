@@ -223,7 +223,8 @@ class _Run:
             if self.display is not None:
                 self.display.clear()
             if event == "interrupted" and self.outcome is not None and not self.args.quiet:
-                talk(f"mrcz: {summary_line(self.outcome)}; the same command goes on from here")
+                done = summary_line(self.outcome) if self.outcome.stored or self.outcome.already else "nothing done"
+                talk(f"mrcz: {done}; the same command goes on from here")
             if self.args.hook is not None:
                 self._hook(event, why)
 
@@ -285,10 +286,17 @@ class _Run:
             raise UsageError(f"{self.source}: SRC is a folder of this machine; DST may be a URL")
         return _archive_places.place_from(self.args, self.destination)
 
-    @staticmethod
-    def _seal(archiving: Any, where: Any) -> None:
+    def _write_bags(self, archiving: Any, tick: Any = None) -> None:
+        told = len(self.outcome.problems)
+        archiving.write_bags(tick)
+        for session, problem in self.outcome.problems[told:]:
+            if self.display is not None:
+                self.display.clear()
+            talk(f"mrcz: {session}: {problem}")
+
+    def _seal(self, archiving: Any, where: Any) -> None:
         """Bags and report, and a copy of the journal where the archive is elsewhere."""
-        archiving.write_bags()
+        self._write_bags(archiving)
         if where.mirror is not None:
             where.mirror.sync()
 
@@ -385,7 +393,9 @@ class _Run:
                     outline.close()
                 quiet_since = time.monotonic()
             elif archiving.unsealed and time.monotonic() - quiet_since > 60:
-                archiving.write_bags(check_interrupted)  # a pause of the microscope: the bags are whole meanwhile
+                self._write_bags(
+                    archiving, check_interrupted
+                )  # a pause of the microscope: the bags are whole meanwhile
         archiving.options = replace(archiving.options, n_threads=1)
         self.display.clear()
 

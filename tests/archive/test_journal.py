@@ -195,3 +195,25 @@ def test_closed_while_a_thread_reads(archive):
         thread.join()
     assert found == [stored(1)]
     assert os.listdir(archive / FOLDER) == [JOURNAL]
+
+
+def test_a_link_in_its_place_is_not_written_through(tmp_path):
+    """An archive that came from elsewhere could name any file of whoever goes on with it."""
+    other = tmp_path / "other"
+    other.write_bytes(b"mine\nwithout its end")
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / JOURNAL).symlink_to(other)
+    with pytest.raises(MrczError, match="symbolic link"):
+        Journal(tmp_path, write=True)
+    assert other.read_bytes() == b"mine\nwithout its end"
+    Journal(tmp_path).close()  # it is read as ever
+    with Journal(tmp_path, write=True, place=tmp_path / FOLDER / JOURNAL):  # what the user names himself
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_what_is_no_file_is_not_read(tmp_path):
+    (tmp_path / FOLDER).mkdir()
+    os.mkfifo(tmp_path / FOLDER / JOURNAL)
+    with pytest.raises(MrczError, match="is no file"):
+        Journal(tmp_path)

@@ -275,8 +275,10 @@ class Faults:
         for _ in range(self.chance.choice((1, 1, 2, 3))):
             rule = {"call": self.chance.choice(calls), "error": self.chance.choice(errors)}
             rule |= {"path": self.chance.choice(places), "from": self.chance.choice((0, 0, 4096, 20000))}
-            rule |= {"chance": self.chance.choice((0.02, 0.2, 1.0)), "after": self.chance.choice((0, 0, 3, 30))}
+            rule |= {"chance": self.chance.choice((0.05, 0.3, 1.0)), "after": self.chance.choice((0, 0, 3, 10))}
             rules.append(rule | {"times": self.chance.choice((1, 3, 20, 1 << 30))})
+        for _ in range(self.chance.choice((2, 5, 8))):  # so that there is something to fail
+            self.appears()
         before = journal_lines(self.of.journal)
         with FailingDisk(folder) as disk:
             disk.fail(*rules)

@@ -18,6 +18,7 @@ from mrcz.archive.journal import FOLDER, JOURNAL, Journal, JournalError, read_jo
 from mrcz.archive.local import Threads
 from mrcz.archive.place import Folder
 from mrcz.archive.record import Record
+from mrcz.archive.restoring import restore
 from mrcz.errors import MrczError
 from mrcz.storage.disk import Disk
 from mrcz.storage.whole import NewFile
@@ -285,3 +286,53 @@ def test_a_bag_that_may_not_be_opened_fails_its_files(folders, monkeypatch):
     monkeypatch.undo()
     shutil.rmtree(src / "s2")
     assert archive(src, dst, workers=1).ok
+
+
+def test_a_bag_that_fails_ends_no_watch(folders, monkeypatch, capsys):
+    """The microscope goes on, and the next pause comes; a journal that fails ends it."""
+    from mrcz.cli import build_parser
+    from mrcz.cli._archive_progress import Display
+    from mrcz.cli.archive import _Run
+
+    src, dst = folders
+    archive(src, dst, workers=1)
+    (dst / "s1/manifest-sha256.txt").unlink()
+
+    def refused(self, path, file):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    monkeypatch.setattr(Folder, "write_from", refused)
+    run = _Run(build_parser()[0].parse_args(["archive", "--watch", str(src), str(dst)]))
+    run.display = Display(quiet=True)
+    with Archiving(src, dst) as work:
+        run._write_bags(work)
+        assert "mrcz: s1: its bag cannot be written: Input/output error" in capsys.readouterr().err
+        monkeypatch.undo()
+        run._write_bags(work)
+        assert (dst / "s1/manifest-sha256.txt").exists()
+        monkeypatch.setattr(Archiving, "write_bags", lambda *_: work.journal._check())
+        work.journal._broken = "sick"
+        with pytest.raises(JournalError):
+            run._write_bags(work)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_nobody_knows_is_in_nobodys_way(folders, lost):
+    """A folder of a killed run where a file is to lie, and a file without a record where a folder is to be."""
+    src, dst = folders
+    archive(src, dst, workers=1)
+    (dst / "s1/data/one").mkdir()
+    (dst / "s1/data/two").write_text("whose record was lost")
+    if lost:
+        (dst / "s1/data/one/inside").write_text("too")
+    (src / "s1/one").write_text("a file now")
+    (src / "s1/two").mkdir()
+    (src / "s1/two/inside").write_text("in a folder now")
+    sums = sums_of(src)
+    assert archive(src, dst, workers=1).ok and archive(src, dst, workers=1).already == 5
+    known = {one.source: one.path for one in read_journal(dst / FOLDER / JOURNAL)}
+    assert (known["s1/one"], known["s1/two/inside"]) == ("s1/data/one~2", "s1/data/two~2/inside")
+    assert (dst / "s1/data/two").read_text() == "whose record was lost"
+    with Journal(dst) as journal:
+        assert all(one.ok for one in restore(Folder(dst), journal, src.with_name("out")))
+    assert sums_of(src.with_name("out")) == sums

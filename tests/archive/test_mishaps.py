@@ -117,14 +117,15 @@ def test_json_of_the_description_stays(folders):
     assert made["source"] == str(src) and made["depth"] == 1
 
 
-def test_a_full_disk_for_tables_is_said(folders, monkeypatch):
-    def full(*_):
-        raise sqlite3.OperationalError("database or disk is full")
+@pytest.mark.parametrize(("says", "what"), [("database or disk is full", "is full"), ("disk I/O error", "fails")])
+def test_a_disk_for_tables_that_is_full_or_fails_is_said(folders, monkeypatch, says, what):
+    def refused(*_):
+        raise sqlite3.OperationalError(says)
 
     src, dst = folders
     archive(src, dst, workers=1)
-    monkeypatch.setattr("mrcz.archive.journal.State.add", full)
-    with pytest.raises(MrczError, match="TMPDIR names another"):
+    monkeypatch.setattr("mrcz.archive.journal.State.add", refused)
+    with pytest.raises(MrczError, match=f"the disk for temporary files {what}; TMPDIR names another"):
         Journal(dst)
 
 

@@ -47,13 +47,14 @@ _SYNC_LINES = 64
 
 @contextlib.contextmanager
 def room_for_tables() -> Iterator[None]:
-    """Say which disk is full when a temporary database finds no room: it is not that of the archive."""
+    """Say which disk is full, or fails, under a temporary database: it is not that of the archive."""
     try:
         yield
     except sqlite3.OperationalError as error:
-        if "full" not in str(error):
+        what = "is full" if "full" in str(error) else "fails"
+        if what == "fails" and "I/O" not in str(error):
             raise
-        raise MrczError("the disk for temporary files is full; TMPDIR names another folder") from None
+        raise MrczError(f"the disk for temporary files {what}; TMPDIR names another folder") from None
 
 
 def read_journal(path: str | os.PathLike[str], *, damaged: list[str] | None = None) -> Iterator[Record]:

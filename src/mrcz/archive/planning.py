@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -226,7 +227,8 @@ class Outline:
         while True:
             key = folded(wanted)
             owner = self._owner(wanted)
-            if (owner is None or owner == source) and key != folded(old) and not self._is_folder(key):
+            free = (owner is None or owner == source) and key != folded(old) and not self._is_folder(key)
+            if free and not self._lies_there(wanted, stat.S_ISDIR):
                 self._db.execute("INSERT OR REPLACE INTO names VALUES (?,?)", (key, os.fsencode(source)))
                 return wanted
             number += 1
@@ -246,6 +248,14 @@ class Outline:
         below = (key + b"/", key + b"0")  # "0" comes after "/"
         return self._journal.state.has_below(key) or self._db.execute(sql, below).fetchone() is not None
 
+    def _lies_there(self, path: str, kind: Callable[[int], bool]) -> bool:
+        """Whether something of a kind lies at a path of which the journal knows nothing: a folder that a killed run
+        made, or a file whose record was lost. Neither is ours to remove, nor can the other be made there."""
+        try:
+            return kind(os.lstat(os.path.join(self.root, path)).st_mode)
+        except (OSError, ValueError):
+            return False
+
     def _beside_files(self, path: str) -> str:
         """The path, its folders numbered where a file has their names: one that was a file when it was archived, or
         that is called like a compressed file."""
@@ -254,7 +264,9 @@ class Outline:
             parts: list[str] = []
             for part in folder.split("/"):
                 number, wanted = 1, part
-                while self._owner("/".join([*parts, wanted])) is not None:
+                while self._owner(place := "/".join([*parts, wanted])) is not None or (
+                    "data" in parts and self._lies_there(place, stat.S_ISREG)
+                ):
                     number += 1
                     wanted = f"{part}~{number}"
                 parts.append(wanted)

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import forked
@@ -209,6 +210,35 @@ def test_originals_that_are_not_given_back_stay(tmp_path):
     outcome = archive(src, dst, options=Options("mrcz"), remove=True)
     (record,) = records(dst).values()
     assert (src / "a.tif").exists() == (record.restores == "pixels") and outcome.stored == 1
+
+
+@pytest.mark.parametrize("harm", ["flipped", "forged", "gain"])
+def test_an_original_stays_if_what_an_earlier_run_stored_is_not_whole(mixed, tmp_path, harm):
+    """Its size is as it was: the run itself would take it for stored."""
+    dst = tmp_path / "archive"
+    assert archive(mixed, dst).ok
+    known, before = records(dst), files(mixed)
+    stays = {"s1/movies/counts.mrc", "s1/movies/again.mrc"}
+    if harm == "flipped":
+        place = dst / known["s1/movies/again.mrc"].path  # of both names
+        data = bytearray(place.read_bytes())
+        data[len(data) // 2] ^= 1
+        place.write_bytes(data)
+    elif harm == "forged":  # all of one are said to lie where another lies
+        stays = {"loose.log"}
+        other = known["s1/.hidden"]
+        record = replace(known["loose.log"], stored_bytes=other.stored_bytes, path=other.path)
+        with open(dst / FOLDER / JOURNAL, "ab") as file:
+            file.write(record.to_line())
+    else:
+        stays = {"s1/movies/floats.mrc"}
+        ((part, _, size),) = known["s1/movies/floats.mrc"].parts
+        (dst / part).write_bytes(b"x" * size)
+    told = []
+    outcome = archive(mixed, dst, remove=True, told=told.append)
+    assert set(files(mixed)) == stays and outcome.removed == len(before) - len(stays) and not outcome.ok
+    assert {source for source, _ in outcome.problems} == stays == {one.source for one in told if one.event == "failed"}
+    assert all("was not removed" in error for _, error in outcome.problems)
 
 
 # --- wrong folders

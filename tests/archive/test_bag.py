@@ -9,7 +9,7 @@ import subprocess
 import tracemalloc
 
 import pytest
-from made_archive import ODD_NAMES, TIME, Made, Shelf, movie
+from made_archive import ODD_NAMES, TIME, Made, Shelf, movie, sha256
 
 from mrcz.archive.bag import LEFT_OUT, MANIFEST, RECORDS, TAGS, bag_faults, orphans, unseal, write_bag
 from mrcz.archive.journal import Journal
@@ -201,6 +201,23 @@ def test_what_no_file_shows_is_told_where_the_bag_says_otherwise(made, forged):
     made.lines.write_text(json.dumps({**json.loads(first), **forged}) + "\n" + "".join(others))
     with Journal(made.root) as journal:
         assert [one[0] for one in bag_faults(Folder(made.root), journal, "s1")] == [f"s1/{RECORDS}"]
+
+
+def test_tags_that_agree_with_one_another_and_not_with_the_journal(made):
+    """As bagit would take them for valid, or not look at them."""
+    write_bag(Folder(made.root), made.journal, "s1")
+    tags, info = made.root / "s1/tagmanifest-sha256.txt", made.root / "s1/bag-info.txt"
+    text = info.read_text().replace("Payload-Oxum: ", "Payload-Oxum: 1")
+    tags.write_text(tags.read_text().replace(sha256(info), sha256(text.encode())))
+    info.write_text(text)
+    ((path, what, *_),) = bag_faults(Folder(made.root), made.journal, "s1")
+    assert path == "s1/bag-info.txt" and "payload" in what
+    write_bag(Folder(made.root), made.journal, "s1")
+    tags.write_text("".join(line for line in tags.read_text().splitlines(True) if "README" not in line))
+    (made.root / "s1/README.txt").unlink()
+    assert [one[:2] for one in bag_faults(Folder(made.root), made.journal, "s1")] == [
+        ("s1/README.txt", "is not in tagmanifest-sha256.txt")
+    ]
 
 
 def test_a_gain_reference_is_in_the_manifest_once(made):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from made_archive import Made, mixed, movie
 
+from mrcz.archive.bag import write_bag
 from mrcz.archive.checking import check
 from mrcz.archive.claims import contradiction, line_fault
 from mrcz.archive.journal import Journal
@@ -168,3 +169,21 @@ def test_records_as_they_are_written_do_not_contradict_themselves(archive):
         if record.event == "stored":
             assert contradiction(record) is None
             assert contradiction(replace(record, form="")) is not None
+
+
+@pytest.mark.parametrize("event", ["folder", "link"])
+def test_a_file_that_became_a_link_or_a_folder_by_one_word(archive, event):
+    (one,) = found_in(archive, "s2/notes.txt", {"event": event})
+    assert one.finding == "journal" and "has a file" in one.error
+
+
+def test_a_record_that_another_was_put_in_the_place_of(tmp_path):
+    """As many files as the bag has, and one of them is another."""
+    made = mixed(tmp_path, np.random.default_rng(1))
+    write_bag(Folder(made.root), made.journal, "s2")
+    made.close()
+    forged = made.lines.read_text().replace('"source":"s2/void"', '"source":"s2/other"')
+    made.lines.write_text(forged)
+    with Journal(made.root) as journal:
+        found = [one for one in check(Folder(made.root), journal, fast=True) if one.finding == "journal"]
+    assert len(found) == 1 and found[0].path == "s2/mrcz-records.jsonl" and "has lost 1 of the files" in found[0].error

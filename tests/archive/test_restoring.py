@@ -399,3 +399,18 @@ def test_pixels_take_the_name_of_no_other_file(made, out, rng):
         assert all(one.ok for one in results), results
         assert (out / "s2/stack.npy.mrc").read_bytes() == b"a file of its own"
         np.testing.assert_array_equal(mrcz.read(out / "s2/stack.npy.mrc.mrc"), np.load(made.source / "s2/stack.npy"))
+
+
+def test_nothing_is_written_into_the_archive_from_above_it(made, tmp_path):
+    """`mrcz restore dst .`, of a tree in which a folder was called dst."""
+    made.copy("dst/mrcz-archive/journal.jsonl", b"not this one")
+    made.copy("dst/s1/data/grid/movie.mrcz", b"nor this")
+    made.copy("other", b"fine")
+    before = made.lines.read_bytes(), (made.root / "s1/data/grid/movie.mrcz").read_bytes()
+    results = given(made, tmp_path, "dst", "other", overwrite=True)
+    assert {one.source: one.status for one in results} == {
+        "dst/mrcz-archive/journal.jsonl": "refused",
+        "dst/s1/data/grid/movie.mrcz": "refused",
+        "other": "done",
+    }
+    assert (made.lines.read_bytes(), (made.root / "s1/data/grid/movie.mrcz").read_bytes()) == before

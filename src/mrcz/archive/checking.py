@@ -27,7 +27,7 @@ from mrcz.errors import FormatError, FormatWarning, system_error
 from mrcz.file.calls import open as open_any
 from mrcz.threads import default_threads
 
-__all__ = ["FINDINGS", "Checked", "check"]
+__all__ = ["FINDINGS", "Checked", "check", "proven"]
 
 #: What can be found: all is as it was; the file is not there; it has another size or checksum than it was stored with;
 #: it does not decode to what it was made from; it cannot be read; the journal does not know it; a line of the journal
@@ -163,6 +163,30 @@ def check(
         yield from _extra(place, journal)
 
 
+def proven(
+    place: Place, journal: Journal, records: Iterator[Record], tick: Callable[[], None] | None = None
+) -> Iterator[Checked]:
+    """What is found of some files, each decoded as by `check`, in their order.
+
+    Parameters
+    ----------
+    place : Place
+    journal : Journal
+    records : iterator of Record
+        ``"stored"``.
+    tick : callable, optional
+        Called some times a second, by the thread that iterates; what it raises ends the work.
+    """
+    workers = min(2, default_threads())
+    work = _Work(place, journal, False, max(1, default_threads() // workers))
+
+    def told(done: int, total: int) -> None:
+        if tick is not None:
+            tick()
+
+    yield from _in_order(((record, None) for record in records), work, workers, told, 0)
+
+
 def _chosen(
     journal: Journal, patterns: Patterns, sample: float | None, seed: int
 ) -> Iterator[tuple[Record, str | None]]:
@@ -176,6 +200,7 @@ def _chosen(
             continue
         fault = line_fault(line, record)
         if record.event != "stored":
+            fault = fault or contradiction(record)
             if fault is not None and sample is None:
                 yield record, fault
         elif sample is None or rng.random() < sample:

@@ -43,7 +43,14 @@ def line_fault(line: bytes, record: Record) -> str | None:
 
 
 def contradiction(record: Record) -> str | None:
-    """What of a record that says something is stored contradicts itself, or its form; None where nothing does."""
+    """What of a record that says something is there contradicts itself, or its form; None where nothing does."""
+    if record.event in ("link", "folder"):
+        if record.path or record.form or record.sha256_stored or record.parts:
+            return f"it is a {record.event}, and its record has a file"
+        lost = record.event == "link" and not record.target
+        return "it is a link, and its record does not say what it leads to" if lost else None
+    if record.event != "stored":
+        return None
     if record.form not in FORMS:
         return f"its form is {_short(record.form)}, which this version does not know"
     if record.form == "same":

@@ -81,12 +81,18 @@ class Folder:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(os.path.abspath(root))
         self.name = str(self.root)
+        self._looked = ""
 
     def at(self, path: str) -> Path:
         """Where a file lies. Paths come from a journal, and lead nowhere else."""
         check_relative(path)
-        refuse_links(self.root, path)
-        return self.root / path
+        folder, _, name = path.rpartition("/")
+        if folder != self._looked:  # of a million files, the folders of most were just looked at
+            refuse_links(self.root, folder)
+            self._looked = folder
+        place = self.root / path
+        refuse_links(place.parent, name)
+        return place
 
     def size(self, path: str) -> int:
         status = os.stat(self.at(path))

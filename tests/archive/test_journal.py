@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from mrcz.archive.journal import FOLDER, JOURNAL, Journal, JournalError, folded, read_journal
+from mrcz.archive.journal import FOLDER, JOURNAL, Journal, JournalError, end_of_lines, folded, read_journal
 from mrcz.archive.record import Record
 from mrcz.errors import FormatError, MrczError
 from mrcz.storage.disk import Disk
@@ -54,6 +54,14 @@ def test_names_of_bytes(archive):
         assert journal.stored(name).session == "s\udcff"
         assert journal.state.sessions() == ["s\udcff"] and len(list(journal.records("s\udcff"))) == 1
         assert list(journal.state.parts("s\udcff")) == [("s\udcff/data/\udcfe", "d" * 64, 1)]
+
+
+@pytest.mark.parametrize("whole", [0, 1, 65_535, 65_536, 65_537, 200_000])
+@pytest.mark.parametrize("left", [0, 1, 65_535, 65_536, 65_537, 150_000])
+def test_where_the_last_whole_line_ends(tmp_path, whole, left):
+    (tmp_path / "lines").write_bytes((b"x" * (whole - 1) + b"\n") * (whole > 0) + b"y" * left)
+    with open(tmp_path / "lines", "rb") as file:
+        assert end_of_lines(file.fileno()) == whole
 
 
 @pytest.mark.parametrize("cut", range(1, 60))

@@ -5,7 +5,6 @@ import hashlib
 import io
 import os
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,9 +161,9 @@ class Made:
         """A movie of another format, kept as its pixels."""
         original = self.source / source
         original.parent.mkdir(parents=True, exist_ok=True)
-        np.save(original, data)
+        np.save(original, np.asfortranarray(data))  # frames in no one place: the very file does not come back
         path = self.path_of(source, packed=True)
-        compress(original, self.root / path)
+        assert compress(original, self.root / path).restores == "pixels"
         digest = sha256(data.tobytes())
         return self.add(self.base(source, path, "pixels", "pixels", format="npy", sha256_pixels=digest))
 
@@ -172,20 +171,7 @@ class Made:
         path = self.source / source
         path.parent.mkdir(parents=True, exist_ok=True)
         os.link(self.source / first, path)
-        known = self.journal.stored(first)
-        return self.add(
-            replace(
-                known,
-                source=source,
-                session=source.split("/")[0],
-                path="",
-                form="same",
-                stored_bytes=0,
-                sha256_stored="",
-                target=first,
-                parts=(),
-            )
-        )
+        return self.add(self.journal.stored(first).second_name(source, source.split("/")[0]))
 
     def link(self, source, target):
         path = self.source / source

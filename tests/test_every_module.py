@@ -15,7 +15,6 @@ ELSEWHERE = {
     "archive/admission": "test_dask",
     "archive/batch": "test_plan",
     "archive/giving": "test_restoring",
-    "archive/description": "test_archiving",
     "archive/estimating": "cli/test_archive",
     "archive/jobs": "test_run",
     "archive/opening": "cli/test_archive_reading",

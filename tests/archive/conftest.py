@@ -1,5 +1,7 @@
+import made_archive
 import pytest
 import s3_servers
+import watched
 
 
 @pytest.fixture
@@ -40,6 +42,14 @@ def mixed(tmp_path, rng):
     return top
 
 
+@pytest.fixture
+def made(tmp_path, rng):
+    """An archive of two sessions with a file of each form (`made_archive.mixed`), and its source."""
+    archive = made_archive.mixed(tmp_path, rng)
+    yield archive
+    archive.close()
+
+
 @pytest.fixture(scope="session", params=s3_servers.SERVERS)
 def s3(request, tmp_path_factory):
     """Storage options of an S3 server."""
@@ -67,6 +77,11 @@ def simple(request, tmp_path):
         return ObjectStore(f"file://{tmp_path}/there")
     fsspec.filesystem("memory").store.clear()
     return ObjectStore("memory://archive/one")
+
+
+@pytest.fixture
+def clock():
+    return watched.Clock()
 
 
 @pytest.fixture

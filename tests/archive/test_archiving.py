@@ -4,12 +4,12 @@ import hashlib
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import forked
 import mrcfile
 import numpy as np
 import pytest
@@ -212,6 +212,35 @@ def test_originals_that_are_not_given_back_stay(tmp_path):
     assert (src / "a.tif").exists() == (record.restores == "pixels") and outcome.stored == 1
 
 
+@pytest.mark.parametrize("harm", ["flipped", "forged", "gain"])
+def test_an_original_stays_if_what_an_earlier_run_stored_is_not_whole(mixed, tmp_path, harm):
+    """Its size is as it was: the run itself would take it for stored."""
+    dst = tmp_path / "archive"
+    assert archive(mixed, dst).ok
+    known, before = records(dst), files(mixed)
+    stays = {"s1/movies/counts.mrc", "s1/movies/again.mrc"}
+    if harm == "flipped":
+        place = dst / known["s1/movies/again.mrc"].path  # of both names
+        data = bytearray(place.read_bytes())
+        data[len(data) // 2] ^= 1
+        place.write_bytes(data)
+    elif harm == "forged":  # all of one are said to lie where another lies
+        stays = {"loose.log"}
+        other = known["s1/.hidden"]
+        record = replace(known["loose.log"], stored_bytes=other.stored_bytes, path=other.path)
+        with open(dst / FOLDER / JOURNAL, "ab") as file:
+            file.write(record.to_line())
+    else:
+        stays = {"s1/movies/floats.mrc"}
+        ((part, _, size),) = known["s1/movies/floats.mrc"].parts
+        (dst / part).write_bytes(b"x" * size)
+    told = []
+    outcome = archive(mixed, dst, remove=True, told=told.append)
+    assert set(files(mixed)) == stays and outcome.removed == len(before) - len(stays) and not outcome.ok
+    assert {source for source, _ in outcome.problems} == stays == {one.source for one in told if one.event == "failed"}
+    assert all("was not removed" in error for _, error in outcome.problems)
+
+
 # --- wrong folders
 
 
@@ -238,6 +267,17 @@ def test_wrong_folders(mixed, tmp_path):
         archive(tmp_path / "archive/s1", tmp_path / "archive")
     mixed.rename(tmp_path / "renamed")
     assert archive(tmp_path / "renamed", tmp_path / "archive", moved=True).already == 14
+
+
+def test_what_killed_runs_left_beside_the_journal_goes(mixed, tmp_path):
+    dst = tmp_path / "archive"
+    assert archive(mixed, dst).ok
+    before = sorted(os.listdir(dst / FOLDER))
+    for name in ("summary.json", "report.html", "archive.json"):
+        NewFile(dst / FOLDER / name, overwrite=True).close()  # as the end of a process leaves it
+    assert len(os.listdir(dst / FOLDER)) == len(before) + 3
+    assert archive(mixed, dst).already == 14
+    assert sorted(os.listdir(dst / FOLDER)) == before
 
 
 @pytest.mark.parametrize(
@@ -482,17 +522,18 @@ archive(sys.argv[1], sys.argv[2], remove=len(sys.argv) > 3)
 
 def killed(mixed, dst, after, *more):
     """A run in a process of its own, killed `after` seconds after its first record; whether it was done before."""
-    process = subprocess.Popen([sys.executable, "-c", _RUN, str(mixed), str(dst), *more])
+    process = forked.start(_RUN, mixed, dst, *more)
     journal = dst / FOLDER / JOURNAL
     size = journal.stat().st_size if journal.exists() else 0
     until = time.monotonic() + 20
-    while process.poll() is None and time.monotonic() < until:
+    while process.is_alive() and time.monotonic() < until:
         if journal.exists() and journal.stat().st_size > size:
             time.sleep(after)
             break
         time.sleep(0.0005)
-    process.send_signal(signal.SIGKILL)
-    return process.wait() == 0
+    process.kill()
+    process.join()
+    return process.exitcode == 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signal")
@@ -538,3 +579,19 @@ def test_stopped_in_good_order(mixed, tmp_path):
     assert not list((tmp_path / "archive").rglob(".*.part"))
     assert archive(mixed, tmp_path / "archive").ok
     check_whole(mixed, tmp_path / "archive")
+
+
+@pytest.mark.parametrize("name", ["s1", "s1/data", "s1/data/movies"])
+def test_nothing_is_stored_behind_a_link(mixed, tmp_path, name):
+    dst = tmp_path / "archive"
+    assert archive(mixed, dst).ok
+    shutil.move(dst / name, tmp_path / "elsewhere")
+    (dst / name).symlink_to(tmp_path / "elsewhere")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "elsewhere").rglob("*")}
+    try:
+        outcome = archive(mixed, dst)
+    except MrczError as error:  # the bag of the session, which is not written there either
+        assert "symbolic link" in str(error)
+    else:
+        assert not outcome.ok and all("symbolic link" in error for _, error in outcome.problems)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "elsewhere").rglob("*")} == before

@@ -9,7 +9,7 @@ import subprocess
 import tracemalloc
 
 import pytest
-from made_archive import ODD_NAMES, Made, Shelf, mixed, movie
+from made_archive import ODD_NAMES, TIME, Made, Shelf, movie, sha256
 
 from mrcz.archive.bag import LEFT_OUT, MANIFEST, RECORDS, TAGS, bag_faults, orphans, unseal, write_bag
 from mrcz.archive.journal import Journal
@@ -17,13 +17,6 @@ from mrcz.archive.place import Folder
 from mrcz.archive.record import Record
 
 SHA256SUM = shutil.which("sha256sum")
-
-
-@pytest.fixture
-def made(tmp_path, rng):
-    archive = mixed(tmp_path, rng)
-    yield archive
-    archive.close()
 
 
 @pytest.fixture
@@ -188,6 +181,43 @@ def test_records_of_the_session_travel_with_it(made):
         "s2/void": "folder",
         "s2/locked.mrc": "failed",
     }
+
+
+def test_a_bag_says_which_originals_were_removed(made):
+    made.add(Record("removed", "s2/notes.txt", "s2", time=TIME))
+    write_bag(Folder(made.root), made.journal, "s2")
+    records = [json.loads(line) for line in (made.root / "s2" / RECORDS).read_text().splitlines()]
+    events = [record["event"] for record in records if record["source"] == "s2/notes.txt"]
+    assert events == ["stored", "removed"]
+    made.copy("s2/notes.txt", b"there again")
+    write_bag(Folder(made.root), made.journal, "s2")
+    assert '"removed"' not in (made.root / "s2" / RECORDS).read_text()
+
+
+@pytest.mark.parametrize("forged", [{"mtime_ns": 5}, {"camera": "K9"}, {"mode": 0}])
+def test_what_no_file_shows_is_told_where_the_bag_says_otherwise(made, forged):
+    write_bag(Folder(made.root), made.journal, "s1")
+    first, *others = made.lines.read_text().splitlines(keepends=True)
+    made.lines.write_text(json.dumps({**json.loads(first), **forged}) + "\n" + "".join(others))
+    with Journal(made.root) as journal:
+        assert [one[0] for one in bag_faults(Folder(made.root), journal, "s1")] == [f"s1/{RECORDS}"]
+
+
+def test_tags_that_agree_with_one_another_and_not_with_the_journal(made):
+    """As bagit would take them for valid, or not look at them."""
+    write_bag(Folder(made.root), made.journal, "s1")
+    tags, info = made.root / "s1/tagmanifest-sha256.txt", made.root / "s1/bag-info.txt"
+    text = info.read_text().replace("Payload-Oxum: ", "Payload-Oxum: 1")
+    tags.write_text(tags.read_text().replace(sha256(info), sha256(text.encode())))
+    info.write_text(text)
+    ((path, what, *_),) = bag_faults(Folder(made.root), made.journal, "s1")
+    assert path == "s1/bag-info.txt" and "payload" in what
+    write_bag(Folder(made.root), made.journal, "s1")
+    tags.write_text("".join(line for line in tags.read_text().splitlines(True) if "README" not in line))
+    (made.root / "s1/README.txt").unlink()
+    assert [one[:2] for one in bag_faults(Folder(made.root), made.journal, "s1")] == [
+        ("s1/README.txt", "is not in tagmanifest-sha256.txt")
+    ]
 
 
 def test_a_gain_reference_is_in_the_manifest_once(made):

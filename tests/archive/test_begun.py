@@ -73,3 +73,10 @@ def test_a_forged_list_leads_nowhere_else(archive):
     Begun(journal.path).take_away(Folder(top), journal)
     assert (top / "outside").exists() and (top / FOLDER / "archive.json").exists() and journal.path.exists()
     assert "new.mrcz" not in there(top)
+
+
+def test_a_forged_list_takes_no_gain_reference_away(archive):
+    top, journal = archive
+    Begun(journal.path).add(f"s/data/{GAINS}/used.mrcz")
+    Begun(journal.path).take_away(Folder(top), journal)
+    assert "used.mrcz" in there(top)

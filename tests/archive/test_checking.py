@@ -10,7 +10,7 @@ import threading
 
 import numpy as np
 import pytest
-from made_archive import Made, Shelf, mixed, movie, sha256
+from made_archive import Made, Shelf, movie, sha256
 
 from mrcz.archive.bag import bag_faults, orphans, write_bag
 from mrcz.archive.checking import check
@@ -25,12 +25,11 @@ from mrcz.errors import MrczError
 
 
 @pytest.fixture
-def made(tmp_path, rng):
-    archive = mixed(tmp_path, rng)
-    for session in archive.journal.state.sessions():
-        write_bag(Folder(archive.root), archive.journal, session)
-    yield archive
-    archive.close()
+def made(made):
+    """With its bags."""
+    for session in made.journal.state.sessions():
+        write_bag(Folder(made.root), made.journal, session)
+    return made
 
 
 def checked(made, place=None, **how):
@@ -175,7 +174,7 @@ def test_nobody_waits_for_a_fifo(made):
         write_bag(Folder(made.root), journal, "s2")
     os.unlink(made.lines)
     os.mkfifo(made.lines)
-    with pytest.raises(MrczError, match="no archive"), opened_archive(made.root):
+    with pytest.raises(MrczError, match="has lost its"), opened_archive(made.root):
         pass
 
 
@@ -352,3 +351,28 @@ def test_whatever_a_journal_says_nothing_breaks_and_nothing_is_made_elsewhere(ma
     made_there = {path for path in tmp_path.rglob("*")} - outside
     assert all(path.relative_to(tmp_path).parts[0] in ("out0", "out1", "out2", "out3") for path in made_there)
     assert all(path.is_symlink() or path.resolve().is_relative_to(tmp_path) for path in made_there)
+
+
+@pytest.mark.parametrize("name", ["s1", "s1/data", "s1/data/grid", "s1/data/mrcz-gains", "s1/data/grid/movie.mrcz"])
+def test_a_link_in_the_archive_is_told_and_not_followed(made, tmp_path, name):
+    """What it leads to may be the very files: they are none of this archive's."""
+    path = made.root / name
+    shutil.move(path, tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    for fast in (True, False):
+        found = checked(made, fast=fast)
+        missing = {one.path: one.error for one in found if one.finding == "missing"}
+        there = [record.path for record in Journal(made.root).records() if record.form not in ("", "same")]
+        there += [part[0] for part in Journal(made.root).state.parts()]
+        assert set(missing) == {one for one in there if f"{one}/".startswith(f"{name}/")}
+        assert all("symbolic link" in error and str(path) in error for error in missing.values())
+        assert all(one.damaged for one in found if one.finding == "missing")
+
+
+@pytest.mark.parametrize("name", ["mrcz-archive", "mrcz-archive/journal.jsonl"])
+def test_a_journal_behind_a_link_is_not_read(made, tmp_path, name):
+    made.close()
+    shutil.move(made.root / name, tmp_path / "elsewhere")
+    (made.root / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(MrczError, match="symbolic link"), opened_archive(made.root):
+        pass

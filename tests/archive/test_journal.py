@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from mrcz.archive.journal import FOLDER, JOURNAL, Journal, folded, read_journal
+from mrcz.archive.journal import FOLDER, JOURNAL, Journal, JournalError, folded, read_journal
 from mrcz.archive.record import Record
 from mrcz.errors import FormatError, MrczError
 from mrcz.storage.disk import Disk
@@ -102,6 +102,13 @@ def test_a_line_without_end(archive, monkeypatch):
         assert journal.damaged == ["line 1: is longer than 1000 bytes"]
 
 
+def test_what_is_told_of_a_damaged_line_is_short(archive):
+    """A thousand of them are remembered, and each may be as long as a line may be."""
+    (archive / FOLDER / JOURNAL).write_bytes(b'{"event":"folder","source":["' + b"x" * 100_000 + b'"]}\n')
+    with Journal(archive) as journal:
+        assert len(journal.damaged) == 1 and len(journal.damaged[0]) < 600 and "source is" in journal.damaged[0]
+
+
 def test_one_writes_and_others_read(archive):
     with Journal(archive, write=True) as journal:
         journal.append(stored(1))
@@ -137,7 +144,7 @@ def test_a_full_disk_leaves_no_half_line(archive, monkeypatch):
     with Journal(archive, write=True) as journal:
         journal.append(stored(1))
         monkeypatch.setattr(journal, "disk", Full())
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(JournalError, match=r"is full .No space"):
             journal.append(stored(2))
         monkeypatch.setattr(journal, "disk", Disk())
         journal.append(stored(3))

@@ -9,6 +9,8 @@ import pytest
 
 from mrcz.archive.capacity import usable_cores
 from mrcz.archive.limits import Hours, Limits, parse_cores, parse_hours, parse_rate, parse_size
+from mrcz.archive.pace import pace_of
+from mrcz.archive.task import Options
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,8 @@ def test_limits_are_a_value_that_travels():
 
 
 def test_the_rates_at_work():
-    pace = Limits(read_rate=1e6).pace()
+    limits = Limits(read_rate=1e6)
+    pace = pace_of(Options(read_rate=limits.read_rate, write_rate=limits.write_rate))
     start = time.monotonic()
     pace.read(500_000)
     pace.write(1 << 40)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mrcz.archive.local import Threads
+from mrcz.archive.local import Late, Threads
 from mrcz.archive.record import Record
 from mrcz.archive.task import Task
 
@@ -89,3 +89,22 @@ def test_a_fault_of_ours_is_raised():
             executor.wait(5)
     finally:
         executor.close()
+
+
+def test_what_comes_late_is_made_with_the_first_task():
+    made = []
+
+    def make():
+        made.append(Threads(1, work=lambda task, tell, flow: Record("stored", task.source)))
+        return made[-1]
+
+    late = Late(make, 7)
+    assert late.slots == 7 and late.doing() == [] and late.wait(0.01) == []
+    late.close()
+    assert not made
+    late.submit(task("a"))
+    late.submit(task("b"))
+    assert collect(late, 2) == ["a", "b"] and len(made) == 1 and late.slots == made[0].slots
+    late.close()
+    with pytest.raises(RuntimeError):  # it is closed
+        late.submit(task("c"))

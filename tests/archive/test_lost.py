@@ -76,3 +76,16 @@ def test_lines_of_another_session_are_not_taken(removed):
     records.write_bytes(records.read_bytes() + (dst / "s2/mrcz-records.jsonl").read_bytes().replace(b"c.txt", b"d.txt"))
     with Journal(dst) as journal:
         assert list(lost_records(dst, journal)) == []
+
+
+@pytest.mark.parametrize("lose", [os.unlink, emptied])
+def test_that_originals_were_removed_is_taken_back_too(removed, lose):
+    """Else an empty source would be taken for a disk that is not mounted, for ever."""
+    src, dst = removed
+    (src / "s1/new.txt").unlink()
+    lose(dst / FOLDER / JOURNAL)
+    with Archiving(src, dst) as run:
+        assert run.recalled == 6 and run.journal.state.kept() == 0
+    assert archive(src, dst, workers=1).ok
+    with Journal(dst) as journal:
+        assert [one for one in check(Folder(dst), journal) if not one.ok] == []

@@ -63,7 +63,15 @@ def test_every_field_forged(field, value):
     "line", [b"", b"{", b"[]", b"1", b"null", b'{"event":"stored"}', b'{"source":"a"}', b'{"event":"x","source":"a"}',
              b'{"event":"stored","source":"a","source_base64":"%"}',
              b'{"event":"stored","source":"a","source_base64":1}',
-             b"[" * 100000, b'{"event":"stored","source":""}']
+             b"[" * 100000, b'{"event":"stored","source":""}',
+             b'{"event":"folder","source":"a","seconds":NaN}', b'{"event":"folder","source":"a","seconds":1e999}',
+             b'{"event":"folder","source":"a","seconds":1' + b"0" * 400 + b"}",
+             b'{"event":"stored","source":"a","shape":[1' + b"0" * 30 + b"]}",
+             b'{"event":"stored","source":"a","parts":[["x","' + b"0" * 64 + b'",1' + b"0" * 30 + b"]]}",
+             b'{"event":"folder","source":"\\ud800"}', b'{"event":"folder","source":"a","session":"\\ud800"}',
+             b'{"event":"link","source":"a","target":"\\ud800"}', b'{"event":"folder","source":"\\udcc3\\udca9"}',
+             b'{"event":"stored","source":"a","parts":[["\\ud800","' + b"0" * 64 + b'",1]]}',
+             '{"event":"folder","source":"a"}'.encode("utf-16-be")]
 )  # fmt: skip
 def test_what_is_no_record(line):
     with pytest.raises(FormatError):

@@ -116,7 +116,6 @@ def test_what_files_share_counts_once(journal):
 def test_an_empty_journal(journal):
     summary = summarize(journal([]))
     assert summary.ok and summary.holds.total.files == 0 and summary.spans == ()
-    assert "0 files" in summary.to_text()
     assert json.loads(summary.to_json())["ok"] is True
 
 
@@ -139,16 +138,12 @@ def test_forged_numbers_and_lines(journal):
     records = [stored("s/a", -5, 1), stored("s/b", (1 << 63) - 1, 1, format="x" * 10_000)]
     summary = summarize(journal(records, b'{"event":"stored"}\nnot json\n'))
     assert len(summary.holds.damaged_lines) == 3 and not summary.ok
-    assert "damaged" in summary.to_text()
-    assert all(len(line) < 400 for line in summary.to_text().splitlines())
     json.loads(summary.to_json())
 
 
 def test_names_that_are_no_text(journal):
     name = os.fsdecode(b"\xff\x1b[2J\n")
     summary = summarize(journal([Record("failed", f"{name}/a", name, error="no\x1b", reason="r\n")]), f"/x/{name}")
-    text = summary.to_text()
-    assert all(line.isprintable() for line in text.splitlines())
     made = json.loads(summary.to_json().decode("ascii"))
     assert list(made["sessions"]) == ["\\xff\\x1b[2J\\n"]
 

@@ -6,10 +6,9 @@ import random
 import shutil
 import signal
 import stat
-import subprocess
-import sys
 import time
 
+import forked
 import numpy as np
 import pytest
 from made_archive import ODD_NAMES, Made, Shelf, mixed, movie
@@ -20,13 +19,6 @@ from mrcz.archive.journal import Journal
 from mrcz.archive.place import Folder
 from mrcz.archive.restoring import restore
 from mrcz.errors import MrczError
-
-
-@pytest.fixture
-def made(tmp_path, rng):
-    archive = mixed(tmp_path, rng)
-    yield archive
-    archive.close()
 
 
 @pytest.fixture
@@ -310,7 +302,7 @@ from mrcz.archive.journal import Journal
 from mrcz.archive.place import Folder
 from mrcz.archive.restoring import restore
 with Journal(sys.argv[1]) as journal:
-    print("ready", flush=True)
+    open(sys.argv[3], "w").close()
     for one in restore(Folder(sys.argv[1]), journal, sys.argv[2]):
         assert one.ok, one
 """
@@ -322,14 +314,15 @@ def test_killed_again_and_again_it_goes_on(tmp_path, rng, out):
         made.packed(f"s/m{k}.mrc", movie(rng, (20, 64, 64)))
     made.close()
     random.seed(4)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    for _ in range(6):
-        command = [sys.executable, "-c", _SCRIPT, str(made.root), str(out)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
-        process.stdout.readline()
+    for k in range(6):
+        ready = tmp_path / f"ready {k}"
+        process = forked.start(_SCRIPT, made.root, out, ready)
+        while not ready.exists() and process.is_alive():
+            time.sleep(0.001)
         time.sleep(random.uniform(0.005, 0.06))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
         whole = {path.name for path in out.rglob("*.mrc") if not path.name.startswith(".")}
         assert all((out / "s" / name).read_bytes() == (made.source / "s" / name).read_bytes() for name in whole)
     with Journal(made.root) as journal:
@@ -372,3 +365,52 @@ def test_a_file_that_became_a_folder_and_the_other_way_round(tmp_path, out, late
         assert tree(out) == tree(src)
         alone = {one.source: one for one in restore(Folder(dst), journal, tmp_path / "other", [lost])}
         assert alone[lost].ok and (tmp_path / "other" / lost).read_text() != later
+
+
+@pytest.mark.parametrize("name", ["s1", "s1/data", "s1/data/grid"])
+def test_nothing_is_given_back_from_behind_a_link(made, out, tmp_path, name):
+    shutil.move(made.root / name, tmp_path / "elsewhere")
+    (made.root / name).symlink_to(tmp_path / "elsewhere")
+    (one,) = given(made, out, "s1/grid/movie.mrc")
+    assert (one.status, one.damaged) == ("failed", True) and "symbolic link" in one.error
+    assert not (out / "s1/grid/movie.mrc").exists()
+
+
+@pytest.mark.parametrize("name", ["s1/grid/movie.mrc", "s2/notes.txt", "s2/stack.npy"])
+def test_what_was_written_is_read_back(made, out, monkeypatch, name):
+    """A disk that keeps other bytes than it was given."""
+
+    def flipped(self, fd):
+        os.fsync(fd)
+        first = os.pread(fd, 1, 3)
+        os.pwrite(fd, bytes([first[0] ^ 1]), 3)
+
+    monkeypatch.setattr("mrcz.storage.disk.Disk.fsync", flipped)
+    (one,) = given(made, out, name)
+    assert (one.status, one.identical, one.damaged) == ("failed", None, False), one  # the archive is not to blame
+    assert "gave back other bytes" in one.error
+    assert not [path for path in out.rglob("*") if path.is_file()]
+
+
+def test_pixels_take_the_name_of_no_other_file(made, out, rng):
+    made.copy("s2/stack.npy.mrc", b"a file of its own")
+    for overwrite in (True, False):
+        results = given(made, out, "s2/*", overwrite=overwrite)
+        assert all(one.ok for one in results), results
+        assert (out / "s2/stack.npy.mrc").read_bytes() == b"a file of its own"
+        np.testing.assert_array_equal(mrcz.read(out / "s2/stack.npy.mrc.mrc"), np.load(made.source / "s2/stack.npy"))
+
+
+def test_nothing_is_written_into_the_archive_from_above_it(made, tmp_path):
+    """`mrcz restore dst .`, of a tree in which a folder was called dst."""
+    made.copy("dst/mrcz-archive/journal.jsonl", b"not this one")
+    made.copy("dst/s1/data/grid/movie.mrcz", b"nor this")
+    made.copy("other", b"fine")
+    before = made.lines.read_bytes(), (made.root / "s1/data/grid/movie.mrcz").read_bytes()
+    results = given(made, tmp_path, "dst", "other", overwrite=True)
+    assert {one.source: one.status for one in results} == {
+        "dst/mrcz-archive/journal.jsonl": "refused",
+        "dst/s1/data/grid/movie.mrcz": "refused",
+        "other": "done",
+    }
+    assert (made.lines.read_bytes(), (made.root / "s1/data/grid/movie.mrcz").read_bytes()) == before

@@ -2,18 +2,11 @@ import os
 import tracemalloc
 
 import pytest
-from made_archive import Made, mixed
+from made_archive import Made
 
 from mrcz.archive.journal import Journal
 from mrcz.archive.record import Record
 from mrcz.archive.status import GROUPS, OTHERS, status
-
-
-@pytest.fixture
-def made(tmp_path, rng):
-    archive = mixed(tmp_path, rng)
-    yield archive
-    archive.close()
 
 
 def test_sums_are_those_of_the_disk(made):
@@ -68,9 +61,9 @@ def test_memory_is_bounded_whatever_a_journal_says(tmp_path, monkeypatch):
     made.close()
     with open(made.lines, "wb") as file:
         for k in range(2000):
-            record = Record("stored", f"s{k}/f", f"s{k}", f"s{k}/data/f", "copy", "file", f"format {k}" * 50, 5, 5)
+            record = Record("stored", f"s{k}/f", f"s{k}", f"s{k}/data/f", "copy", "file", f"format {k}" * 5000, 5, 5)
             file.write(record.to_line())
-            file.write(Record("failed", f"x{k}", error="e" * 3000, reason=f"reason {k}", time="t").to_line())
+            file.write(Record("failed", f"x{k}", error="e" * 3000, reason=f"reason {k}" * 5000, time="t").to_line())
     with Journal(made.root) as journal:
         tracemalloc.start()
         found = status(journal)

@@ -2,12 +2,13 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import tracemalloc
 
 import pytest
-from made_archive import Made, mixed
+from made_archive import Made
 
 from mrcz.archive.journal import Journal
 from mrcz.archive.record import Record
@@ -16,12 +17,11 @@ from mrcz.errors import MissingDependencyError, MrczError
 
 
 @pytest.fixture
-def made(tmp_path, rng):
-    archive = mixed(tmp_path, rng)
-    archive.copy('s2/a "quoted", name\nof two lines \udcff.txt', b"1")
-    archive.copy("s2/notes.txt", b"new\n", changed=True)
-    yield archive
-    archive.close()
+def made(made):
+    """With an odd name, and a file that was changed."""
+    made.copy('s2/a "quoted", name\nof two lines \udcff.txt', b"1")
+    made.copy("s2/notes.txt", b"new\n", changed=True)
+    return made
 
 
 def rows(path):
@@ -101,6 +101,31 @@ def test_what_it_refuses(made, tmp_path):
     (tmp_path / "link.csv").symlink_to(made.lines)
     with pytest.raises(MrczError, match="journal itself"):
         export(made.journal, tmp_path / "link.csv", overwrite=True)
+
+
+@pytest.mark.parametrize("place", ["t.csv", "s1/t.csv", "s1/data/t.csv", "s1/new/t.csv", "s9/t.csv"])
+def test_no_table_is_laid_into_an_archive_or_a_bag(made, tmp_path, place):
+    (made.root / "s1/data").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "link").symlink_to(made.root)
+    for top in (made.root, tmp_path / "link"):
+        with pytest.raises(MrczError, match="lies in the archive"):
+            export(made.journal, top / place, overwrite=True)
+    (made.root / "s1/bagit.txt").write_text("")
+    os.rename(made.root / "s1", tmp_path / "carried away")
+    with pytest.raises(MrczError, match="lies in the bag"):
+        export(made.journal, tmp_path / "carried away/data/t.csv")
+    assert not list(tmp_path.rglob("t.csv"))
+    assert export(made.journal, made.lines.parent / "t.csv") == 13
+
+
+def test_no_journal_is_replaced_whatever_it_is_called(made, tmp_path):
+    before = made.lines.read_bytes()
+    os.link(made.lines, tmp_path / "hard.csv")
+    (tmp_path / "copy.csv").write_bytes(before)
+    for name in ("hard.csv", "copy.csv"):
+        with pytest.raises(MrczError, match="is a journal"):
+            export(made.journal, tmp_path / name, overwrite=True)
+        assert (tmp_path / name).read_bytes() == before
 
 
 def test_an_empty_journal_is_an_empty_table(tmp_path):

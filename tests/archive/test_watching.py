@@ -9,22 +9,13 @@ import threading
 import time
 
 import pytest
+from watched import looks, make
 
 import mrcz.archive.watching as watching
 from mrcz.archive.server_clock import ServerClock
 from mrcz.archive.watching import Watch, is_being_copied, parse_until
 
 SETTLE, INTERVAL = 0.3, 0.05
-
-
-class Clock:
-    """A clock that goes when it is told."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
 
 
 class Archive:
@@ -42,11 +33,6 @@ class Archive:
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
 def archive():
     return Archive()
 
@@ -60,21 +46,6 @@ def watch(tmp_path, clock, archive):
 @pytest.fixture
 def top(watch, tmp_path):
     return tmp_path / "top"
-
-
-def looks(watch, clock, seconds):
-    """Sources that are found in so many seconds, a look each."""
-    found = []
-    for _ in range(seconds):
-        clock.now += 1
-        found += watch.look()
-    return [one.source for one in found]
-
-
-def make(path, data=b"x"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
 
 
 def test_a_file_is_taken_once_when_it_stood_still(watch, top, clock):

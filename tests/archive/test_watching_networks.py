@@ -4,20 +4,9 @@ whose times stand still."""
 import os
 
 import pytest
+from watched import looks, make
 
 from mrcz.archive.watching import Watch
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture
@@ -29,21 +18,6 @@ def top(tmp_path):
 @pytest.fixture
 def watch(top, clock):
     return Watch(top, settle=4, interval=1, monotonic=clock)
-
-
-def looks(watch, clock, seconds):
-    """Sources that are found in so many seconds, a look each."""
-    found = []
-    for _ in range(seconds):
-        clock.now += 1
-        found += watch.look()
-    return [one.source for one in found]
-
-
-def make(path, data=b"x"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
 
 
 def test_a_client_that_remembers_is_made_to_ask(watch, top, clock, monkeypatch):

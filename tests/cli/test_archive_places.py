@@ -13,7 +13,7 @@ from mrcz.archive.local import Threads
 from mrcz.archive.task import Options
 from mrcz.cli._archive_places import add_arguments, executor_from, place_from
 from mrcz.cli._shared import UsageError
-from mrcz.errors import MrczError
+from mrcz.errors import MissingDependencyError, MrczError
 
 
 def parsed(*words):
@@ -90,3 +90,28 @@ def test_a_cluster_that_is_not_there(tmp_path):
         args = parsed("--dask", address)
         with pytest.raises(wrong, match=said):
             executor_from(args, Options(), str(tmp_path), place_from(args, str(tmp_path / "a")), workers=1)
+
+
+def test_a_local_cluster_starts_with_the_first_file(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("distributed")
+    from mrcz import cli
+
+    (tmp_path / "src/s").mkdir(parents=True)
+    (tmp_path / "src/s/file").write_text("x")
+    begun = []
+
+    def cluster(where, **keywords):  # what it does is tested elsewhere; here, when it is made
+        begun.append((where, keywords["workers"]))
+        return Threads(1)
+
+    monkeypatch.setattr("mrcz.archive.dask.DaskExecutor", cluster)
+    command = ["archive", "--dask", "local", "--cores", "1", str(tmp_path / "src"), str(tmp_path / "dst")]
+    assert cli.main(command) == 0 and begun == [("local", 1)]
+    assert cli.main(command) == 0 and begun == [("local", 1)] and "1 in the archive already" in capsys.readouterr().err
+
+
+def test_a_local_cluster_that_cannot_be_is_told_before_anything_is_done(tmp_path, monkeypatch):
+    monkeypatch.setattr("mrcz.cli._archive_places.find_spec", lambda name: None)
+    args = parsed("--dask", "local")
+    with pytest.raises(MissingDependencyError, match="mrcz\\[cluster\\]"):
+        executor_from(args, Options(), str(tmp_path), place_from(args, str(tmp_path / "a")), workers=1)

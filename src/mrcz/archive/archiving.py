@@ -20,16 +20,17 @@ from pathlib import Path
 
 from mrcz.archive.bag import unseal, write_bag
 from mrcz.archive.begun import Begun, remove_lost_gains
+from mrcz.archive.checking import proven
 from mrcz.archive.clean import clean, put_back_original
-from mrcz.archive.description import check_folders, describe
-from mrcz.archive.journal import Journal, room_for_tables
+from mrcz.archive.description import check_folders, check_moved, describe
+from mrcz.archive.journal import Journal, JournalError, room_for_tables
 from mrcz.archive.local import Executor, Threads
 from mrcz.archive.lost import lost_records
 from mrcz.archive.page import write_report
 from mrcz.archive.place import Folder, Place
 from mrcz.archive.planning import Outline, session_of
 from mrcz.archive.record import Record
-from mrcz.archive.store import versions, worker_name
+from mrcz.archive.store import failed, versions, worker_name
 from mrcz.archive.task import Options, Task
 from mrcz.archive.tree import Found, scan
 from mrcz.errors import MrczError, system_error
@@ -111,13 +112,13 @@ class Archiving:
     journal : path, optional
         Where the journal lies, if not in `destination`.
     moved : bool
-        The source has another name than when the archive was begun.
+        The source has another name than when the archive was begun; see `check_moved`.
 
     Raises
     ------
     MrczError
         The folders are none that can be archived: one in the other, no archive and not empty, an archive of another
-        source; or another process works on it.
+        source (also with `moved`); or another process works on it.
     """
 
     def __init__(
@@ -143,27 +144,31 @@ class Archiving:
         self.place: Place = Folder(self.root) if place is None else place
         self.journal = Journal(self.root, write=True, place=journal)
         self.outcome = Outcome(run=self.run_name)
-        self.recalled = 0 if place is not None else self._recall()
+        try:
+            if moved:
+                check_moved(self.top, made, self.journal)
+            self.recalled = 0 if place is not None else self._recall()
+        except BaseException:
+            self.journal.close()
+            raise
         self._begun = Begun(self.journal.path)
         self._begun.take_away(self.place, self.journal)  # after that: what is in no record is removed here
         self.begun = time.monotonic()
         self._touched: set[str] = set()
         self._again: list[Task] = []
         self._to_remove: list[Record] = []
+        self._left: list[str] = []  # where files lie that have failed, or did before they changed
         self._may_begin: Callable[[], bool] | None = None
+        self._told: Told | None = None
 
     def _recall(self) -> int:
         """Take back from the bags what the journal has lost; how many records."""
-        try:
-            count = 0
-            for record in lost_records(self.root, self.journal):
-                self.journal.append(record)
-                count += 1
-            self.journal.sync()
-            return count
-        except BaseException:
-            self.journal.close()
-            raise
+        count = 0
+        for record in lost_records(self.root, self.journal):
+            self.journal.append(record)
+            count += 1
+        self.journal.sync()
+        return count
 
     # --- plan
 
@@ -209,7 +214,8 @@ class Archiving:
         record = Record("refused", one.source or ".", session, error=error, reason=reason)
         self.outcome.refused += 1
         self._problem(record)
-        if self.journal.state.last_event(record.source) != "refused":
+        # Of the tree itself there is no record: it is nothing in it.
+        if one.source and self.journal.state.last_event(record.source) != "refused":
             self._write(record)
 
     # --- work
@@ -230,26 +236,22 @@ class Archiving:
         outline : Outline
         executor : Executor
         told : callable, optional
-            Called with each record.
+            Called with each record, and with one of each original that was to be removed and stays.
         tick : callable, optional
             Called ten times a second, by the thread that called: what it raises ends the work, in good order.
         may_begin : callable, optional
             Asked before a file is begun; while it says no, none is.
         """
-        self._may_begin = may_begin
-        for source in outline.done():  # of a run that was killed before it could remove them
-            known = self.journal.stored(source)
-            if known is not None and known.restores == "file":
-                self._to_remove.append(known)
-                if len(self._to_remove) >= 64:
-                    self._settle()
+        self._may_begin, self._told = may_begin, told
+        self._remove_done(outline, tick)
         for one, session in outline.entries():
             event = "link" if one.kind == "link" else "folder"
-            if not self._may_change(session, one.source, told):
-                continue
-            self._done(
-                Record(event, one.source, session, mtime_ns=one.mtime_ns, mode=one.mode, target=one.target), told
-            )
+            record = Record(event, one.source, session, mtime_ns=one.mtime_ns, mode=one.mode, target=one.target)
+            try:
+                self._touch(session)
+            except OSError as error:
+                record = self._not_begun(one.source, session, error)
+            self._done(record, told)
         self._through(outline.tasks(self.options, self.run_name), executor, told, tick)
         for task, first in outline.same(self.options, self.run_name):
             self._second_name(task, first, executor, told, tick)
@@ -257,6 +259,35 @@ class Archiving:
         for task in again:  # alone: what failed may have lacked memory, or a quiet moment
             self._through(iter([task]), executor, told, tick, last=True)
         self._settle()
+
+    def _remove_done(self, outline: Outline, tick: Callable[[], None] | None) -> None:
+        """Originals that an earlier run stored and did not remove may go, too. Much may have happened to what it stored
+        or to its journal: it is read and decoded once more."""
+        stored = (self.journal.stored(source) for source in outline.done())
+        records = (self._first(one) for one in stored if one is not None and one.restores == "file")
+        for found in proven(self.place, self.journal, records, tick):
+            known = self.journal.stored(found.source)
+            assert known is not None
+            if found.ok:
+                self._to_remove.append(known)
+            else:
+                self._not_removed(known, f"what is stored is not whole ({found.error})")
+            if len(self._to_remove) >= 64:
+                self._settle()
+
+    def _first(self, record: Record) -> Record:
+        """What lies there of a file: of a second name, what does of its first."""
+        first = self.journal.stored(record.target) if record.form == "same" else None
+        if first is None or first.form == "same" or first.sha256_source != record.sha256_source:
+            return record
+        return replace(first, source=record.source)
+
+    def _not_removed(self, record: Record, why: str) -> None:
+        self.outcome.failed += 1
+        record = replace(record, event="failed", error=f"is stored, and was not removed: {why}", notes=())
+        self._problem(record)
+        if self._told is not None:
+            self._told(record)
 
     def _through(
         self,
@@ -271,47 +302,63 @@ class Archiving:
         task = next(tasks, None)  # before it is asked whether it may begin: nothing to do is no reason to wait
         while task is not None or given:
             while task is not None and len(given) < executor.slots and (self._may_begin is None or self._may_begin()):
-                if self._may_change(task.session, task.source, told):
+                try:
+                    self._touch(task.session)
                     self._begin(task, given)
+                except OSError as error:
+                    self._became(self._not_begun(task.source, task.session, error), task, told, last)
+                else:
                     given[task.source] = task
                     executor.submit(task)
                 task = next(tasks, None)
             for record in executor.wait(0.1):
                 finished = given.pop(record.source, None)
-                if finished is None:  # done twice, by a worker that was thought lost
-                    continue
-                if record.event == "failed" and record.reason in _PASSING and not last:
-                    self._again.append(finished)
-                else:
-                    self._done(record, told, finished)
+                if finished is not None:  # else done twice, by a worker that was thought lost
+                    self._became(record, finished, told, last)
             if tick is not None:
                 tick()
             if len(self._to_remove) >= 64:
                 self._settle()
 
+    def _not_begun(self, source: str, session: str, error: OSError) -> Record:
+        """The archive's disk does not let a file be begun; another session may lie on another, or a moment pass."""
+        base = Record("failed", source, session, run=self.run_name)
+        return failed(base, error, os.path.join(self.top, source), os.path.join(self.root, session, "data"))
+
+    def _became(self, record: Record, task: Task, told: Told | None, last: bool) -> None:
+        """What became of a task: another try, or its record."""
+        if record.event == "failed" and record.path:  # it got its name, and then the disk failed
+            self._left.append(record.path)
+            record = replace(record, path="")
+        if record.event == "failed" and record.reason in _PASSING and not last:
+            self._again.append(task)
+        else:
+            self._done(record, told)
+
+    def _take_away_all(self, paths: list[str]) -> list[str]:
+        """Remove what lies where nothing is stored, and nobody is about to store; what could not be removed."""
+        stays = []
+        for path in paths:
+            if self.journal.state.taken(path) is None:
+                try:
+                    self.place.remove(path)
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    stays.append(path)
+        return stays
+
     def _begin(self, task: Task, given: dict[str, Task]) -> None:
         if self._begun.full:
             self.journal.sync()
-            self._begun.keep([path for one in given.values() for path in (one.path, one.packed_path)])
+            self._begun.keep(self._left + [path for one in given.values() for path in (one.path, one.packed_path)])
         self._begun.add(task.path, task.packed_path)
 
     def _touch(self, session: str) -> None:
         """A session is about to change: its bag has no manifest until it is derived anew."""
         if session not in self._touched:
-            self._touched.add(session)
             unseal(self.place, session)
-
-    def _may_change(self, session: str, source: str, told: Told | None) -> bool:
-        """`_touch`; false where the folder of the session is not ours to write, for instance because it was published.
-        That is a failure of its files, and not of the others."""
-        try:
-            self._touch(session)
-        except PermissionError as error:
-            self._touched.discard(session)
-            text = system_error(error, os.path.join(self.root, *session.split("/")))
-            self._done(Record("failed", source, session, error=text, reason="permission", run=self.run_name), told)
-            return False
-        return True
+            self._touched.add(session)
 
     def _second_name(
         self, task: Task, first: str, executor: Executor, told: Told | None, tick: Callable[[], None] | None
@@ -321,25 +368,14 @@ class Archiving:
         if known is None or (known.source_bytes, known.mtime_ns) != (task.size, task.mtime_ns):
             self._through(iter([task]), executor, told, tick)
             return
-        if not self._may_change(task.session, task.source, told):
+        try:
+            self._touch(task.session)
+        except OSError as error:
+            self._done(self._not_begun(task.source, task.session, error), told)
             return
-        record = replace(
-            known,
-            source=task.source,
-            session=task.session,
-            path="",
-            form="same",
-            stored_bytes=0,
-            sha256_stored="",
-            target=first,
-            parts=(),
-            notes=(),
-            seconds=0.0,
-            changed=task.changed,
-        )
-        self._done(record, told)
+        self._done(known.second_name(task.source, task.session, changed=task.changed), told)
 
-    def _done(self, record: Record, told: Told | None, task: Task | None = None) -> None:
+    def _done(self, record: Record, told: Told | None) -> None:
         """Write down what became of a file."""
         outcome, old = self.outcome, ""
         if record.event in ("stored", "link", "folder") and (old := self._take_over(record)):
@@ -384,9 +420,7 @@ class Archiving:
     def _take_away(self, path: str) -> None:
         """What an older version of a source left, once the new record is on the disk."""
         self.journal.sync()
-        if self.journal.state.taken(path) is None:
-            with contextlib.suppress(OSError):
-                self.place.remove(path)
+        self._left += self._take_away_all([path])
 
     def _write(self, record: Record) -> Record:
         record = replace(
@@ -424,8 +458,7 @@ class Archiving:
                 self.outcome.removed += 1
                 self._write(Record("removed", record.source, record.session))
             else:
-                self.outcome.problems.append((record.source, f"is stored, and was not removed: {kept}"))
-                self.outcome.failed += 1
+                self._not_removed(record, kept)
 
     # --- end
 
@@ -437,38 +470,39 @@ class Archiving:
     def write_bags(self, tick: Callable[[], None] | None = None) -> None:
         """Derive the bags of all sessions, as far as they changed, and the report."""
         self.journal.sync()
-        self._begun.keep()
-        # Workers of this run may have been killed, too, and a bag with a file that nobody knows is no valid one.
-        for session in sorted(self._touched):
-            folder = os.path.join(self.root, session)
-            for _ in clean(folder, recursive=True, older_than=0.0, unsaved=True) if os.path.isdir(folder) else ():
-                pass
-            remove_lost_gains(self.place, self.journal, session)
-        written = []
-        for session in self.journal.state.sessions():
+        self._left = self._take_away_all(self._left)
+        self._begun.keep(self._left)
+        failures, written = [], []
+        for session in sorted({*self._touched, *self.journal.state.sessions()}):
             if tick is not None:
                 tick()
             try:
+                if session in self._touched:
+                    self._clean_session(session)
                 bag = write_bag(self.place, self.journal, session)
-            except PermissionError as error:  # of this session alone
-                self._bag_problem(session, system_error(error, session))
-                continue
-            except OSError as error:
+            except JournalError:
+                raise
+            except OSError as error:  # the other bags are made all the same
                 what = system_error(error, session)
                 if error.errno == errno.ENOSPC:  # the lists of a bag are made in a temporary folder
                     what = f"the disk of {self.root} or of {tempfile.gettempdir()} is full"
-                raise MrczError(f"its bag cannot be written: {what}; run it again", path=session) from error
+                failures.append((MrczError(f"its bag cannot be written: {what}; run it again", path=session), error))
+                continue
+            self._touched.discard(session)
             if bag.status == "written":
                 written.append(session)
         self.outcome.bags = tuple(sorted({*self.outcome.bags, *written}))
-        self._touched.clear()
+        if failures:
+            raise failures[0][0] from failures[0][1]
         write_report(self.place, self.journal)
 
-    def _bag_problem(self, session: str, what: str) -> None:
-        problem = (session, f"its bag cannot be written: {what}; run it again")
-        if problem not in self.outcome.problems:  # at every pause of a watch
-            self.outcome.failed += 1
-            self.outcome.problems.append(problem)
+    def _clean_session(self, session: str) -> None:
+        """Workers of this run may have been killed, too, and a bag with a file that nobody knows is no valid one."""
+        folder = os.path.join(self.root, session)
+        if os.path.isdir(folder) and os.path.realpath(folder) == os.path.join(os.path.realpath(self.root), session):
+            for _ in clean(folder, recursive=True, older_than=0.0, unsaved=True):
+                pass
+        remove_lost_gains(self.place, self.journal, session)
 
     @property
     def unsealed(self) -> bool:

@@ -73,6 +73,9 @@ times, permissions, SHA-256 of both files, and its form:
     pixels      the pixels of such a file, and what it said of itself
     same        a second name of the file that "target" names
 
+A line whose event is "removed" says that the original was removed once its copy was proven: what is here is all there
+is of it.
+
     mrcz archive --check DST        checks all of it, DST being the folder of mrcz-archive/
     mrcz restore DST OUT            gives the files back
 
@@ -178,8 +181,8 @@ def write_bag(place: Place, journal: Journal, session: str, *, date: str | None 
         if not draft.files:
             unseal(place, session)
             return Bag(session, "empty")
-        _finish(draft, session, _standing_info(place, session))
-        different = [name for name in TAGS if _differs(place, f"{session}/{name}", draft.tags.get(name))]
+        _finish(draft, session, _info(place, session, _KEPT))
+        different = [name for name in TAGS if _is_other(place, f"{session}/{name}", draft.tags.get(name))]
         notes = []
         if draft.left_out:
             notes.append(f"{draft.left_out} files have names that no manifest can hold; {LEFT_OUT} has them")
@@ -189,7 +192,7 @@ def write_bag(place: Place, journal: Journal, session: str, *, date: str | None 
         _finish(draft, session, {"Bagging-Date": date or datetime.now(UTC).date().isoformat()})
         unseal(place, session)
         for name in TAGS:
-            if name != MANIFEST and _differs(place, f"{session}/{name}", draft.tags.get(name)):
+            if name != MANIFEST and _is_other(place, f"{session}/{name}", draft.tags.get(name)):
                 _put(place, f"{session}/{name}", draft.tags.get(name))
         _put(place, f"{session}/{MANIFEST}", draft.tags[MANIFEST])
         count = 0
@@ -299,15 +302,15 @@ def _finish(draft: _Draft, session: str, known: dict[str, str]) -> None:
             draft.tags[TAG_MANIFEST].add(_line(draft.tags[name].sha256, name))
 
 
-def _standing_info(place: Place, session: str) -> dict[str, str]:
-    """What stays as it is where nothing changed: when the bag was made, and by what."""
+def _info(place: Place, session: str, wanted: tuple[str, ...]) -> dict[str, str]:
+    """What a bag that stands says of itself."""
     try:
         with place.open(f"{session}/{INFO}") as file:
             text = file.read(_MOST).decode("utf-8", "replace")
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:  # what is not there, or cannot be read, is made anew
         return {}
     pairs = (line.split(": ", 1) for line in text.splitlines() if ": " in line)
-    return {key: value for key, value in pairs if key in _KEPT}
+    return {key: value for key, value in pairs if key in wanted}
 
 
 def _differs(place: Place, path: str, tag: _Tag | None) -> bool:
@@ -317,6 +320,14 @@ def _differs(place: Place, path: str, tag: _Tag | None) -> bool:
         return tag is None or size != tag.size or _sum(place, path) != tag.sha256
     except FileNotFoundError:
         return tag is not None
+
+
+def _is_other(place: Place, path: str, tag: _Tag | None) -> bool:
+    """`_differs`; what a disk does not give back is to be made anew."""
+    try:
+        return _differs(place, path, tag)
+    except OSError:
+        return True
 
 
 def _sum(place: Place, path: str) -> str:
@@ -339,8 +350,8 @@ def _put(place: Place, path: str, tag: _Tag | None) -> None:
 def bag_faults(place: Place, journal: Journal, session: str) -> Iterator[tuple[str, str, str, str]]:
     """What is wrong with the lists of a bag: (path, what, expected, found).
 
-    The manifest and the list of originals are compared with the journal, the other files with the list of them. A bag
-    without its manifest is one that an interrupted run did not come to.
+    The manifest, the list of originals and the records are compared with the journal, the other files with the list of
+    them. A bag without its manifest is one that an interrupted run did not come to.
     """
     draft = _drawn(journal, session)
     try:
@@ -354,7 +365,9 @@ def bag_faults(place: Place, journal: Journal, session: str) -> Iterator[tuple[s
         if listed is None:
             yield f"{session}/{TAG_MANIFEST}", "is missing, or no list of checksums", "", ""
             listed = {}
-        for name in (MANIFEST, ORIGINALS):
+        for name in (MANIFEST, ORIGINALS, RECORDS, LEFT_OUT):
+            if name not in draft.tags:
+                continue
             try:
                 found = _sum(place, f"{session}/{name}")
             except FileNotFoundError:
@@ -363,6 +376,13 @@ def bag_faults(place: Place, journal: Journal, session: str) -> Iterator[tuple[s
             if found != draft.tags[name].sha256:
                 yield f"{session}/{name}", "is not what the journal says", draft.tags[name].sha256, found
             listed.pop(name, None)
+        for name in ("bagit.txt", INFO, "README.txt"):
+            if name not in listed:
+                yield f"{session}/{name}", f"is not in {TAG_MANIFEST}", "", ""
+        oxum = f"{draft.payload_bytes}.{draft.files}"
+        said = _info(place, session, ("Payload-Oxum",)).get("Payload-Oxum", "")
+        if said != oxum:
+            yield f"{session}/{INFO}", "is not what the journal says of its payload", oxum, said[:100]
         for name, expected in listed.items():
             try:
                 found = _sum(place, f"{session}/{name}")

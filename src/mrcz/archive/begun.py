@@ -67,7 +67,7 @@ class Begun:
             if not inside:
                 continue
             sessions.add(session)
-            if journal.state.taken(path) is None:
+            if journal.state.taken(path) is None and not journal.state.is_part(path):
                 _remove(place, path)
         for session in sessions:
             remove_lost_gains(place, journal, session)

@@ -6,30 +6,37 @@ import hashlib
 import random
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 from mrcz.archive.bag import TAGS, bag_faults, is_known
+from mrcz.archive.claims import contradiction, line_fault, shown_faults
 from mrcz.archive.giving import pieces, read_pieces
 from mrcz.archive.jobs import error_text
 from mrcz.archive.journal import FOLDER, Journal
 from mrcz.archive.lost import lost_text
 from mrcz.archive.patterns import Patterns
-from mrcz.archive.place import Folder, Place
+from mrcz.archive.place import Folder, LinkError, Place
 from mrcz.archive.record import Record
 from mrcz.check.result import Result
 from mrcz.container.names import unfinished_name
-from mrcz.errors import FormatError
+from mrcz.errors import FormatError, FormatWarning, system_error
+from mrcz.file.calls import open as open_any
 from mrcz.threads import default_threads
 
-__all__ = ["FINDINGS", "Checked", "check"]
+__all__ = ["FINDINGS", "Checked", "check", "proven"]
 
 #: What can be found: all is as it was; the file is not there; it has another size or checksum than it was stored with;
 #: it does not decode to what it was made from; it cannot be read; the journal does not know it; a line of the journal
 #: is no record, or contradicts itself; the lists of a bag do not say what the journal does.
 FINDINGS = ("whole", "missing", "changed", "damaged", "unreadable", "extra", "journal", "bag")
+
+
+#: Fields that are the same of all names of a file.
+_OF_BYTES = ("source_bytes", "sha256_pixels", "frames", "shape", "dtype")
 
 
 @dataclass(frozen=True)
@@ -98,11 +105,12 @@ def check(
 ) -> Iterator[Checked]:
     """Compare what lies in an archive with its journal.
 
-    Of each file the size and the SHA-256 of what is stored; then, unless `fast`, it is decoded and the SHA-256 of that
-    compared with the original's (or its pixels', where only those are given back). After them what files share, the
-    lists of the bags, and files that the journal does not know; not so with a `sample` or a `pattern`. While another
-    process adds to the archive, what it stored anew is judged by its newest record, and nothing is said of files that
-    have none yet, nor of bags that are not written yet.
+    Of each file the size and the SHA-256 of what is stored, and whether its record contradicts itself; then, unless
+    `fast`, it is decoded, and all that its record claims and that shows compared: size and SHA-256 of the original (of
+    the form ``"pixels"`` neither shows), SHA-256 of the pixels, shape, dtype, form and what it needs. After them what
+    files share, the lists of the bags, and files that the journal does not know; not so with a `sample` or a `pattern`.
+    While another process adds to the archive, what it stored anew is judged by its newest record, and nothing is said
+    of files that have none yet, nor of bags that are not written yet.
 
     Parameters
     ----------
@@ -155,28 +163,59 @@ def check(
         yield from _extra(place, journal)
 
 
-def _chosen(journal: Journal, patterns: Patterns, sample: float | None, seed: int) -> Iterator[Record]:
-    """The records of files to look at: at least one, where there is one. Of those passed over one is remembered, each
-    with the same chance."""
+def proven(
+    place: Place, journal: Journal, records: Iterator[Record], tick: Callable[[], None] | None = None
+) -> Iterator[Checked]:
+    """What is found of some files, each decoded as by `check`, in their order.
+
+    Parameters
+    ----------
+    place : Place
+    journal : Journal
+    records : iterator of Record
+        ``"stored"``.
+    tick : callable, optional
+        Called some times a second, by the thread that iterates; what it raises ends the work.
+    """
+    workers = min(2, default_threads())
+    work = _Work(place, journal, False, max(1, default_threads() // workers))
+
+    def told(done: int, total: int) -> None:
+        if tick is not None:
+            tick()
+
+    yield from _in_order(((record, None) for record in records), work, workers, told, 0)
+
+
+def _chosen(
+    journal: Journal, patterns: Patterns, sample: float | None, seed: int
+) -> Iterator[tuple[Record, str | None]]:
+    """The records of files to look at, and what is wrong with their lines: at least one, where there is one. Of those
+    passed over one is remembered, each with the same chance. Links and folders are there only if something is."""
     rng = random.Random(seed)
-    spare: Record | None = None
+    spare: tuple[Record, str | None] | None = None
     seen, taken = 0, False
-    for record in journal.records():
-        if record.event != "stored" or not patterns.match(record.source):
+    for line, record in journal.lines():
+        if not patterns.match(record.source):
             continue
-        if sample is None or rng.random() < sample:
+        fault = line_fault(line, record)
+        if record.event != "stored":
+            fault = fault or contradiction(record)
+            if fault is not None and sample is None:
+                yield record, fault
+        elif sample is None or rng.random() < sample:
             taken = True
-            yield record
+            yield record, fault
         elif not taken:
             seen += 1
             if rng.randrange(seen) == 0:
-                spare = record
+                spare = record, fault
     if not taken and spare is not None:
         yield spare
 
 
 def _in_order(
-    records: Iterator[Record],
+    records: Iterator[tuple[Record, str | None]],
     work: _Work,
     workers: int,
     progress: Callable[[int, int], None] | None,
@@ -189,12 +228,12 @@ def _in_order(
             more = True
             while more or waiting:
                 while more and len(waiting) < 4 * workers:
-                    record = next(records, None)
+                    record, fault = next(records, (None, None))
                     if record is None:
                         more = False
-                    elif record.form == "same":  # asks the journal alone, which is this thread's
+                    elif record.form == "same" or fault:  # asks the journal alone, which is this thread's
                         waiting.append(Future())
-                        waiting[-1].set_result(work(record))
+                        waiting[-1].set_result(work(record, fault))
                     else:
                         waiting.append(pool.submit(work, record))
                 while waiting and (waiting[0].done() or not more or len(waiting) >= 4 * workers):
@@ -229,12 +268,16 @@ class _Work:
         if self.stopped:
             raise _Stopped
 
-    def __call__(self, record: Record) -> Checked:
+    def __call__(self, record: Record, fault: str | None = None) -> Checked:
         started = time.perf_counter()
         found = Checked(
             record.path, record.source, "whole", form=record.form, stored_bytes=record.stored_bytes, notes=record.notes
         )
-        found = self._second(record, found) if record.form == "same" else self._file(record, found)
+        fault = fault or contradiction(record)
+        if fault is not None:
+            found = replace(found, finding="journal", error=fault)
+        else:
+            found = self._second(record, found) if record.form == "same" else self._file(record, found)
         return replace(found, seconds=time.perf_counter() - started)
 
     def again(self, found: Checked) -> Checked:
@@ -249,24 +292,23 @@ class _Work:
         found = replace(found, path=first.path if first is not None else "")
         if first is None or first.form == "same":
             return replace(found, finding="missing", error=f"is a second name of {record.target}, which is not stored")
+        claims = [name for name in _OF_BYTES if getattr(record, name) and getattr(first, name)]
         if first.sha256_source != record.sha256_source:
             error = f"is a second name of {record.target}, which was stored anew since, with other bytes"
             return replace(
                 found, finding="changed", error=error, expected=record.sha256_source, found=first.sha256_source
             )
+        for name in claims:
+            if getattr(first, name) != getattr(record, name):
+                error = f"is a second name of {record.target}, of whose {name} its record says something else"
+                return replace(found, finding="journal", error=error)
         return found
 
     def _file(self, record: Record, found: Checked) -> Checked:
-        if not (record.path and record.sha256_stored and record.sha256_source):
-            return replace(found, finding="journal", error="its record has no path or no checksums")
-        if record.form == "copy" and record.sha256_stored != record.sha256_source:
-            return replace(found, finding="journal", error="it is a copy, and its record has two checksums")
-        if record.restores == "pixels" and not record.sha256_pixels:
-            return replace(found, finding="journal", error="its record has no checksum of its pixels")
         found = self.stored(found, record.sha256_stored, record.stored_bytes)
-        if not found.ok or (self.fast and record.form != "copy"):
-            return found
-        return replace(found, decoded=True) if record.form == "copy" else self._decoded(record, found)
+        if found.ok and record.form == "copy":
+            return self._copied(record, replace(found, decoded=True))
+        return found if self.fast or not found.ok else self._decoded(record, found)
 
     def stored(self, found: Checked, digest: str, size: int) -> Checked:
         """Whether what lies at a path has this size and checksum."""
@@ -281,6 +323,8 @@ class _Work:
                     found=f"{there} bytes",
                 )
             is_sum = _sum(read_pieces(self.place, found.path, self._tell))
+        except LinkError as error:
+            return replace(found, finding="missing", error=system_error(error, found.path), expected=digest)
         except (FileNotFoundError, NotADirectoryError):
             return replace(found, finding="missing", error="is not there", expected=digest)
         except Exception as error:  # the packages that speak to stores raise what they like
@@ -292,10 +336,24 @@ class _Work:
         return found
 
     def _decoded(self, record: Record, found: Checked) -> Checked:
-        pixels = hashlib.sha256()
+        pixels, nbytes, faults = hashlib.sha256(), 0, list[str]()
+
+        def counted(given: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+            nonlocal nbytes
+            for piece in given:
+                nbytes += memoryview(piece).nbytes
+                yield piece
+
         try:
-            given = pieces(self.place, record, n_threads=self.n_threads, tell=self._watch, pixels=pixels)
-            is_sum = _sum(given)
+            given = pieces(
+                self.place,
+                record,
+                n_threads=self.n_threads,
+                tell=self._watch,
+                pixels=pixels if record.sha256_pixels else None,
+                look=lambda reader: faults.extend(shown_faults(record, reader)),
+            )
+            is_sum = _sum(counted(given))
         except FormatError as error:
             return replace(found, finding="damaged", error=error_text(error, record.path))
         except Exception as error:
@@ -306,7 +364,29 @@ class _Work:
         if is_sum != expected:
             error_is = "does not decode to what it was made from"
             return replace(found, finding="damaged", error=error_is, expected=expected, found=is_sum)
-        return replace(found, decoded=True)
+        found = replace(found, decoded=True)
+        if record.form != "pixels" and nbytes != record.source_bytes:
+            faults.append(
+                f"its record says that its source had {record.source_bytes} bytes, and it gives back {nbytes}"
+            )
+        if record.sha256_pixels and pixels.hexdigest() != record.sha256_pixels:
+            faults.append("its record has the checksum of other pixels")
+            found = replace(found, expected=record.sha256_pixels, found=pixels.hexdigest())
+        return replace(found, finding="journal", error="; ".join(faults)) if faults else found
+
+    def _copied(self, record: Record, found: Checked) -> Checked:
+        """A copy is what its source was; what its record says of it besides shows where it is a file that opens."""
+        if self.fast or not (record.shape or record.sha256_pixels) or not isinstance(self.place, Folder):
+            return found
+        try:
+            path = str(self.place.at(record.path))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FormatWarning)
+                with open_any(path, n_threads=self.n_threads) as reader:
+                    faults = list(shown_faults(record, reader))
+        except Exception:  # a package is missing, or what it names lies elsewhere: its bytes are right, and that counts
+            return found
+        return replace(found, finding="journal", error="; ".join(faults)) if faults else found
 
 
 def _sum(parts: Iterator[bytes | memoryview]) -> str:

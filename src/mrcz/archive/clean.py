@@ -66,6 +66,7 @@ class Leftover(Result):
         return self.error is None
 
 
+# Longer than 60 lines: half of it are its words.
 def clean(
     folder: str | os.PathLike[str],
     *,
@@ -109,41 +110,38 @@ def clean(
             folders.append(entry.path)
         return not ours if is_folder else ours and entry.is_file(follow_symlinks=False)
 
+    def of_file(path: str, destination: str, is_original: bool) -> Leftover | None:
+        if is_original:
+            return put_back_original(path, dry_run)
+        return _judge_and_remove(path, destination, older_than, unsaved, dry_run, progress)
+
+    def of_folder(path: str, destination: str, is_original: bool) -> Leftover:
+        found = judge_folder(path, destination, older_than, dry_run, _lock, aside=is_original)
+        return Leftover(path, destination, found.status, found.reason, found.nbytes, found.age)
+
     for path, problem in walk(os.fspath(folder), wanted, recursive=recursive):
         if problem is not None:
             yield Leftover(path, path, "failed", error=problem)
             continue
-        where, name = os.path.split(path)
-        original = original_name(name)
-        destination = os.path.join(where, original or unfinished_name(name) or name)
-        try:
-            found: Leftover | None
-            if original:
-                found = put_back_original(path, dry_run)
-            else:
-                found = _judge_and_remove(path, destination, older_than, unsaved, dry_run, progress)
-        except FileNotFoundError:
-            continue  # published or removed meanwhile
-        except OSError as error:
-            found = Leftover(path, destination, "failed", error=system_error(error, path))
-        if found is not None:
-            yield found
+        if (one := _looked_at(path, of_file)) is not None:
+            yield one
     for path in folders:
-        if (one := _folder(path, older_than, dry_run)) is not None:
+        if (one := _looked_at(path, of_folder)) is not None:
             yield one
 
 
-def _folder(path: str, older_than: float, dry_run: bool) -> Leftover | None:
+def _looked_at(path: str, judge: Callable[[str, str, bool], Leftover | None]) -> Leftover | None:
+    """What ``judge(path, destination, is_original)`` says of something temporary; what the system says, where it raises
+    an OSError; None where it is gone."""
     where, name = os.path.split(path)
     original = original_name(name)
     destination = os.path.join(where, original or unfinished_name(name) or name)
     try:
-        found = judge_folder(path, destination, older_than, dry_run, _lock, aside=original is not None)
+        return judge(path, destination, original is not None)
     except FileNotFoundError:
         return None  # published or removed meanwhile
     except OSError as error:
         return Leftover(path, destination, "failed", error=system_error(error, path))
-    return Leftover(path, destination, found.status, found.reason, found.nbytes, found.age)
 
 
 def _judge_and_remove(

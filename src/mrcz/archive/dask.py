@@ -27,6 +27,7 @@ from typing import Any
 
 from mrcz.archive.admission import admission, checker, sample_of
 from mrcz.archive.journal import FOLDER
+from mrcz.archive.pace import be_nice
 from mrcz.archive.record import Record
 from mrcz.archive.task import Options, Task
 from mrcz.errors import MissingDependencyError, MrczError
@@ -455,7 +456,7 @@ _gate = _Gate()
 
 def _run(store: Store, task: Task, key: str, topic: str, alone: bool, flow: Callable[[Options], Any] | None) -> Record:
     """What a worker does: one file."""
-    _be_nice(task.options.nice)
+    be_nice(task.options.nice)
     with _gate.passed(alone):
         return store(task, _teller(key, topic), None if flow is None else _made(flow, task.options))
 
@@ -463,14 +464,6 @@ def _run(store: Store, task: Task, key: str, topic: str, alone: bool, flow: Call
 @lru_cache(maxsize=8)
 def _made(flow: Callable[[Options], Any], options: Options) -> Any:
     return flow(options)
-
-
-def _be_nice(nice: int) -> None:
-    """Of this thread and those it starts (Linux), or of the process; however often it is asked, once."""
-    if nice and hasattr(os, "setpriority"):
-        with contextlib.suppress(OSError):
-            if os.getpriority(os.PRIO_PROCESS, 0) < nice:
-                os.setpriority(os.PRIO_PROCESS, 0, nice)
 
 
 def _teller(key: str, topic: str) -> Callable[[int, int], None] | None:

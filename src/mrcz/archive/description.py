@@ -8,18 +8,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mrcz.archive.journal import FOLDER, JOURNAL
+from mrcz.archive.journal import FOLDER, JOURNAL, Journal
 from mrcz.archive.lost import lost_journal
+from mrcz.archive.place import LinkError, refuse_links
 from mrcz.archive.store import versions
-from mrcz.errors import FormatError, MrczError
+from mrcz.errors import FormatError, MrczError, system_error
 from mrcz.storage.disk import CLOEXEC, NONBLOCK
 from mrcz.storage.whole import make_folders, whole_file
 
-__all__ = ["DESCRIPTION", "check_folders", "describe", "read_description"]
+__all__ = ["DESCRIPTION", "check_folders", "check_moved", "describe", "read_description"]
 
 #: The file in which it stands, beside the journal.
 DESCRIPTION = "archive.json"
 VERSION = 1
+_COARSE_NS = 2 * 10**9  # times of files on disks that are moved between machines (FAT)
 
 
 def check_folders(top: str, root: str) -> None:
@@ -37,6 +39,10 @@ def check_folders(top: str, root: str) -> None:
         raise MrczError("the archive may not lie in the folder that is archived", path=root)
     if a.startswith(os.path.join(b, "")):
         raise MrczError(f"lies in the archive {root}: it may not be its source", path=top)
+    try:
+        refuse_links(root, f"{FOLDER}/{JOURNAL}")
+    except LinkError as error:
+        raise MrczError(system_error(error), path=root) from None
     for folder in Path(b).parents:
         if (folder / FOLDER / DESCRIPTION).is_file():
             raise MrczError(f"lies in the archive {folder}: choose a folder elsewhere", path=root)
@@ -119,6 +125,37 @@ def describe(top: str, root: str, depth: int, *, moved: bool = False) -> dict[st
         error.filename = error.filename or path
         raise
     return made
+
+
+def check_moved(top: str, made: dict[str, Any], journal: Journal) -> None:
+    """Refuse a source that is said to be the archive's under a new name, and does not look like it.
+
+    Some file that the archive knows has to be there, by its path; and at least half of those that are have to be as
+    they were stored, by size and time. Others would take the places of what is in the archive, file by file. An archive
+    of which all originals were removed knows nothing to compare.
+
+    Raises
+    ------
+    MrczError
+    """
+    if made["source"] == _name(top):
+        return
+    known = there = same = 0
+    for source, size, mtime_ns in journal.state.files_kept():
+        known += 1
+        try:
+            now = os.lstat(os.path.join(top, source))
+        except (OSError, ValueError):
+            continue
+        there += 1
+        same += now.st_size == size and abs(now.st_mtime_ns - mtime_ns) < _COARSE_NS
+    if known and (not there or 2 * same < there):
+        raise MrczError(
+            f"is not {made['source']} under a new name: of {known} files that the archive has of it {there} are there "
+            f"by their paths, and {same} of them as they were. If it is all the same, write its name as source into "
+            f"{FOLDER}/{DESCRIPTION}",
+            path=top,
+        )
 
 
 def _said(source: str) -> str:

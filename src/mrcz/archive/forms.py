@@ -16,7 +16,7 @@ from mrcz.file.calls import open as open_any
 from mrcz.file.foreign import ForeignReader
 from mrcz.file.reader import Reader
 
-__all__ = ["Choice", "choose"]
+__all__ = ["Choice", "choose", "kind_of"]
 
 #: Formats that hold their pixels smaller than frames of them would be: they are copied, and never rendered.
 EVENTS = ("eer",)
@@ -78,7 +78,7 @@ def choose(path: str, options: Options, named: bool = True) -> Choice:
 
 
 def _of(path: str, reader: Reader, options: Options, named: bool) -> Choice:
-    kind = reader.format if isinstance(reader, ForeignReader) else "mrcz" if reader.is_compressed else "mrc"
+    kind = kind_of(reader)
     camera = _camera(reader)
     described = {
         "frames": len(reader),
@@ -95,6 +95,13 @@ def _of(path: str, reader: Reader, options: Options, named: bool) -> Choice:
         return Choice(kind, False, False, None, camera, described)
     floats = reader.dtype.kind == "f" and reader.dtype.itemsize == 4 and len(reader.shape) == 3
     return Choice(kind, packs, floats, _where(reader), camera, described)
+
+
+def kind_of(reader: Reader) -> str:
+    """What a file is, as `Record.format` has it."""
+    if isinstance(reader, ForeignReader):
+        return reader.format
+    return "mrcz" if reader.is_compressed else "mrc"
 
 
 def _where(reader: Reader) -> tuple[int, int] | None:

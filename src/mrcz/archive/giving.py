@@ -17,11 +17,20 @@ from mrcz.archive.record import Record
 from mrcz.convert.pieces import made_again
 from mrcz.errors import FormatError, FormatWarning
 from mrcz.file.options import ReadOptions
-from mrcz.file.original import blocks, original_header, pieces_of, plain_header, plain_pixels, restored, skeleton_of
+from mrcz.file.original import (
+    Seen,
+    blocks,
+    original_header,
+    pieces_of,
+    plain_header,
+    plain_pixels,
+    restored,
+    skeleton_of,
+)
 from mrcz.file.original import plain_head as head_of
 from mrcz.file.reader import Reader
 
-__all__ = ["Tell", "local_copy", "pieces", "pixel_sum", "read_pieces"]
+__all__ = ["Tell", "local_copy", "pieces", "pixel_sum", "read_pieces", "sum_of_pixels"]
 
 _BLOCK = 4 << 20
 
@@ -29,7 +38,15 @@ _BLOCK = 4 << 20
 Tell = Callable[[int], None]
 
 
+#: Is shown a stored file that is open.
+Look = Callable[[Reader], None]
+
+
 def _nobody(n_bytes: int) -> None:
+    pass
+
+
+def _no_look(reader: Reader) -> None:
     pass
 
 
@@ -42,7 +59,13 @@ def read_pieces(place: Place, path: str, tell: Tell = _nobody) -> Iterator[bytes
 
 
 def pieces(
-    place: Place, record: Record, *, n_threads: int | None = None, tell: Tell = _nobody, pixels: Any = None
+    place: Place,
+    record: Record,
+    *,
+    n_threads: int | None = None,
+    tell: Tell = _nobody,
+    pixels: Any = None,
+    look: Look | None = None,
 ) -> Iterator[bytes | memoryview]:
     """The bytes of the file that a record is of, as it was before it was archived; of one that `restores` its pixels,
     those of an MRC file. They are not compared with anything here.
@@ -55,7 +78,9 @@ def pieces(
     n_threads : int, optional
     tell : callable
     pixels : hash, optional
-        Is given the pixels of the form ``"pixels"`` as `Record.sha256_pixels` has them.
+        Is given the pixels of what is not copied as `Record.sha256_pixels` has them.
+    look : callable, optional
+        Is shown the open file of what is not copied, before anything is decoded.
 
     Raises
     ------
@@ -63,7 +88,8 @@ def pieces(
         What is stored does not decode, or is not what the record says.
     OSError
     """
-    given, done = _given(place, record, n_threads, tell, pixels), 0
+    seen = None if pixels is None else lambda frames: pixels.update(_little(frames))
+    given, done = _given(place, record, n_threads, tell, seen, look or _no_look), 0
     with contextlib.closing(given):
         for piece in given:
             done += memoryview(piece).nbytes
@@ -73,29 +99,30 @@ def pieces(
 
 
 def _given(
-    place: Place, record: Record, n_threads: int | None, tell: Tell, pixels: Any
+    place: Place, record: Record, n_threads: int | None, tell: Tell, seen: Seen | None, look: Look
 ) -> Generator[bytes | memoryview, None, None]:
     if record.form == "copy":
         yield from read_pieces(place, record.path, tell)
     elif record.form in ("mrcz", "integers"):
         with local_copy(place, record) as path, _opened(path, n_threads) as reader:
+            look(reader)
             original = original_header(reader)
             if original is None:
                 raise FormatError("it does not say which file it was made from", path=record.path)
-            yield from restored(reader, original, tell)
+            yield from restored(reader, original, tell, seen)
     elif record.form == "pieces":
         with local_copy(place, record) as path, _opened(path, n_threads) as reader:
+            look(reader)
             how = pieces_of(reader)
             if how is None:
                 raise FormatError("it does not say which file it was made from", path=record.path)
-            yield from made_again(reader, how, skeleton_of(reader, how), tell)
+            yield from made_again(reader, how, skeleton_of(reader, how), tell, seen)
     elif record.form == "pixels":
         with local_copy(place, record) as path, _opened(path, n_threads) as reader:
+            look(reader)
             header = plain_header(reader)
             yield head_of(reader, header)
-            for frames in blocks(reader):
-                if pixels is not None:
-                    pixels.update(_little(frames))
+            for frames in blocks(reader, seen):
                 yield plain_pixels(header, frames).data
                 tell(frames.nbytes)
     else:
@@ -104,11 +131,16 @@ def _given(
 
 def pixel_sum(path: str, n_threads: int | None = None, tell: Tell = _nobody) -> str:
     """SHA-256 of the pixels of a file, as `Record.sha256_pixels` has it."""
-    digest = hashlib.sha256()
     with _opened(path, n_threads) as reader:
-        for frames in blocks(reader):
-            digest.update(_little(frames))
-            tell(frames.nbytes)
+        return sum_of_pixels(reader, tell)
+
+
+def sum_of_pixels(reader: Reader, tell: Tell = _nobody) -> str:
+    """As `pixel_sum`, of a file that is open."""
+    digest = hashlib.sha256()
+    for frames in blocks(reader):
+        digest.update(_little(frames))
+        tell(frames.nbytes)
     return digest.hexdigest()
 
 

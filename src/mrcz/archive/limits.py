@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, replace
 
 from mrcz.archive.capacity import free_memory, usable_cores
-from mrcz.archive.pace import Pace
 
 __all__ = ["Hours", "Limits", "parse_cores", "parse_hours", "parse_rate", "parse_size"]
 
@@ -175,10 +174,6 @@ class Limits:
             read_rate=self.read_rate / workers,
             write_rate=self.write_rate / workers,
         )
-
-    def pace(self) -> Pace:
-        """The two rates at work: what `store` tells how much it reads and writes. One for all threads of a process."""
-        return Pace(self.read_rate, self.write_rate)
 
     def outside_hours(self, now: float | None = None) -> float:
         """Seconds until work may begin; 0 within the hours.

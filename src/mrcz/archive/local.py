@@ -14,7 +14,7 @@ from mrcz.archive.record import Record
 from mrcz.archive.store import Flow, store
 from mrcz.archive.task import Task
 
-__all__ = ["Executor", "Stopped", "Threads"]
+__all__ = ["Executor", "Late", "Stopped", "Threads"]
 
 
 class Executor(Protocol):
@@ -40,6 +40,44 @@ class Executor(Protocol):
     def close(self) -> None:
         """End; what is being done is given up, and leaves nothing."""
         ...
+
+
+class Late:
+    """An `Executor` that is made when the first task comes: a cluster takes seconds to start, and often there is
+    nothing to do.
+
+    Parameters
+    ----------
+    make : callable
+    slots : int
+        Tasks it wants until it is made.
+    """
+
+    def __init__(self, make: Callable[[], Executor], slots: int) -> None:
+        self._make, self._slots = make, slots
+        self._made: Executor | None = None
+
+    @property
+    def slots(self) -> int:
+        return self._slots if self._made is None else self._made.slots
+
+    def submit(self, task: Task) -> None:
+        if self._made is None:
+            self._made = self._make()
+        self._made.submit(task)
+
+    def wait(self, timeout: float) -> list[Record]:
+        if self._made is not None:
+            return self._made.wait(timeout)
+        time.sleep(timeout)
+        return []
+
+    def doing(self) -> list[tuple[str, str, int, int]]:
+        return [] if self._made is None else self._made.doing()
+
+    def close(self) -> None:
+        if self._made is not None:
+            self._made.close()
 
 
 class Stopped(BaseException):

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from mrcz.archive.journal import FOLDER, JOURNAL, Journal
 from mrcz.archive.lost import lost_journal
-from mrcz.archive.place import Folder, Place
-from mrcz.errors import FormatError, MrczError
+from mrcz.archive.place import Folder, LinkError, Place
+from mrcz.errors import FormatError, MrczError, system_error
 
 __all__ = ["opened_archive"]
 
@@ -38,6 +38,8 @@ def opened_archive(archive: str | os.PathLike[str] | Place) -> Iterator[tuple[Pl
             place.size(f"{FOLDER}/{JOURNAL}")  # a FIFO would be waited for
             path = stack.enter_context(place.local(f"{FOLDER}/{JOURNAL}"))
             journal = stack.enter_context(Journal("", place=path))
+        except LinkError as error:
+            raise MrczError(system_error(error), path=place.name) from None
         except FileNotFoundError:
             what = f"is no archive: it has no {FOLDER}/{JOURNAL}"
             if isinstance(place, Folder):

@@ -15,7 +15,30 @@ from mrcz.archive.record import check_relative
 from mrcz.storage.disk import CLOEXEC, NONBLOCK
 from mrcz.storage.whole import make_folders, whole_file
 
-__all__ = ["Folder", "Place"]
+__all__ = ["Folder", "LinkError", "Place", "refuse_links"]
+
+
+class LinkError(FileNotFoundError):
+    """A symbolic link is where a file of an archive, or a folder on the way to it, is to be: what it leads to is none
+    of the archive's."""
+
+
+def refuse_links(root: str | os.PathLike[str], path: str) -> None:
+    """Refuse a path below a folder on which a symbolic link lies.
+
+    Raises
+    ------
+    LinkError
+    """
+    here = os.fspath(root)
+    for part in path.split("/"):
+        here = os.path.join(here, part)
+        try:
+            mode = os.lstat(here).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if stat.S_ISLNK(mode):
+            raise LinkError(errno.ENOENT, "is a symbolic link, and links in an archive are not followed", here)
 
 
 class Place(Protocol):
@@ -53,16 +76,23 @@ class Place(Protocol):
 
 
 class Folder:
-    """An archive in a folder."""
+    """An archive in a folder. Symbolic links in it are not followed (LinkError): they lead to what is none of it."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(os.path.abspath(root))
         self.name = str(self.root)
+        self._looked = ""
 
     def at(self, path: str) -> Path:
         """Where a file lies. Paths come from a journal, and lead nowhere else."""
         check_relative(path)
-        return self.root / path
+        folder, _, name = path.rpartition("/")
+        if folder != self._looked:  # of a million files, the folders of most were just looked at
+            refuse_links(self.root, folder)
+            self._looked = folder
+        place = self.root / path
+        refuse_links(place.parent, name)
+        return place
 
     def size(self, path: str) -> int:
         status = os.stat(self.at(path))
@@ -98,7 +128,9 @@ class Folder:
             shutil.copyfileobj(file, new, 1 << 18)
 
     def remove(self, path: str) -> None:
-        os.unlink(self.at(path))
+        folder, _, name = path.rpartition("/")
+        check_relative(path)
+        os.unlink((self.at(folder) if folder else self.root) / name)  # a link itself may go
 
     def files(self, below: str = "") -> Iterator[str]:
         pending = [below]

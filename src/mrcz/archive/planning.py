@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from mrcz.archive.journal import FOLDER, Journal, folded
 from mrcz.archive.names import safe_path
@@ -63,6 +64,28 @@ class Totals:
     done_bytes: int = 0
     changed: int = 0
     sessions: int = 0
+
+
+class _Row(NamedTuple):
+    """A row of the table, its columns in their order."""
+
+    number: int
+    source: bytes
+    kind: str
+    size: int
+    mtime_ns: int
+    mode: int
+    target: bytes
+    problem: str
+    path: bytes
+    packed: bytes
+    changed: int
+
+    @property
+    def found(self) -> Found:
+        """What was found there; its other names are no longer known."""
+        source, target = os.fsdecode(self.source), os.fsdecode(self.target)
+        return Found(source, self.kind, self.size, self.mtime_ns, self.mode, None, target, self.problem)
 
 
 class Outline:
@@ -143,9 +166,8 @@ class Outline:
 
     def _put(self, one: Found, changed: bool, old: str) -> None:
         session, rest = session_of(one.source, self.depth, self.top)
-        path = packed = target = ""
-        kind = one.kind
-        target = one.target
+        path = packed = ""
+        kind, target = one.kind, one.target
         if kind == "file":
             if one.inode is not None:
                 first = self._first_name(one, session)
@@ -242,7 +264,7 @@ class Outline:
     def entries(self) -> Iterator[tuple[Found, str]]:
         """Links and empty folders, and the sessions they belong to."""
         for row in self._rows("kind IN ('link', 'folder')"):
-            one = self._found(row)
+            one = row.found
             yield one, session_of(one.source, self.depth, self.top)[0]
 
     def tasks(self, options: Options, run: str) -> Iterator[Task]:
@@ -253,39 +275,36 @@ class Outline:
     def same(self, options: Options, run: str) -> Iterator[tuple[Task, str]]:
         """Second names of files, and the first ones."""
         for row in self._rows("kind = 'same'"):
-            yield self._task(row, options, run), os.fsdecode(row[6])
+            yield self._task(row, options, run), os.fsdecode(row.target)
 
     def done(self) -> Iterator[str]:
         """Sources that are stored already, as they are now."""
         for row in self._rows("kind = 'done'"):
-            yield os.fsdecode(row[1])
+            yield os.fsdecode(row.source)
 
-    def _rows(self, where: str) -> Iterator[tuple]:  # type: ignore[type-arg]
+    def _rows(self, where: str) -> Iterator[_Row]:
         last = 0
         while True:  # page by page: nothing is left open where somebody stops in the middle
             sql = f"SELECT * FROM todo WHERE number > ? AND {where} ORDER BY number LIMIT 500"
-            rows = self._db.execute(sql, (last,)).fetchall()
+            rows = [_Row(*row) for row in self._db.execute(sql, (last,))]
             if not rows:
                 return
-            last = rows[-1][0]
+            last = rows[-1].number
             yield from rows
 
-    def _found(self, row: tuple) -> Found:  # type: ignore[type-arg]
-        return Found(os.fsdecode(row[1]), row[2], row[3], row[4], row[5], None, os.fsdecode(row[6]), row[7])
-
-    def _task(self, row: tuple, options: Options, run: str) -> Task:  # type: ignore[type-arg]
-        source = os.fsdecode(row[1])
+    def _task(self, row: _Row, options: Options, run: str) -> Task:
+        source = os.fsdecode(row.source)
         session = session_of(source, self.depth, self.top)[0]
         return Task(
             self.top,
             source,
             self.root,
             session,
-            os.fsdecode(row[8]),
-            os.fsdecode(row[9]),
-            row[3],
-            row[4],
-            bool(row[10]),
+            os.fsdecode(row.path),
+            os.fsdecode(row.packed),
+            row.size,
+            row.mtime_ns,
+            bool(row.changed),
             options,
             run,
         )

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from mrcz.errors import FormatError
@@ -116,6 +117,23 @@ class Record:
         """How many times smaller it is stored; 0 where nothing is."""
         return self.source_bytes / self.stored_bytes if self.stored_bytes else 0.0
 
+    def second_name(self, source: str, session: str, *, changed: bool = False) -> Record:
+        """The record of another name of this file: what the file is, and where nothing of it lies."""
+        return replace(
+            self,
+            source=source,
+            session=session,
+            path="",
+            form="same",
+            stored_bytes=0,
+            sha256_stored="",
+            target=self.source,
+            parts=(),
+            notes=(),
+            seconds=0.0,
+            changed=changed,
+        )
+
     def to_line(self) -> bytes:
         """One line of JSON, ASCII, with its newline."""
         text = json.dumps(self.asdict(), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
@@ -147,7 +165,7 @@ class Record:
         FormatError
         """
         try:
-            record = json.loads(line)
+            record = json.loads(line.decode("utf-8"))  # bytes would be taken for UTF-16 where they look like it
         except (ValueError, RecursionError) as error:
             raise FormatError(f"is no line of JSON ({error})") from None
         if not isinstance(record, dict):
@@ -175,6 +193,9 @@ class Record:
         made = cls(**values)
         if made.event not in EVENTS:
             raise FormatError(f"event is {made.event!r}, expected one of {', '.join(EVENTS)}")
+        for name in (made.source, made.session, made.path, made.target, *(part[0] for part in made.parts)):
+            if not _is_name(name):
+                raise FormatError(f"{name!r} is no name that a file can have")
         check_relative(made.source)
         for path in (made.session, made.path):
             if path:
@@ -215,26 +236,39 @@ def _readable_again(value: Any) -> Any:
 def _checked(name: str, value: Any, kind: str) -> Any:
     """A value of a record as its field's type; FormatError if it is none."""
     if kind in _PLAIN:
-        if type(value) is _PLAIN[kind] and (kind != "int" or abs(value) < 1 << 63):
+        if type(value) is _PLAIN[kind] and (kind != "int" or _fits(value)):
             return value
     elif kind == "float":
-        if type(value) in (int, float):
+        if (type(value) is int and _fits(value)) or (type(value) is float and math.isfinite(value)):
             return float(value)
     elif kind == "tuple[str, ...]":
         if isinstance(value, list) and all(type(one) is str for one in value):
             return tuple(value)
     elif kind == "tuple[int, ...]":
-        if isinstance(value, list) and all(type(one) is int for one in value):
+        if isinstance(value, list) and all(type(one) is int and _fits(one) for one in value):
             return tuple(value)
     elif name == "parts":
         if isinstance(value, list) and all(
-            isinstance(one, list) and [type(part) for part in one] == [str, str, int] for one in value
+            isinstance(one, list) and [type(part) for part in one] == [str, str, int] and _fits(one[2]) for one in value
         ):
             return tuple((part[0], part[1], part[2]) for part in value)
     elif name == "versions":
         if isinstance(value, dict) and all(type(one) is str for one in value.values()):
             return value
     raise FormatError(f"{name} is {value!r}, expected {kind}")
+
+
+def _fits(value: int) -> bool:
+    """Whether databases and tables hold a number."""
+    return abs(value) < 1 << 63
+
+
+def _is_name(name: str) -> bool:
+    """Whether this is how Python carries the bytes of a name, which is one way only."""
+    try:
+        return os.fsdecode(os.fsencode(name)) == name
+    except UnicodeError:
+        return False
 
 
 def encode_name(name: str) -> tuple[str, str | None]:

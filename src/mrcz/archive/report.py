@@ -15,13 +15,13 @@ from mrcz._version import __version__
 from mrcz.archive.journal import Journal
 from mrcz.archive.record import Record
 from mrcz.archive.status import OTHERS, Status, Sum, status
-from mrcz.archive.words import plain, size, times
+from mrcz.archive.words import plain
 from mrcz.check.result import Result
-from mrcz.errors import printable
 
 __all__ = ["Session", "Span", "Summary", "summarize"]
 
 _MOST = 10_000  # sessions
+_LONGEST = 500  # characters of the name of one
 _SPAN = 600  # seconds
 _SPANS = 4096
 _YEARS = (946_684_800, 7_258_118_400)  # 2000 to 2200: other times are nobody's
@@ -102,33 +102,6 @@ class Summary(Result):
         made = {**self.asdict(), **self.counts()}
         return json.dumps(plain(made), ensure_ascii=True, allow_nan=False, indent=1).encode("ascii") + b"\n"
 
-    def to_text(self) -> str:
-        """The most important of it in a few lines, without the last end of line."""
-        holds = self.holds
-        total = holds.total
-        lines = [
-            f"{total.files} files, {size(total.source_bytes)} stored in {size(total.stored_bytes)}: "
-            f"{times(total.ratio)} times smaller"
-        ]
-        if holds.links or holds.folders:
-            lines.append(f"{holds.links} links and {holds.folders} empty folders are written down")
-        if holds.pixels_only:
-            lines.append(f"of {holds.pixels_only} files the pixels are given back, not the bytes")
-        ordered = sorted(holds.groups["format"].items(), key=lambda item: -item[1].source_bytes)
-        for name, one in ordered[:12]:
-            lines.append(
-                f"  {printable(name) or 'other files':12.24} {one.files:>9} files  {size(one.source_bytes):>8} -> "
-                f"{size(one.stored_bytes):>8}  {times(one.ratio):>5}"
-            )
-        for trouble in holds.troubles[:12]:
-            reason = printable(trouble.reason)[:60] or "no reason given"
-            lines.append(f"{trouble.event}: {trouble.files} files, {reason}")
-            for source, error in trouble.examples[:3]:
-                lines.append(f"  {printable(source)[-80:]}: {printable(error)[:200]}")
-        if holds.damaged_lines:
-            lines.append(f"{len(holds.damaged_lines)} lines of the journal are damaged")
-        return "\n".join(lines)
-
 
 def summarize(journal: Journal, archive: str = "") -> Summary:
     """Add up what a journal says; nothing else of the archive is looked at.
@@ -190,6 +163,7 @@ class _Adding:
 
     def session(self, name: str) -> str:
         """The name under which a session is added up, which is made where it is new."""
+        name = name[:_LONGEST]
         if name not in self.sessions:
             if len(self.sessions) >= _MOST:
                 name = OTHERS

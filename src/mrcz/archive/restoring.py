@@ -1,13 +1,14 @@
 """The tree that was archived, or a part of it, given back: files, second names, links, empty folders.
 
 Nothing is made outside of the folder that is asked for, and nothing is written through a link: the folders of a path
-are looked at each time, and links come when all files are there. A file has its name when it is whole and its checksum
-is the original's; what cannot be given back as it was is not given back at all.
+are looked at each time, and links come when all files are there. A file has its name when it is whole, its checksum is
+the original's and the disk has given it back; what cannot be given back as it was is not given back at all.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import sqlite3
@@ -19,14 +20,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mrcz.archive.claims import contradiction
 from mrcz.archive.giving import pieces, pixel_sum
 from mrcz.archive.jobs import error_text
 from mrcz.archive.journal import FOLDER, JOURNAL, Journal, folded
 from mrcz.archive.patterns import Patterns
-from mrcz.archive.place import Folder, Place
+from mrcz.archive.place import Folder, LinkError, Place
 from mrcz.archive.record import Record
 from mrcz.check.result import Result
-from mrcz.errors import FormatError, MrczError
+from mrcz.errors import FormatError, MrczError, system_error
 from mrcz.storage.disk import NO_LINKS, NONBLOCK
 from mrcz.storage.whole import NewFile
 
@@ -197,7 +199,7 @@ class _Restoring:
         started = time.perf_counter()
         name = record.source
         if record.restores == "pixels" and record.form != "same":
-            name += ".mrc"  # it is no TIFF any more, and other programs go by the name
+            name = self._pixels_name(name)
         base = Restored(record.source, str(self.top / name), "failed", _kind(record))
         try:
             made = self._made(record, name, base)
@@ -222,6 +224,14 @@ class _Restoring:
             return self._second(record, path, base)
         return self._file(record, path, base)
 
+    def _pixels_name(self, source: str) -> str:
+        """What an MRC file is called that is made of another: it is no TIFF any more, and other programs go by the
+        name. A file of the archive that is called so itself keeps its own."""
+        name = f"{source}.mrc"
+        while self.journal.state.stored(name) is not None:
+            name += ".mrc"
+        return name
+
     def _folders(self, path: Path) -> str | None:
         """Make the folders of a path, one after the other, none of them a link; why not, if that cannot be."""
         here = self.top
@@ -237,6 +247,8 @@ class _Restoring:
                 mode = os.lstat(here).st_mode
             if stat.S_ISLNK(mode):
                 return f"{here} is a link, and nothing is written through one"
+            if isinstance(self.place, Folder) and os.path.samefile(here, self.place.root):
+                return f"{here} is the archive, and nothing is written into it"
             if not stat.S_ISDIR(mode):
                 return f"{here} is no folder"
         return None
@@ -246,6 +258,8 @@ class _Restoring:
     def _file(self, record: Record, path: Path, base: Restored) -> Restored:
         there = _standing(path)
         base = replace(base, nbytes=record.source_bytes)
+        if (record.form == "pixels") != (record.restores == "pixels"):
+            raise FormatError(contradiction(record) or "its form and what it gives back are at odds")
         if self.dry_run:
             return self._planned(there, base)
         if there is not None:
@@ -297,7 +311,8 @@ class _Restoring:
             raise _Missing(f"{record.path} is not in the archive")
         new = NewFile(path, overwrite=self.overwrite)
         try:
-            given = pieces(self.place, record, n_threads=self.n_threads, pixels=pixels)
+            seen = pixels if record.restores == "pixels" else None
+            given = pieces(self.place, record, n_threads=self.n_threads, pixels=seen)
             with contextlib.closing(given), os.fdopen(os.dup(new.fd), "wb") as file:  # type: ignore[type-var]
                 for piece in given:
                     digest.update(piece)
@@ -315,6 +330,7 @@ class _Restoring:
                 right = digest.hexdigest() == record.sha256_source
             if not right:
                 raise FormatError("what is stored does not give back the original, and nothing was written")
+            self._read_back(record, new, digest.digest(), nbytes)
             new.mode = record.mode & _PERMISSIONS if record.mode else None
             _set_times(new.fd, record.mtime_ns)
             new.publish()
@@ -324,10 +340,26 @@ class _Restoring:
         notes = () if identical else ("its pixels, as MRC: the file as it was cannot be given back",)
         return replace(base, status="done", identical=identical, nbytes=nbytes, notes=notes)
 
+    def _read_back(self, record: Record, new: NewFile, written: bytes, nbytes: int) -> None:
+        """The file as the disk has it is what was written, past the cache where the system allows."""
+        new.disk.fsync(new.fd)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(new.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        digest = hashlib.sha256()
+        os.lseek(new.fd, 0, os.SEEK_SET)
+        while data := os.read(new.fd, 4 << 20):
+            digest.update(data)
+            if self.progress is not None:  # it may want to end this
+                self.progress(record.source, nbytes, record.source_bytes)
+        if digest.digest() != written:
+            raise OSError(errno.EIO, "the disk gave back other bytes than were written")
+
     def place_of(self, record: Record) -> int | None:
         """Bytes of what is stored; None where it is not there."""
         try:
             return self.place.size(record.path) if record.path else None
+        except LinkError as error:
+            raise _Missing(f"{record.path} is not in the archive: {system_error(error)}") from None
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -348,7 +380,7 @@ class _Restoring:
             raise _Missing(f"is a second name of {record.target}, which is not stored as it was then")
         record = replace(first, source=record.source, mtime_ns=record.mtime_ns, mode=record.mode)
         if record.restores == "pixels":
-            path = path.with_name(path.name + ".mrc")
+            path = self.top / self._pixels_name(record.source)
             base = replace(base, destination=str(path))
         there, other = _standing(path), self.top / first.source
         if self.dry_run or there is not None or record.restores == "pixels":

@@ -18,6 +18,7 @@ GROUPS = ("format", "form", "camera", "session", "day")
 #: What is one more than `_MOST` is added up under this name: a journal is not trusted with memory.
 OTHERS = "(others)"
 _MOST = 10_000
+_LONGEST = 500  # characters of what files are added up by
 _EXAMPLES = 5
 
 
@@ -157,6 +158,7 @@ def status(journal: Journal, told: Callable[[Record], object] | None = None) -> 
 
 
 def _of(sums: dict[str, Sum], key: str) -> Sum:
+    key = key[:_LONGEST]
     if key not in sums and len(sums) >= _MOST:
         key = OTHERS
     return sums.setdefault(key, Sum())
@@ -173,11 +175,11 @@ def _day(record: Record) -> str:
 def _troubles(journal: Journal) -> tuple[Trouble, ...]:
     found: dict[tuple[str, str], Trouble] = {}
     for record in journal.troubles():
-        key = (record.event, record.reason)
+        key = (record.event, record.reason[:_LONGEST])
         if key not in found and len(found) >= _MOST:
             key = (record.event, OTHERS)
         trouble = found.setdefault(key, Trouble(*key))
         trouble.files += 1
         if len(trouble.examples) < _EXAMPLES:
-            trouble.examples.append((record.source, record.error[:1000]))
+            trouble.examples.append((record.source[:4096], record.error[:1000]))
     return tuple(sorted(found.values(), key=lambda one: (-one.files, one.event, one.reason)))

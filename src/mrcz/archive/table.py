@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from mrcz.archive.journal import Journal
+from mrcz.archive.journal import FOLDER, JOURNAL, Journal
 from mrcz.archive.record import Record, encode_name
 from mrcz.errors import MissingDependencyError, MrczError
+from mrcz.storage.disk import CLOEXEC, NONBLOCK
 from mrcz.storage.whole import whole_file
 
 __all__ = ["COLUMNS", "export"]
@@ -88,14 +91,34 @@ def export(journal: Journal, path: str | os.PathLike[str], *, overwrite: bool = 
         The name ends in neither.
     MissingDependencyError
         pyarrow is not installed.
-    FileExistsError, OSError, MrczError
+    FileExistsError, OSError
+    MrczError
+        It would lie in a bag, in an archive (but for its folder ``mrcz-archive``), or over a journal.
     """
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     if suffix not in (".csv", ".parquet"):
         raise ValueError(f"{os.fspath(path)}: a table is .csv or .parquet")
-    if os.path.realpath(path) == os.path.realpath(journal.path):
-        raise MrczError("is the journal itself", path=os.fspath(path))
+    _check_place(path, journal)
     return _write_csv(journal, path, overwrite) if suffix == ".csv" else _write_parquet(journal, path, overwrite)
+
+
+def _check_place(path: str | os.PathLike[str], journal: Journal) -> None:
+    """Refuse to lay a table into a bag, which would not be valid with it, into an archive beside its bags, or over a
+    journal, of whatever archive."""
+    place = Path(os.path.realpath(path))
+    if place == Path(os.path.realpath(journal.path)):
+        raise MrczError("is the journal itself", path=os.fspath(path))
+    for folder in place.parents:
+        if (folder / "bagit.txt").exists():
+            raise MrczError(f"lies in the bag {folder}, which would not be valid with it", path=os.fspath(path))
+        if (folder / FOLDER / JOURNAL).exists() and place.parent != folder / FOLDER:
+            raise MrczError(
+                f"lies in the archive {folder}, of which it is none: choose a folder elsewhere, or {FOLDER} in it",
+                path=os.fspath(path),
+            )
+    with contextlib.suppress(OSError), open(os.open(place, os.O_RDONLY | NONBLOCK | CLOEXEC), "rb") as file:
+        if file.read(10) == b'{"event":"':
+            raise MrczError("is a journal, and no table", path=os.fspath(path))
 
 
 def _rows(journal: Journal) -> Iterator[dict[str, Any]]:

@@ -69,7 +69,7 @@ def scan(top: str, put_back: Callable[[str], None] | None = None) -> Iterator[Fo
             yield Found(folder, "problem", problem=system_error(error, os.path.join(top, folder)))
             continue
         if not names and folder:
-            yield _looked_at(top, folder, "folder")
+            yield _looked_at(top, folder)
         below = []
         for name in names:
             source = f"{folder}/{name}" if folder else name
@@ -81,7 +81,7 @@ def scan(top: str, put_back: Callable[[str], None] | None = None) -> Iterator[Fo
         pending += reversed(below)
 
 
-def _looked_at(top: str, source: str, kind: str = "") -> Found:
+def _looked_at(top: str, source: str) -> Found:
     path = os.path.join(top, source)
     name = os.path.basename(source)
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -19,7 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mrcz.archive.journal import FOLDER, JOURNAL
+from mrcz.archive.clean import clean
+from mrcz.archive.description import DESCRIPTION
+from mrcz.archive.journal import FOLDER, JOURNAL, end_of_lines
 from mrcz.archive.objects import ObjectStore, is_left_behind
 from mrcz.archive.record import Record
 from mrcz.archive.task import Task
@@ -31,7 +34,6 @@ __all__ = ["Mirror", "Upload", "staging_of", "state_folder", "sweep"]
 
 _DAY = 86400.0
 _TAIL = 1 << 20  # bytes at the end of a journal by which two are compared
-_DESCRIPTION = "archive.json"
 _URL = "url.txt"
 
 
@@ -123,7 +125,10 @@ class Upload:
             task = replace(task, root=self._own(self.staging))
         record = self._store(task, progress, flow)
         if record.event != "stored" or not record.path:
-            return record
+            if record.path:  # it was not sent: what there is of it lies here
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(task.root, record.path))
+            return replace(record, path="")
         try:
             self._send(task, record, progress, flow)
         except (OSError, MrczError) as error:
@@ -243,18 +248,26 @@ class Mirror:
         make_folders(self.journal.parent)
         if not self.journal.exists():
             self._fetch(f"{FOLDER}/{JOURNAL}", self.journal)
-        if not (self.root / FOLDER / _DESCRIPTION).exists():
-            self._fetch(f"{FOLDER}/{_DESCRIPTION}", self.root / FOLDER / _DESCRIPTION)
+        if not (self.root / FOLDER / DESCRIPTION).exists():
+            self._fetch(f"{FOLDER}/{DESCRIPTION}", self.root / FOLDER / DESCRIPTION)
         self._compare()
 
     def clean(self) -> None:
         """Once the journal is ours alone: remove what killed runs left, here and in the store. An upload of another
         machine is abandoned after a day."""
         for entry in list(os.scandir(self.root)):
-            ours = entry.name != FOLDER and not entry.name.startswith("worker-")
-            if ours and entry.is_dir(follow_symlinks=False):
+            made = entry.name != FOLDER and not entry.name.startswith("worker-")
+            if made and entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)
         sweep(self.root)
+        for _ in clean(self.root / FOLDER, older_than=0.0, unsaved=True):  # of what was fetched
+            pass
+        # Beside the journal other things may lie: its own alone.
+        ours = re.compile(rf"\.{re.escape(self.journal.name)}\.(\d+\.sending|[0-9a-f]{{8}}\.part)")
+        for name in os.listdir(self.journal.parent):
+            if ours.fullmatch(name):
+                with contextlib.suppress(OSError):
+                    os.unlink(self.journal.with_name(name))
         self.place.forget(self.root / FOLDER / "uploads")
         with contextlib.suppress(OSError, MrczError):  # not every store lists them
             self.place.abort(self.place.unfinished(_DAY))
@@ -281,8 +294,8 @@ class Mirror:
                 self._believe(copy)
             self._sent = size
         with contextlib.suppress(FileNotFoundError):
-            data = (self.root / FOLDER / _DESCRIPTION).read_bytes()
-            self.place.write(f"{FOLDER}/{_DESCRIPTION}", data)
+            data = (self.root / FOLDER / DESCRIPTION).read_bytes()
+            self.place.write(f"{FOLDER}/{DESCRIPTION}", data)
 
     def _believe(self, copy: str) -> None:
         with open(copy, "rb") as file:
@@ -294,17 +307,9 @@ class Mirror:
         """Bytes of the journal up to its last newline."""
         try:
             with open(self.journal, "rb") as file:
-                end = file.seek(0, os.SEEK_END)
-                while end:
-                    start = max(0, end - 65536)
-                    file.seek(start)
-                    found = file.read(end - start).rfind(b"\n")
-                    if found >= 0:
-                        return start + found + 1
-                    end = start
+                return end_of_lines(file.fileno())
         except FileNotFoundError:
-            pass
-        return 0
+            return 0
 
     @contextlib.contextmanager
     def _snapshot(self, size: int) -> Any:

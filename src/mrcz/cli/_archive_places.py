@@ -8,6 +8,8 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,10 +173,19 @@ def executor_from(
             # distributed would take a minute to say so
             raise UsageError(f"--dask {args.dask}: write local, or where a scheduler is: tcp://host:8786")
         from mrcz.archive.dask import DaskExecutor
+        from mrcz.archive.local import Late
+        from mrcz.errors import MissingDependencyError
 
         # The folder for staging is each worker's own: nobody else has to see it.
         root = where.root if where.place is None else None
-        return DaskExecutor(args.dask, store=work, top=top, root=root, options=options, flow=flow, workers=workers)
+        make = partial(
+            DaskExecutor, args.dask, store=work, top=top, root=root, options=options, flow=flow, workers=workers
+        )
+        if args.dask != "local":  # one that is not there, or does not see the folders, is told before anything is done
+            return make()
+        if find_spec("distributed") is None:
+            raise MissingDependencyError("a cluster needs dask: pip install 'mrcz[cluster]'")
+        return Late(make, max(32, 3 * workers))
 
     from mrcz.archive.local import Threads
     from mrcz.archive.store import store

@@ -24,6 +24,7 @@ from typing import Any
 from mrcz.cli import _archive_places, _archive_reading, _text
 from mrcz.cli._output import say, talk
 from mrcz.cli._shared import EXIT_FAILED, EXIT_OK, UsageError, check_interrupted, emit, error_line, totals
+from mrcz.errors import MrczError
 
 HELP = "archive a tree of files, resumably, with proof"
 
@@ -286,17 +287,10 @@ class _Run:
             raise UsageError(f"{self.source}: SRC is a folder of this machine; DST may be a URL")
         return _archive_places.place_from(self.args, self.destination)
 
-    def _write_bags(self, archiving: Any, tick: Any = None) -> None:
-        told = len(self.outcome.problems)
-        archiving.write_bags(tick)
-        for session, problem in self.outcome.problems[told:]:
-            if self.display is not None:
-                self.display.clear()
-            talk(f"mrcz: {session}: {problem}")
-
-    def _seal(self, archiving: Any, where: Any) -> None:
+    @staticmethod
+    def _seal(archiving: Any, where: Any) -> None:
         """Bags and report, and a copy of the journal where the archive is elsewhere."""
-        self._write_bags(archiving)
+        archiving.write_bags()
         if where.mirror is not None:
             where.mirror.sync()
 
@@ -339,30 +333,10 @@ class _Run:
         from dataclasses import replace
 
         from mrcz.archive.planning import Outline
-        from mrcz.archive.server_clock import ServerClock
-        from mrcz.archive.watching import INTERVAL, SETTLE, Watch
         from mrcz.cli._archive_progress import Display
 
-        args = self.args
-
-        def known(source: str) -> tuple[int, int] | None:
-            found = archiving.journal.state.stored(source)
-            return None if found is None else (found[1], found[2])
-
-        clock = None  # of a server that the source may lie on, too; an object store has none
-        if where.place is None:
-            clock = ServerClock(os.path.dirname(archiving.journal.path), distrust=max(60.0, args.settle or 0.0))
-        watch = Watch(
-            archiving.top,
-            known,
-            settle=SETTLE if args.settle is None else args.settle,
-            batch=self.executor.slots,
-            interval=INTERVAL if args.poll is None else args.poll,
-            until=self.until,
-            idle=args.idle,
-            clock=clock,
-        )
-        self.display = Display(quiet=args.quiet)
+        watch = self._watcher(archiving, where)
+        self.display = Display(quiet=self.args.quiet)
         self.base = (0, 0, 0, 0)
         quiet_since = time.monotonic()
         troubles: dict[str, str] = {}
@@ -393,11 +367,46 @@ class _Run:
                     outline.close()
                 quiet_since = time.monotonic()
             elif archiving.unsealed and time.monotonic() - quiet_since > 60:
-                self._write_bags(
-                    archiving, check_interrupted
-                )  # a pause of the microscope: the bags are whole meanwhile
+                self._write_bags(archiving)  # a pause of the microscope: the bags are whole meanwhile
+                quiet_since = time.monotonic()
         archiving.options = replace(archiving.options, n_threads=1)
         self.display.clear()
+
+    def _write_bags(self, archiving: Any) -> None:
+        """What a disk does not take now it may take in a minute; the microscope goes on."""
+        from mrcz.archive.journal import JournalError
+
+        try:
+            archiving.write_bags(check_interrupted)
+        except JournalError:
+            raise
+        except (OSError, MrczError) as error:
+            self.display.clear()
+            talk(f"mrcz: {error_line(error)}; tried again")
+
+    def _watcher(self, archiving: Any, where: Any) -> Any:
+        from mrcz.archive.server_clock import ServerClock
+        from mrcz.archive.watching import INTERVAL, SETTLE, Watch
+
+        args = self.args
+
+        def known(source: str) -> tuple[int, int] | None:
+            found = archiving.journal.state.stored(source)
+            return None if found is None else (found[1], found[2])
+
+        clock = None  # of a server that the source may lie on, too; an object store has none
+        if where.place is None:
+            clock = ServerClock(os.path.dirname(archiving.journal.path), distrust=max(60.0, args.settle or 0.0))
+        return Watch(
+            archiving.top,
+            known,
+            settle=SETTLE if args.settle is None else args.settle,
+            batch=self.executor.slots,
+            interval=INTERVAL if args.poll is None else args.poll,
+            until=self.until,
+            idle=args.idle,
+            clock=clock,
+        )
 
     def _may_begin(self) -> bool:
         return self.limits.outside_hours() <= 0

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -291,14 +292,8 @@ def _copy(task: _Task, progress: Progress | None) -> Copy:
                 check_copy(reader, task.source, new, tell)
                 if task.codec.is_compressed and pieces_of(reader) is not None:
                     check_given_back(new, reader)
-            if before.changed(reader):
-                raise MrczError("it changed while it was read, and nothing was written", path=task.source)
             lost = () if task.codec.is_compressed else _lost(reader, new)
-            before.pass_on(new)
-            new.publish()
-            size = os.fstat(new.fd).st_size
-            # From here to the end of the block the new file is locked: nobody replaces it while the original goes.
-            removed = task.remove and remove_source(reader, task.source, before, new, lost, permissive=task.permissive)
+            size, removed = _give_name(reader, task, before, new, lost)
         finally:
             new.abort()
         source_bytes = reader.file_nbytes if before.status is None else before.status.st_size
@@ -326,6 +321,27 @@ def _copy(task: _Task, progress: Progress | None) -> Copy:
     )
 
 
+def _give_name(
+    reader: Reader,
+    task: _Task,
+    before: Before,
+    new: NewFile,
+    lost: tuple[str, ...],
+    prove: Callable[[Path], None] | None = None,
+) -> tuple[int, bool]:
+    """Give a proven file its name if the source is still what was read; then the source may go, proven by `prove` as
+    `remove_source` takes it. Bytes of the new file; whether the source went."""
+    if before.changed(reader):
+        raise MrczError("it changed while it was read, and nothing was written", path=task.source)
+    before.pass_on(new)
+    new.publish()
+    size = os.fstat(new.fd).st_size
+    # Until whoever called ends `new` it is locked: nobody replaces it while the original goes.
+    return size, task.remove and remove_source(
+        reader, task.source, before, new, lost, permissive=task.permissive, prove=prove
+    )
+
+
 def _copy_very_file(
     reader: Reader, record: PiecesRecord, task: _Task, before: Before, started: float, progress: Progress | None
 ) -> Copy:
@@ -336,20 +352,8 @@ def _copy_very_file(
     tell = Counter(progress, reader.nbytes)
     new = give_back(reader, record, task.destination, overwrite=task.replacing, check=check, tell=tell)
     try:
-        if before.changed(reader):
-            raise MrczError("it changed while it was read, and nothing was written", path=task.source)
         lost = added_since(reader, new) if task.remove else ()
-        before.pass_on(new)
-        new.publish()
-        removed = task.remove and remove_source(
-            reader,
-            task.source,
-            before,
-            new,
-            lost,
-            permissive=task.permissive,
-            prove=lambda path: prove_again(path, record),
-        )
+        size, removed = _give_name(reader, task, before, new, lost, lambda path: prove_again(path, record))
     finally:
         new.abort()
     return Copy(
@@ -359,7 +363,7 @@ def _copy_very_file(
         plain_bytes=reader.header.data_offset + reader.nbytes,
         stored_bytes=before.size(reader),
         source_bytes=before.size(reader),
-        destination_bytes=record.size,
+        destination_bytes=size,
         seconds=time.perf_counter() - started,
         checked=check,
         removed=removed,
@@ -400,20 +404,8 @@ def _copy_foreign(
     counting, reason = find_foreign_counts(reader, task.integers if packed else None, task.destination, dtype, tell)
     new, why, lost = _written_foreign(reader, task, dtype, whole, tell, counting)
     try:
-        if before.changed(reader):
-            raise MrczError("it changed while it was read, and nothing was written", path=task.source)
-        before.pass_on(new)
-        new.publish()
-        size = os.fstat(new.fd).st_size
-        removed = task.remove and remove_source(
-            reader,
-            task.source,
-            before,
-            new,
-            lost,
-            permissive=task.permissive,
-            prove=None if why is not None else lambda path: prove_source(path, new, reader),
-        )
+        prove = None if why is not None else lambda path: prove_source(path, new, reader)
+        size, removed = _give_name(reader, task, before, new, lost, prove)
     finally:
         new.abort()
     title = by_name(reader.format).title

@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,12 @@ from mrcz.container.pieces import (
     Skeleton,
     encode_skeleton,
 )
+from mrcz.convert.parts import parts_of
+from mrcz.convert.result import DifferentCopyError
 from mrcz.errors import FormatError, MrczError
 from mrcz.file.foreign import ForeignReader
 from mrcz.file.metadata import FRAMES
-from mrcz.file.original import blocks, pieces_of, skeleton_of, source_name
+from mrcz.file.original import Seen, blocks, pieces_of, skeleton_of, source_name
 from mrcz.file.reader import Reader
 from mrcz.filetypes import FOREIGN_SUFFIXES, MRC_SUFFIXES, WRAPPER_SUFFIXES
 from mrcz.formats.base import Pieces
@@ -54,7 +56,6 @@ __all__ = [
     "kept_pieces",
     "look",
     "made_again",
-    "parts_of",
     "prove_again",
     "prove_source",
     "survey",
@@ -217,93 +218,11 @@ def survey(reader: ForeignReader, whole: Whole) -> tuple[PiecesRecord, dict[str,
     return replace(whole.record, sha256=digest.hexdigest()), entry
 
 
-# ---- a frame's pixels to its bytes ----------------------------------------------------------------------------------
-
-
-def parts_of(frame: np.ndarray, record: PiecesRecord) -> list[Any]:
-    """The bytes of each part of a frame, as the file had them.
-
-    Raises
-    ------
-    FormatError
-        No such bytes can be of these pixels.
-    """
-    if frame.dtype.newbyteorder("=") != record.dtype.newbyteorder("="):
-        raise FormatError(f"pieces: pixels of {frame.dtype}, expected {record.dtype}")
-    if record.packing.startswith("words"):
-        return [_words(frame, record.packing)]
-    if record.turned:
-        frame = frame[::-1]
-    width = record.width
-    if record.packing == "4 bits":
-        if frame.shape[1] % 2 or width % 2 or frame.dtype != np.uint8 or (frame > 15).any():
-            raise FormatError("pieces: pixels that are no two to a byte")
-        frame, width = frame[:, ::2] | frame[:, 1::2] << 4, width // 2
-    elif frame.dtype != record.dtype:
-        frame = frame.astype(record.dtype)  # the order of the bytes
-    ny, nx = frame.shape[:2]
-    found = []
-    for top in range(0, ny, record.height):
-        for left in range(0, nx, width):
-            part = frame[top : top + record.height, left : left + width]
-            if record.tiled and part.shape[:2] != (record.height, width):
-                filled = np.zeros((record.height, width, *part.shape[2:]), part.dtype)
-                filled[: part.shape[0], : part.shape[1]] = part
-                part = filled
-            if record.differences:
-                part = _differences(part)
-            flat = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
-            found.append(flat.data if record.lzw is None else _lzw(flat, record.lzw))
-    return found
-
-
-def _differences(part: np.ndarray) -> np.ndarray:
-    """Each sample less the one left of it, modulo 2**bits."""
-    if part.dtype.kind == "c":
-        raise FormatError("pieces: differences of complex pixels")
-    whole = part.view(part.dtype.str.replace("f", "u").replace("i", "u"))
-    made = whole.copy()
-    made[:, 1:] = whole[:, 1:] - whole[:, :-1]
-    return made
-
-
-def _lzw(data: np.ndarray, way: LzwWay) -> bytes:
-    from _cmrcz.lzw import encode
-
-    # A code of 12 bits a byte at most, one Clear in so many texts, and what ends it.
-    room = np.empty(data.size * 2 + 64 + data.size * 2 // (way.full - 258), np.uint8)
-    made = encode(data, room, **asdict(way))
-    assert made >= 0
-    return room[:made].tobytes()
-
-
-def _words(frame: np.ndarray, packing: str) -> Any:
-    """Pixels as the words of 64 bits in which they left the chips: what `mrcz.formats.mib` undoes."""
-    _, bits, *quad = packing.split()
-    depth = int(bits)
-    if quad:
-        ny, nx = frame.shape
-        if ny % 2 or nx % 2:
-            raise FormatError("pieces: a frame of four chips has even sides")
-        top, bottom = frame[: ny // 2], frame[ny // 2 :][::-1, ::-1]
-        frame = np.hstack([bottom[:, : nx // 2], bottom[:, nx // 2 :], top[:, nx // 2 :], top[:, : nx // 2]])
-    many = {1: 64, 6: 8, 12: 4}[depth]
-    wanted = np.dtype("u2") if depth == 12 else np.dtype("u1")
-    if frame.size % many or frame.dtype.newbyteorder("=") != wanted or int(frame.max(initial=0)) >> depth:
-        raise FormatError(f"pieces: pixels that are no whole words of counters of {depth} bits")
-    flat = np.ascontiguousarray(frame).reshape(-1)
-    if depth == 1:
-        return np.packbits(flat, bitorder="little").reshape(-1, 8)[:, ::-1].tobytes()
-    if depth == 6:
-        return flat.reshape(-1, 8)[:, ::-1].tobytes()
-    return flat.reshape(-1, 4)[:, ::-1].astype(">u2").tobytes()
-
-
 # ---- the file, made again -------------------------------------------------------------------------------------------
 
 
 def made_again(
-    reader: Reader, record: PiecesRecord, skeleton: Skeleton, tell: Callable[[int], None]
+    reader: Reader, record: PiecesRecord, skeleton: Skeleton, tell: Callable[[int], None], seen: Seen | None = None
 ) -> Iterator[bytes | memoryview]:
     """The bytes of the file, from front to back; frames on all threads, a block of them in memory.
 
@@ -315,7 +234,7 @@ def made_again(
     n, at, k = record.parts(reader.shape[1:3]), 0, 0
     data, gaps = memoryview(skeleton.data), skeleton.gaps
     with ThreadPoolExecutor(reader.n_threads or default_threads()) as pool:
-        for frames in blocks(reader):
+        for frames in blocks(reader, seen):
             for parts in pool.map(lambda frame: parts_of(frame, record), frames):
                 if len(parts) != n:
                     raise FormatError(f"pieces: a frame in {len(parts)} parts, expected {n}")
@@ -367,7 +286,7 @@ def check_given_back(new: NewFile, reader: Reader) -> None:
         if record is None or record != pieces_of(reader):
             raise MrczError("the copy does not say how the original file is given back", path=reader.path)
         if (what := _differs(copy, record, None, lambda n: None)) is not None:
-            raise MrczError(f"the copy does not give back the original file: {what}", path=reader.path)
+            raise DifferentCopyError(f"the copy does not give back the original file: {what}", path=reader.path)
 
 
 def prove_source(path: str | os.PathLike[str], new: NewFile, reader: ForeignReader) -> None:
@@ -459,7 +378,9 @@ def _compare(new: NewFile, record: PiecesRecord) -> None:
     with os.fdopen(os.dup(new.fd), "rb") as file:
         file.seek(0)
         if hashlib.file_digest(file, "sha256").hexdigest() != record.sha256:
-            raise MrczError("the copy is not the same (its checksum differs), and nothing was written", path=new.path)
+            raise DifferentCopyError(
+                "the copy is not the same (its checksum differs), and nothing was written", path=new.path
+            )
 
 
 def kept_pieces(reader: Reader) -> tuple[dict[str, Any], dict[str, Any]] | None:

@@ -99,6 +99,7 @@ class Continued(Beginning):
         return file
 
 
+# Longer than 60 lines: what goes on is named piece by piece.
 def continued(path: Any, options: WriteOptions) -> Continued:
     """The beginning of a Writer that adds frames to a file.
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Counter",
     "Progress",
+    "Seen",
     "blocks",
     "original_header",
     "pieces_of",
@@ -34,6 +35,9 @@ _LARGE_BLOCK = 512 << 20
 
 Progress = Callable[[int, int], None]
 
+#: Is shown frames, (n, ny, nx), while they are on their way to somebody else.
+Seen = Callable[[np.ndarray], None]
+
 
 class Counter:
     """Adds up bytes and passes the sum on."""
@@ -47,8 +51,9 @@ class Counter:
             self._progress(self._done, self._total)
 
 
-def blocks(reader: Reader) -> Iterator[np.ndarray]:
-    """Frames in order, (n, ny, nx), a few at a time; each block is overwritten by the next."""
+def blocks(reader: Reader, seen: Seen | None = None) -> Iterator[np.ndarray]:
+    """Frames in order, (n, ny, nx), a few at a time, each shown to `seen` first; each block is overwritten by the
+    next."""
     nz = len(reader)
     if not nz:
         return
@@ -58,7 +63,10 @@ def blocks(reader: Reader) -> Iterator[np.ndarray]:
     buffer = np.empty((count, *reader.shape[1:]), reader.dtype)
     for start in range(0, nz, count):
         stop = min(nz, start + count)
-        yield reader.read(slice(start, stop), out=buffer[: stop - start])
+        frames = reader.read(slice(start, stop), out=buffer[: stop - start])
+        if seen is not None:
+            seen(frames)
+        yield frames
 
 
 def original_header(reader: Reader) -> Header | None:
@@ -166,9 +174,11 @@ def plain_pixels(header: Header, frames: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(header.pixel_format.to_stored(frames)).reshape(-1).view(np.uint8)
 
 
-def restored(reader: Reader, original: Header, tell: Callable[[int], None]) -> Iterator[bytes | memoryview]:
+def restored(
+    reader: Reader, original: Header, tell: Callable[[int], None], seen: Seen | None = None
+) -> Iterator[bytes | memoryview]:
     """The bytes of the plain file that `reader` was compressed from, in pieces."""
     yield plain_head(reader, original)
-    for frames in blocks(reader):
+    for frames in blocks(reader, seen):
         yield plain_pixels(original, frames).data
         tell(original.frame_nbytes * len(frames))

@@ -129,6 +129,7 @@ def _as_arrays(value: Any, hollow: bool) -> Any:
     return value
 
 
+# Longer than 60 lines: half of it are its words.
 def readMRC(
     MRCfilename: str | os.PathLike[str],
     idx: int | tuple[int, int] | None = None,
@@ -283,6 +284,7 @@ def _range(idx: Any, nz: int) -> tuple[int, int]:
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
+# Longer than 60 lines: half of it are its words.
 def writeMRC(
     input_image: Any,
     MRCfilename: str | os.PathLike[str],

@@ -287,17 +287,10 @@ class _Run:
             raise UsageError(f"{self.source}: SRC is a folder of this machine; DST may be a URL")
         return _archive_places.place_from(self.args, self.destination)
 
-    def _write_bags(self, archiving: Any, tick: Any = None) -> None:
-        told = len(self.outcome.problems)
-        archiving.write_bags(tick)
-        for session, problem in self.outcome.problems[told:]:
-            if self.display is not None:
-                self.display.clear()
-            talk(f"mrcz: {session}: {problem}")
-
-    def _seal(self, archiving: Any, where: Any) -> None:
+    @staticmethod
+    def _seal(archiving: Any, where: Any) -> None:
         """Bags and report, and a copy of the journal where the archive is elsewhere."""
-        self._write_bags(archiving)
+        archiving.write_bags()
         if where.mirror is not None:
             where.mirror.sync()
 

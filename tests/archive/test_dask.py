@@ -140,7 +140,7 @@ def test_workers_killed_in_mid_file(cluster, tmp_path):
     with DaskExecutor(cluster, store=cluster_store.store, top=tasks[0].top, root=tasks[0].root) as executor:
         killer.start()
         try:
-            records, _ = run(executor, tasks)
+            records, _ = run(executor, tasks, meanwhile=reviving(cluster))
         finally:
             stop.set()
             killer.join()
@@ -204,7 +204,7 @@ def test_a_file_that_kills_workers_is_a_record(cluster, tmp_path):
         before = cluster.run_on_scheduler(lambda dask_scheduler: dask_scheduler.allowed_failures)
         assert before >= 10
         cluster.run_on_scheduler(set_failures, 0)  # as if each of the workers had died ten times before
-        records, _ = run(executor, tasks)
+        records, _ = run(executor, tasks, meanwhile=reviving(cluster))
         cluster.run_on_scheduler(set_failures, before)
     (bad,) = [record for record in records if record.event == "failed"]
     assert (bad.source, bad.reason, bad.source_bytes) == ("grid/poison.tif", "workers died", tasks[1].size)

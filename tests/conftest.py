@@ -33,6 +33,23 @@ def some_data_dir() -> Path:
     return COLLECTION if COLLECTION.is_dir() else ROOT / "data"
 
 
+def _no_flush(fd) -> None:
+    """In the place of `os.fsync`: what cannot be flushed is an error as ever, and nobody waits for a disk."""
+    os.fstat(fd if isinstance(fd, int) else fd.fileno())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fsync():
+    """The true `os.fsync`. While tests run, nothing that they write in this process waits until the disk has it: no
+    test could see whether it does, and thousands of files would take 3 ms each. What is flushed when, and what is lost
+    without, is tested on a model disk (`property`). Programs that tests start flush as ever, and so do the folders of
+    tests that are about disks (`storage`, `property`)."""
+    true = os.fsync
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", _no_flush)
+        yield true
+
+
 @pytest.fixture
 def still(monkeypatch) -> None:
     """Files of this test do not change while they are opened: no need to look at thousands of damaged ones twice."""

@@ -3,8 +3,10 @@
 A tree of sessions with movies of every kind (`sessions.py`) is archived by runs of the command that are killed at
 random instants of their work. Between and during them sources grow, change, vanish, appear, get other names, cannot be
 read; files of the archive are removed, cut, flipped; its journal loses its tail; its disk is full or read-only; two
-processes come at once. At the end one quiet run, and then the archive is compared with the tree by hashlib, `sha256sum
--c`, the bagit package, `mrcz decompress`, `mrcz archive --check` and `mrcz restore`.
+processes come at once; source, archive, its journal and its bags lie on a disk that fails (a FUSE file system over the
+folder: errors of reading, writing, flushing, closing, renaming, once or for good). At the end one quiet run, and then
+the archive is compared with the tree by hashlib, `sha256sum -c`, the bagit package, `mrcz decompress`, `mrcz archive
+--check` and `mrcz restore`.
 
 Two campaigns: ``keep``, and ``remove``, in which originals are removed: after each kill every original that is gone
 must be had from the archive right then.
@@ -57,6 +59,7 @@ class Campaign:
         sessions.make(self.src, args.movies)
         self.faults = Faults(self)
         self.faults.look()
+        self.proven: dict[tuple[Any, ...], None] = {}
 
     def close(self) -> None:
         if self.mounted:
@@ -172,13 +175,33 @@ class Campaign:
         known = recorded(self.journal)
         for source, found in gone.items():
             for sha256 in (found[1], *self.faults.written[source]):
-                problem = restorable(self.dst, known, source, sha256, self.work / "given back")
+                problem = self.problem(known, source, sha256)
                 if problem is None:
                     self.faults.live[source] = ("file", sha256)
                     break
             else:
                 self.complain(f"original {source!r} is gone: {problem}")
         self.counts["originals seen gone"] = max(self.counts["originals seen gone"], len(gone))
+
+    def problem(self, known: dict[str, Any], source: str, sha256: str) -> str | None:
+        """`restorable`, of what lies there as it did when it was looked at last without looking again."""
+        key: tuple[Any, ...] | None = None
+        record = known.get(source)
+        first = record if record is None or record.get("form") != "same" else known.get(record["target"])
+        if record is not None and first is not None and first.get("path"):
+            paths = [first["path"], *(part[0] for part in first.get("parts", ()))]
+            try:
+                status = [os.stat(self.dst / path) for path in paths]
+                key = (sha256, record["sha256_source"], first["sha256_source"], first["sha256_stored"], first["form"])
+                key += (*paths, *((one.st_ino, one.st_mtime_ns, one.st_ctime_ns) for one in status))
+            except OSError:
+                pass
+        if key is not None and key in self.proven:
+            return None
+        found = restorable(self.dst, known, source, sha256, self.work / "given back")
+        if found is None and key is not None:
+            self.proven[key] = None
+        return found
 
     def aside(self, source: str) -> bool:
         """Whether an original was set aside by a run that was killed then."""

@@ -11,18 +11,31 @@ import os
 import random
 import subprocess
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import mrcfile
 import numpy as np
+from failing_disk import FailingDisk
+from failing_disk import missing as no_failing_disk
 from proof import Kind, bag_names, is_excused_name, journal_lines, parsed, recorded, tree
 
 SOURCE = [
     *("grows", "rewritten", "rewritten_in_place", "vanishes", "appears", "renamed", "unreadable", "link_broken"),
     *("swapped", "set_aside", "two_at_once", "disk_full", "read_only", "torn_tail", "folder_and_file"),
+    *("errors_of_source", "errors_of_archive", "errors_of_journal", "errors_of_bags"),
 ]
+#: What a source does not read, or not give up; requests as `failing_disk` calls them.
+READING = ("read", "read", "open", "lookup", "readdir", "close")
+WRITING = (
+    *("write", "write", "fsync", "fsync", "close", "rename", "create", "read", "open", "mkdir", "fsyncdir", "truncate"),
+    *("readdir", "lookup", "unlink", "attributes"),
+)
+#: What a disk says, a full one, one that became read-only, a file system of a network.
+ERRORS = ("EIO", "EIO", "EIO", "ENOSPC", "EROFS", "ESTALE")
+#: Of a record of a file that a disk failed.
+REASONS = {"disk", "full", "permission", "gone", "changing", "problem", "special"}
 DESTINATION = ["stored_removed", "stored_cut", "stored_flipped", "tail_lost", "bag_damaged"]
 
 
@@ -236,6 +249,65 @@ class Faults:
         self.of.ended(self.of.start(), "a run on a read-only disk")
         self._mount("rw")
         return True
+
+    # --- disks that fail
+
+    def errors_of_source(self) -> bool:
+        calls = (*READING, "rename", "unlink") if self.of.remove else READING
+        return self._errors(self.src, "source", calls, ("EIO", "EIO", "ESTALE"), ("", "", r"\.mrc", "deep|odd", "late"))
+
+    def errors_of_archive(self) -> bool:
+        return self._errors(self.dst, "archive", WRITING, ERRORS, ("/data",))
+
+    def errors_of_journal(self) -> bool:
+        calls = ("write", "write", "fsync", "fsync", "truncate", "open", "read", "close", "create")
+        return self._errors(self.dst, "journal", calls, ERRORS, ("mrcz-archive/journal",))
+
+    def errors_of_bags(self) -> bool:
+        places = (r"/[a-z0-9-]+\.txt|records\.jsonl", "mrcz-archive/")
+        return self._errors(self.dst, "bags", WRITING, ERRORS, places)
+
+    def _errors(self, folder: Path, what: str, calls: Any, errors: Any, places: Any) -> bool:
+        """A run while a disk fails now and then, or always, which is killed or not."""
+        if no_failing_disk() is not None or not folder.is_dir():
+            return False
+        rules = []
+        for _ in range(self.chance.choice((1, 1, 2, 3))):
+            rule = {"call": self.chance.choice(calls), "error": self.chance.choice(errors)}
+            rule |= {"path": self.chance.choice(places), "from": self.chance.choice((0, 0, 4096, 20000))}
+            rule |= {"chance": self.chance.choice((0.02, 0.2, 1.0)), "after": self.chance.choice((0, 0, 3, 30))}
+            rules.append(rule | {"times": self.chance.choice((1, 3, 20, 1 << 30))})
+        before = journal_lines(self.of.journal)
+        with FailingDisk(folder) as disk:
+            disk.fail(*rules)
+            process = self.of.start()
+            if self.chance.random() < 0.3:
+                time.sleep(self.chance.random() * 4)
+                process.kill()
+            code = self.of.ended(process, f"a run with errors of the {what}")
+            failed, _ = disk.failed()
+        for (call, error), n in failed.items():
+            self.of.counts[f"error of the {what}: {error} of {call}"] += n
+        self._look_at_run(before, what, rules, code, failed)
+        self.of.counts["runs on a failing disk"] += 1
+        return True
+
+    def _look_at_run(self, before: list[bytes], what: str, rules: Any, code: int, failed: Counter[Any]) -> None:
+        """One record a file, with a reason that fits; and what was taken for missing is stored again."""
+        lines = journal_lines(self.of.journal)
+        if lines[: len(before)] != before and what not in ("journal", "bags"):  # a torn line of before is cut off
+            self.of.complain(f"errors of the {what} {rules} changed lines of the journal")
+        records = list(parsed(lines[len(before) :]))
+        count = Counter(r["source"] for r in records if r["event"] in ("failed", "refused"))
+        if twice := [source for source, n in count.items() if n > 1]:
+            self.of.complain(f"errors of the {what} {rules}: more than one record of {twice[:3]}")
+        for r in records:
+            if r["event"] == "failed" and r["reason"] not in REASONS:
+                self.of.complain(f"errors of the {what} {rules}: {r['source']!r} failed: {r['reason']}, {r['error']}")
+        if code == 3:
+            self.of.complain(f"errors of the {what} {rules}: are told as damage")
+        if any(call in ("lookup", "open") for call, _ in failed) and what != "source":
+            self.again |= {r["source"] for r in records if r["event"] == "stored"}
 
     # --- the journal and what is stored
 

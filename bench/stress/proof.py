@@ -175,17 +175,20 @@ def _on_disk(dst: Path, known: dict[str, Any], campaign: Any) -> Iterator[str]:
 
 def _twice(campaign: Any) -> Iterator[str]:
     """A file is stored again only if it changed, or if something was done to the archive."""
-    seen: Counter[tuple[str, str, int, bool]] = Counter()
+    seen: Counter[tuple[str, str, int, str]] = Counter()
+    told = defaultdict(list)
     for record in records(campaign.journal):
         if record["event"] == "stored":
-            second = record["form"] == "same"  # which may become a first name
+            # A second name may become a first one, or that of another.
+            second = record["target"] if record["form"] == "same" else ""
             seen[record["source"], record["sha256_source"], record["mtime_ns"], second] += 1
+            told[record["source"]].append(" ".join(record.get(name) or "" for name in ("time", "form", "target")))
     again = [key[0] for key, n in seen.items() if n > 1]
     campaign.counts["stored"] = sum(seen.values())
     campaign.counts["stored again"] = len(again)
     again = [source for source in again if source not in campaign.faults.again]
     if again:
-        yield f"{len(again)} files were stored twice: {again[:5]}"
+        yield f"{len(again)} files were stored twice: {[(source, told[source]) for source in again[:5]]}"
 
 
 def _bags(dst: Path, known: dict[str, Any]) -> Iterator[str]:

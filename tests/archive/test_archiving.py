@@ -5,13 +5,11 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import mrcfile
 import numpy as np
 import pytest
@@ -524,17 +522,18 @@ archive(sys.argv[1], sys.argv[2], remove=len(sys.argv) > 3)
 
 def killed(mixed, dst, after, *more):
     """A run in a process of its own, killed `after` seconds after its first record; whether it was done before."""
-    process = subprocess.Popen([sys.executable, "-c", _RUN, str(mixed), str(dst), *more])
+    process = forked.start(_RUN, mixed, dst, *more)
     journal = dst / FOLDER / JOURNAL
     size = journal.stat().st_size if journal.exists() else 0
     until = time.monotonic() + 20
-    while process.poll() is None and time.monotonic() < until:
+    while process.is_alive() and time.monotonic() < until:
         if journal.exists() and journal.stat().st_size > size:
             time.sleep(after)
             break
         time.sleep(0.0005)
-    process.send_signal(signal.SIGKILL)
-    return process.wait() == 0
+    process.kill()
+    process.join()
+    return process.exitcode == 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signal")

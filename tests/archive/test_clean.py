@@ -2,11 +2,9 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 
+import forked
 import numpy as np
 import pytest
 
@@ -33,8 +31,7 @@ def part(tmp_path, rng):
         "for i in range(8): w.append(np.full((16, 16), i, 'i2'))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "movie.mrcz")])
-    assert done.returncode == -signal.SIGKILL
+    assert forked.was_killed(forked.start(code, tmp_path / "movie.mrcz"))
     (left,) = tmp_path.glob(".movie.mrcz.*.part")
     return age(left)
 

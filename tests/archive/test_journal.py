@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from mrcz.archive.journal import FOLDER, JOURNAL, Journal, folded, read_journal
+from mrcz.archive.journal import FOLDER, JOURNAL, Journal, JournalError, folded, read_journal
 from mrcz.archive.record import Record
 from mrcz.errors import FormatError, MrczError
 from mrcz.storage.disk import Disk
@@ -144,7 +144,7 @@ def test_a_full_disk_leaves_no_half_line(archive, monkeypatch):
     with Journal(archive, write=True) as journal:
         journal.append(stored(1))
         monkeypatch.setattr(journal, "disk", Full())
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(JournalError, match=r"is full .No space"):
             journal.append(stored(2))
         monkeypatch.setattr(journal, "disk", Disk())
         journal.append(stored(3))

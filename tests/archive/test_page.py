@@ -96,6 +96,10 @@ def test_it_says_what_there_is():
         assert part in words
 
 
+def test_one_is_one():
+    assert "<p>1 link and 0 empty folders are written down" in page(summary(links=1))
+
+
 def test_nothing_in_a_journal_becomes_markup():
     plain_tags = [tag for tag, _ in Parsed(page(summary())).tags]
     for text in HOSTILE:

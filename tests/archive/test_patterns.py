@@ -46,6 +46,12 @@ def test_no_pattern_is_an_error(pattern, path):
     assert Patterns(path or "x").match(path or "x")
 
 
+def test_which_of_several_meant_nothing():
+    wanted = Patterns(["a/*.mrc", "*.mdoc", "b", "a/x.mrc"])
+    assert [wanted.match(path) for path in ("a/x.mrc", "c", "b/y")] == [True, False, True]
+    assert wanted.unmet == {"*.mdoc"}
+
+
 def test_no_pattern_takes_for_ever():
     begun = time.perf_counter()
     assert not Patterns("**/**/**/**/**/**/*****a*****b").match("/".join(["a" * 20] * 60))

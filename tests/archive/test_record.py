@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -82,3 +85,33 @@ def test_paths_that_lead_elsewhere(path):
     with pytest.raises(FormatError):
         Record.from_line(json.dumps({"event": "stored", "source": "a", "parts": [[path, "s", 1]]}).encode())
     check_relative("a/..b/c..")
+
+
+@pytest.mark.parametrize("name", ["source", "path", "session", "target"])
+def test_a_surrogate_that_is_no_byte_is_no_name(name):
+    said = json.loads(FULL.to_line())
+    said[name] = "x\ud800"
+    with pytest.raises(FormatError, match="no name of a file"):
+        Record.from_line(json.dumps(said).encode())
+
+
+@pytest.mark.parametrize(("name", "value"), [("camera", "\ud800"), ("error", "\udcff"), ("notes", ["\ud800"])])
+def test_other_text_can_always_be_written_on(name, value):
+    said = {**json.loads(FULL.to_line()), name: value}
+    json.dumps(Record.from_line(json.dumps(said).encode()).asdict(), ensure_ascii=False).encode("utf-8")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX alone")
+def test_names_are_the_same_bytes_whatever_the_locale():
+    """An archive that was begun in UTF-8 and goes on in a job without a locale."""
+    line = Record("stored", "Übung/m", "Übung", "Übung/data/m").to_line()
+    program = (
+        "import os, sys; from mrcz.archive.record import Record; made = Record.from_line(sys.stdin.buffer.read());"
+        "print(sys.getfilesystemencoding(), os.fsencode(made.path).hex(), Record.from_line(made.to_line()) == made)"
+    )
+    bare = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=line, capture_output=True, env={**os.environ, **bare}, check=True
+    )
+    encoding, path, again = done.stdout.decode().split()
+    assert encoding == "ascii" and bytes.fromhex(path) == "Übung/data/m".encode() and again == "True"

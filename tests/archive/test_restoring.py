@@ -6,10 +6,9 @@ import random
 import shutil
 import signal
 import stat
-import subprocess
-import sys
 import time
 
+import forked
 import numpy as np
 import pytest
 from made_archive import ODD_NAMES, Made, Shelf, mixed, movie
@@ -303,7 +302,7 @@ from mrcz.archive.journal import Journal
 from mrcz.archive.place import Folder
 from mrcz.archive.restoring import restore
 with Journal(sys.argv[1]) as journal:
-    print("ready", flush=True)
+    open(sys.argv[3], "w").close()
     for one in restore(Folder(sys.argv[1]), journal, sys.argv[2]):
         assert one.ok, one
 """
@@ -315,14 +314,15 @@ def test_killed_again_and_again_it_goes_on(tmp_path, rng, out):
         made.packed(f"s/m{k}.mrc", movie(rng, (20, 64, 64)))
     made.close()
     random.seed(4)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    for _ in range(6):
-        command = [sys.executable, "-c", _SCRIPT, str(made.root), str(out)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
-        process.stdout.readline()
+    for k in range(6):
+        ready = tmp_path / f"ready {k}"
+        process = forked.start(_SCRIPT, made.root, out, ready)
+        while not ready.exists() and process.is_alive():
+            time.sleep(0.001)
         time.sleep(random.uniform(0.005, 0.06))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
         whole = {path.name for path in out.rglob("*.mrc") if not path.name.startswith(".")}
         assert all((out / "s" / name).read_bytes() == (made.source / "s" / name).read_bytes() for name in whole)
     with Journal(made.root) as journal:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,6 +83,7 @@ def test_wrong_calls(tree, tmp_path, capsys):
         (["--check", tree], "no archive"),
         (["--status", dst], "no archive"),
         (["--journal", "x", tree, dst], "URL"),
+        (["s3://bucket/tree", dst], "SRC is a folder of this machine"),
     ):
         code, _, err = run(capsys, "archive", *words)
         assert code in (1, 2) and said in err and "Traceback" not in err and err.count("\n") <= 3, (words, err)
@@ -133,6 +135,8 @@ def test_a_hook_hears(tree, tmp_path, capsys):
     assert json.loads((tmp_path / "said.json").read_text())["stored"] == 3
     run(capsys, "archive", "--hook", hook, tmp_path / "missing", tmp_path / "dst")
     assert (tmp_path / "event").read_text() == "failed\n"
+    said = json.loads((tmp_path / "said.json").read_text())
+    assert said["error"] == f"{tmp_path / 'missing'}: No such file or directory"  # not only that it failed
     os.mkfifo(tree / "fifo")
     run(capsys, "archive", "--hook", hook, tree, tmp_path / "dst")
     assert (tmp_path / "event").read_text() == "incomplete\n"
@@ -207,6 +211,7 @@ def test_interrupted_in_good_order(tree, tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130 and "interrupted" in err and "Traceback" not in err
+    assert "3 files stored" in err and "the same command goes on from here" in err
     assert (tmp_path / "dst/s1/manifest-sha256.txt").exists() and (tmp_path / "dst/s2/manifest-sha256.txt").exists()
 
 
@@ -220,7 +225,7 @@ def test_a_restore_from_a_journal_that_was_cut_says_so(tree, tmp_path, capsys):
     assert code == 3 and "s2/mrcz-records.jsonl: the journal has lost 2 of the files" in err
     journal.unlink()
     code, _, err = run(capsys, "restore", dst, tmp_path / "out")
-    assert code == 1 and "the lines of all mrcz-records.jsonl in one file are its journal again" in err
+    assert code == 3 and "the lines of all mrcz-records.jsonl are its journal again" in err
     code, _, err = run(capsys, "archive", tree, dst)
     assert code == 0 and "3 in the archive already" in err and "3 records that the journal had lost" in err
 
@@ -234,6 +239,13 @@ def test_a_restore_from_a_journal_that_was_cut_says_so(tree, tmp_path, capsys):
         (["--overwrite"], "--overwrite is for --export"),
         (["--check", "--remove"], "--remove is for archiving SRC"),
         (["--status", "--dry-run"], "--dry-run is for archiving SRC"),
+        (["--check", "--hook", "true"], "--hook is for archiving SRC"),
+        (["--check", "--read-rate", "1MB/s"], "--read-rate is for archiving SRC"),
+        (["--status", "--cores", "2"], "--cores is for archiving SRC and for --check"),
+        (["--check", "--idle", "2"], "--settle, --poll, --until and --idle are for --watch"),
+        (["--to", "copy", "--pack"], "--to copy compresses none"),
+        (["--watch", "--idle", "-1"], "'-1' are no seconds"),
+        (["--watch", "--settle", "nan"], "'nan' are no seconds"),
     ],
 )
 def test_options_to_no_purpose(tree, tmp_path, capsys, given, why):
@@ -260,3 +272,76 @@ def test_the_depth_of_an_archive_is_kept(tree, tmp_path, capsys):
         code, _, err = run(capsys, "archive", *dry, "--sessions", "1", tree, dst)
         assert code == 2 and "was begun with --sessions 2, and keeps it" in err
         assert run(capsys, "archive", *dry, tree, dst)[0] == 0
+
+
+def _free_hours():
+    """Hours that do not begin before an hour has passed."""
+    now = time.localtime()
+    return f"{(now.tm_hour + 2) % 24:02d}:00-{(now.tm_hour + 3) % 24:02d}:00"
+
+
+@pytest.mark.parametrize("watch", [[], ["--watch", "--idle", "0.2", "--settle", "0", "--poll", "0.1"]])
+def test_nothing_to_do_is_not_waited_for(tree, tmp_path, capsys, watch):
+    assert run(capsys, "archive", tree, tmp_path / "dst")[0] == 0
+    begun = time.monotonic()
+    code, _, err = run(capsys, "archive", *watch, "--hours", _free_hours(), tree, tmp_path / "dst")
+    assert code == 0 and "3 in the archive already" in err and time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize(
+    "words", [["SRC", "-v", "DST"], ["-v", "SRC", "DST"], ["SRC", "DST", "-v"], ["SRC", "--nice", "1", "DST"]]
+)
+def test_options_stand_anywhere(tree, tmp_path, capsys, words):
+    places = {"SRC": tree, "DST": tmp_path / "dst"}
+    code, _, err = run(capsys, "archive", *(places.get(word, word) for word in words))
+    assert code == 0 and "3 files stored" in err
+
+
+def test_an_archive_of_which_only_the_bags_are_left(tree, tmp_path, capsys):
+    """Each command says what makes it whole, and what it says does."""
+    dst = tmp_path / "dst"
+    assert run(capsys, "archive", tree, dst)[0] == 0
+    shutil.rmtree(dst / "mrcz-archive")
+    for words in (
+        ["archive", "--check", dst],
+        ["archive", "--status", dst],
+        ["archive", tree, dst],
+        ["restore", dst, dst],
+    ):
+        code, _, err = run(capsys, *words)
+        assert code == 3 and "in this folder, mkdir" in err, words
+    assert not (dst / "mrcz-archive").exists()
+    command = err.split("in this folder, ")[1].strip()
+    subprocess.run(command, shell=True, cwd=dst, check=True)
+    assert run(capsys, "archive", "--check", dst)[0] == 0
+    assert run(capsys, "restore", dst, tmp_path / "out")[0] == 0
+    assert names(tmp_path / "out") == names(tree)
+
+
+def test_an_estimate_tells_movies_of_counts_from_those_of_floats(tmp_path, rng, capsys):
+    """They have one suffix, and are compressed as differently as can be."""
+    gain = rng.normal(1, 0.05, (128, 128)).astype("f4")
+    for session in ("s1", "s2"):
+        (tmp_path / "tree" / session).mkdir(parents=True)
+        for k in range(3):
+            counts = rng.poisson(1, (24, 128, 128))
+            mrcz.write(tmp_path / "tree" / session / f"a{k}.mrc", counts.astype("f4") * gain)
+            mrcz.write(tmp_path / "tree" / session / f"b{k}.mrc", rng.integers(0, 60000, (60, 128, 128)).astype("u2"))
+            mrcz.write(tmp_path / "tree" / session / f"c{k}.mrc", np.concatenate([counts] * 10).astype("u1"))
+    told = run(capsys, "archive", "--dry-run", "--json", tmp_path / "tree", tmp_path / "dst")[1]
+    guess = json.loads(told.splitlines()[-1])["stored_bytes"]
+    assert run(capsys, "archive", tmp_path / "tree", tmp_path / "dst")[0] == 0
+    truth = sum(path.stat().st_size for path in (tmp_path / "dst").rglob("*.mrcz"))
+    assert 0.85 < guess / truth < 1.15
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is always full")
+def test_a_disk_that_is_full_from_the_beginning_is_named(tree, tmp_path, capsys, monkeypatch):
+    from mrcz.archive import description
+
+    def full(path, **options):
+        return open("/dev/full", "wb", buffering=0)
+
+    monkeypatch.setattr(description, "whole_file", full)
+    code, _, err = run(capsys, "archive", tree, tmp_path / "dst")
+    assert code == 1 and str(tmp_path / "dst") in err and "No space left on device" in err

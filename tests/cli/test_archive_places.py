@@ -82,9 +82,14 @@ def test_who_does_the_work(tmp_path, monkeypatch):
 
 def test_a_cluster_that_is_not_there(tmp_path):
     pytest.importorskip("distributed")
-    args = parsed("--dask", "nonsense")
-    with pytest.raises(MrczError, match="no dask scheduler"):
-        executor_from(args, Options(), str(tmp_path), place_from(args, str(tmp_path / "a")), workers=1)
+    for address, wrong, said in (
+        ("nonsense", UsageError, "write local, or where a scheduler is"),
+        ("tcp://host", UsageError, "write local"),
+        ("nosuch://127.0.0.1:1", MrczError, "no dask scheduler"),
+    ):
+        args = parsed("--dask", address)
+        with pytest.raises(wrong, match=said):
+            executor_from(args, Options(), str(tmp_path), place_from(args, str(tmp_path / "a")), workers=1)
 
 
 def test_a_local_cluster_starts_with_the_first_file(tmp_path, capsys, monkeypatch):

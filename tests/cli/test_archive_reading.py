@@ -194,6 +194,9 @@ def test_restore_by_pattern_again_and_over_what_is_there(archive, tmp_path, caps
     assert records(capsys)[1]["refused"] == 1
     assert main([*line, "--overwrite"]) == 0
     assert main(["restore", str(archive), str(out), "nothing/*"]) == 1
+    said(capsys)
+    assert main(["restore", str(archive), str(out), "-q", "s1/grid/movie*", "nothing/*"]) == 1
+    assert "nothing of the archive matches nothing/*\n" in said(capsys)[1]
     assert main(["restore", "--dry-run", str(archive), str(tmp_path / "no")]) == 0 and not (tmp_path / "no").exists()
 
 

@@ -14,6 +14,7 @@ from datetime import datetime
 import pytest
 
 from mrcz.archive.journal import FOLDER, JOURNAL, read_journal
+from mrcz.cli import main
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals")
 
@@ -61,7 +62,7 @@ def top(tmp_path):
 
 
 def check(archive):
-    subprocess.run([sys.executable, "-m", "mrcz", "archive", "--check", str(archive)], check=True, capture_output=True)
+    assert main(["archive", "--check", "-q", str(archive)]) == 0
 
 
 def test_a_session_is_followed_to_its_end_and_the_hook_hears_of_it(top, tmp_path):

@@ -34,20 +34,26 @@ def detector():
     return Detector(SHAPE, seed=3, etching_rms=0.06, cmos_rms=0.3, hot_fraction=0.006)
 
 
-@pytest.fixture
-def movie(tmp_path, detector):
-    path = tmp_path / "movie.mrcz"
-    mrcz.write(path, detector.stack(24, 3.0).frames, pixel_size=1.5, kind="stack", metadata={"scope": "Krios"})
-    return path
-
-
-@pytest.fixture
-def session(tmp_path, detector):
-    folder = tmp_path / "session"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, detector):
+    """A movie, and a session of seven; each test has copies."""
+    folder = tmp_path_factory.mktemp("made")
+    frames = detector.stack(24, 3.0).frames
+    mrcz.write(folder / "movie.mrcz", frames, pixel_size=1.5, kind="stack", metadata={"scope": "Krios"})
+    (folder / "session").mkdir()
     for index in range(7):
-        mrcz.write(folder / f"s{index}.mrcz", detector.stack(12, 3.0, index).frames, kind="stack")
+        mrcz.write(folder / "session" / f"s{index}.mrcz", detector.stack(12, 3.0, index).frames, kind="stack")
     return folder
+
+
+@pytest.fixture
+def movie(tmp_path, made):
+    return shutil.copyfile(made / "movie.mrcz", tmp_path / "movie.mrcz")
+
+
+@pytest.fixture
+def session(tmp_path, made):
+    return shutil.copytree(made / "session", tmp_path / "session", copy_function=shutil.copyfile)
 
 
 # ---- correct ---------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
+from rewriting import rewrite
 from servers import RangeServer
 
 import mrcz
@@ -325,7 +326,7 @@ def test_every_truncation_is_found(stored, which):
     path = gain if which == "gain" else small
     data, movie = path.read_bytes(), movie_of()
     for size in [*range(0, len(data), len(data) // 60), len(data) - 1, len(data) - 64]:
-        path.write_bytes(data[:size])
+        rewrite(path, data[:size])
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
@@ -651,7 +652,7 @@ def test_every_flipped_byte_of_the_metadata_is_found(paths):
     for at in [*range(offset, offset + size, 997), *range(offset + size, end, 61)]:
         bad = bytearray(good)
         bad[at] ^= 0x10
-        small.write_bytes(bad)
+        rewrite(small, bad)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:

@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 
+import failing_disk
 import numpy as np
 import pytest
 
@@ -385,3 +386,16 @@ def test_a_refreshed_reader_can_be_pickled(tmp_path):
         reader.refresh()
         with pickle.loads(pickle.dumps(reader)) as copy:
             assert copy.shape == reader.shape == (3, 8, 8)
+
+
+@pytest.mark.skipif(failing_disk.missing() is not None, reason=failing_disk.missing() or "")
+@pytest.mark.parametrize("before", [0, 30000])
+def test_a_file_whose_end_is_not_read_is_no_damaged_one(tmp_path, rng, before):
+    """A read ends early before what a disk cannot read: the footer was taken for one that is not there."""
+    path = tmp_path / "movie.mrcz"
+    mrcz.write(path, rng.poisson(1, (2000, 20, 20)).astype("u1"))
+    with failing_disk.FailingDisk(tmp_path) as disk:
+        disk.fail({"call": "read", "error": "EIO", "from": (path.stat().st_size - before - 1) // 4096 * 4096})
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            mrcz.open(path)
+    assert caught.value.filename == str(path)

@@ -205,19 +205,17 @@ def test_the_suite_leaves_no_mount_behind(tmp_path, end, server):
         "pytest",
         "-q",
         "-s",
-        "-n",
-        "0",
         "-p",
         "no:cacheprovider",
+        "--override-ini=addopts=--import-mode=importlib",
         f"--rootdir={inner}",
         "-c",
         str(tests.parent / "pyproject.toml"),
         f"--basetemp={tmp_path / 'base'}",
         str(inner),
     ]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(tests)}
-    ) as process:
+    environment = {**os.environ, "PYTHONPATH": str(tests), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         said = []
         for line in process.stdout:
             said.append(line)

@@ -37,17 +37,25 @@ def servers():
     return module
 
 
-@pytest.fixture
-def movie(rng):
+@pytest.fixture(scope="module")
+def movie():
     # Chunks of some 100 kB, so that neither the whole file nor two frames come with one request.
-    return rng.poisson(1.0, (12, 600, 700)).astype(np.uint8)
+    made = np.random.default_rng(20260101).poisson(1.0, (12, 600, 700)).astype(np.uint8)
+    made.flags.writeable = False
+    return made
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, movie):
+    folder = tmp_path_factory.mktemp("written")
+    mrcz.write(folder / "a.mrcz", movie, metadata={"dose": 1.5}, pixel_size=1.1)
+    mrcz.write(folder / "a.mrc", movie)
+    return folder
 
 
 @pytest.fixture
-def folder(tmp_path, movie):
-    mrcz.write(tmp_path / "a.mrcz", movie, metadata={"dose": 1.5}, pixel_size=1.1)
-    mrcz.write(tmp_path / "a.mrc", movie)
-    return tmp_path
+def folder(tmp_path, written):
+    return shutil.copytree(written, tmp_path, dirs_exist_ok=True)
 
 
 def test_requests(servers, folder, movie):

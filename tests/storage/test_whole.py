@@ -7,6 +7,7 @@ import stat
 import sys
 import threading
 
+import forked
 import numpy as np
 import pytest
 
@@ -67,7 +68,11 @@ def test_a_name_is_taken_once(tmp_path, disk):
 @every_disk
 @forks
 def test_of_many_processes_one_wins(tmp_path, disk):
-    path = tmp_path / "a"
+    forked.call(__file__, "one_wins", tmp_path, disk.__name__)
+
+
+def one_wins(tmp_path, name):
+    path, disk = tmp_path / "a", globals()[name]
     for round_number in range(8):
         go_read, go_write = os.pipe()
         children = []
@@ -101,7 +106,11 @@ def test_of_many_processes_one_wins(tmp_path, disk):
 @forks
 def test_replacing_and_taking_do_not_lose_one_another(tmp_path, disk):
     """Those with overwrite may replace only what says so (b'old' or their own kind); those without never anything."""
-    path = tmp_path / "a"
+    forked.call(__file__, "replace_and_take", tmp_path, disk.__name__)
+
+
+def replace_and_take(tmp_path, name):
+    path, disk = tmp_path / "a", globals()[name]
 
     def judge(there, new):
         if os.pread(there, 20, 0) not in (b"old", b"over", b""):
@@ -223,6 +232,10 @@ def test_a_second_writer_is_refused_when_it_opens(tmp_path, rng, overwrite, stan
 
 @forks
 def test_of_processes_that_begin_at_once_one_begins(tmp_path):
+    forked.call(__file__, "one_begins", tmp_path)
+
+
+def one_begins(tmp_path):
     path = tmp_path / "a"
     for round_number in range(15):
         go_read, go_write = os.pipe()

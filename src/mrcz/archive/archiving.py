@@ -23,14 +23,14 @@ from mrcz.archive.begun import Begun, remove_lost_gains
 from mrcz.archive.checking import proven
 from mrcz.archive.clean import clean, put_back_original
 from mrcz.archive.description import check_folders, check_moved, describe
-from mrcz.archive.journal import Journal, room_for_tables
+from mrcz.archive.journal import Journal, JournalError, room_for_tables
 from mrcz.archive.local import Executor, Threads
 from mrcz.archive.lost import lost_records
 from mrcz.archive.page import write_report
 from mrcz.archive.place import Folder, Place
 from mrcz.archive.planning import Outline, session_of
 from mrcz.archive.record import Record
-from mrcz.archive.store import versions, worker_name
+from mrcz.archive.store import failed, versions, worker_name
 from mrcz.archive.task import Options, Task
 from mrcz.archive.tree import Found, scan
 from mrcz.errors import MrczError, system_error
@@ -157,6 +157,7 @@ class Archiving:
         self._touched: set[str] = set()
         self._again: list[Task] = []
         self._to_remove: list[Record] = []
+        self._left: list[str] = []  # where files lie that have failed, or did before they changed
         self._may_begin: Callable[[], bool] | None = None
         self._told: Told | None = None
 
@@ -213,7 +214,8 @@ class Archiving:
         record = Record("refused", one.source or ".", session, error=error, reason=reason)
         self.outcome.refused += 1
         self._problem(record)
-        if self.journal.state.last_event(record.source) != "refused":
+        # Of the tree itself there is no record: it is nothing in it.
+        if one.source and self.journal.state.last_event(record.source) != "refused":
             self._write(record)
 
     # --- work
@@ -244,10 +246,12 @@ class Archiving:
         self._remove_done(outline, tick)
         for one, session in outline.entries():
             event = "link" if one.kind == "link" else "folder"
-            self._touch(session)
-            self._done(
-                Record(event, one.source, session, mtime_ns=one.mtime_ns, mode=one.mode, target=one.target), told
-            )
+            record = Record(event, one.source, session, mtime_ns=one.mtime_ns, mode=one.mode, target=one.target)
+            try:
+                self._touch(session)
+            except OSError as error:
+                record = self._not_begun(one.source, session, error)
+            self._done(record, told)
         self._through(outline.tasks(self.options, self.run_name), executor, told, tick)
         for task, first in outline.same(self.options, self.run_name):
             self._second_name(task, first, executor, told, tick)
@@ -295,41 +299,66 @@ class Archiving:
         last: bool = False,
     ) -> None:
         given: dict[str, Task] = {}
-        more = True
-        while more or given:
-            while more and len(given) < executor.slots and (self._may_begin is None or self._may_begin()):
+        task = next(tasks, None)  # before it is asked whether it may begin: nothing to do is no reason to wait
+        while task is not None or given:
+            while task is not None and len(given) < executor.slots and (self._may_begin is None or self._may_begin()):
+                try:
+                    self._touch(task.session)
+                    self._begin(task, given)
+                except OSError as error:
+                    self._became(self._not_begun(task.source, task.session, error), task, told, last)
+                else:
+                    given[task.source] = task
+                    executor.submit(task)
                 task = next(tasks, None)
-                if task is None:
-                    more = False
-                    break
-                self._touch(task.session)
-                self._begin(task, given)
-                given[task.source] = task
-                executor.submit(task)
             for record in executor.wait(0.1):
                 finished = given.pop(record.source, None)
-                if finished is None:  # done twice, by a worker that was thought lost
-                    continue
-                if record.event == "failed" and record.reason in _PASSING and not last:
-                    self._again.append(finished)
-                else:
-                    self._done(record, told, finished)
+                if finished is not None:  # else done twice, by a worker that was thought lost
+                    self._became(record, finished, told, last)
             if tick is not None:
                 tick()
             if len(self._to_remove) >= 64:
                 self._settle()
 
+    def _not_begun(self, source: str, session: str, error: OSError) -> Record:
+        """The archive's disk does not let a file be begun; another session may lie on another, or a moment pass."""
+        base = Record("failed", source, session, run=self.run_name)
+        return failed(base, error, os.path.join(self.top, source), os.path.join(self.root, session, "data"))
+
+    def _became(self, record: Record, task: Task, told: Told | None, last: bool) -> None:
+        """What became of a task: another try, or its record."""
+        if record.event == "failed" and record.path:  # it got its name, and then the disk failed
+            self._left.append(record.path)
+            record = replace(record, path="")
+        if record.event == "failed" and record.reason in _PASSING and not last:
+            self._again.append(task)
+        else:
+            self._done(record, told)
+
+    def _take_away_all(self, paths: list[str]) -> list[str]:
+        """Remove what lies where nothing is stored, and nobody is about to store; what could not be removed."""
+        stays = []
+        for path in paths:
+            if self.journal.state.taken(path) is None:
+                try:
+                    self.place.remove(path)
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    stays.append(path)
+        return stays
+
     def _begin(self, task: Task, given: dict[str, Task]) -> None:
         if self._begun.full:
             self.journal.sync()
-            self._begun.keep([path for one in given.values() for path in (one.path, one.packed_path)])
+            self._begun.keep(self._left + [path for one in given.values() for path in (one.path, one.packed_path)])
         self._begun.add(task.path, task.packed_path)
 
     def _touch(self, session: str) -> None:
         """A session is about to change: its bag has no manifest until it is derived anew."""
         if session not in self._touched:
-            self._touched.add(session)
             unseal(self.place, session)
+            self._touched.add(session)
 
     def _second_name(
         self, task: Task, first: str, executor: Executor, told: Told | None, tick: Callable[[], None] | None
@@ -339,10 +368,14 @@ class Archiving:
         if known is None or (known.source_bytes, known.mtime_ns) != (task.size, task.mtime_ns):
             self._through(iter([task]), executor, told, tick)
             return
-        self._touch(task.session)
+        try:
+            self._touch(task.session)
+        except OSError as error:
+            self._done(self._not_begun(task.source, task.session, error), told)
+            return
         self._done(known.second_name(task.source, task.session, changed=task.changed), told)
 
-    def _done(self, record: Record, told: Told | None, task: Task | None = None) -> None:
+    def _done(self, record: Record, told: Told | None) -> None:
         """Write down what became of a file."""
         outcome, old = self.outcome, ""
         if record.event in ("stored", "link", "folder") and (old := self._take_over(record)):
@@ -387,9 +420,7 @@ class Archiving:
     def _take_away(self, path: str) -> None:
         """What an older version of a source left, once the new record is on the disk."""
         self.journal.sync()
-        if self.journal.state.taken(path) is None:
-            with contextlib.suppress(OSError):
-                self.place.remove(path)
+        self._left += self._take_away_all([path])
 
     def _write(self, record: Record) -> Record:
         record = replace(
@@ -439,30 +470,39 @@ class Archiving:
     def write_bags(self, tick: Callable[[], None] | None = None) -> None:
         """Derive the bags of all sessions, as far as they changed, and the report."""
         self.journal.sync()
-        self._begun.keep()
-        # Workers of this run may have been killed, too, and a bag with a file that nobody knows is no valid one.
-        for session in sorted(self._touched):
-            folder = os.path.join(self.root, session)
-            if os.path.isdir(folder) and os.path.realpath(folder) == os.path.join(os.path.realpath(self.root), session):
-                for _ in clean(folder, recursive=True, older_than=0.0, unsaved=True):
-                    pass
-            remove_lost_gains(self.place, self.journal, session)
-        written = []
-        for session in self.journal.state.sessions():
+        self._left = self._take_away_all(self._left)
+        self._begun.keep(self._left)
+        failures, written = [], []
+        for session in sorted({*self._touched, *self.journal.state.sessions()}):
             if tick is not None:
                 tick()
             try:
+                if session in self._touched:
+                    self._clean_session(session)
                 bag = write_bag(self.place, self.journal, session)
-            except OSError as error:
+            except JournalError:
+                raise
+            except OSError as error:  # the other bags are made all the same
                 what = system_error(error, session)
                 if error.errno == errno.ENOSPC:  # the lists of a bag are made in a temporary folder
                     what = f"the disk of {self.root} or of {tempfile.gettempdir()} is full"
-                raise MrczError(f"its bag cannot be written: {what}; run it again", path=session) from error
+                failures.append((MrczError(f"its bag cannot be written: {what}; run it again", path=session), error))
+                continue
+            self._touched.discard(session)
             if bag.status == "written":
                 written.append(session)
         self.outcome.bags = tuple(sorted({*self.outcome.bags, *written}))
-        self._touched.clear()
+        if failures:
+            raise failures[0][0] from failures[0][1]
         write_report(self.place, self.journal)
+
+    def _clean_session(self, session: str) -> None:
+        """Workers of this run may have been killed, too, and a bag with a file that nobody knows is no valid one."""
+        folder = os.path.join(self.root, session)
+        if os.path.isdir(folder) and os.path.realpath(folder) == os.path.join(os.path.realpath(self.root), session):
+            for _ in clean(folder, recursive=True, older_than=0.0, unsaved=True):
+                pass
+        remove_lost_gains(self.place, self.journal, session)
 
     @property
     def unsealed(self) -> bool:

@@ -182,7 +182,7 @@ def write_bag(place: Place, journal: Journal, session: str, *, date: str | None 
             unseal(place, session)
             return Bag(session, "empty")
         _finish(draft, session, _info(place, session, _KEPT))
-        different = [name for name in TAGS if _differs(place, f"{session}/{name}", draft.tags.get(name))]
+        different = [name for name in TAGS if _is_other(place, f"{session}/{name}", draft.tags.get(name))]
         notes = []
         if draft.left_out:
             notes.append(f"{draft.left_out} files have names that no manifest can hold; {LEFT_OUT} has them")
@@ -192,7 +192,7 @@ def write_bag(place: Place, journal: Journal, session: str, *, date: str | None 
         _finish(draft, session, {"Bagging-Date": date or datetime.now(UTC).date().isoformat()})
         unseal(place, session)
         for name in TAGS:
-            if name != MANIFEST and _differs(place, f"{session}/{name}", draft.tags.get(name)):
+            if name != MANIFEST and _is_other(place, f"{session}/{name}", draft.tags.get(name)):
                 _put(place, f"{session}/{name}", draft.tags.get(name))
         _put(place, f"{session}/{MANIFEST}", draft.tags[MANIFEST])
         count = 0
@@ -307,7 +307,7 @@ def _info(place: Place, session: str, wanted: tuple[str, ...]) -> dict[str, str]
     try:
         with place.open(f"{session}/{INFO}") as file:
             text = file.read(_MOST).decode("utf-8", "replace")
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:  # what is not there, or cannot be read, is made anew
         return {}
     pairs = (line.split(": ", 1) for line in text.splitlines() if ": " in line)
     return {key: value for key, value in pairs if key in wanted}
@@ -320,6 +320,14 @@ def _differs(place: Place, path: str, tag: _Tag | None) -> bool:
         return tag is None or size != tag.size or _sum(place, path) != tag.sha256
     except FileNotFoundError:
         return tag is not None
+
+
+def _is_other(place: Place, path: str, tag: _Tag | None) -> bool:
+    """`_differs`; what a disk does not give back is to be made anew."""
+    try:
+        return _differs(place, path, tag)
+    except OSError:
+        return True
 
 
 def _sum(place: Place, path: str) -> str:

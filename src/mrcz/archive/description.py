@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mrcz.archive.journal import FOLDER, JOURNAL, Journal
+from mrcz.archive.lost import lost_journal
 from mrcz.archive.place import LinkError, refuse_links
 from mrcz.archive.store import versions
-from mrcz.errors import MrczError, system_error
+from mrcz.errors import FormatError, MrczError, system_error
 from mrcz.storage.disk import CLOEXEC, NONBLOCK
 from mrcz.storage.whole import make_folders, whole_file
 
@@ -81,6 +82,8 @@ def describe(top: str, root: str, depth: int, *, moved: bool = False) -> dict[st
     ------
     MrczError
         The folder is not empty and no archive, or one of another source.
+    FormatError
+        An archive that has lost all but its bags.
     """
     made = read_description(root)
     if made is not None and (made["source"] == _name(top) or moved):
@@ -102,6 +105,8 @@ def describe(top: str, root: str, depth: int, *, moved: bool = False) -> dict[st
                 f"{_said(_name(top))}, with the depth of its sessions",
                 path=root,
             )
+        if (bags := lost_journal(root)) is not None:
+            raise FormatError(bags, path=root)
         raise MrczError("is not empty, and no archive: choose a folder of its own", path=root)
     made = {
         "mrcz_archive": VERSION,
@@ -112,8 +117,13 @@ def describe(top: str, root: str, depth: int, *, moved: bool = False) -> dict[st
         "journal": JOURNAL,
     }
     make_folders(os.path.join(root, FOLDER))
-    with whole_file(os.path.join(root, FOLDER, DESCRIPTION), overwrite=True) as file:
-        file.write(json.dumps(made, indent=1, ensure_ascii=True).encode() + b"\n")
+    path = os.path.join(root, FOLDER, DESCRIPTION)
+    try:
+        with whole_file(path, overwrite=True) as file:
+            file.write(json.dumps(made, indent=1, ensure_ascii=True).encode() + b"\n")
+    except OSError as error:  # a full disk does not say which
+        error.filename = error.filename or path
+        raise
     return made
 
 

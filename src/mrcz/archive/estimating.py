@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mrcz.archive.planning import Outline
 from mrcz.archive.store import store
@@ -14,9 +14,11 @@ from mrcz.archive.task import Options, Task
 __all__ = ["Estimate", "estimate"]
 
 _KINDS = 200  # suffixes told apart; what comes after is one kind
-_SAMPLES = 2  # files of each
+_SAMPLES = 2  # files of each size
+_SIZES = 4  # sizes of a kind of which files are tried: movies of counts and of floats have one suffix
+_LEAST = 0.02  # a size with less of the bytes of its kind is not tried
 _LARGEST = 8 << 30  # bytes of a sample
-_SMALL = 1 << 20  # files below this are not worth a trial of their own if larger ones are there
+_SMALL = 1 << 20  # files below this are of one size
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Estimate:
     forms : tuple of str
         Of the samples.
     samples, sample_bytes : int
+        Files that were tried.
     """
 
     suffix: str
@@ -49,7 +52,7 @@ def estimate(outline: Outline, options: Options, tick: Callable[[], None] | None
     Samples are stored in a temporary folder (``TMPDIR``), which needs room for the largest of them.
     """
     kinds: dict[str, Estimate] = {}
-    chosen: dict[str, list[Task]] = {}
+    sizes: dict[str, dict[int, _Size]] = {}
     for task in outline.tasks(options, ""):
         suffix = os.path.splitext(task.source)[1].lower()
         if suffix not in kinds and len(kinds) >= _KINDS:
@@ -57,25 +60,49 @@ def estimate(outline: Outline, options: Options, tick: Callable[[], None] | None
         one = kinds.setdefault(suffix, Estimate(suffix))
         one.files += 1
         one.source_bytes += task.size
-        samples = chosen.setdefault(suffix, [])
-        if task.size <= _LARGEST:
-            samples.append(task)
-            samples.sort(key=lambda task: task.size < _SMALL)  # in the tree's order otherwise
-            del samples[_SAMPLES:]
+        # Twice as large is another size.
+        size = sizes.setdefault(suffix, {}).setdefault(max(task.size, _SMALL).bit_length(), _Size())
+        size.nbytes += task.size
+        size.sessions.add(task.session)
+        if task.size <= _LARGEST and len(size.tasks) < _SAMPLES:
+            size.tasks.append(task)
     with tempfile.TemporaryDirectory(prefix="mrcz-estimate-") as folder:
-        for suffix, samples in chosen.items():
-            before = after = 0
-            forms: set[str] = set()
-            for k, task in enumerate(samples):
-                if tick is not None:
-                    tick()
-                place = os.path.join(folder, f"{k}")
-                record = store(replace(task, root=place, path="s/data/a", packed_path="s/data/a.mrcz"))
-                if record.event == "stored":
-                    before, after = before + record.source_bytes, after + record.stored_bytes
-                    forms.add(record.form)
-                    os.unlink(os.path.join(place, record.path))
-            one = kinds[suffix]
-            one.forms, one.samples, one.sample_bytes = tuple(sorted(forms)), len(samples), before
-            one.stored_bytes = round(one.source_bytes * after / before) if before else one.source_bytes
+        for suffix, of_kind in sizes.items():
+            _try(kinds[suffix], sorted(of_kind.values(), key=lambda size: -size.nbytes), folder, tick)
     return sorted(kinds.values(), key=lambda one: -one.source_bytes)
+
+
+@dataclass
+class _Size:
+    """Files of one kind and about one size."""
+
+    nbytes: int = 0
+    sessions: set[str] = field(default_factory=set)
+    tasks: list[Task] = field(default_factory=list)  # to be tried
+
+
+def _try(one: Estimate, sizes: list[_Size], folder: str, tick: Callable[[], None] | None) -> None:
+    """What files of one kind become, by trial of a few of each size."""
+    forms: set[str] = set()
+    tried = stored = 0.0  # bytes of the sizes that were tried, and what they become
+    for k, size in enumerate(sizes[:_SIZES]):
+        if k and size.nbytes < _LEAST * one.source_bytes:
+            break
+        before = after = shared = 0
+        for number, task in enumerate(size.tasks):
+            if tick is not None:
+                tick()
+            place = os.path.join(folder, f"{number}")
+            record = store(replace(task, root=place, path="s/data/a", packed_path="s/data/a.mrcz"))
+            one.samples += 1
+            if record.event == "stored":
+                before, after = before + record.source_bytes, after + record.stored_bytes
+                shared = max(shared, sum(nbytes for _, _, nbytes in record.parts))
+                forms.add(record.form)
+                os.unlink(os.path.join(place, record.path))
+        one.sample_bytes += before
+        if before:  # gain references are stored once a session
+            tried += size.nbytes
+            stored += size.nbytes * after / before + shared * len(size.sessions)
+    one.forms = tuple(sorted(forms))
+    one.stored_bytes = round(one.source_bytes * stored / tried) if tried else one.source_bytes

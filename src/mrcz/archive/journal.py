@@ -8,6 +8,7 @@ million files takes no more memory than one of ten.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import stat
@@ -17,14 +18,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mrcz.archive.record import Record
-from mrcz.errors import FormatError, MrczError
-from mrcz.storage.disk import Disk, lock, release, write_all
+from mrcz.errors import FormatError, MrczError, system_error
+from mrcz.storage.disk import Disk, lock, release, told_of, write_all
 
 __all__ = [
     "FOLDER",
     "JOURNAL",
     "LONGEST",
     "Journal",
+    "JournalError",
     "State",
     "end_of_lines",
     "folded",
@@ -76,7 +78,7 @@ def read_journal(path: str | os.PathLike[str], *, damaged: list[str] | None = No
 
 def _lines(path: str | os.PathLike[str], damaged: list[str] | None, begin: int = 0) -> Iterator[tuple[int, Record]]:
     """(offset, record) of each line, from one that begins there on."""
-    with open(path, "rb") as file:
+    with told_of(path), open(path, "rb") as file:
         number, offset = 0, begin
         file.seek(begin)
         while line := file.readline(LONGEST):
@@ -268,6 +270,10 @@ class State:
         self._db.close()
 
 
+class JournalError(MrczError):
+    """The disk does not take the journal: nothing more may be done, least of all removed."""
+
+
 class Journal:
     """The journal of one archive: read, and added to by one process at a time.
 
@@ -291,6 +297,8 @@ class Journal:
     ------
     MrczError
         Somebody else adds to it.
+    JournalError
+        Its disk does not take it.
     FileNotFoundError
         There is none, and it is only read.
     """
@@ -303,7 +311,8 @@ class Journal:
         self.path = Path(folder) / FOLDER / JOURNAL if place is None else Path(place)
         self.damaged: list[str] = []
         self._fd = -1
-        self._end = self._last = 0
+        self._end = self._last = self._sure = 0
+        self._broken = ""
         self._unsynced, self._synced = 0, time.monotonic()
         if write:
             self._open()
@@ -335,19 +344,30 @@ class Journal:
             os.close(self._fd)
             self._fd = -1
             raise MrczError("another process works on this archive", path=self.path) from None
-        # A line that a killed process did not finish was never acknowledged: nothing depends on it.
-        self._end = end_of_lines(self._fd)
-        self.disk.truncate(self._fd, self._end)
+        try:
+            # A line that a killed process did not finish was never acknowledged: nothing depends on it.
+            self._sure = self._end = end_of_lines(self._fd)
+            self.disk.truncate(self._fd, self._end)
+            # Nor are its last lines on the disk for sure, and an original may go because of one of them.
+            self.disk.fsync(self._fd)
+            self.disk.sync_folder(self.path.parent)
+        except OSError as error:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+            raise self._refused(error) from error
 
     def append(self, record: Record) -> None:
         """Add a record. It is on the disk after `sync`, at the latest."""
+        self._check()
         line = record.to_line()
         start = self._end
         try:
             self._end = write_all(self.disk, self._fd, line, start)
+        except OSError as error:
+            self._take_back(start)
+            raise self._refused(error) from error
         except BaseException:
-            with contextlib.suppress(OSError):
-                self.disk.truncate(self._fd, start)
+            self._take_back(start)
             raise
         self.state.add(record, start)
         self._unsynced += 1
@@ -355,14 +375,43 @@ class Journal:
             self.sync()
 
     def sync(self) -> None:
-        """All that was added is on the disk when this returns."""
+        """All that was added is on the disk when this returns.
+
+        Raises
+        ------
+        JournalError
+            It is not, and what was added since the last time is taken back: the system forgets what it could not write,
+            and says of the next flush that it went well. No more can be added.
+        """
+        self._check()
         if self._unsynced:
-            self.disk.fsync(self._fd)
+            try:
+                self.disk.fsync(self._fd)
+            except OSError as error:
+                self._broken = system_error(error, str(self.path))
+                self._take_back(self._sure)
+                raise self._refused(error) from error
+            self._sure = self._end
         self._unsynced, self._synced = 0, time.monotonic()
+
+    def _check(self) -> None:
+        if self._broken:
+            raise JournalError(f"its disk did not take it: {self._broken}", path=self.path)
+
+    def _take_back(self, end: int) -> None:
+        """Cut off what was not acknowledged."""
+        try:
+            self.disk.truncate(self._fd, end)
+        except OSError as error:
+            self._broken = self._broken or system_error(error, str(self.path))
+
+    def _refused(self, error: OSError) -> JournalError:
+        what = system_error(error, str(self.path), str(self.path))
+        return JournalError(f"{what}: the run ends here, and the next one goes on from what is written", path=self.path)
 
     def record_at(self, offset: int) -> Record:
         """The record that stands at an offset."""
-        with open(self.path, "rb") as file:
+        with told_of(self.path), open(self.path, "rb") as file:
             file.seek(offset)
             return Record.from_line(file.readline(LONGEST))
 
@@ -413,7 +462,7 @@ class Journal:
         return found
 
     def _at(self, offsets: Iterator[int]) -> Iterator[tuple[bytes, Record]]:
-        with open(self.path, "rb") as file:
+        with told_of(self.path), open(self.path, "rb") as file:
             for offset in offsets:
                 file.seek(offset)
                 line = file.readline(LONGEST)
@@ -429,10 +478,15 @@ class Journal:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             try:
-                if self._unsynced:
+                if self._unsynced and not self._broken:
                     self.disk.fsync(fd)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    self.disk.truncate(fd, self._sure)
+                raise self._refused(error) from error
             finally:
-                release(fd)
+                with contextlib.suppress(OSError):  # what was written is flushed
+                    release(fd)
         if hasattr(self, "state"):
             self.state.close()
 
@@ -448,12 +502,23 @@ def end_of_lines(fd: int) -> int:
     end = os.fstat(fd).st_size
     while end:
         start = max(0, end - 65536)
-        os.lseek(fd, start, os.SEEK_SET)
-        found = os.read(fd, end - start).rfind(b"\n")
+        found = _read(fd, start, end - start).rfind(b"\n")
         if found >= 0:
             return start + found + 1
         end = start
     return 0
+
+
+def _read(fd: int, start: int, n: int) -> bytes:
+    """So many bytes: a read ends early before what a disk cannot read, and lines that are cut off there are lost."""
+    os.lseek(fd, start, os.SEEK_SET)
+    data = b""
+    while len(data) < n:
+        part = os.read(fd, n - len(data))
+        if not part:
+            raise OSError(errno.EIO, "it became shorter while it was read")
+        data += part
+    return data
 
 
 def folded(path: str) -> bytes:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from mrcz.archive.bag import RECORDS
 from mrcz.archive.journal import FOLDER, JOURNAL, LONGEST, Journal, read_journal
 from mrcz.archive.record import Record
-from mrcz.storage.disk import CLOEXEC, NONBLOCK
+from mrcz.storage.disk import CLOEXEC, NONBLOCK, told_of
 
-__all__ = ["lost_records", "lost_text"]
+__all__ = ["lost_journal", "lost_records", "lost_text"]
 
 _STANDS = tuple(b'{"event":"%s"' % event for event in (b"stored", b"link", b"folder"))
 _DEEPEST = 64  # folders down to those of the sessions
@@ -57,6 +58,21 @@ def lost_text(root: str | os.PathLike[str], journal: Journal) -> Iterator[tuple[
         yield f"{session}/{RECORDS}", f"{what}; without SRC, add these lines to {FOLDER}/{JOURNAL}"
 
 
+def lost_journal(root: str | os.PathLike[str]) -> str | None:
+    """What to say of a folder that has bags and no journal, or None where there are no bags either."""
+    for bags in (f"*/{RECORDS}", f"*/*/{RECORDS}"):
+        found = next(Path(root).glob(bags), None)
+        if found is None:
+            continue
+        above = found.parents[1]
+        if above == Path(root) or not (above / FOLDER).is_dir():  # else that folder is the archive
+            return (
+                f"has lost its {FOLDER}/{JOURNAL}; the lines of all {RECORDS} are its journal again: in this folder, "
+                f"mkdir -p {FOLDER}; cat {bags} > {FOLDER}/{JOURNAL}"
+            )
+    return None
+
+
 def _bags(root: str) -> Iterator[str]:
     """Sessions that have a bag, by their paths; nothing is looked for in a bag."""
     pending = [""]
@@ -78,7 +94,7 @@ def _bags(root: str) -> Iterator[str]:
 def _count(path: str) -> int:
     """How many files the lines of a bag stand for."""
     count = 0
-    with open(os.open(path, os.O_RDONLY | NONBLOCK | CLOEXEC), "rb") as file:
+    with told_of(path), open(os.open(path, os.O_RDONLY | NONBLOCK | CLOEXEC), "rb") as file:
         while piece := file.readline(LONGEST):
             if not piece.endswith(b"\n"):  # longer than a line may be: nothing behind it is read
                 break

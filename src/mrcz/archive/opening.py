@@ -6,10 +6,10 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from mrcz.archive.bag import RECORDS
 from mrcz.archive.journal import FOLDER, JOURNAL, Journal
+from mrcz.archive.lost import lost_journal
 from mrcz.archive.place import Folder, LinkError, Place
-from mrcz.errors import MrczError, system_error
+from mrcz.errors import FormatError, MrczError, system_error
 
 __all__ = ["opened_archive"]
 
@@ -26,6 +26,8 @@ def opened_archive(archive: str | os.PathLike[str] | Place) -> Iterator[tuple[Pl
     ------
     MrczError
         There is no archive.
+    FormatError
+        There is one whose journal is lost.
     OSError
     """
     place: Place = Folder(archive) if isinstance(archive, (str, os.PathLike)) else archive
@@ -41,7 +43,10 @@ def opened_archive(archive: str | os.PathLike[str] | Place) -> Iterator[tuple[Pl
         except FileNotFoundError:
             what = f"is no archive: it has no {FOLDER}/{JOURNAL}"
             if isinstance(place, Folder):
-                what += _hint(place)
+                hint = _hint(place)
+                what += hint
+                if not hint and (bags := lost_journal(place.root)) is not None:
+                    raise FormatError(bags, path=place.name) from None
             raise MrczError(what, path=place.name) from None
         yield place, journal
 
@@ -55,6 +60,4 @@ def _hint(place: Folder) -> str:
         for entry in sorted(place.root.iterdir()):
             if (entry / FOLDER / JOURNAL).is_file():
                 return f"; {entry.name} in it is one"
-            if (entry / RECORDS).is_file():
-                return f"; it has bags: the lines of all {RECORDS} in one file are its journal again"
     return ""

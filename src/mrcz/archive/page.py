@@ -15,7 +15,7 @@ from mrcz.archive.journal import FOLDER, Journal
 from mrcz.archive.place import Place
 from mrcz.archive.report import Session, Summary, summarize
 from mrcz.archive.status import OTHERS, Status, Sum
-from mrcz.archive.words import size, times
+from mrcz.archive.words import counted, size, times
 from mrcz.errors import printable
 
 __all__ = ["PAGE", "SUMMARY", "page", "write_report"]
@@ -113,7 +113,8 @@ def _section(title: str, content: str) -> list[str]:
 def _notes(holds: Status) -> list[str]:
     notes = []
     if holds.links or holds.folders:
-        notes.append(f"{holds.links:,} links and {holds.folders:,} empty folders are written down in the journal.")
+        entries = f"{counted(holds.links, 'link')} and {counted(holds.folders, 'empty folder')}"
+        notes.append(f"{entries} are written down in the journal.")
     if holds.pixels_only:
         notes.append(f"Of {holds.pixels_only:,} files the pixels and metadata are given back, not the very bytes.")
     if holds.damaged_lines:
@@ -228,7 +229,7 @@ def _bars(groups: dict[str, Sum], unknown: str, title: str) -> str:
         shown = printable(name) or unknown
         shown = shown if len(shown) <= 18 else shown[:17] + "…"
         width = room * one.ratio / most
-        label = f"{times(one.ratio)}, {one.files:,} files, {size(one.source_bytes)}"
+        label = f"{times(one.ratio)}, {counted(one.files, 'file')}, {size(one.source_bytes)}"
         parts.append(
             f"<g><title>{_text(name)}: {size(one.source_bytes)} in {size(one.stored_bytes)}</title>"
             f'<text x="{left - 8}" y="{y + 19}" text-anchor="end">{_text(shown)}</text>'
@@ -296,7 +297,8 @@ def _by_day(days: dict[str, Sum]) -> str:
     sizes = _Axes(max(max(one.source_bytes, one.stored_bytes) for _, _, one in groups) / scale, len(groups), unit)
     for i, (first, last, one) in enumerate(groups):
         when = first if first == last else f"{first} to {last}"
-        label = f"{when}: {one.files:,} files, {size(one.source_bytes)} in {size(one.stored_bytes)}, {times(one.ratio)}"
+        amount = f"{size(one.source_bytes)} in {size(one.stored_bytes)}, {times(one.ratio)}"
+        label = f"{when}: {counted(one.files, 'file')}, {amount}"
         ratios.column(i, one.ratio, label)
         sizes.column(i, one.source_bytes / scale, label, kind="two", part=0.4)
         sizes.column(i, one.stored_bytes / scale, label, part=0.4, at=0.5)
@@ -341,9 +343,8 @@ def _flow(summary: Summary) -> str:
     names = []
     for i, added in enumerate(sums):
         when = datetime.fromtimestamp(first + i * seconds, UTC)
-        label = (
-            f"{when:%Y-%m-%d %H:%M}: {added.files:,} files, {size(added.source_bytes)} in {size(added.stored_bytes)}"
-        )
+        amount = f"{size(added.source_bytes)} in {size(added.stored_bytes)}"
+        label = f"{when:%Y-%m-%d %H:%M}: {counted(added.files, 'file')}, {amount}"
         names.append(f"{when:%d %b %H:%M}" if short else f"{when:%Y-%m-%d}")
         if added.files:
             axes.column(i, added.source_bytes / seconds / scale, label, part=0.9, at=0.05)

@@ -19,6 +19,11 @@ class Patterns:
     patterns : str, sequence of str, or None
         None, or none: all files.
 
+    Attributes
+    ----------
+    unmet : set of str
+        The patterns that meant none of the paths so far.
+
     Examples
     --------
     >>> wanted = Patterns(["grid1/*.mrc", "**/gain", "*.mdoc"])
@@ -29,11 +34,17 @@ class Patterns:
     def __init__(self, patterns: str | Sequence[str] | None) -> None:
         given = [patterns] if isinstance(patterns, str) else list(patterns or ())
         self.patterns = tuple(given)
-        self._matching = [_compiled(pattern) for pattern in given]
+        self._matching = [(pattern, _compiled(pattern)) for pattern in given]
+        self.unmet = set(given)
 
     def match(self, path: str) -> bool:
         """Whether one of them means this path."""
-        return not self._matching or path in self.patterns or any(one.match(path) is not None for one in self._matching)
+        found = not self._matching
+        for pattern, one in self._matching:
+            if (not found or pattern in self.unmet) and (pattern == path or one.match(path) is not None):
+                self.unmet.discard(pattern)
+                found = True
+        return found
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

@@ -177,10 +177,16 @@ class Record:
                     record[name] = os.fsdecode(base64.b64decode(raw, validate=True))
                 except (ValueError, TypeError):
                     raise FormatError(f"{name}_base64 is {raw!r}, no base64") from None
+            elif type(said := record.get(name)) is str and not said.isascii():
+                try:  # the same bytes on a machine, or in a cron job, whose names are in another encoding
+                    record[name] = os.fsdecode(said.encode("utf-8"))
+                except UnicodeEncodeError:
+                    raise FormatError(f"{name} is {said!r}, which is no name of a file") from None
         values = {}
         for name, kind in _FIELDS:
             if name in record:
-                values[name] = _checked(name, record[name], kind)
+                value = _checked(name, record[name], kind)
+                values[name] = value if name in _NAMES or name == "parts" else _readable_again(value)
         for name in ("event", "source"):
             if name not in values:
                 raise FormatError(f"the record has no {name}")
@@ -218,6 +224,13 @@ def _readable(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_readable(one) for one in value]
     return value
+
+
+def _readable_again(value: Any) -> Any:
+    """`_readable` of what was read: only a forged line has to be changed."""
+    if isinstance(value, str):
+        return value if value.isascii() else _readable(value)
+    return tuple(map(_readable_again, value)) if isinstance(value, tuple) else value
 
 
 def _checked(name: str, value: Any, kind: str) -> Any:

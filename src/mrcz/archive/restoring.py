@@ -88,7 +88,7 @@ def restore(
     place: Place,
     journal: Journal,
     out: str | os.PathLike[str],
-    patterns: str | Sequence[str] | None = None,
+    patterns: str | Sequence[str] | Patterns | None = None,
     *,
     overwrite: bool = False,
     dry_run: bool = False,
@@ -105,7 +105,7 @@ def restore(
     out : path
         The folder to make it in, which need not exist. What is there and identical is left alone, so that a run that
         was interrupted goes on.
-    patterns : str or sequence of str, optional
+    patterns : str, sequence of str, or Patterns, optional
         Only the files, links and folders these mean (`Patterns`).
     overwrite : bool
         Replace files that are there and differ; never a folder.
@@ -136,8 +136,8 @@ def restore(
         tells_case = dry_run or _tells_case(top)
     work = _Restoring(place, journal, top, overwrite, dry_run, progress, n_threads)
     names = None if tells_case else _Names()
-    wanted = Patterns(patterns)
-    changed = None if patterns else _Changed(journal)  # of what is asked for by name, all that there is room for
+    wanted = patterns if isinstance(patterns, Patterns) else Patterns(patterns)
+    changed = None if wanted.patterns else _Changed(journal)  # of what is asked for by name, all that there is room for
     later = array("q"), array("q"), array("q")  # offsets of second names, links, folders
     try:
         for offset in journal.state.offsets():

@@ -32,13 +32,13 @@ from mrcz.archive.place import LinkError, refuse_links
 from mrcz.archive.record import Record
 from mrcz.archive.task import Task
 from mrcz.convert.copy import compress
-from mrcz.convert.result import Copy
+from mrcz.convert.result import Copy, DifferentCopyError
 from mrcz.errors import FormatError, MrczError
 from mrcz.file.calls import open as open_any
-from mrcz.storage.disk import NONBLOCK, copy_permissions, write_all
+from mrcz.storage.disk import NONBLOCK, copy_permissions, told_of, write_all
 from mrcz.storage.whole import NewFile, forget_unfinished, make_folders, note_unfinished, temporary_name
 
-__all__ = ["Flow", "Tell", "store"]
+__all__ = ["Flow", "Tell", "failed", "store"]
 
 _BLOCK = 4 << 20
 
@@ -88,15 +88,21 @@ def store(task: Task, progress: Tell | None = None, flow: Flow | None = None) ->
     Record
         ``"stored"``, ``"refused"`` (no file that can be stored) or ``"failed"`` with the reason: ``"changing"``,
         ``"gone"``, ``"permission"``, ``"full"``, ``"memory"``, ``"disk"``, ``"link"`` (one lies in the archive, where
-        the file is to be), ``"file"``.
+        the file is to be), ``"file"``. With a path, if a file that failed may have its name: it is not known to be on
+        the disk, and is to be taken away if nothing is stored there.
     """
     started = time.perf_counter()
     base = Record("failed", task.source, task.session, run=task.run, changed=task.changed)
+    work = _Storing(task, progress, flow or _Free(), base)
     try:
-        record = _Storing(task, progress, flow or _Free(), base).run()
+        record = work.run()
     except (OSError, MrczError, MemoryError, ValueError, TypeError, OverflowError) as error:
-        path = os.path.join(task.top, task.source)
-        record = replace(base, error=error_text(error, path, os.path.join(task.root, task.path)), reason=_why(error))
+        record = failed(
+            replace(base, path=work.named),
+            error,
+            os.path.join(task.top, task.source),
+            os.path.join(task.root, task.path),
+        )
     return replace(
         record,
         seconds=round(time.perf_counter() - started, 6),
@@ -106,18 +112,28 @@ def store(task: Task, progress: Tell | None = None, flow: Flow | None = None) ->
     )
 
 
+def failed(base: Record, error: BaseException, path: str, place: str) -> Record:
+    """The record of a file that could not be stored, and why: in words, and in one."""
+    reason = _why(error)
+    if reason == "gone" and os.path.lexists(path):  # it is the archive's folder that went away
+        reason = "disk"
+    return replace(base, event="failed", error=error_text(error, path, place), reason=reason)
+
+
 def _why(error: BaseException) -> str:
     """Why a file could not be stored, in a word."""
     import errno
 
     if isinstance(error, ChangingError):
         return "changing"
+    if isinstance(error, DifferentCopyError):  # from what was written a moment ago
+        return "disk"
     if isinstance(error, MemoryError):
         return "memory"
     if isinstance(error, LinkError):
         return "link"
     if isinstance(error, OSError):
-        if error.errno in (errno.ENOENT, errno.ESTALE, errno.ENOTDIR):
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return "gone"
         if error.errno in (errno.EACCES, errno.EPERM):
             return "permission"
@@ -161,6 +177,7 @@ class _Storing:
         self.task, self.progress, self.flow = task, progress, flow
         self.path = os.path.join(task.top, task.source)
         self.base = base
+        self.named = ""  # where it lies, or may
         self.status: os.stat_result
 
     def run(self) -> Record:
@@ -205,14 +222,16 @@ class _Storing:
         new = NewFile(place, overwrite=True, alone=False)
         try:
             digest = self._copy_bytes(fd, new)
-            new.disk.fsync(new.fd)
-            if hasattr(os, "posix_fadvise"):  # what the disk has is compared, not what memory still holds
-                os.posix_fadvise(new.fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            found = self._sum(new.fd, lambda n: None)
+            with told_of(place):
+                new.disk.fsync(new.fd)
+                if hasattr(os, "posix_fadvise"):  # what the disk has is compared, not what memory still holds
+                    os.posix_fadvise(new.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                found = self._sum(new.fd, lambda n: None)
             if found.sha256 != digest or found.nbytes != self.status.st_size:
                 raise OSError(5, "the disk gave back other bytes than were written", str(place))
             self._check_unchanged(fd)
             new.mode = copy_permissions(self.status, new.fd)
+            self.named = task.path
             new.publish()
         finally:
             new.abort()
@@ -241,12 +260,14 @@ class _Storing:
             self.flow.read(len(data))
             digest.update(data)
             if not (sparse and not any(data)):
-                write_all(new.disk, new.fd, data, offset)
+                with told_of(new.path):
+                    write_all(new.disk, new.fd, data, offset)
                 self.flow.write(len(data))
             offset += len(data)
             self._tell(offset)
         if sparse:
-            new.disk.truncate(new.fd, offset)
+            with told_of(new.path):
+                new.disk.truncate(new.fd, offset)
         if offset != size:
             raise ChangingError("it changed while it was read", path=self.path)
         return digest.hexdigest()
@@ -267,17 +288,18 @@ class _Storing:
             with ThreadPoolExecutor(1) as pool:
                 sums = pool.submit(self._sum, fd, lambda n: None, choice.pixels)
                 try:
-                    made = compress(
-                        self.path,
-                        private,
-                        overwrite="any",
-                        check=True,
-                        pack="auto" if options.pack else False,
-                        profile=options.profile,
-                        n_threads=options.n_threads,
-                        progress=self._paced(),
-                        **self._counts(choice, place),
-                    )
+                    with told_of(place, private):
+                        made = compress(
+                            self.path,
+                            private,
+                            overwrite="any",
+                            check=True,
+                            pack="auto" if options.pack else False,
+                            profile=options.profile,
+                            n_threads=options.n_threads,
+                            progress=self._paced(),
+                            **self._counts(choice, place),
+                        )
                 finally:
                     found = sums.result()
             if found.nbytes != self.status.st_size:
@@ -290,8 +312,10 @@ class _Storing:
                 return None
             record = self._record(made, found, choice, private, restores)
             self._check_unchanged(fd)
-            NewFile.disk.replace(private, place)
-            NewFile.disk.sync_folder(place.parent)
+            self.named = task.packed_path
+            with told_of(place, private):
+                NewFile.disk.replace(private, place)
+                NewFile.disk.sync_folder(place.parent)
             return record
         finally:
             forget_unfinished(private)

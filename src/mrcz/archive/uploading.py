@@ -125,7 +125,10 @@ class Upload:
             task = replace(task, root=self._own(self.staging))
         record = self._store(task, progress, flow)
         if record.event != "stored" or not record.path:
-            return record
+            if record.path:  # it was not sent: what there is of it lies here
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(task.root, record.path))
+            return replace(record, path="")
         try:
             self._send(task, record, progress, flow)
         except (OSError, MrczError) as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mrcz.errors import printable
 
-__all__ = ["plain", "size", "times"]
+__all__ = ["counted", "plain", "size", "times"]
 
 
 def size(n_bytes: float) -> str:
@@ -20,6 +20,11 @@ def size(n_bytes: float) -> str:
             break
     digits = 2 if n_bytes < 9.995 else 1 if n_bytes < 99.95 else 0
     return f"{n_bytes:.{digits}f} {unit}"
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 file", "1,200 files"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def times(ratio: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -168,6 +169,9 @@ def executor_from(
 
         work = Upload(where.place, where.staging)
     if getattr(args, "dask", None):
+        if args.dask != "local" and re.fullmatch(r"(?:[a-z+]+://)?.+:[0-9]{1,5}/?", args.dask) is None:
+            # distributed would take a minute to say so
+            raise UsageError(f"--dask {args.dask}: write local, or where a scheduler is: tcp://host:8786")
         from mrcz.archive.dask import DaskExecutor
         from mrcz.archive.local import Late
         from mrcz.errors import MissingDependencyError

@@ -65,6 +65,8 @@ class Display:
         stored_bytes: int,
         failed: int,
         doing: Sequence[tuple[str, str, int, int]] = (),
+        *,
+        waiting: str = "",
     ) -> None:
         """Show this, if it is time to.
 
@@ -78,6 +80,8 @@ class Display:
             Files that could not be stored.
         doing : sequence of (str, str, int, int)
             Of each worker its name, its file, the bytes done and in all.
+        waiting : str
+            What files that were not begun wait for.
         """
         now = time.monotonic()
         if not self._on or now - self._drawn < (_INTERVAL if self._drawing else min(1.0, self._every)):
@@ -86,7 +90,9 @@ class Display:
         under_way = done_bytes + sum(max(0, min(done, total)) for _, _, done, total in doing)
         rate = self._rate(now, under_way)
         facts = self._facts(done_files, done_bytes, stored_bytes, failed, under_way, rate)
-        if not self.total_files and not doing:
+        if waiting:
+            facts.insert(1, waiting)
+        elif not self.total_files and not doing:
             facts.append("waiting for files")
         if self._drawing:
             self._draw(self._lines(facts, under_way, doing))

@@ -71,6 +71,7 @@ def _archive(args: argparse.Namespace, option: str) -> str:
 def run_check(args: argparse.Namespace) -> int:
     """``mrcz archive --check DST``; the exit code."""
     from mrcz.archive.checking import check
+    from mrcz.archive.limits import parse_cores
     from mrcz.archive.opening import opened_archive
 
     archive = _archive(args, "--check")
@@ -79,6 +80,10 @@ def run_check(args: argparse.Namespace) -> int:
     seed = args.seed if args.seed is not None else secrets.randbelow(1 << 31)
     if args.sample is not None:
         talk(f"mrcz: a sample of {100 * args.sample:g} %; --seed {seed} takes the same files again")
+    try:
+        cores = 0 if args.cores is None else parse_cores(args.cores)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     counts: Counter[str] = Counter()
     stored = decoded = 0
     started, damaged = time.perf_counter(), False
@@ -91,7 +96,7 @@ def run_check(args: argparse.Namespace) -> int:
             sample=args.sample,
             seed=seed,
             pattern=args.only,
-            n_threads=getattr(args, "threads", None),
+            n_threads=None if args.cores is None else cores,
             progress=lambda done, total: bar.update("checking", done, total),
         )
         try:
@@ -116,7 +121,7 @@ def run_check(args: argparse.Namespace) -> int:
         talk(f"mrcz: no file of the archive matches {' '.join(args.only)}")
         return EXIT_FAILED
     if not args.quiet:
-        talk(f"mrcz: {_check_line(counts, stored, decoded, time.perf_counter() - started)}")
+        talk(f"mrcz: {_check_line(counts, stored, 0 if args.fast else decoded, time.perf_counter() - started)}")
     wrong = counts.total() - counts["whole"]
     return EXIT_DAMAGED if damaged else EXIT_FAILED if wrong else EXIT_OK
 
@@ -239,5 +244,6 @@ def run_export(args: argparse.Namespace) -> int:
     elif not args.quiet:
         say(f"{args.export}: {_text.plural(rows, 'record')}")
     if damaged:
-        talk(f"mrcz: {_text.plural(damaged, 'line')} of the journal are no records, and are not in it")
+        are = "is no record, and is" if damaged == 1 else "are no records, and are"
+        talk(f"mrcz: {_text.plural(damaged, 'line')} of the journal {are} not in it")
     return EXIT_DAMAGED if damaged else EXIT_OK

@@ -36,8 +36,11 @@ class Parser(argparse.ArgumentParser):
     # argparse spells its three ways to call this out as overloads; ours takes them all.
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         found, unknown = self.parse_known_args(args, namespace)
-        if hasattr(found, "inputs"):  # argparse gives up on files that come after an option: a.mrc -o out/ b.mrc
-            found.inputs += [name for name in unknown if not name.startswith("-")]
+        # argparse gives up on files that come after an option: a.mrc -o out/ b.mrc
+        several = next((name for name in ("inputs", "paths", "patterns") if hasattr(found, name)), None)
+        if several is not None:
+            late = [name for name in unknown if not name.startswith("-")]
+            setattr(found, several, [*getattr(found, several), *late])
             unknown = [name for name in unknown if name.startswith("-")]
         if unknown:
             near = _nearest(unknown[0].partition("=")[0], found.parser._option_string_actions)

@@ -23,12 +23,19 @@ from typing import Any
 
 from mrcz.cli import _archive_places, _archive_reading, _text
 from mrcz.cli._output import say, talk
-from mrcz.cli._shared import EXIT_FAILED, EXIT_OK, UsageError, check_interrupted, emit, totals
+from mrcz.cli._shared import EXIT_FAILED, EXIT_OK, UsageError, check_interrupted, emit, error_line, totals
+from mrcz.errors import MrczError
 
 HELP = "archive a tree of files, resumably, with proof"
 
 #: Bytes of memory that storing one file takes, about (`bench/archive.py`).
 MEMORY_OF_ONE = 400 << 20
+
+# Of no use to an archive that is read.
+_OF_ARCHIVING = (
+    *("dry_run", "remove", "watch", "moved", "hook", "to", "no_integers", "pack", "sessions"),
+    *("memory", "read_rate", "write_rate", "nice", "hours", "dask", "journal", "staging"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,17 +95,27 @@ def _add_limits(limits: Any) -> None:
 def _add_watching(watching: Any) -> None:
     watching.add_argument("--watch", action="store_true", help="go on, and take files as they are finished")
     watching.add_argument(
-        "--settle", type=float, metavar="S", help="seconds for which a file has to stand still (default 4)"
+        "--settle", type=_seconds, metavar="S", help="seconds for which a file has to stand still (default 4)"
     )
-    watching.add_argument("--poll", type=float, metavar="S", help="seconds between two looks (default 1)")
+    watching.add_argument("--poll", type=_seconds, metavar="S", help="seconds between two looks (default 1)")
     watching.add_argument("--until", metavar="TIME", help="end then, as 18:00 or 2027-01-31T08:00")
-    watching.add_argument("--idle", type=float, metavar="S", help="end after so many seconds without a new file")
+    watching.add_argument("--idle", type=_seconds, metavar="S", help="end after so many seconds without a new file")
 
 
 def _depth(text: str) -> int:
     if not text.isdigit() or int(text) > 64:
         raise argparse.ArgumentTypeError(f"no depth {text!r}: 0, 1, 2, …")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} are no seconds: 0, 0.5, 3600, …")
+    return seconds
 
 
 def run(args: argparse.Namespace) -> int:
@@ -113,8 +130,6 @@ def run(args: argparse.Namespace) -> int:
             return command(args)
     if len(args.paths) != 2:
         raise UsageError("mrcz archive takes two folders, SRC and DST; --check and --status take one, DST")
-    if not args.watch and any(value is not None for value in (args.settle, args.poll, args.until, args.idle)):
-        raise UsageError("--settle, --poll, --until and --idle are for --watch")
     try:
         work = _Run(args)
     except ValueError as error:
@@ -133,9 +148,15 @@ def _check_options(args: argparse.Namespace) -> None:
     ):
         if given:
             raise UsageError(f"{option} is for {command}")
-    for name in ("dry_run", "remove", "watch", "moved"):
-        if reads and getattr(args, name):
+    for name in _OF_ARCHIVING:
+        if reads and getattr(args, name) not in (None, False, 0):
             raise UsageError(f"--{name.replace('_', '-')} is for archiving SRC, not for an archive that is there")
+    if args.cores is not None and reads and not args.check:
+        raise UsageError("--cores is for archiving SRC and for --check")
+    if not args.watch and any(value is not None for value in (args.settle, args.poll, args.until, args.idle)):
+        raise UsageError("--settle, --poll, --until and --idle are for --watch")
+    if args.to == "copy" and args.pack:
+        raise UsageError("--pack is for movies that are compressed, and --to copy compresses none")
 
 
 def _wanted_depth(given: int | None, root: str) -> int:
@@ -188,7 +209,7 @@ class _Run:
 
     def run(self) -> int:
         """Archive, and tell the hook how it went."""
-        event = "failed"
+        event, why = "failed", None
         try:
             code = self._archive()
             event = "finished" if code == EXIT_OK else "incomplete"
@@ -196,17 +217,23 @@ class _Run:
         except KeyboardInterrupt:
             event = "interrupted"
             raise
+        except Exception as error:
+            why = error_line(error)
+            raise
         finally:
             if self.display is not None:
                 self.display.clear()
+            if event == "interrupted" and self.outcome is not None and not self.args.quiet:
+                talk(f"mrcz: {summary_line(self.outcome)}; the same command goes on from here")
             if self.args.hook is not None:
-                self._hook(event)
+                self._hook(event, why)
 
-    def _hook(self, event: str) -> None:
+    def _hook(self, event: str, why: str | None) -> None:
         from mrcz.archive.hook import run_hook
 
         summary = {} if self.outcome is None else {**vars(self.outcome), "ratio": self.outcome.ratio}
-        line = "" if self.outcome is None else f": {summary_line(self.outcome)}"
+        summary["error"] = why
+        line = f": {why}" if why else "" if self.outcome is None else f": {summary_line(self.outcome)}"
         subject = f"mrcz archive {self.destination}: {event}{line}"
         if (wrong := run_hook(self.args.hook, event, self.destination, summary, subject=subject)) is not None:
             talk(f"mrcz: {wrong}")
@@ -216,7 +243,7 @@ class _Run:
         from mrcz.archive.description import check_folders
 
         args = self.args
-        where = _archive_places.place_from(args, self.destination)
+        where = self._where()
         check_folders(os.path.abspath(self.source), where.root)  # before a server is asked
         if where.mirror is not None:
             where.mirror.begin()
@@ -251,6 +278,13 @@ class _Run:
             finally:
                 self.outcome.seconds = time.monotonic() - archiving.begun
         return self._tell(archiving)
+
+    def _where(self) -> _archive_places.Where:
+        from mrcz.storage.remote import is_url
+
+        if is_url(self.source):
+            raise UsageError(f"{self.source}: SRC is a folder of this machine; DST may be a URL")
+        return _archive_places.place_from(self.args, self.destination)
 
     @staticmethod
     def _seal(archiving: Any, where: Any) -> None:
@@ -332,9 +366,22 @@ class _Run:
                     outline.close()
                 quiet_since = time.monotonic()
             elif archiving.unsealed and time.monotonic() - quiet_since > 60:
-                archiving.write_bags(check_interrupted)  # a pause of the microscope: the bags are whole meanwhile
+                self._write_bags(archiving)  # a pause of the microscope: the bags are whole meanwhile
+                quiet_since = time.monotonic()
         archiving.options = replace(archiving.options, n_threads=1)
         self.display.clear()
+
+    def _write_bags(self, archiving: Any) -> None:
+        """What a disk does not take now it may take in a minute; the microscope goes on."""
+        from mrcz.archive.journal import JournalError
+
+        try:
+            archiving.write_bags(check_interrupted)
+        except JournalError:
+            raise
+        except (OSError, MrczError) as error:
+            self.display.clear()
+            talk(f"mrcz: {error_line(error)}; tried again")
 
     def _watcher(self, archiving: Any, where: Any) -> Any:
         from mrcz.archive.server_clock import ServerClock
@@ -374,7 +421,13 @@ class _Run:
             out.stored_bytes - base[3],
             out.failed + out.refused,
             self.executor.doing(),
+            waiting=self._waiting(),
         )
+
+    def _waiting(self) -> str:
+        """What is waited for, if it is a time of the day."""
+        seconds = self.limits.outside_hours()
+        return time.strftime("nothing begins before %H:%M", time.localtime(time.time() + seconds)) if seconds else ""
 
     def _told(self, record: Any) -> None:
         path = os.path.join(self.source, record.source)
@@ -423,7 +476,7 @@ class _Run:
         from mrcz.archive.planning import Outline
         from mrcz.archive.tree import scan
 
-        where = _archive_places.place_from(self.args, self.destination)
+        where = self._where()
         top, root = os.path.abspath(self.source), where.root
         check_folders(top, root)
         made = read_description(root)
@@ -460,7 +513,8 @@ class _Run:
                 )
                 for one in found
             ]
-            say(*_text.table(rows).splitlines())
+            if found:
+                say(*_text.table(rows).splitlines())
         then = sum(one.stored_bytes for one in found)
         totals(to_do=plan.files, already=plan.done_files, source_bytes=plan.bytes, stored_bytes=then)
         if not self.args.quiet:
@@ -491,8 +545,8 @@ def summary_line(outcome: Any) -> str:
     for count, word in (
         (outcome.changed, "of them changed since they were stored"),
         (outcome.already, "in the archive already"),
-        (outcome.links, "links and empty folders"),
-        (outcome.removed, "originals removed"),
+        (outcome.links, "link or empty folder" if outcome.links == 1 else "links and empty folders"),
+        (outcome.removed, "original removed" if outcome.removed == 1 else "originals removed"),
         (outcome.refused, "refused"),
         (outcome.failed, "failed"),
     ):

@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.add_argument("archive", metavar="DST", help="the archive: the folder that holds mrcz-archive/")
     parser.add_argument("out", metavar="OUT", help="the folder to make the tree in")
-    parser.add_argument("patterns", nargs="*", metavar="PATTERN", help="only these, by their paths before archiving")
+    parser.add_argument(
+        "patterns", nargs="*", default=[], metavar="PATTERN", help="only these, by their paths before archiving"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there and differ")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     add_storage_options(parser)
@@ -54,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     """Run this command."""
     from mrcz.archive.lost import lost_text
     from mrcz.archive.opening import opened_archive
+    from mrcz.archive.patterns import Patterns
     from mrcz.archive.place import Folder
     from mrcz.archive.restoring import restore
 
@@ -61,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     counts: Counter[str] = Counter()
     identical = other = nbytes = 0
     damaged = False
+    wanted = Patterns(args.patterns)
     with opened_archive(archive_from(args, args.archive)) as (place, journal):
         bar = Progress(1 if args.patterns else journal.state.totals()[0], quiet=args.quiet)
 
@@ -72,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
             place,
             journal,
             args.out,
-            args.patterns,
+            wanted,
             overwrite=args.overwrite,
             dry_run=args.dry_run,
             progress=advance,
@@ -98,14 +102,15 @@ def run(args: argparse.Namespace) -> int:
             damaged = True
     totals(identical=identical, not_identical=other, nbytes=nbytes)
     if not counts:
-        nothing = (
-            f"nothing of the archive matches {' '.join(args.patterns)}" if args.patterns else "the archive is empty"
-        )
-        talk(f"mrcz: {nothing}")
+        nothing = f"nothing of the archive matches {' '.join(args.patterns)}: patterns are of paths below SRC"
+        talk(f"mrcz: {nothing if args.patterns else 'the archive is empty'}")
         return EXIT_DAMAGED if damaged else EXIT_FAILED if args.patterns else EXIT_OK
+    unmet = [pattern for pattern in wanted.patterns if pattern in wanted.unmet]
+    if unmet:
+        talk(f"mrcz: nothing of the archive matches {' '.join(unmet)}")
     if not args.quiet:
         talk(f"mrcz: {_summary(counts, identical, other, nbytes, time.perf_counter() - started)}")
-    return EXIT_DAMAGED if damaged else EXIT_FAILED if counts["failed"] or counts["refused"] else EXIT_OK
+    return EXIT_DAMAGED if damaged else EXIT_FAILED if counts["failed"] or counts["refused"] or unmet else EXIT_OK
 
 
 def _tell(made: Any, args: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ from mrcz.container.metadata import json_part, pack
 from mrcz.container.modes import format_for
 from mrcz.container.pieces import COLUMN, ENTRY, PiecesRecord
 from mrcz.convert.integers import Counting
+from mrcz.convert.result import DifferentCopyError
 from mrcz.errors import FormatError, FormatWarning, MrczError
 from mrcz.file.codec import Codec
 from mrcz.file.foreign import ForeignReader
@@ -197,7 +198,7 @@ def check_foreign(
     except FormatError as error:
         difference = str(error)
     if difference is not None:
-        raise MrczError(f"the copy is not the same ({difference}), and nothing was written", path=reader.path)
+        raise DifferentCopyError(f"the copy is not the same ({difference}), and nothing was written", path=reader.path)
     return lost
 
 

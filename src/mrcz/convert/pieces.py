@@ -34,6 +34,7 @@ from mrcz.container.pieces import (
     encode_skeleton,
 )
 from mrcz.convert.parts import parts_of
+from mrcz.convert.result import DifferentCopyError
 from mrcz.errors import FormatError, MrczError
 from mrcz.file.foreign import ForeignReader
 from mrcz.file.metadata import FRAMES
@@ -285,7 +286,7 @@ def check_given_back(new: NewFile, reader: Reader) -> None:
         if record is None or record != pieces_of(reader):
             raise MrczError("the copy does not say how the original file is given back", path=reader.path)
         if (what := _differs(copy, record, None, lambda n: None)) is not None:
-            raise MrczError(f"the copy does not give back the original file: {what}", path=reader.path)
+            raise DifferentCopyError(f"the copy does not give back the original file: {what}", path=reader.path)
 
 
 def prove_source(path: str | os.PathLike[str], new: NewFile, reader: ForeignReader) -> None:
@@ -377,7 +378,9 @@ def _compare(new: NewFile, record: PiecesRecord) -> None:
     with os.fdopen(os.dup(new.fd), "rb") as file:
         file.seek(0)
         if hashlib.file_digest(file, "sha256").hexdigest() != record.sha256:
-            raise MrczError("the copy is not the same (its checksum differs), and nothing was written", path=new.path)
+            raise DifferentCopyError(
+                "the copy is not the same (its checksum differs), and nothing was written", path=new.path
+            )
 
 
 def kept_pieces(reader: Reader) -> tuple[dict[str, Any], dict[str, Any]] | None:

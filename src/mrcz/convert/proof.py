@@ -11,7 +11,8 @@ import numpy as np
 
 from mrcz.check.compare import compare_readers
 from mrcz.check.origin import opened
-from mrcz.errors import FormatError, MrczError
+from mrcz.convert.result import DifferentCopyError
+from mrcz.errors import FormatError
 from mrcz.file.original import original_header, restored
 from mrcz.file.reader import Reader
 from mrcz.storage.remote import is_url
@@ -22,8 +23,8 @@ __all__ = ["check_copy"]
 
 
 def check_copy(reader: Reader, source: str | os.PathLike[str], new: NewFile, tell: Callable[[int], None]) -> None:
-    """Read the new file back, by the descriptor that will get the name; MrczError unless it holds what `reader` does,
-    bit for bit."""
+    """Read the new file back, by the descriptor that will get the name; DifferentCopyError unless it holds what
+    `reader` does, bit for bit."""
     new.disk.fsync(new.fd)  # what the disk has is compared, not what memory still holds of it
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(new.fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -45,7 +46,7 @@ def check_copy(reader: Reader, source: str | os.PathLike[str], new: NewFile, tel
     except FormatError as error:
         difference = str(error)
     if difference is not None:
-        raise MrczError(f"the copy is not the same ({difference}), and nothing was written", path=source)
+        raise DifferentCopyError(f"the copy is not the same ({difference}), and nothing was written", path=source)
 
 
 def _plain_bytes(reader: Reader, source: str | os.PathLike[str]) -> BinaryIO:

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mrcz.check.result import Result
+from mrcz.errors import MrczError
 
-__all__ = ["Copy"]
+__all__ = ["Copy", "DifferentCopyError"]
+
+
+class DifferentCopyError(MrczError):
+    """What was written was read back from the disk, and is something else."""
 
 
 @dataclass(frozen=True)

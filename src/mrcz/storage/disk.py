@@ -36,6 +36,7 @@ __all__ = [
     "lock",
     "release",
     "standing",
+    "told_of",
     "umask",
     "write_all",
 ]
@@ -50,6 +51,19 @@ _OPEN_FILES = re.compile(r"/proc/\d+/(?:task/\d+/)?fd|/dev/fd")
 # What file systems answer that do not know a call, or not with these flags.
 UNKNOWN_CALL = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 NO_LINKS = UNKNOWN_CALL | {errno.EPERM, errno.EMLINK, errno.EACCES, errno.EXDEV}
+
+
+@contextlib.contextmanager
+def told_of(path: str | os.PathLike[str], private: str | os.PathLike[str] | None = None) -> Iterator[None]:
+    """Errors of the system name this file: those of a descriptor do not say which one it is, and a temporary name,
+    `private`, tells nobody anything."""
+    try:
+        yield
+    except OSError as error:
+        named = error.filename
+        if error.errno is not None and (named is None or (private is not None and str(named) == os.fspath(private))):
+            error.filename, error.filename2 = os.fspath(path), None
+        raise
 
 
 class Disk:

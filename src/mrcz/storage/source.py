@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
+from mrcz.storage.disk import told_of
 from mrcz.storage.remote import RemoteSource, is_url
 
 __all__ = ["FileSource", "FolderSource", "ObjectSource", "open_source"]
@@ -18,6 +19,18 @@ __all__ = ["FileSource", "FolderSource", "ObjectSource", "open_source"]
 _guard = threading.RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_guard.release)
+
+
+def _read_at(fd: int, offset: int, n: int) -> bytes:
+    parts = []
+    while n > 0:
+        part = os.pread(fd, n, offset)
+        if not part:
+            break
+        parts.append(part)
+        offset += len(part)
+        n -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class FileSource:
@@ -66,17 +79,9 @@ class FileSource:
     def read(self, offset: int, n: int) -> bytes:
         """n bytes from offset on; fewer only at the end of the file."""
         n = max(0, min(n, self.size - offset))
-        with self as fd:
+        with self as fd, told_of(self.name):
             if hasattr(os, "pread"):
-                parts = []
-                while n > 0:
-                    part = os.pread(fd, n, offset)
-                    if not part:
-                        break
-                    parts.append(part)
-                    offset += len(part)
-                    n -= len(part)
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+                return _read_at(fd, offset, n)
             with _seek_lock:
                 self.file.seek(offset)
                 return self.file.read(n)
@@ -89,11 +94,13 @@ class FileSource:
         """
         for _ in range(100):
             start, asked = max(0, self.size - n), 2 * n
-            with self as fd:
-                if not hasattr(os, "pread"):
-                    break
+            if not hasattr(os, "pread"):
+                break
+            with self as fd, told_of(self.name):
                 data = os.pread(fd, asked, start)
-            if 0 < len(data) < asked:  # it ended within what was asked for
+                # A read also ends early before what a disk cannot read, and the next one says so.
+                ends = 0 < len(data) < asked and not os.pread(fd, 1, start + len(data))
+            if ends:
                 self.size = start + len(data)
                 return data[-n:]
             self.refresh()
@@ -266,7 +273,8 @@ def open_source(
 
     file = open_regular(name)
     try:
-        wrapper = wrapper_of(file.read(6))
+        with told_of(name):
+            wrapper = wrapper_of(file.read(6))
     except BaseException:
         file.close()
         raise

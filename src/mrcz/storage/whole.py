@@ -35,6 +35,7 @@ from mrcz.storage.disk import (
     lock,
     release,
     standing,
+    told_of,
     umask,
 )
 
@@ -170,6 +171,11 @@ class NewFile:
             The file keeps its temporary name, and what stands there stays.
         """
         assert self.temporary is not None
+        temporary = self.temporary
+        with told_of(self.path, temporary):
+            self._publish(temporary)
+
+    def _publish(self, temporary: Path) -> None:
         if self.sync:
             self.disk.fsync(self.fd)
         while True:
@@ -186,9 +192,9 @@ class NewFile:
                 if callable(self.overwrite):
                     self.overwrite(there, self)
                 self._permit(there)
-                self.disk.replace(self.temporary, self.path)
+                self.disk.replace(temporary, self.path)
                 break
-        _unfinished.pop(self.temporary, None)
+        _unfinished.pop(temporary, None)
         self.temporary = None
         if self.sync:
             self.disk.sync_folder(self.path.parent)
@@ -202,7 +208,8 @@ class NewFile:
         if self.fd >= 0 and self.temporary is not None and self.is_ours:
             with contextlib.suppress(OSError):
                 self.disk.unlink(self.temporary)
-        self.close()
+        with contextlib.suppress(OSError):  # dropped, or flushed before it got its name
+            self.close()
 
     def close(self) -> None:
         """Close the descriptor, and give up the lock if this process has it; a file without its name stays there."""
@@ -395,9 +402,11 @@ def remove_unchanged(path: Path, is_it: Callable[[Path], bool], disk: Disk | Non
                 disk.unlink(aside)
                 _aside.pop(aside)
                 return None
-        except BaseException:
-            put_back(aside, path, disk)
+        except BaseException as error:
+            back = put_back(aside, path, disk)
             _aside.pop(aside, None)
+            if not back and isinstance(error, OSError) and os.path.lexists(aside):
+                return f"{error.strerror}, and it is {aside} now"
             raise
         back = put_back(aside, path, disk)
         _aside.pop(aside)

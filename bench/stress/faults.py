@@ -213,6 +213,8 @@ class Faults:
         """A run was killed between setting an original aside and removing it."""
         if not self.of.remove or (path := self.some()) is None or len(os.fsencode(path.name)) > 200:
             return False
+        if any(path == other for other, _ in self.closed):  # no run sets aside what it cannot open
+            return False
         known = recorded(self.of.journal).get(self.name(path))
         if known is None or (known["source_bytes"], known["mtime_ns"]) != (
             path.stat().st_size,

@@ -287,10 +287,18 @@ class _Run:
             raise UsageError(f"{self.source}: SRC is a folder of this machine; DST may be a URL")
         return _archive_places.place_from(self.args, self.destination)
 
-    @staticmethod
-    def _seal(archiving: Any, where: Any) -> None:
+    def _write_bags(self, archiving: Any, tick: Any = None) -> None:
+        """Bags and report; what goes wrong with a bag is told."""
+        told = len(archiving.outcome.problems)
+        archiving.write_bags(tick)
+        for session, problem in archiving.outcome.problems[told:]:
+            if self.display is not None:
+                self.display.clear()
+            talk(f"mrcz: {session}: {problem}")
+
+    def _seal(self, archiving: Any, where: Any) -> None:
         """Bags and report, and a copy of the journal where the archive is elsewhere."""
-        archiving.write_bags()
+        self._write_bags(archiving)
         if where.mirror is not None:
             where.mirror.sync()
 

@@ -106,6 +106,11 @@ def test_nothing_is_told_of_what_is_so(archive, what):
         ("same", {"sha256_pixels": OTHER}, "sha256_pixels"),
         ("same", {"path": "s1/data/grid/movie.mrcz"}, "file of its own"),
         ("text", {"ratio": 12.5}, "ratio is 12.5"),
+        ("copy", {"sha256_pixels": OTHER}, "checksum of its pixels"),
+        ("text", {"sha256_pixels": OTHER}, "checksum of its pixels"),
+        ("text", {"shape": [4, 24, 32]}, "no format"),
+        ("text", {"shape": [4, 24, 32], "format": "mrc"}, "says that it is mrc, and it is not"),
+        ("text", {"format": "mrcz"}, "says that it is mrcz, and it is not"),
     ],
 )
 def test_a_forged_field_is_told(archive, what, change, words):

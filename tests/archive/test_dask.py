@@ -77,13 +77,29 @@ def check_whole(tasks, records):
 @pytest.fixture
 def cluster(client):
     """The same, with both workers there: the tests before may have killed one."""
-    begun = time.monotonic()
+    begun, revive = time.monotonic(), reviving(client)
     while len(client.nthreads()) < 2 and time.monotonic() - begun < 30:
         time.sleep(0.1)
-        if time.monotonic() - begun > 6:  # one was killed before it was up, and dask does not start it again
-            client.cluster.scale(len(client.cluster.worker_spec) + 1)
-            begun += 6
+        revive()
     return client
+
+
+def reviving(client):
+    """What is to be called now and then: it starts workers again that were killed before they were up, which dask does
+    not. Without any nobody would ever be done, and that is told after minutes."""
+    begun = complete = time.monotonic()
+
+    def revive():
+        nonlocal complete
+        now = time.monotonic()
+        assert now - begun < 240, "it takes for ever"
+        if len(client.nthreads()) >= 2:
+            complete = now
+        elif now - complete > 6:
+            client.cluster.scale(len(client.cluster.worker_spec) + 1)
+            complete = now
+
+    return revive
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +140,7 @@ def test_workers_killed_in_mid_file(cluster, tmp_path):
     with DaskExecutor(cluster, store=cluster_store.store, top=tasks[0].top, root=tasks[0].root) as executor:
         killer.start()
         try:
-            records, _ = run(executor, tasks)
+            records, _ = run(executor, tasks, meanwhile=reviving(cluster))
         finally:
             stop.set()
             killer.join()
@@ -163,7 +179,7 @@ def test_an_archive_whose_workers_are_killed(cluster, tmp_path):
         with DaskExecutor(cluster, top=run.top, root=run.root) as executor:
             killer.start()
             try:
-                run.work(outline, executor)
+                run.work(outline, executor, tick=reviving(cluster))
             finally:
                 stop.set()
                 killer.join()
@@ -188,7 +204,7 @@ def test_a_file_that_kills_workers_is_a_record(cluster, tmp_path):
         before = cluster.run_on_scheduler(lambda dask_scheduler: dask_scheduler.allowed_failures)
         assert before >= 10
         cluster.run_on_scheduler(set_failures, 0)  # as if each of the workers had died ten times before
-        records, _ = run(executor, tasks)
+        records, _ = run(executor, tasks, meanwhile=reviving(cluster))
         cluster.run_on_scheduler(set_failures, before)
     (bad,) = [record for record in records if record.event == "failed"]
     assert (bad.source, bad.reason, bad.source_bytes) == ("grid/poison.tif", "workers died", tasks[1].size)

@@ -305,15 +305,15 @@ def test_a_bag_that_fails_ends_no_watch(folders, monkeypatch, capsys):
     run = _Run(build_parser()[0].parse_args(["archive", "--watch", str(src), str(dst)]))
     run.display = Display(quiet=True)
     with Archiving(src, dst) as work:
-        run._write_bags(work)
+        run._write_bags_meanwhile(work)
         assert "mrcz: s1: its bag cannot be written: Input/output error" in capsys.readouterr().err
         monkeypatch.undo()
-        run._write_bags(work)
+        run._write_bags_meanwhile(work)
         assert (dst / "s1/manifest-sha256.txt").exists()
         monkeypatch.setattr(Archiving, "write_bags", lambda *_: work.journal._check())
         work.journal._broken = "sick"
         with pytest.raises(JournalError):
-            run._write_bags(work)
+            run._write_bags_meanwhile(work)
 
 
 @pytest.mark.parametrize("lost", [False, True])

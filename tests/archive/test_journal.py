@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from mrcz.archive.journal import FOLDER, JOURNAL, Journal, JournalError, folded, read_journal
+from mrcz.archive.journal import FOLDER, JOURNAL, Journal, JournalError, end_of_lines, folded, read_journal
 from mrcz.archive.record import Record
 from mrcz.errors import FormatError, MrczError
 from mrcz.storage.disk import Disk
@@ -54,6 +54,14 @@ def test_names_of_bytes(archive):
         assert journal.stored(name).session == "s\udcff"
         assert journal.state.sessions() == ["s\udcff"] and len(list(journal.records("s\udcff"))) == 1
         assert list(journal.state.parts("s\udcff")) == [("s\udcff/data/\udcfe", "d" * 64, 1)]
+
+
+@pytest.mark.parametrize("whole", [0, 1, 65_535, 65_536, 65_537, 200_000])
+@pytest.mark.parametrize("left", [0, 1, 65_535, 65_536, 65_537, 150_000])
+def test_where_the_last_whole_line_ends(tmp_path, whole, left):
+    (tmp_path / "lines").write_bytes((b"x" * (whole - 1) + b"\n") * (whole > 0) + b"y" * left)
+    with open(tmp_path / "lines", "rb") as file:
+        assert end_of_lines(file.fileno()) == whole
 
 
 @pytest.mark.parametrize("cut", range(1, 60))
@@ -195,3 +203,25 @@ def test_closed_while_a_thread_reads(archive):
         thread.join()
     assert found == [stored(1)]
     assert os.listdir(archive / FOLDER) == [JOURNAL]
+
+
+def test_a_link_in_its_place_is_not_written_through(tmp_path):
+    """An archive that came from elsewhere could name any file of whoever goes on with it."""
+    other = tmp_path / "other"
+    other.write_bytes(b"mine\nwithout its end")
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / JOURNAL).symlink_to(other)
+    with pytest.raises(MrczError, match="symbolic link"):
+        Journal(tmp_path, write=True)
+    assert other.read_bytes() == b"mine\nwithout its end"
+    Journal(tmp_path).close()  # it is read as ever
+    with Journal(tmp_path, write=True, place=tmp_path / FOLDER / JOURNAL):  # what the user names himself
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_what_is_no_file_is_not_read(tmp_path):
+    (tmp_path / FOLDER).mkdir()
+    os.mkfifo(tmp_path / FOLDER / JOURNAL)
+    with pytest.raises(MrczError, match="is no file"):
+        Journal(tmp_path)

@@ -8,6 +8,7 @@ import sqlite3
 import pytest
 
 import mrcz
+from mrcz.archive import archiving
 from mrcz.archive.archiving import Archiving, archive
 from mrcz.archive.checking import check
 from mrcz.archive.giving import pieces
@@ -70,6 +71,17 @@ def test_fifos_are_not_waited_for(folders, name):
         archive(src, dst, workers=1)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_fifo_that_is_called_as_the_list_of_what_is_begun(folders):
+    src, dst = folders
+    archive(src, dst, workers=1)
+    os.mkfifo(dst / FOLDER / f"{JOURNAL}.begun")
+    assert archive(src, dst, workers=1).ok
+    (dst / FOLDER / f"{JOURNAL}.begun").symlink_to(src.parent / "other")
+    (src / "s1/new").write_text("new")
+    assert archive(src, dst, workers=1).stored == 1 and not (src.parent / "other").exists()
+
+
 def test_a_bag_on_a_full_disk_has_a_name(folders, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -115,3 +127,37 @@ def test_a_disk_for_tables_that_is_full_or_fails_is_said(folders, monkeypatch, s
     monkeypatch.setattr("mrcz.archive.journal.State.add", refused)
     with pytest.raises(MrczError, match=f"the disk for temporary files {what}; TMPDIR names another"):
         Journal(dst)
+
+
+def test_a_session_that_may_not_be_written_fails_alone(folders, monkeypatch):
+    """Whoever publishes a session makes it read-only; the others are archived as ever."""
+    src, dst = folders
+    archive(src, dst, workers=1)
+    before = sorted(path.name for path in (dst / "s1").iterdir())
+    (src / "s1/a").mkdir()
+    (src / "s1/late").write_text("late")
+    (src / "s1/link").symlink_to("late")
+    (src / "s0").mkdir()
+    (src / "s3").mkdir()
+    for name in ("s0/new", "s3/new"):
+        (src / name).write_text("new")
+
+    def guarded(place, session, unseal=archiving.unseal):
+        if session == "s1":  # root may write anything: what the system says to others
+            raise PermissionError(13, "Permission denied", str(dst / "s1/manifest-sha256.txt"))
+        unseal(place, session)
+
+    def locked(place, journal, session, write=archiving.write_bag):
+        if session == "s1":
+            raise PermissionError(13, "Permission denied", str(dst / "s1/manifest-sha256.txt"))
+        return write(place, journal, session)
+
+    monkeypatch.setattr(archiving, "unseal", guarded)
+    monkeypatch.setattr(archiving, "write_bag", locked)
+    outcome = archive(src, dst, workers=1)
+    assert outcome.stored == 2 and outcome.failed == 4 and not outcome.ok and outcome.bags == ("s0", "s3")
+    assert {source for source, _ in outcome.problems} == {"s1/a", "s1/late", "s1/link", "s1"}
+    assert all("Permission denied" in error for _, error in outcome.problems)
+    assert sorted(path.name for path in (dst / "s1").iterdir()) == before
+    monkeypatch.undo()
+    assert archive(src, dst, workers=1).ok

@@ -105,6 +105,16 @@ def test_clocks_that_are_set_say_nothing(watch, top, clock, monkeypatch):
     assert looks(watch, clock, 1) == ["a.mrc"]
 
 
+def test_a_folder_of_more_names_than_are_looked_at_together(watch, top, clock, monkeypatch):
+    monkeypatch.setattr(watching, "_CHUNK", 3)
+    paths = [make(top / "s" / f"{k}.mrc") for k in range(10)]
+    watch.look()
+    assert sorted(looks(watch, clock, 5)) == [f"s/{k}.mrc" for k in range(10)]
+    paths[4].unlink()
+    make(top / "s" / "new.mrc")
+    assert looks(watch, clock, 10) == ["s/new.mrc"]
+
+
 @pytest.fixture
 def aged(tmp_path, clock, archive):
     """A watch that knows the server's clock: the archive lies in the file system of the source."""

@@ -108,6 +108,8 @@ def test_a_local_cluster_starts_with_the_first_file(tmp_path, capsys, monkeypatc
     command = ["archive", "--dask", "local", "--cores", "1", str(tmp_path / "src"), str(tmp_path / "dst")]
     assert cli.main(command) == 0 and begun == [("local", 1)]
     assert cli.main(command) == 0 and begun == [("local", 1)] and "1 in the archive already" in capsys.readouterr().err
+    # A watch has it ready: a movie that comes is not to wait for it.
+    assert cli.main([*command[:1], "--watch", "--idle", "0.1", *command[1:]]) == 0 and len(begun) == 2
 
 
 def test_a_local_cluster_that_cannot_be_is_told_before_anything_is_done(tmp_path, monkeypatch):

@@ -270,3 +270,20 @@ def test_on_a_real_terminal(tmp_path):
     terminal = Terminal(70)
     terminal.write(seen.decode().replace("\r\n", "\n"))
     assert b"2/3 files" in seen and terminal.rows == [""]
+
+
+@pytest.mark.parametrize("total", [0, 12])
+def test_a_time_that_is_waited_for_is_told(clock, sized, total):
+    terminal = sized(80)
+    display = Display(total, 1000 * total, stream=terminal)
+    clock[0] += 1
+    display.update(0, 0, 0, 0, waiting="nothing begins before 20:00")
+    assert "nothing begins before 20:00" in terminal.rows[0] and "waiting for files" not in terminal.rows[0]
+    clock[0] += 1
+    display.update(0, 0, 0, 0)
+    assert "nothing begins" not in terminal.rows[0] and ("waiting for files" in terminal.rows[0]) == (not total)
+    plain = io.StringIO()
+    display = Display(total, 1000 * total, stream=plain, every=5)
+    clock[0] += 6
+    display.update(0, 0, 0, 0, waiting="nothing begins before 20:00")
+    assert "nothing begins before 20:00" in plain.getvalue()

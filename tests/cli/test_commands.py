@@ -228,8 +228,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tes
 import mrcz.convert.copy as m, mrcz.file.original as original
 blocks = m.blocks
 original._BLOCK = 1
-def slow(reader):
-    for i, block in enumerate(blocks(reader)):
+def slow(reader, *seen):
+    for i, block in enumerate(blocks(reader, *seen)):
         yield block
         if i == 2:
             print("going", flush=True)

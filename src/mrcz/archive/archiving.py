@@ -482,6 +482,9 @@ class Archiving:
                 bag = write_bag(self.place, self.journal, session)
             except JournalError:
                 raise
+            except PermissionError as error:  # it was published, say, and is not ours to write any more
+                self._bag_problem(session, system_error(error, session))
+                continue
             except OSError as error:  # the other bags are made all the same
                 what = system_error(error, session)
                 if error.errno == errno.ENOSPC:  # the lists of a bag are made in a temporary folder
@@ -503,6 +506,12 @@ class Archiving:
             for _ in clean(folder, recursive=True, older_than=0.0, unsaved=True):
                 pass
         remove_lost_gains(self.place, self.journal, session)
+
+    def _bag_problem(self, session: str, what: str) -> None:
+        problem = (session, f"its bag cannot be written: {what}; run it again")
+        if problem not in self.outcome.problems:  # at every pause of a watch
+            self.outcome.failed += 1
+            self.outcome.problems.append(problem)
 
     @property
     def unsealed(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mrcz.archive.journal import Journal
 from mrcz.archive.place import Place
 from mrcz.archive.record import check_relative
 from mrcz.errors import FormatError
+from mrcz.storage.disk import CLOEXEC, NONBLOCK
 
 __all__ = ["GAINS", "Begun", "remove_lost_gains"]
 
@@ -74,7 +76,13 @@ class Begun:
 
     def _left(self) -> Iterator[str]:
         """The paths in the list, which may have been damaged or forged: all below the archive."""
-        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
+        with contextlib.ExitStack() as stack:
+            try:  # a FIFO in its place would be waited for
+                file = stack.enter_context(open(os.open(self.path, os.O_RDONLY | NONBLOCK | CLOEXEC), "rb"))
+            except FileNotFoundError:
+                return
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return
             while line := file.readline(_LONGEST):
                 try:
                     path = json.loads(line)

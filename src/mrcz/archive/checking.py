@@ -193,25 +193,23 @@ def _chosen(
     """The records of files to look at, and what is wrong with their lines: at least one, where there is one. Of those
     passed over one is remembered, each with the same chance. Links and folders are there only if something is."""
     rng = random.Random(seed)
-    spare: tuple[Record, str | None] | None = None
+    spare: tuple[bytes, Record] | None = None
     seen, taken = 0, False
     for line, record in journal.lines():
         if not patterns.match(record.source):
             continue
-        fault = line_fault(line, record)
         if record.event != "stored":
-            fault = fault or contradiction(record)
-            if fault is not None and sample is None:
+            if sample is None and (fault := line_fault(line, record) or contradiction(record)) is not None:
                 yield record, fault
         elif sample is None or rng.random() < sample:
             taken = True
-            yield record, fault
+            yield record, line_fault(line, record)
         elif not taken:
             seen += 1
             if rng.randrange(seen) == 0:
-                spare = record, fault
+                spare = line, record
     if not taken and spare is not None:
-        yield spare
+        yield spare[1], line_fault(*spare)
 
 
 def _in_order(
@@ -292,14 +290,14 @@ class _Work:
         found = replace(found, path=first.path if first is not None else "")
         if first is None or first.form == "same":
             return replace(found, finding="missing", error=f"is a second name of {record.target}, which is not stored")
-        claims = [name for name in _OF_BYTES if getattr(record, name) and getattr(first, name)]
         if first.sha256_source != record.sha256_source:
             error = f"is a second name of {record.target}, which was stored anew since, with other bytes"
             return replace(
                 found, finding="changed", error=error, expected=record.sha256_source, found=first.sha256_source
             )
-        for name in claims:
-            if getattr(first, name) != getattr(record, name):
+        for name in _OF_BYTES:
+            said, known = getattr(record, name), getattr(first, name)
+            if said and known and said != known:
                 error = f"is a second name of {record.target}, of whose {name} its record says something else"
                 return replace(found, finding="journal", error=error)
         return found
@@ -376,16 +374,19 @@ class _Work:
 
     def _copied(self, record: Record, found: Checked) -> Checked:
         """A copy is what its source was; what its record says of it besides shows where it is a file that opens."""
-        if self.fast or not (record.shape or record.sha256_pixels) or not isinstance(self.place, Folder):
+        if self.fast or not record.format or not isinstance(self.place, Folder):
             return found
+        path = record.path
         try:
-            path = str(self.place.at(record.path))
+            path = str(self.place.at(path))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FormatWarning)
                 with open_any(path, n_threads=self.n_threads) as reader:
                     faults = list(shown_faults(record, reader))
-        except Exception:  # a package is missing, or what it names lies elsewhere: its bytes are right, and that counts
-            return found
+        except Exception as error:
+            if record.format not in ("mrc", "mrcz") or not isinstance(error, FormatError):
+                return found  # a package is missing, or what it names lies elsewhere: its bytes are right
+            faults = [f"its record says that it is {record.format}, and it is not: {error_text(error, path)}"]
         return replace(found, finding="journal", error="; ".join(faults)) if faults else found
 
 

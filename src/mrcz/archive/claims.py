@@ -70,6 +70,10 @@ def contradiction(record: Record) -> str | None:
         return "it is a copy, and its record has two checksums"
     if record.form == "copy" and record.stored_bytes != record.source_bytes:
         return f"it is a copy of {record.stored_bytes} bytes, and its record says {record.source_bytes} of its source"
+    if record.form == "copy" and record.sha256_pixels:
+        return "it is a copy, and its record has a checksum of its pixels, which are not decoded for one"
+    if record.form == "copy" and not record.format and (record.frames or record.shape or record.dtype):
+        return "its record has a shape, frames or a dtype, and no format that has these"
     if record.form == "pixels" and not record.sha256_pixels:
         return "its record has no checksum of its pixels"
     if record.form in ("mrcz", "integers") and record.format not in ("", "mrc"):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mrcz.archive.record import Record
 from mrcz.errors import FormatError, MrczError, system_error
-from mrcz.storage.disk import Disk, lock, release, told_of, write_all
+from mrcz.storage.disk import CLOEXEC, NONBLOCK, Disk, lock, release, told_of, write_all
 
 __all__ = [
     "FOLDER",
@@ -79,7 +79,10 @@ def read_journal(path: str | os.PathLike[str], *, damaged: list[str] | None = No
 
 def _lines(path: str | os.PathLike[str], damaged: list[str] | None, begin: int = 0) -> Iterator[tuple[int, Record]]:
     """(offset, record) of each line, from one that begins there on."""
-    with told_of(path), open(path, "rb") as file:
+    # A FIFO in its place would be waited for.
+    with told_of(path), open(os.open(path, os.O_RDONLY | NONBLOCK | CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise MrczError("is no file", path=path)
         number, offset = 0, begin
         file.seek(begin)
         while line := file.readline(LONGEST):
@@ -316,7 +319,7 @@ class Journal:
         self._broken = ""
         self._unsynced, self._synced = 0, time.monotonic()
         if write:
-            self._open()
+            self._open(follow=place is not None)
         try:
             self.state = State()
             with room_for_tables():
@@ -327,7 +330,10 @@ class Journal:
             self.close()
             raise
 
-    def _open(self) -> None:
+    def _open(self, follow: bool) -> None:
+        # An archive that came from elsewhere could have a link in its place, and the file it leads to would be written.
+        if not follow and self.path.is_symlink():
+            raise MrczError("is a symbolic link, and not written through; put the file itself there", path=self.path)
         try:
             self._fd = self.disk.open_existing(self.path)
         except FileNotFoundError:

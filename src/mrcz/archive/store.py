@@ -259,7 +259,8 @@ class _Storing:
                 break
             self.flow.read(len(data))
             digest.update(data)
-            if not (sparse and not any(data)):
+            # Python's any() takes four times as long over a hole as its SHA-256.
+            if not (sparse and not np.frombuffer(data, np.uint8).any()):
                 with told_of(new.path):
                     write_all(new.disk, new.fd, data, offset)
                 self.flow.write(len(data))

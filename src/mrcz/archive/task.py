@@ -54,9 +54,9 @@ class Task:
         Where the archive grows: a folder of this machine, or of all workers.
     session : str
     path : str
-        Where it is to lie below the archive if it is copied; a form with a name of its own appends to it.
+        Where it is to lie below the archive if it is copied.
     packed_path : str
-        Where it is to lie if it is compressed.
+        Where it is to lie if it is compressed; empty where disks would not take that name, and it is copied.
     size, mtime_ns : int
         As they were when the file was found.
     changed : bool

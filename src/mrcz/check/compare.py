@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mrcz.check.result import Result
-from mrcz.container.header.layout import COUNTS_LABEL
+from mrcz.container.header.layout import labels_of_others
 from mrcz.file.calls import open_reader
 from mrcz.file.foreign import ForeignReader
 from mrcz.file.original import Counter, Progress, blocks, original_header
@@ -186,8 +186,6 @@ def _documented_differences(a: Reader, b: Reader) -> Iterator[str]:
 
 def _meaning(reader: Reader) -> dict[str, Any]:
     header = original_header(reader) or reader.header
-    # Ours say how the frames are stored, and not what they are.
-    labels = [label for label in header.labels if not label.startswith("MRCZ") and label != COUNTS_LABEL]
     return {
         "kind": reader.kind,
         "pixel size": tuple(float(str(np.float32(size))) for size in header.pixel_size),
@@ -197,5 +195,5 @@ def _meaning(reader: Reader) -> dict[str, Any]:
         "space group": header["ispg"],
         "origin": header.origin,
         "extended header type": header.exttyp,
-        "labels": labels,
+        "labels": labels_of_others(header.labels),
     }

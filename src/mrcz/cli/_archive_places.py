@@ -185,6 +185,8 @@ def executor_from(
             return make()
         if find_spec("distributed") is None:
             raise MissingDependencyError("a cluster needs dask: pip install 'mrcz[cluster]'")
+        if getattr(args, "watch", False):  # a movie that comes is not to wait for it
+            return make()
         return Late(make, max(32, 3 * workers))
 
     from mrcz.archive.local import Threads

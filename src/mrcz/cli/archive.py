@@ -224,7 +224,8 @@ class _Run:
             if self.display is not None:
                 self.display.clear()
             if event == "interrupted" and self.outcome is not None and not self.args.quiet:
-                talk(f"mrcz: {summary_line(self.outcome)}; the same command goes on from here")
+                done = summary_line(self.outcome) if self.outcome.stored or self.outcome.already else "nothing done"
+                talk(f"mrcz: {done}; the same command goes on from here")
             if self.args.hook is not None:
                 self._hook(event, why)
 
@@ -286,10 +287,18 @@ class _Run:
             raise UsageError(f"{self.source}: SRC is a folder of this machine; DST may be a URL")
         return _archive_places.place_from(self.args, self.destination)
 
-    @staticmethod
-    def _seal(archiving: Any, where: Any) -> None:
+    def _write_bags(self, archiving: Any, tick: Any = None) -> None:
+        """Bags and report; what goes wrong with a bag is told."""
+        told = len(archiving.outcome.problems)
+        archiving.write_bags(tick)
+        for session, problem in archiving.outcome.problems[told:]:
+            if self.display is not None:
+                self.display.clear()
+            talk(f"mrcz: {session}: {problem}")
+
+    def _seal(self, archiving: Any, where: Any) -> None:
         """Bags and report, and a copy of the journal where the archive is elsewhere."""
-        archiving.write_bags()
+        self._write_bags(archiving)
         if where.mirror is not None:
             where.mirror.sync()
 
@@ -366,17 +375,17 @@ class _Run:
                     outline.close()
                 quiet_since = time.monotonic()
             elif archiving.unsealed and time.monotonic() - quiet_since > 60:
-                self._write_bags(archiving)  # a pause of the microscope: the bags are whole meanwhile
+                self._write_bags_meanwhile(archiving)
                 quiet_since = time.monotonic()
         archiving.options = replace(archiving.options, n_threads=1)
         self.display.clear()
 
-    def _write_bags(self, archiving: Any) -> None:
-        """What a disk does not take now it may take in a minute; the microscope goes on."""
+    def _write_bags_meanwhile(self, archiving: Any) -> None:
+        """In a pause of the microscope. What a disk does not take now it may take in a minute; the watch goes on."""
         from mrcz.archive.journal import JournalError
 
         try:
-            archiving.write_bags(check_interrupted)
+            self._write_bags(archiving, check_interrupted)
         except JournalError:
             raise
         except (OSError, MrczError) as error:

@@ -20,7 +20,7 @@ import numpy as np
 from mrcz.check.compare import same_bits
 from mrcz.check.origin import Overwrite, check_replaceable, replacing
 from mrcz.check.result import Result
-from mrcz.container.header.layout import COUNTS_LABEL
+from mrcz.container.header.layout import labels_of_others
 from mrcz.container.metadata import encode_json
 from mrcz.convert.copy import as_plain, compress, decompress
 from mrcz.convert.foreign import cast
@@ -449,7 +449,7 @@ def _lost(reader: Reader, copy: ForeignReader) -> tuple[str, ...]:
                 lost.append(name)
         if any(np.isfinite(header.origin)) and any(header.origin):
             lost.append("origin")
-        if any(not label.startswith("MRCZ") and label != COUNTS_LABEL for label in header.labels):
+        if labels_of_others(header.labels):
             lost.append("labels")
         if reader.extended_bytes and header.exttyp != "json":
             lost.append("extended header")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mrcz.check.origin import opened
-from mrcz.container.header.layout import COUNTS_LABEL
+from mrcz.container.header.layout import labels_of_others
 from mrcz.container.metadata import pack
 from mrcz.container.modes import format_for
 from mrcz.container.names import check_new_name
@@ -411,8 +411,7 @@ def added_since(reader: Reader, made: NewFile) -> tuple[str, ...]:
         found.append(FRAMES)
     if sizes[0] != sizes[1]:
         found.append("pixel size")
-    # But for those that the compressor left itself.
-    if any(not label.startswith("MRCZ") and label != COUNTS_LABEL for label in reader.header.labels):
+    if labels_of_others(reader.header.labels):
         found.append("labels")
     return tuple(found)
 

@@ -151,6 +151,11 @@ DTYPES: dict[str, np.dtype] = {"<": HEADER_DTYPE.newbyteorder("<"), ">": HEADER_
 STAMPS = {b"DD": "<", b"DA": "<", b"\x11\x11": ">"}
 
 
+def labels_of_others(labels: Iterable[str]) -> list[str]:
+    """Labels without ours, which say how the frames are stored, and not what they are."""
+    return [label for label in labels if not label.startswith("MRCZ") and label != COUNTS_LABEL]
+
+
 def writable(raw: bytes, order: str) -> np.ndarray:
     """A copy of the fields that can be set."""
     return np.frombuffer(bytearray(raw), DTYPES[order]).reshape(())

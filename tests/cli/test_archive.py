@@ -288,6 +288,15 @@ def test_nothing_to_do_is_not_waited_for(tree, tmp_path, capsys, watch):
     assert code == 0 and "3 in the archive already" in err and time.monotonic() - begun < 20
 
 
+def test_a_watch_ends_while_files_wait_for_their_hours(tree, tmp_path, capsys):
+    until = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + 3))
+    watch = ["--watch", "--settle", "0", "--poll", "0.1", "--until", until, "--hours", _free_hours()]
+    begun = time.monotonic()
+    code, _, err = run(capsys, "archive", *watch, tree, tmp_path / "dst")
+    assert code == 1 and "files wait for their hours" in err and time.monotonic() - begun < 30
+    assert run(capsys, "archive", tree, tmp_path / "dst")[0] == 0
+
+
 @pytest.mark.parametrize(
     "words", [["SRC", "-v", "DST"], ["-v", "SRC", "DST"], ["SRC", "DST", "-v"], ["SRC", "--nice", "1", "DST"]]
 )

@@ -172,6 +172,10 @@ def _wanted_depth(given: int | None, root: str) -> int:
     return depth
 
 
+class _Over(Exception):
+    """It is later than ``--until``, and what is left may not begin before its hours."""
+
+
 class _Run:
     """One run of the command."""
 
@@ -265,12 +269,16 @@ class _Run:
                 where.mirror.clean()
             workers = self.limits.workers(MEMORY_OF_ONE)
             self.executor = self._executor(archiving, where, workers)
+            over = False
             try:
-                with contextlib.ExitStack() as stack:
-                    stack.callback(self.executor.close)
-                    if args.watch:
-                        self._watch(archiving, where)
-                    self._once(archiving, where)
+                try:
+                    with contextlib.ExitStack() as stack:
+                        stack.callback(self.executor.close)
+                        if args.watch:
+                            self._watch(archiving, where)
+                        self._once(archiving, where)
+                except _Over:
+                    over = True
                 self._seal(archiving, where)
             except KeyboardInterrupt:  # what is in the archive is left as bags that are whole
                 if archiving.unsealed:
@@ -278,7 +286,10 @@ class _Run:
                 raise
             finally:
                 self.outcome.seconds = time.monotonic() - archiving.begun
-        return self._tell(archiving)
+        code = self._tell(archiving)
+        if over:
+            talk("mrcz: files wait for their hours, and it is over: the same command goes on from here")
+        return max(code, EXIT_FAILED) if over else code
 
     def _where(self) -> _archive_places.Where:
         from mrcz.storage.remote import is_url
@@ -423,6 +434,9 @@ class _Run:
         check_interrupted()
         if where.mirror is not None:
             where.mirror.tick()
+        waiting = self._waiting()
+        if waiting and self.until is not None and time.time() >= self.until and not self.executor.doing():
+            raise _Over
         out, base = self.outcome, self.base
         self.display.update(
             out.stored + out.links - base[0] - base[1],
@@ -430,7 +444,7 @@ class _Run:
             out.stored_bytes - base[3],
             out.failed + out.refused,
             self.executor.doing(),
-            waiting=self._waiting(),
+            waiting=waiting,
         )
 
     def _waiting(self) -> str:

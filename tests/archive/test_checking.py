@@ -362,8 +362,9 @@ def test_a_link_in_the_archive_is_told_and_not_followed(made, tmp_path, name):
     for fast in (True, False):
         found = checked(made, fast=fast)
         missing = {one.path: one.error for one in found if one.finding == "missing"}
-        there = [record.path for record in Journal(made.root).records() if record.form not in ("", "same")]
-        there += [part[0] for part in Journal(made.root).state.parts()]
+        with Journal(made.root) as journal:
+            there = [record.path for record in journal.records() if record.form not in ("", "same")]
+            there += [part[0] for part in journal.state.parts()]
         assert set(missing) == {one for one in there if f"{one}/".startswith(f"{name}/")}
         assert all("symbolic link" in error and str(path) in error for error in missing.values())
         assert all(one.damaged for one in found if one.finding == "missing")

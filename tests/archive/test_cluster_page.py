@@ -1,11 +1,13 @@
 """The scripts of docs/archive-cluster.md: what they ask SLURM for, and that they archive, without a SLURM."""
 
+import gc
 import importlib.util
 import os
 import re
 import socket
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,10 @@ def test_what_slurm_is_asked_for(script, tmp_path):
         text = jobs.job_script()
     finally:
         jobs.close()
+        del jobs
+        with warnings.catch_warnings():  # dask-jobqueue leaves files of certificates open, in a circle
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
     for line in ("#SBATCH -p cpu", "#SBATCH -A cryoem", "#SBATCH --cpus-per-task=8", "#SBATCH -t 04:00:00"):
         assert line in text, text
     assert re.search(r"distributed.cli.dask_worker tls://\S+ ", text)

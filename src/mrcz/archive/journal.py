@@ -482,6 +482,8 @@ class Journal:
 
     def close(self) -> None:
         """Flush, unlock, close."""
+        if hasattr(self, "state"):
+            self.state.close()
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             try:
@@ -494,8 +496,6 @@ class Journal:
             finally:
                 with contextlib.suppress(OSError):  # what was written is flushed
                     release(fd)
-        if hasattr(self, "state"):
-            self.state.close()
 
     def __enter__(self) -> Journal:
         return self

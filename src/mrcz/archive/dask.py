@@ -278,9 +278,11 @@ class DaskExecutor:
         found by the next run."""
         if hasattr(self, "_done"):
             self._done.clear()
-        futures = [one.future for one in self._given.values() if one.future is not None]
-        if futures:
-            _quietly(self._client.cancel, futures, force=True)
+        # Released, not cancelled: a cancellation may overtake what was just submitted, and dask then takes it up again
+        # while the files are under way.
+        for one in self._given.values():
+            if one.future is not None:
+                _quietly(one.future.release)
         self._given.clear()
         self._again.clear()
         self._suspects.clear()

@@ -162,7 +162,6 @@ def serve(folder, about):
     os.environ["FUSE_LIBRARY_NAME"] = "fuse3"  # the older one knows no rename that replaces nothing
     import mfusepy
 
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
     from mrcz.storage.disk import Disk
 
     rules = Rules(Path(about))

@@ -1,9 +1,10 @@
-"""LZW of TIFF: our encoder against libtiff's own, and imagecodecs, the same bytes out of each, in one run.
+"""LZW of TIFF: our encoder and decoder against libtiff's own, and imagecodecs, the same bytes out of each, in one run.
 
     python bench/lzw.py [--runs 5] [--frames 12]
 
-Images of 4096 x 4096 bytes, Poisson counts. libtiff is the system's, called without a program around it: it writes a
-file of one strip into a folder in memory, ours and imagecodecs into memory; ours has to give the very bytes of both.
+Images of 4096 x 4096 bytes, Poisson counts. libtiff is the system's, called without a program around it: it writes and
+reads a file of one strip in a folder in memory, ours and imagecodecs work in memory; ours has to give the very bytes of
+both. Decoders are given the memory that they fill.
 Given is processor time, which other programs on the machine change less than the clock, as MB of pixels a second, of
 the quickest of the runs. Last a whole LZW movie: compressed, proven and given back on two threads, with decoding alone
 beside it.
@@ -34,6 +35,8 @@ class Libtiff:
         lib.TIFFOpen.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
         lib.TIFFWriteEncodedStrip.restype = ctypes.c_ssize_t
         lib.TIFFWriteEncodedStrip.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_ssize_t]
+        lib.TIFFReadEncodedStrip.restype = ctypes.c_ssize_t
+        lib.TIFFReadEncodedStrip.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_ssize_t]
         lib.TIFFWriteDirectory.argtypes = lib.TIFFClose.argtypes = [ctypes.c_void_p]
         lib.TIFFGetVersion.restype = ctypes.c_char_p
 
@@ -46,6 +49,11 @@ class Libtiff:
                 self.lib.TIFFSetField(ctypes.c_void_p(file), ctypes.c_uint32(tag), ctypes.c_uint32(value))
             assert self.lib.TIFFWriteEncodedStrip(file, 0, frame.ctypes.data, frame.nbytes) == frame.nbytes
             self.lib.TIFFWriteDirectory(file)
+        self.lib.TIFFClose(file)
+
+    def read(self, path, space):
+        file = self.lib.TIFFOpen(path.encode(), b"r")
+        assert self.lib.TIFFReadEncodedStrip(file, 0, space.ctypes.data, space.nbytes) == space.nbytes
         self.lib.TIFFClose(file)
 
 
@@ -73,17 +81,25 @@ def one_image(libtiff, folder, runs):
     import imagecodecs
 
     path = os.path.join(folder, "a.tif")
-    print("counts  packed to  ours    libtiff  imagecodecs   (MB of pixels a second)")
+    print("MB of pixels a second  encoded: ours  libtiff  imagecodecs  decoded: ours  libtiff  imagecodecs")
     for most in (0.02, 0.3, 1, 10):
         image = np.random.default_rng(1).poisson(most, (4096, 4096)).astype(np.uint8)
         best = {}
+        space = np.empty(image.size, np.uint8)
+        packed = encode(image).tobytes()
+        work = (
+            ("ours", lambda image=image: encode(image)),
+            ("libtiff", lambda image=image: libtiff.write(path, [image])),
+            ("imagecodecs", lambda image=image: imagecodecs.lzw_encode(image)),
+            ("ours, decoded", lambda packed=packed, space=space: lzw.decode(packed, space)),
+            ("libtiff, decoded", lambda space=space: libtiff.read(path, space)),
+            ("imagecodecs, decoded", lambda packed=packed, space=space: imagecodecs.lzw_decode(packed, out=space)),
+        )
         for _ in range(runs):
-            for name, work in (
-                ("ours", lambda image=image: encode(image)),
-                ("libtiff", lambda image=image: libtiff.write(path, [image])),
-                ("imagecodecs", lambda image=image: imagecodecs.lzw_encode(image)),
-            ):
-                seconds, found = timed(work)
+            for name, one in work:
+                if name.endswith("decoded"):
+                    space[:] = 77
+                seconds, found = timed(one)
                 best[name] = min(best.get(name, np.inf), seconds)
                 if name == "ours":
                     mine = found.tobytes()
@@ -94,9 +110,11 @@ def one_image(libtiff, folder, runs):
                         encode(image, afresh=True, **way),
                     )  # before late 2026, and since
                     assert bytes(found) in [one.tobytes() for one in made]
+                elif name.endswith("decoded"):
+                    assert np.array_equal(space.reshape(image.shape), image)
         assert mine == strip_of(path)
-        rates = [image.size / best[name] / 1e6 for name in ("ours", "libtiff", "imagecodecs")]
-        print(f"{most:6} {100 * len(mine) / image.size:7.1f} % {rates[0]:7.0f} {rates[1]:8.0f} {rates[2]:11.0f}")
+        rates = "".join(f"{image.size / best[name] / 1e6:>10.0f}" for name, _ in work)
+        print(f"{most:6} counts, {100 * len(mine) / image.size:5.1f} % {rates}")
 
 
 def a_movie(libtiff, folder, frames):

@@ -1,8 +1,6 @@
-/* LZW as TIFF 6.0 has it (section 13: the first bit of a byte first, codes a bit longer one text early), encoded so that
- * the bytes are those of a given writer. The standard leaves open when the table is begun anew; that is what differs.
- *
- * A table entry is one word: the text's prefix (12 bits), its last byte, its own code (12 bits), so that a look costs one
- * load. No entry is 0, as codes of texts begin at 258. */
+/* LZW as TIFF 6.0 has it (section 13: the first bit of a byte first, codes a bit longer one text early): decoded, and
+ * encoded so that the bytes are those of a given writer. The standard leaves open when the table is begun anew; that is
+ * what differs. */
 #ifndef MZ_LZW_H
 #define MZ_LZW_H
 
@@ -15,7 +13,9 @@ enum {
   MZ_LZW_END = 257,
   MZ_LZW_FIRST = 258,
   MZ_LZW_MOST = 4096, /* texts; of 12 bits each */
-  MZ_LZW_SLOTS = 16384
+  MZ_LZW_SLOTS = 16384,
+  MZ_LZW_READ = 5119, /* texts after which a table without a Clear is damage, to libtiff as well */
+  MZ_LZW_LENGTH = 13  /* bits of the length of a text: each is a byte longer than another */
 };
 
 typedef struct {
@@ -26,6 +26,8 @@ typedef struct {
   int afresh;    /* looks begin with each table, also where codes become longer, and count what was written, in bytes */
 } mz_lzw_way;
 
+/* An entry of the encoder's table is one word: the text's prefix (12 bits), its last byte, its own code (12 bits), so that
+ * a look costs one load. No entry is 0, as codes of texts begin at 258. */
 typedef struct {
   uint32_t slots[MZ_LZW_SLOTS];
 } mz_lzw_table;
@@ -162,6 +164,132 @@ finish:
   if (!mz_lzw_put(&out, MZ_LZW_END, width) || !mz_lzw_flush(&out, way->pad))
     return SIZE_MAX;
   return (size_t)(out.at - to);
+}
+
+/* ---- decoded ---- */
+
+/* The decoder's: a text is an earlier one and the byte that follows it, and these lie side by side in what came out. So an
+ * entry is where it begins there, and its length. Texts of one byte lie in `bytes`, with room for copies of 16. */
+typedef struct {
+  uint64_t texts[MZ_LZW_READ];
+  uint8_t bytes[256 + 16];
+} mz_lzw_texts;
+
+typedef struct {
+  size_t made;   /* bytes that came out, at most as many as there is room for */
+  uint64_t bit;  /* where the wrong code begins */
+  uint32_t code; /* it itself */
+  int wrong;     /* 0; 1: no Clear at the beginning; 2: not in the table; 3: the table is full, and never begun anew */
+} mz_lzw_end;
+
+static inline uint64_t mz_lzw_load(const uint8_t *at, int reversed) {
+  uint64_t word;
+  memcpy(&word, at, 8);
+  /* Compilers know this as one instruction; a machine on which the first byte is the highest needs the other. */
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+  reversed = !reversed;
+#endif
+  if (!reversed) {
+    word = (word & 0x00FF00FF00FF00FFu) << 8 | (word >> 8 & 0x00FF00FF00FF00FFu);
+    word = (word & 0x0000FFFF0000FFFFu) << 16 | (word >> 16 & 0x0000FFFF0000FFFFu);
+    word = word << 32 | word >> 32;
+  }
+  return word;
+}
+
+static inline void mz_lzw_copy16(uint8_t *to, const uint8_t *from) {
+  uint64_t low, high; /* both before either is written: they may overlap, and what lies behind the text is of no use */
+  memcpy(&low, from, 8);
+  memcpy(&high, from + 8, 8);
+  memcpy(to, &low, 8);
+  memcpy(to + 8, &high, 8);
+}
+
+/* Decode n bytes, up to the End, or the last whole code, or as far as there is room. `reversed`: as before 1988, the lowest
+ * bit of a byte first, and codes longer one text later. No text is read that was not written, whatever the codes say. */
+static inline mz_lzw_end mz_lzw_decode_as(const uint8_t *in, size_t n, uint8_t *out, size_t room, mz_lzw_texts *table,
+                                          int reversed) {
+  mz_lzw_end end = {0, 0, 0, 0};
+  const uint64_t bits = 8 * (uint64_t)n;
+  const uint32_t early = reversed ? 0 : 1;
+  /* The last bytes once more, with zeros behind them, as eight are loaded at a time. */
+  uint8_t last[16] = {0};
+  const size_t kept = n < 8 ? n : 8, from = n - kept;
+  uint32_t width = 9, next = MZ_LZW_FIRST, longer = 512 - early;
+  size_t at = 0, before = 0, length = 0; /* the text before: where it begins, its length; none after a Clear */
+  uint64_t bit = 0;
+  if (kept)
+    memcpy(last, in + from, kept);
+  for (uint32_t byte = 0; byte < 256; byte++) {
+    table->bytes[byte] = (uint8_t)byte;
+    table->texts[byte] = 1;
+  }
+  while (at < room && bit + width <= bits) {
+    const size_t place = (size_t)(bit >> 3);
+    const uint64_t word = mz_lzw_load(place < from ? in + place : last + (place - from), reversed);
+    const uint32_t code = (uint32_t)(reversed ? word >> (bit & 7) & ((1u << width) - 1) : word << (bit & 7) >> (64 - width));
+    if (bit == 0 && code != MZ_LZW_CLEAR) {
+      end.wrong = 1;
+      break;
+    }
+    if (code == MZ_LZW_END)
+      break;
+    if (code == MZ_LZW_CLEAR) {
+      bit += width;
+      width = 9;
+      next = MZ_LZW_FIRST;
+      longer = 512 - early;
+      length = 0;
+      continue;
+    }
+    if (length == 0) {
+      if (code > MZ_LZW_END) {
+        end.wrong = 2;
+        end.code = code;
+        break;
+      }
+      out[at] = (uint8_t)code;
+    } else {
+      if (next == MZ_LZW_READ || code > next) {
+        end.wrong = next == MZ_LZW_READ ? 3 : 2;
+        end.code = code;
+        break;
+      }
+      table->texts[next] = (uint64_t)before << MZ_LZW_LENGTH | (length + 1);
+    }
+    const uint64_t text = table->texts[code];
+    const size_t count = text & ((1u << MZ_LZW_LENGTH) - 1);
+    const uint8_t *source = code < 256 ? table->bytes + code : out + (text >> MZ_LZW_LENGTH);
+    if (room - at >= count + 16) {
+      mz_lzw_copy16(out + at, source);
+      for (size_t k = 16; k < count; k += 16)
+        mz_lzw_copy16(out + at + k, source + k);
+      if (code == next) /* the text that has just begun: its last byte is the first that was copied */
+        out[at + count - 1] = out[at];
+    } else {
+      const size_t left = count < room - at ? count : room - at;
+      for (size_t k = 0; k < left; k++)
+        out[at + k] = source[k];
+    }
+    next += length != 0;
+    before = at;
+    length = count;
+    at += count;
+    bit += width;
+    if (next == longer && width < 12) {
+      width++;
+      longer = (1u << width) - early;
+    }
+  }
+  end.made = at < room ? at : room;
+  end.bit = bit;
+  return end;
+}
+
+static inline mz_lzw_end mz_lzw_decode(const uint8_t *in, size_t n, uint8_t *out, size_t room, mz_lzw_texts *table) {
+  /* As libtiff tells them apart: a Clear is 256 in nine bits of either order. */
+  const int reversed = n > 1 && in[0] == 0 && (in[1] & 1);
+  return reversed ? mz_lzw_decode_as(in, n, out, room, table, 1) : mz_lzw_decode_as(in, n, out, room, table, 0);
 }
 
 #endif

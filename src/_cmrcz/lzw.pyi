@@ -1,6 +1,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+def decode(data: bytes | NDArray[np.uint8], out: NDArray[np.uint8]) -> int: ...
 def encode(
     data: NDArray[np.uint8],
     out: NDArray[np.uint8],

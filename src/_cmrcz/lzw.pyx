@@ -1,6 +1,6 @@
-"""LZW of TIFF, encoded so that the bytes are those of a given writer, without the GIL: `mrcz.convert.pieces` says what
-for."""
-from libc.stdint cimport uint8_t, uint32_t
+"""LZW of TIFF without the GIL: decoded, and encoded so that the bytes are those of a given writer (`mrcz.convert.pieces`
+says what for)."""
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 
@@ -10,7 +10,53 @@ cdef extern from "lzw.h" nogil:
         int late, pad, afresh
     ctypedef struct mz_lzw_table:
         pass
+    ctypedef struct mz_lzw_texts:
+        pass
+    ctypedef struct mz_lzw_end:
+        size_t made
+        uint64_t bit
+        uint32_t code
+        int wrong
     size_t mz_lzw_encode(const uint8_t *, size_t, uint8_t *, size_t, const mz_lzw_way *, mz_lzw_table *)
+    mz_lzw_end mz_lzw_decode(const uint8_t *, size_t, uint8_t *, size_t, mz_lzw_texts *)
+
+
+def decode(const uint8_t[::1] data not None, uint8_t[::1] out not None):
+    """The bytes of one strip or tile of LZW, also of that of before 1988, whose first two bytes say so (as to libtiff).
+
+    Parameters
+    ----------
+    out : (m,) uint8
+        What room there is. Where it is full nothing is read any more.
+
+    Returns
+    -------
+    int
+        Bytes that came out, up to the code of the end or the last whole code of `data`.
+
+    Raises
+    ------
+    ValueError
+        A code that means nothing there, and its place.
+    """
+    cdef mz_lzw_end end
+    cdef size_t n = data.shape[0], room = out.shape[0]
+    cdef uint8_t none = 0
+    cdef const uint8_t *source = &data[0] if n else &none
+    cdef uint8_t *target = &out[0] if room else &none
+    cdef mz_lzw_texts *table = <mz_lzw_texts *> malloc(sizeof(mz_lzw_texts))
+    if table == NULL:
+        raise MemoryError()
+    with nogil:
+        end = mz_lzw_decode(source, n, target, room, table)
+    free(table)
+    if end.wrong == 1:
+        raise ValueError("it does not begin with a CLEAR")
+    if end.wrong == 2:
+        raise ValueError(f"code {end.code} at bit {end.bit} is in no table yet")
+    if end.wrong:
+        raise ValueError(f"code {end.code} at bit {end.bit} stands where a CLEAR must: the table is full")
+    return end.made
 
 
 def encode(const uint8_t[::1] data not None, uint8_t[::1] out not None, *, int full=4094, int gap=10000,

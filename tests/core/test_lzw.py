@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from reference import lzw_plain
 
 from _cmrcz import lzw
 
+CLEAR, END = lzw_plain.CLEAR, lzw_plain.END
 LIBTIFF: dict = {}
 OLD_LIBTIFF = {"late": 0}
 OLD_IMAGECODECS = {"full": 4096, "gap": 0, "late": 1, "pad": True}
@@ -119,3 +122,150 @@ def test_room_and_arguments():
     for wrong in ({"full": 258}, {"full": 4097}, {"gap": -1}):
         with pytest.raises(ValueError, match="a table that is full at"):
             lzw.encode(data, out, **wrong)
+
+
+# ---- decoded --------------------------------------------------------------------------------------------------------
+
+
+def decode(raw, room):
+    """What comes out, bytes behind the room untouched."""
+    out = np.full(room + 32, 171, np.uint8)
+    made = lzw.decode(raw, out[:room])
+    assert made <= room and (out[room:] == 171).all()
+    return out[:made].tobytes()
+
+
+def both(raw, room):
+    """The core's and the plain decoder's bytes, or errors."""
+    answers = []
+    for one in (decode, lzw_plain.decode):
+        try:
+            answers.append(one(raw, room))
+        except ValueError as error:
+            answers.append(str(error))
+    return answers
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_was_encoded_is_decoded(way):
+    for seed in range(12):
+        data = scene(seed, 1 + seed * 5311).tobytes()
+        raw = encode(np.frombuffer(data, np.uint8), **way)
+        assert decode(raw, len(data) + 1) == decode(raw, len(data)) == data
+        assert decode(raw, len(data) // 3) == data[: len(data) // 3]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=400), st.integers(0, 2000), st.booleans())
+def test_any_bytes_are_decoded_as_plainly(data, room, begins):
+    raw = (b"\x80" if begins else b"") + data  # a Clear, or its first eight bits
+    core, plain = both(raw, room)
+    assert core == plain
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.sampled_from([0, 1, 65, 255, CLEAR, END, *range(258, 300), 511, 512, 1023, 2047, 4095]), max_size=300),
+    st.integers(0, 5000),
+    st.booleans(),
+)
+def test_any_codes_are_decoded_as_plainly(codes, room, reversed_):
+    size, fitting = 0, []  # most have to mean something, or none of them is far from the beginning
+    for code in [CLEAR, *codes]:
+        if code > END:
+            code = min(code, size) if size else 3
+        fitting.append(code)
+        size = lzw_plain._after(size, code)
+    core, plain = both(lzw_plain.pack(fitting, reversed_=reversed_), room)
+    assert core == plain
+    assert isinstance(core, bytes)
+
+
+@pytest.mark.parametrize("reversed_", [False, True])
+def test_codes_of_each_width(reversed_):
+    for n in (252, 253, 254, 255, 764, 765, 766, 1788, 1789, 1790, 3836, 3837, 3838, 4861):
+        codes = [CLEAR, *(k % 251 for k in range(n)), CLEAR, 7, 258, END, 5]
+        expected = bytes([*(k % 251 for k in range(n)), 7, 7, 7])
+        raw = lzw_plain.pack(codes, reversed_=reversed_)
+        assert decode(raw, n + 9) == lzw_plain.decode(raw, n + 9) == expected
+    # Each text is one byte longer than the one before: the longest that there can be.
+    codes = [CLEAR, 9, *range(258, 4096), END]
+    raw = lzw_plain.pack(codes, reversed_=reversed_)
+    count = 3839 * 3840 // 2
+    assert decode(raw, count + 1) == bytes([9]) * count
+
+
+@pytest.mark.parametrize("reversed_", [False, True])
+def test_a_code_that_means_nothing(reversed_):
+    start = [CLEAR, 65, 66, 258, 260]
+    for bad in (259, 300, 511):
+        for codes, bit in (([CLEAR, bad, 65], 54), ([CLEAR, CLEAR, bad, 65], 63), ([CLEAR, 65, bad], 63)):
+            raw = lzw_plain.pack([*start, *codes], reversed_=reversed_)
+            with pytest.raises(ValueError, match=f"code {bad} at bit {bit} is in no table yet"):
+                lzw.decode(raw, np.empty(100, np.uint8))
+            assert both(raw, 100)[0] == both(raw, 100)[1]
+            assert len(decode(raw, 5)) == 5  # there is no room for it: nobody reads so far
+    raw = lzw_plain.pack([*start, END, 300], reversed_=reversed_)
+    assert decode(raw, 99) == b"ABABABA"
+    longest = [CLEAR, *(k % 251 for k in range(4900))]
+    core, plain = both(lzw_plain.pack(longest, reversed_=reversed_), 5000)
+    assert (
+        core == plain == f"code 93 at bit {55540 if reversed_ else 55543} stands where a CLEAR must: the table is full"
+    )
+
+
+def test_what_ends_early_and_what_is_no_lzw():
+    data = scene(3, 500).tobytes()
+    raw = encode(np.frombuffer(data, np.uint8))
+    for end in range(len(raw)):
+        core, plain = both(raw[:end], len(data))
+        assert core == plain and data.startswith(core)
+    for none in (b"\x00\x00", b"\x7f\xff", b"\x80\x80", b"\x81\x00\x00"):
+        with pytest.raises(ValueError, match="does not begin with a CLEAR"):
+            lzw.decode(none, np.empty(4, np.uint8))
+    for nothing in (b"", b"\x80", b"\x80\x00", b"\x80\x40\x40"):
+        assert decode(nothing, 9) == b""
+        assert decode(nothing, 0) == b""
+    with pytest.raises(TypeError):
+        lzw.decode(None, np.empty(4, np.uint8))
+    locked = np.empty(4, np.uint8)
+    locked.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        lzw.decode(raw, locked)
+
+
+def test_damaged_strips_are_decoded_as_plainly(rng):
+    refused = 0
+    for seed in range(150):
+        raw = bytearray(encode(scene(seed, 3000)))
+        for _ in range(3):
+            at = int(rng.integers(2, len(raw) - 3))
+            raw[at : at + 3] = (1 << int(rng.integers(10, 24)) | int(rng.integers(1024))).to_bytes(3, "big")
+        core, plain = both(bytes(raw), 4000)
+        assert core == plain
+        refused += isinstance(core, str)
+    assert 20 < refused < 150
+
+
+def test_imagecodecs_decodes_the_same(rng):
+    codecs = pytest.importorskip("imagecodecs")
+    for n, top in ((0, 2), (1, 2), (3, 2), (5000, 4), (70000, 200), (70000, 256)):
+        data = rng.integers(0, top, n, np.uint8).tobytes()
+        assert decode(bytes(codecs.lzw_encode(data)), n + 1) == data
+    codes = [CLEAR, *bytes(range(250)) * 4, END]
+    for reversed_ in (False, True):
+        raw = lzw_plain.pack(codes, reversed_=reversed_)
+        assert decode(raw, 2000) == codecs.lzw_decode(raw) == bytes(range(250)) * 4
+    longest = [CLEAR, *(k % 251 for k in range(5000))]  # its table ends where ours does
+    assert len(codecs.lzw_decode(lzw_plain.pack(longest[:4863]), out=np.empty(5200, np.uint8))) == 4862
+    assert len(decode(lzw_plain.pack(longest[:4863]), 5200)) == 4862
+    with pytest.raises(codecs.LzwError):
+        codecs.lzw_decode(lzw_plain.pack(longest), out=np.empty(5200, np.uint8))
+
+
+def test_threads_decode_at_once():
+    data = scene(5, 300_000)
+    raw = encode(data)
+    with ThreadPoolExecutor(4) as pool:
+        for made in pool.map(lambda _: decode(raw, data.size), range(16)):
+            assert made == data.tobytes()

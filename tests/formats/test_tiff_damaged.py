@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 from formats.seeds import seeds_tiff
+from reference import lzw_plain
 
 import mrcz
 from mrcz.formats.base import FormatOptions
@@ -293,13 +294,31 @@ def test_permissive_takes_the_frames_that_are_there(tmp_path, compression):
 
 
 def test_a_codec_that_is_not_there_is_named(monkeypatch, tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", STACK, compression="lzw", **GREY)
-    tifffile.imwrite(tmp_path / "b.tif", STACK, **GREY)
+    for compression in (None, "lzw", "deflate", "zstd", "packbits"):
+        tifffile.imwrite(tmp_path / f"{compression}.tif", STACK, compression=compression, **GREY)
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
-    with mrcz.open(tmp_path / "a.tif") as reader, pytest.raises(mrcz.MissingDependencyError, match=r"mrcz\[tiff\]"):
-        reader.read()
-    with mrcz.open(tmp_path / "b.tif") as reader:
-        np.testing.assert_array_equal(reader.read(), STACK[:, ::-1])
+    for compression in ("deflate", "zstd", "packbits"):
+        with mrcz.open(tmp_path / f"{compression}.tif") as reader:
+            message = rf"packed by {compression} .*imagecodecs: pip install 'mrcz\[tiff\]'"
+            with pytest.raises(mrcz.MissingDependencyError, match=message):
+                reader.read()
+    for ours in (None, "lzw"):
+        np.testing.assert_array_equal(mrcz.read(tmp_path / f"{ours}.tif"), STACK[:, ::-1])
+
+
+def test_lzw_that_means_nothing_names_frame_and_byte(tmp_path):
+    stack = np.zeros((2, 8, 16), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", stack, compression="lzw", **GREY)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        offset = file.pages[1].dataoffsets[0]
+    raw = bytearray((tmp_path / "a.tif").read_bytes())
+    raw[offset : offset + 6] = lzw_plain.pack([256, 0, 256, 301, 9])
+    (tmp_path / "a.tif").write_bytes(raw)
+    with mrcz.open(tmp_path / "a.tif") as reader:
+        assert not reader[0].any()
+        with pytest.raises(mrcz.ChunkError, match=r"a\.tif.*code 301 at bit 27 is in no table yet") as caught:
+            reader[1]
+    assert (caught.value.frame, caught.value.offset) == (1, offset)
 
 
 def test_imagecodecs_without_a_decoder(monkeypatch, tmp_path):

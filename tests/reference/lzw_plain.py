@@ -1,4 +1,5 @@
-"""LZW of TIFF 6.0 as it is written down there, and what its writers add: when the table is begun anew. Plain and slow.
+"""LZW of TIFF 6.0 as it is written down there, both ways, and what its writers add: when the table is begun anew. Plain
+and slow.
 
 Codes of 9 to 12 bits, the first bit of a byte first; 256 is Clear, 257 the end, texts from 258 on. A code becomes a bit
 longer one text before that is needed ("early change").
@@ -83,3 +84,70 @@ def encode(
         bits += "0" * 8
     bits += "0" * (-len(bits) % 8)
     return bytes(int(bits[k : k + 8], 2) for k in range(0, len(bits), 8))
+
+
+def pack(codes: list[int], *, reversed_: bool = False) -> bytes:
+    """Codes as bytes, each as wide as it is where a decoder meets it.
+
+    Parameters
+    ----------
+    reversed_ : bool
+        As before 1988: the lowest bit of a byte first, and longer codes one text later.
+    """
+    bits, size = "", 0
+    for code in codes:
+        text = format(code, f"0{_width(size, reversed_)}b")
+        bits += text[::-1] if reversed_ else text
+        size = _after(size, code)
+    bits += "0" * (-len(bits) % 8)
+    parts = [bits[k : k + 8] for k in range(0, len(bits), 8)]
+    return bytes(int(part[::-1] if reversed_ else part, 2) for part in parts)
+
+
+def _width(size: int, reversed_: bool) -> int:
+    """Bits of the next code; *size* as `_after` gives it."""
+    later = 0 if reversed_ else 1
+    return 9 + sum(size + later >= most for most in (512, 1024, 2048))
+
+
+def _after(size: int, code: int) -> int:
+    """Texts of the table once a code was read: the first after a Clear makes none. 0: a Clear was read."""
+    if code == CLEAR:
+        return 0
+    return size + 1 if size else FIRST
+
+
+def decode(data: bytes, room: int) -> bytes:
+    """What some bytes of LZW stand for: up to the end, the last whole code, or as far as there is room.
+
+    Raises
+    ------
+    ValueError
+        A code that stands for nothing: which, and at which bit.
+    """
+    reversed_ = len(data) > 1 and data[0] == 0 and data[1] & 1 == 1
+    bits = "".join(format(byte, "08b")[:: -1 if reversed_ else 1] for byte in data)
+    out, at, size, table, before = b"", 0, 0, {}, b""
+    while len(out) < room and at + (width := _width(size, reversed_)) <= len(bits):
+        text = bits[at : at + width]
+        code = int(text[::-1] if reversed_ else text, 2)
+        if at == 0 and code != CLEAR:
+            raise ValueError("it does not begin with a CLEAR")
+        if code == END:
+            break
+        if code == CLEAR:
+            table, before = {}, b""
+        else:
+            if size == 5119:
+                raise ValueError(f"code {code} at bit {at} stands where a CLEAR must: the table is full")
+            found = bytes([code]) if code < CLEAR else table.get(code)
+            if found is None and before and code == size:
+                found = before + before[:1]
+            if found is None:
+                raise ValueError(f"code {code} at bit {at} is in no table yet")
+            if before:
+                table[size] = before + found[:1]
+            out += found
+            before = found
+        size, at = _after(size, code), at + width
+    return out[:room]

@@ -1,7 +1,8 @@
 """Strips and tiles of a TIFF into pixels: every one is exactly as large as its page says, or an error.
 
-imagecodecs decodes, without the GIL. It stops in silence where its output is full and returns what it has where its
-input ends, so each strip is decoded into one byte more than expected, and the count of bytes compared.
+LZW is decoded by the core, all else by imagecodecs, without the GIL. Both stop in silence where their output is full, and
+return what they have where their input ends, so each strip is decoded into one byte more than expected, and the count
+of bytes compared.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from _cmrcz import lzw
 from mrcz.errors import ChunkError, MissingDependencyError
-from mrcz.formats._tiff_lzw import check_lzw
 from mrcz.formats._tiff_pages import COMPRESSIONS, Page
 from mrcz.formats.base import Bytes
 
@@ -62,7 +63,7 @@ def _read(source: Bytes, offset: int, n: int, frame: int, page: Page) -> bytes:
     raw = source.read(offset, n)
     if len(raw) != n:
         raise ChunkError(f"{n} bytes are needed, {len(raw)} came", frame=frame, offset=offset)
-    return _codecs().bitorder_decode(raw) if page.reverse else raw
+    return _codecs("with the bits of each byte turned round").bitorder_decode(raw) if page.reverse else raw
 
 
 def _decode(raw: bytes, page: Page, nbytes: int, down: int, where: tuple[int, int]) -> np.ndarray:
@@ -71,40 +72,49 @@ def _decode(raw: bytes, page: Page, nbytes: int, down: int, where: tuple[int, in
     name, _ = COMPRESSIONS[page.compression]
     # Some writers fill the last strip up to the height of the others.
     full = page.height * page.row_bytes
-    codecs = _codecs()
     try:
-        if name == "lzw":
-            check_lzw(raw)
         space = np.empty(full + 1, np.uint8)
-        made = getattr(codecs, f"{name}_decode")(raw, out=space)
-    except (codecs.DelayedImportError, AttributeError) as error:
-        raise MissingDependencyError(f"imagecodecs has no decoder for {name}: {error}") from error
+        made = _unpack(raw, name, space)
+    except MissingDependencyError:
+        raise
     except Exception as error:  # whatever a decoder says of damaged bytes
         raise ChunkError(f"its {len(raw)} bytes of {name} are damaged: {error}", frame=frame, offset=offset) from error
-    if len(made) != nbytes and not (len(made) == full and down == page.down - 1):
-        found = f"more than {full}" if len(made) > full else str(len(made))
+    if made != nbytes and not (made == full and down == page.down - 1):
+        found = f"more than {full}" if made > full else str(made)
         raise ChunkError(f"{found} bytes came out of {name}, {nbytes} are expected", frame=frame, offset=offset)
     return space[:nbytes]
+
+
+def _unpack(raw: bytes, name: str, space: np.ndarray) -> int:
+    """Decode as far as there is room; how many bytes came out."""
+    if name == "lzw":
+        return lzw.decode(raw, space)
+    codecs = _codecs(f"packed by {name}")
+    try:
+        return len(getattr(codecs, f"{name}_decode")(raw, out=space))
+    except (codecs.DelayedImportError, AttributeError) as error:
+        raise MissingDependencyError(f"imagecodecs has no decoder for {name}: {error}") from error
 
 
 def _samples(data: Any, page: Page, height: int) -> np.ndarray:
     """Bytes as samples, (height, width, components), the predictor undone."""
     shape = (height, page.width, page.components)
     if page.bits not in (8, 16, 32, 64, 128):
-        made = _codecs().packints_decode(bytes(data), page.dtype, page.bits, runlen=page.width * page.components)
+        codecs = _codecs(f"of {page.bits} bits a sample")
+        made = codecs.packints_decode(bytes(data), page.dtype, page.bits, runlen=page.width * page.components)
         return np.asarray(made).reshape(shape)
     samples = np.frombuffer(data, page.dtype).reshape(shape)
     if page.predictor == 2:
         return _undo_differences(samples)
     if page.predictor == 3:
-        return np.asarray(_codecs().floatpred_decode(samples, axis=-2))
+        return np.asarray(_codecs("of differences").floatpred_decode(samples, axis=-2))
     return samples
 
 
 def _undo_differences(samples: np.ndarray) -> np.ndarray:
     """Each sample was stored as its difference from the one left of it, modulo 2**bits."""
     whole = samples.view(samples.dtype.str.replace("f", "u").replace("i", "u"))
-    return np.asarray(_codecs().delta_decode(whole, axis=-2)).view(samples.dtype)
+    return np.asarray(_codecs("of differences").delta_decode(whole, axis=-2)).view(samples.dtype)
 
 
 def prove(source: Bytes, page: Page, frame: int) -> None:
@@ -155,17 +165,15 @@ def _measure(raw: bytes, name: str, most: int) -> int:
             raise ValueError(str(error)) from error
     else:
         # A table of at most 4096 texts bounds LZW, and 64 PackBits: their claims were compared with that already.
-        if name == "lzw":
-            check_lzw(raw)
-        total = len(getattr(_codecs(), f"{name}_decode")(raw, out=np.empty(most + 1, np.uint8)))
+        total = _unpack(raw, name, np.empty(most + 1, np.uint8))
     return min(total, most + 1)
 
 
-def _codecs() -> Any:
+def _codecs(what: str) -> Any:
     try:
         import imagecodecs
     except ImportError as error:
         raise MissingDependencyError(
-            f"packed TIFF files need the package imagecodecs: pip install 'mrcz[tiff]' ({error})"
+            f"TIFF files {what} need the package imagecodecs: pip install 'mrcz[tiff]' ({error})"
         ) from error
     return imagecodecs

@@ -419,7 +419,7 @@ def main() -> None:
     found |= {
         "what": args.what,
         "load": [began, os.getloadavg()],
-        "arguments": {k: str(v) for k, v in vars(args).items()},
+        "arguments": {k: str(v) for k, v in vars(args).items() if k not in ("folder", "json")},
     }
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n")

@@ -296,7 +296,8 @@ def test_permissive_takes_the_frames_that_are_there(tmp_path, compression):
 def test_a_codec_that_is_not_there_is_named(monkeypatch, tmp_path):
     for compression in (None, "lzw", "deflate", "zstd", "packbits"):
         tifffile.imwrite(tmp_path / f"{compression}.tif", STACK, compression=compression, **GREY)
-    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    for package in ("imagecodecs", "tifffile"):
+        monkeypatch.setitem(sys.modules, package, None)
     for compression in ("deflate", "zstd", "packbits"):
         with mrcz.open(tmp_path / f"{compression}.tif") as reader:
             message = rf"packed by {compression} .*imagecodecs: pip install 'mrcz\[tiff\]'"

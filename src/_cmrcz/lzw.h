@@ -176,7 +176,7 @@ typedef struct {
 } mz_lzw_texts;
 
 typedef struct {
-  size_t made;   /* bytes that came out, at most as many as there is room for */
+  size_t made;   /* bytes that came out; one more than there is room for if codes go on */
   uint64_t bit;  /* where the wrong code begins */
   uint32_t code; /* it itself */
   int wrong;     /* 0; 1: no Clear at the beginning; 2: not in the table; 3: the table is full, and never begun anew */
@@ -205,8 +205,15 @@ static inline void mz_lzw_copy16(uint8_t *to, const uint8_t *from) {
   memcpy(to + 8, &high, 8);
 }
 
+static inline uint32_t mz_lzw_code(uint64_t word, uint32_t shift, uint32_t width, int reversed) {
+  return (uint32_t)(reversed ? word >> shift & ((1u << width) - 1) : word << shift >> (64 - width));
+}
+
 /* Decode n bytes, up to the End, or the last whole code, or as far as there is room. `reversed`: as before 1988, the lowest
- * bit of a byte first, and codes longer one text later. No text is read that was not written, whatever the codes say. */
+ * bit of a byte first, and codes longer one text later. No text is read that was not written, whatever the codes say.
+ *
+ * Where the room is full an End or nothing has to follow. Libtiff before 4.0.10 did not count the last text, so that its
+ * End may be a bit shorter than a decoder expects; libtiff since may write a Clear before it. */
 static inline mz_lzw_end mz_lzw_decode_as(const uint8_t *in, size_t n, uint8_t *out, size_t room, mz_lzw_texts *table,
                                           int reversed) {
   mz_lzw_end end = {0, 0, 0, 0};
@@ -227,7 +234,7 @@ static inline mz_lzw_end mz_lzw_decode_as(const uint8_t *in, size_t n, uint8_t *
   while (at < room && bit + width <= bits) {
     const size_t place = (size_t)(bit >> 3);
     const uint64_t word = mz_lzw_load(place < from ? in + place : last + (place - from), reversed);
-    const uint32_t code = (uint32_t)(reversed ? word >> (bit & 7) & ((1u << width) - 1) : word << (bit & 7) >> (64 - width));
+    const uint32_t code = mz_lzw_code(word, (uint32_t)(bit & 7), width, reversed);
     if (bit == 0 && code != MZ_LZW_CLEAR) {
       end.wrong = 1;
       break;
@@ -282,6 +289,19 @@ static inline mz_lzw_end mz_lzw_decode_as(const uint8_t *in, size_t n, uint8_t *
     }
   }
   end.made = at < room ? at : room;
+  if (at == room && bit + width <= bits) {
+    const size_t place = (size_t)(bit >> 3);
+    const uint64_t word = mz_lzw_load(place < from ? in + place : last + (place - from), reversed);
+    const uint32_t shift = (uint32_t)(bit & 7), code = mz_lzw_code(word, shift, width, reversed);
+    const int grew = width > 9 && next == (1u << (width - 1)) - early; /* by the text that came last */
+    const int ends = code == MZ_LZW_END ||
+                     (grew && mz_lzw_code(word, shift, width - 1, reversed) == MZ_LZW_END) ||
+                     (code == MZ_LZW_CLEAR && (bit + width + 9 > bits ||
+                                               mz_lzw_code(word, shift + width, 9, reversed) == MZ_LZW_END));
+    end.made += !ends;
+  } else if (at > room) {
+    end.made = room + 1;
+  }
   end.bit = bit;
   return end;
 }

@@ -27,12 +27,13 @@ def decode(const uint8_t[::1] data not None, uint8_t[::1] out not None):
     Parameters
     ----------
     out : (m,) uint8
-        What room there is. Where it is full nothing is read any more.
+        What room there is. Where it is full the end must follow, as any libtiff wrote it, or the end of `data`.
 
     Returns
     -------
     int
-        Bytes that came out, up to the code of the end or the last whole code of `data`.
+        Bytes that came out, up to the code of the end or the last whole code of `data`; m + 1 if codes go on where the
+        room is full.
 
     Raises
     ------

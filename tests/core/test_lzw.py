@@ -128,11 +128,11 @@ def test_room_and_arguments():
 
 
 def decode(raw, room):
-    """What comes out, bytes behind the room untouched."""
+    """What comes out, and whether there is more; bytes behind the room untouched."""
     out = np.full(room + 32, 171, np.uint8)
     made = lzw.decode(raw, out[:room])
-    assert made <= room and (out[room:] == 171).all()
-    return out[:made].tobytes()
+    assert made <= room + 1 and (out[room:] == 171).all()
+    return out[: min(made, room)].tobytes(), made > room
 
 
 def both(raw, room):
@@ -151,8 +151,22 @@ def test_what_was_encoded_is_decoded(way):
     for seed in range(12):
         data = scene(seed, 1 + seed * 5311).tobytes()
         raw = encode(np.frombuffer(data, np.uint8), **way)
-        assert decode(raw, len(data) + 1) == decode(raw, len(data)) == data
-        assert decode(raw, len(data) // 3) == data[: len(data) // 3]
+        assert decode(raw, len(data)) == (data, False)
+        if way != OLD_LIBTIFF:
+            assert decode(raw, len(data) + 1) == (data, False)
+        for room in (0, 1, len(data) // 3, len(data) - 1):
+            assert decode(raw, room) == (data[:room], True) or room == len(data)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_end_that_is_written_is_one(way):
+    """Where the last text makes codes longer, or fills the table: libtiff did not always count it."""
+    noise = np.random.default_rng(3).integers(0, 256, 5000, np.uint8)
+    sizes = (*range(1, 9), *range(250, 260), *range(505, 520), *range(760, 775), *range(1785, 1795), *range(3825, 3855))
+    for n in (*sizes, *range(3940, 3965)):
+        raw = encode(noise[:n], **way)
+        assert decode(raw, n) == lzw_plain.decode(raw, n) == (noise[:n].tobytes(), False), n
+        assert decode(raw, n - 1) == lzw_plain.decode(raw, n - 1) == (noise[: n - 1].tobytes(), True), n
 
 
 @settings(max_examples=200, deadline=None)
@@ -178,7 +192,7 @@ def test_any_codes_are_decoded_as_plainly(codes, room, reversed_):
         size = lzw_plain._after(size, code)
     core, plain = both(lzw_plain.pack(fitting, reversed_=reversed_), room)
     assert core == plain
-    assert isinstance(core, bytes)
+    assert isinstance(core, tuple)
 
 
 @pytest.mark.parametrize("reversed_", [False, True])
@@ -187,12 +201,12 @@ def test_codes_of_each_width(reversed_):
         codes = [CLEAR, *(k % 251 for k in range(n)), CLEAR, 7, 258, END, 5]
         expected = bytes([*(k % 251 for k in range(n)), 7, 7, 7])
         raw = lzw_plain.pack(codes, reversed_=reversed_)
-        assert decode(raw, n + 9) == lzw_plain.decode(raw, n + 9) == expected
+        assert decode(raw, n + 9) == lzw_plain.decode(raw, n + 9) == (expected, False)
     # Each text is one byte longer than the one before: the longest that there can be.
     codes = [CLEAR, 9, *range(258, 4096), END]
     raw = lzw_plain.pack(codes, reversed_=reversed_)
     count = 3839 * 3840 // 2
-    assert decode(raw, count + 1) == bytes([9]) * count
+    assert decode(raw, count + 1) == decode(raw, count) == (bytes([9]) * count, False)
 
 
 @pytest.mark.parametrize("reversed_", [False, True])
@@ -204,9 +218,9 @@ def test_a_code_that_means_nothing(reversed_):
             with pytest.raises(ValueError, match=f"code {bad} at bit {bit} is in no table yet"):
                 lzw.decode(raw, np.empty(100, np.uint8))
             assert both(raw, 100)[0] == both(raw, 100)[1]
-            assert len(decode(raw, 5)) == 5  # there is no room for it: nobody reads so far
+            assert decode(raw, 5) == (b"ABABA", True)  # there is no room for it: nobody reads so far
     raw = lzw_plain.pack([*start, END, 300], reversed_=reversed_)
-    assert decode(raw, 99) == b"ABABABA"
+    assert decode(raw, 99) == decode(raw, 7) == (b"ABABABA", False)
     longest = [CLEAR, *(k % 251 for k in range(4900))]
     core, plain = both(lzw_plain.pack(longest, reversed_=reversed_), 5000)
     assert (
@@ -219,13 +233,12 @@ def test_what_ends_early_and_what_is_no_lzw():
     raw = encode(np.frombuffer(data, np.uint8))
     for end in range(len(raw)):
         core, plain = both(raw[:end], len(data))
-        assert core == plain and data.startswith(core)
+        assert core == plain and data.startswith(core[0]) and not core[1]
     for none in (b"\x00\x00", b"\x7f\xff", b"\x80\x80", b"\x81\x00\x00"):
         with pytest.raises(ValueError, match="does not begin with a CLEAR"):
             lzw.decode(none, np.empty(4, np.uint8))
     for nothing in (b"", b"\x80", b"\x80\x00", b"\x80\x40\x40"):
-        assert decode(nothing, 9) == b""
-        assert decode(nothing, 0) == b""
+        assert decode(nothing, 9) == decode(nothing, 0) == (b"", False)
     with pytest.raises(TypeError):
         lzw.decode(None, np.empty(4, np.uint8))
     locked = np.empty(4, np.uint8)
@@ -251,14 +264,14 @@ def test_imagecodecs_decodes_the_same(rng):
     codecs = pytest.importorskip("imagecodecs")
     for n, top in ((0, 2), (1, 2), (3, 2), (5000, 4), (70000, 200), (70000, 256)):
         data = rng.integers(0, top, n, np.uint8).tobytes()
-        assert decode(bytes(codecs.lzw_encode(data)), n + 1) == data
+        assert decode(bytes(codecs.lzw_encode(data)), n + 1) == (data, False)
     codes = [CLEAR, *bytes(range(250)) * 4, END]
     for reversed_ in (False, True):
         raw = lzw_plain.pack(codes, reversed_=reversed_)
-        assert decode(raw, 2000) == codecs.lzw_decode(raw) == bytes(range(250)) * 4
+        assert decode(raw, 2000)[0] == codecs.lzw_decode(raw) == bytes(range(250)) * 4
     longest = [CLEAR, *(k % 251 for k in range(5000))]  # its table ends where ours does
     assert len(codecs.lzw_decode(lzw_plain.pack(longest[:4863]), out=np.empty(5200, np.uint8))) == 4862
-    assert len(decode(lzw_plain.pack(longest[:4863]), 5200)) == 4862
+    assert len(decode(lzw_plain.pack(longest[:4863]), 5200)[0]) == 4862
     with pytest.raises(codecs.LzwError):
         codecs.lzw_decode(lzw_plain.pack(longest), out=np.empty(5200, np.uint8))
 
@@ -268,4 +281,4 @@ def test_threads_decode_at_once():
     raw = encode(data)
     with ThreadPoolExecutor(4) as pool:
         for made in pool.map(lambda _: decode(raw, data.size), range(16)):
-            assert made == data.tobytes()
+            assert made == (data.tobytes(), False)

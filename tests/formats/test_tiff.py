@@ -13,6 +13,7 @@ import tifffile
 from formats.seeds import packed_tiff, seeds_tiff
 
 import mrcz
+from _cmrcz import lzw
 from mrcz.formats._tiff_pages import holds_pairs
 
 GREY = {"photometric": "minisblack", "metadata": None}
@@ -373,3 +374,26 @@ def test_a_real_stack(data_dir):
     path = data_dir / "cylindra" / "13pf_MT.tif"
     reader = same(path, tifffile.imread(path))
     assert reader.original.pixel_size == pytest.approx((10.52, 10.52, 10.52))
+
+
+@pytest.mark.parametrize("late", [0, 1, 2])
+def test_ends_of_lzw_as_every_libtiff_wrote_them(tmp_path, rng, late):
+    """Strips whose last text makes codes longer: before 4.0.10 the end was a bit too short then."""
+    frame = rng.integers(0, 256, (6, 771), np.uint8)
+
+    def packed(rows):
+        out = np.empty(4 * rows.size, np.uint8)
+        return out[: lzw.encode(rows.reshape(-1), out, late=late)].tobytes()
+
+    widths = {"even": frame, "padded": frame[:5]}  # the last strip of the other is filled up with a row more
+    for name, rows in widths.items():
+        strips = [packed(row) for row in frame] if name == "even" else [packed(frame[k : k + 2]) for k in (0, 2, 4)]
+        height = 1 if name == "even" else 2
+        with tifffile.TiffWriter(tmp_path / f"{name}.tif") as file:
+            how = {"shape": rows.shape, "dtype": np.uint8, "compression": "lzw", "rowsperstrip": height}
+            file.write(iter(strips), **how, **GREY)
+        np.testing.assert_array_equal(mrcz.read(tmp_path / f"{name}.tif")[0], rows[::-1])
+    made = mrcz.compress(tmp_path / "even.tif", tmp_path / "a.mrcz")
+    assert made.restores == "file"
+    mrcz.decompress(tmp_path / "a.mrcz", tmp_path / "back.tif")
+    assert (tmp_path / "back.tif").read_bytes() == (tmp_path / "even.tif").read_bytes()

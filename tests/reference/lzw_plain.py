@@ -117,8 +117,10 @@ def _after(size: int, code: int) -> int:
     return size + 1 if size else FIRST
 
 
-def decode(data: bytes, room: int) -> bytes:
-    """What some bytes of LZW stand for: up to the end, the last whole code, or as far as there is room.
+def decode(data: bytes, room: int) -> tuple[bytes, bool]:
+    """What some bytes of LZW stand for: up to the end, the last whole code, or as far as there is room; and whether
+    there is more, as neither an end nor nothing follows. An end may be a bit too short after the text that makes codes
+    longer, or stand behind a Clear.
 
     Raises
     ------
@@ -128,9 +130,12 @@ def decode(data: bytes, room: int) -> bytes:
     reversed_ = len(data) > 1 and data[0] == 0 and data[1] & 1 == 1
     bits = "".join(format(byte, "08b")[:: -1 if reversed_ else 1] for byte in data)
     out, at, size, table, before = b"", 0, 0, {}, b""
-    while len(out) < room and at + (width := _width(size, reversed_)) <= len(bits):
-        text = bits[at : at + width]
-        code = int(text[::-1] if reversed_ else text, 2)
+
+    def read(place: int, width: int) -> int | None:
+        text = bits[place : place + width]
+        return int(text[::-1] if reversed_ else text, 2) if len(text) == width else None
+
+    while len(out) < room and (code := read(at, width := _width(size, reversed_))) is not None:
         if at == 0 and code != CLEAR:
             raise ValueError("it does not begin with a CLEAR")
         if code == END:
@@ -150,4 +155,10 @@ def decode(data: bytes, room: int) -> bytes:
             out += found
             before = found
         size, at = _after(size, code), at + width
-    return out[:room]
+    if len(out) < room:
+        return out, False
+    width = _width(size, reversed_)
+    code = read(at, width)
+    short = size > FIRST and _width(size - 1, reversed_) < width and read(at, width - 1) == END
+    cleared = code == CLEAR and read(at + width, 9) in (None, END)
+    return out[:room], len(out) > room or not (code in (None, END) or short or cleared)

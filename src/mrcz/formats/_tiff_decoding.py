@@ -1,8 +1,8 @@
 """Strips and tiles of a TIFF into pixels: every one is exactly as large as its page says, or an error.
 
-LZW is decoded by the core, all else by imagecodecs, without the GIL. Both stop in silence where their output is full, and
-return what they have where their input ends, so each strip is decoded into one byte more than expected, and the count
-of bytes compared.
+LZW is decoded by the core, which says if there is more than expected; all else by imagecodecs, without the GIL, which
+stops in silence where its output is full and returns what it has where its input ends, so that it is given room for one
+byte more, and the count of bytes compared.
 """
 
 from __future__ import annotations
@@ -70,28 +70,31 @@ def _decode(raw: bytes, page: Page, nbytes: int, down: int, where: tuple[int, in
     """The bytes of a packed strip or tile, (nbytes,) uint8."""
     frame, offset = where
     name, _ = COMPRESSIONS[page.compression]
-    # Some writers fill the last strip up to the height of the others.
-    full = page.height * page.row_bytes
+    full = page.height * page.row_bytes  # some writers fill the last strip up to the height of the others
     try:
-        space = np.empty(full + 1, np.uint8)
-        made = _unpack(raw, name, space)
+        space, made = _unpack(raw, name, nbytes, full)
     except MissingDependencyError:
         raise
     except Exception as error:  # whatever a decoder says of damaged bytes
         raise ChunkError(f"its {len(raw)} bytes of {name} are damaged: {error}", frame=frame, offset=offset) from error
-    if made != nbytes and not (made == full and down == page.down - 1):
+    if made not in (nbytes, full):
         found = f"more than {full}" if made > full else str(made)
         raise ChunkError(f"{found} bytes came out of {name}, {nbytes} are expected", frame=frame, offset=offset)
     return space[:nbytes]
 
 
-def _unpack(raw: bytes, name: str, space: np.ndarray) -> int:
-    """Decode as far as there is room; how many bytes came out."""
+def _unpack(raw: bytes, name: str, nbytes: int, full: int) -> tuple[np.ndarray, int]:
+    """Decode `nbytes` or `full` bytes; them, and how many came out, which is one more than `full` if there are more."""
     if name == "lzw":
-        return lzw.decode(raw, space)
-    codecs = _codecs(f"packed by {name}")
+        # Ends of old files are seen only where they have to be, so each size is tried by itself.
+        for size in sorted({nbytes, full}):
+            space = np.empty(size, np.uint8)
+            if (made := lzw.decode(raw, space)) <= size:
+                break
+        return space, made
+    space, codecs = np.empty(full + 1, np.uint8), _codecs(f"packed by {name}")
     try:
-        return len(getattr(codecs, f"{name}_decode")(raw, out=space))
+        return space, len(getattr(codecs, f"{name}_decode")(raw, out=space))
     except (codecs.DelayedImportError, AttributeError) as error:
         raise MissingDependencyError(f"imagecodecs has no decoder for {name}: {error}") from error
 
@@ -131,19 +134,19 @@ def prove(source: Bytes, page: Page, frame: int) -> None:
         expected, most = page.rows(down) * page.row_bytes, page.height * page.row_bytes
         raw = _read(source, offset, count, frame, page)
         try:
-            found = _measure(raw, name, most)
+            found = _measure(raw, name, expected, most)
         except (zlib.error, MemoryError, OSError, RuntimeError, ValueError) as error:
             raise ChunkError(
                 f"its {count} bytes of {name} claim {expected} of pixels, and are damaged: {error}",
                 frame=frame,
                 offset=offset,
             ) from error
-        if found != expected and not (found == most and down == page.down - 1):
+        if found not in (expected, most):
             text = f"more than {most}" if found > most else str(found)
             raise ChunkError(f"{text} bytes came out of {name}, {expected} are expected", frame=frame, offset=offset)
 
 
-def _measure(raw: bytes, name: str, most: int) -> int:
+def _measure(raw: bytes, name: str, expected: int, most: int) -> int:
     """How many bytes come out, at most one more than `most`; a piece at a time."""
     total = 0
     if name == "deflate":
@@ -165,7 +168,7 @@ def _measure(raw: bytes, name: str, most: int) -> int:
             raise ValueError(str(error)) from error
     else:
         # A table of at most 4096 texts bounds LZW, and 64 PackBits: their claims were compared with that already.
-        total = _unpack(raw, name, np.empty(most + 1, np.uint8))
+        _, total = _unpack(raw, name, expected, most)
     return min(total, most + 1)
 
 

@@ -249,20 +249,12 @@ static inline mz_lzw_end mz_lzw_decode_as(const uint8_t *in, size_t n, uint8_t *
       length = 0;
       continue;
     }
-    if (length == 0) {
-      if (code > MZ_LZW_END) {
-        end.wrong = 2;
-        end.code = code;
-        break;
-      }
-      out[at] = (uint8_t)code;
-    } else {
-      if (next == MZ_LZW_READ || code > next) {
-        end.wrong = next == MZ_LZW_READ ? 3 : 2;
-        end.code = code;
-        break;
-      }
+    if (length != 0 && next < MZ_LZW_READ) /* which this code may already mean */
       table->texts[next] = (uint64_t)before << MZ_LZW_LENGTH | (length + 1);
+    if (next == MZ_LZW_READ || code > (length != 0 ? next : MZ_LZW_END)) {
+      end.wrong = next == MZ_LZW_READ ? 3 : 2;
+      end.code = code;
+      break;
     }
     const uint64_t text = table->texts[code];
     const size_t count = text & ((1u << MZ_LZW_LENGTH) - 1);

@@ -158,7 +158,7 @@ def test_what_was_encoded_is_decoded(way):
             assert decode(raw, room) == (data[:room], True) or room == len(data)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", WAYS[:4])
 def test_every_end_that_is_written_is_one(way):
     """Where the last text makes codes longer, or fills the table: libtiff did not always count it."""
     noise = np.random.default_rng(3).integers(0, 256, 5000, np.uint8)

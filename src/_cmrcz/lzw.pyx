@@ -1,5 +1,5 @@
-"""LZW of TIFF without the GIL: decoded, and encoded so that the bytes are those of a given writer (`mrcz.convert.pieces`
-says what for)."""
+"""LZW of TIFF without the GIL: decoded, and encoded so that the bytes are those of a given writer, which
+`mrcz.convert.pieces` needs."""
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 

@@ -87,10 +87,11 @@ def _unpack(raw: bytes, name: str, nbytes: int, full: int) -> tuple[np.ndarray, 
     """Decode `nbytes` or `full` bytes; them, and how many came out, which is one more than `full` if there are more."""
     if name == "lzw":
         # Ends of old files are seen only where they have to be, so each size is tried by itself.
-        for size in sorted({nbytes, full}):
-            space = np.empty(size, np.uint8)
-            if (made := lzw.decode(raw, space)) <= size:
-                break
+        space = np.empty(nbytes, np.uint8)
+        made = lzw.decode(raw, space)
+        if made > nbytes and full > nbytes:
+            space = np.empty(full, np.uint8)
+            made = lzw.decode(raw, space)
         return space, made
     space, codecs = np.empty(full + 1, np.uint8), _codecs(f"packed by {name}")
     try:
